@@ -1,0 +1,106 @@
+"""Images: uint8 `[N,C,H,W]` outside, float in [-1,1] inside. The two doors between them stand here, and nowhere else."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from limner.core.files import write_whole
+
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # channels -> the Pillow mode that holds them
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """What the data decides about a network: the shape of a picture and how many classes there are.
+
+    channels 1 (grey), 3 (RGB) or 4 (RGBA, straight alpha); height and width in pixels, any size from 1 up;
+    classes 0 when pictures carry no label.
+    """
+
+    channels: int
+    height: int
+    width: int
+    classes: int = 0
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.height, self.width
+
+    def __str__(self) -> str:
+        kind = {1: "grey", 3: "RGB", 4: "RGBA"}[self.channels]
+        return f"{self.height}x{self.width} {kind}" + (f", {self.classes} classes" if self.classes else "")
+
+
+def to_float(images: Tensor) -> Tensor:
+    """The door in: uint8 [N,C,H,W] -> float32 in [-1,1]."""
+    assert images.dtype == torch.uint8, f"to_float takes uint8, not {images.dtype}"
+    return images.float().mul_(1 / 127.5).sub_(1)
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """The door out: float [N,C,H,W] in [-1,1] (clamped) -> uint8, rounded to nearest."""
+    return images.detach().float().add(1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def to_pil(image: np.ndarray | Tensor) -> Image.Image:
+    """One uint8 picture [C,H,W] -> a Pillow image of mode L, RGB or RGBA."""
+    array = image.cpu().numpy() if isinstance(image, Tensor) else np.asarray(image)
+    assert array.ndim == 3 and array.dtype == np.uint8 and array.shape[0] in MODES, (array.shape, array.dtype)
+    array = array[0] if array.shape[0] == 1 else np.ascontiguousarray(array.transpose(1, 2, 0))
+    return Image.fromarray(array)
+
+
+def grid(images: np.ndarray | Tensor, columns: int | None = None, gap: int = 2, scale: int | None = None) -> np.ndarray:
+    """uint8 [N,C,H,W] -> one picture uint8 [C,H',W'] with the images row by row on white (clear where C is 4).
+
+    columns: None makes the sheet about square. gap: pixels between pictures. scale: whole-number enlargement by
+    nearest neighbour; None enlarges small pictures so that a person sees them (the sheet at most about 1,000 px wide).
+    """
+    array = images.cpu().numpy() if isinstance(images, Tensor) else np.asarray(images)
+    n, c, h, w = array.shape
+    columns = min(n, columns or max(1, round((n * h / w) ** 0.5)))
+    rows = -(-n // columns)
+    if scale is None:
+        scale = max(1, min(4, 1000 // (columns * (w + gap))))
+    array = array.repeat(scale, axis=2).repeat(scale, axis=3)
+    h, w = h * scale, w * scale
+    sheet = np.full((c, rows * (h + gap) - gap, columns * (w + gap) - gap), 255, np.uint8)
+    if c == 4:
+        sheet[3] = 0
+    for i in range(n):
+        top, left = (i // columns) * (h + gap), (i % columns) * (w + gap)
+        sheet[:, top : top + h, left : left + w] = array[i]
+    return sheet
+
+
+def write_png(path: Path, image: np.ndarray | Tensor) -> None:
+    """Write one uint8 picture [C,H,W] as PNG, whole or not at all."""
+    buffer = io.BytesIO()
+    to_pil(image).save(buffer, "PNG")
+    write_whole(path, buffer.getvalue())
+
+
+def write_animation(path: Path, frames: Sequence[np.ndarray], milliseconds: int = 120, hold: int = 2000) -> None:
+    """Write uint8 frames [C,H,W] as .gif or .webp by the file's ending; the last frame stays for `hold` ms."""
+    pictures = [to_pil(frame) for frame in frames]
+    durations = [milliseconds] * (len(pictures) - 1) + [hold]
+    options: dict = {"lossless": True, "method": 2} if path.suffix.lower() == ".webp" else {"disposal": 2}
+    buffer = io.BytesIO()
+    pictures[0].save(
+        buffer,
+        path.suffix[1:].upper(),
+        save_all=True,
+        append_images=pictures[1:],
+        duration=durations,
+        loop=0,
+        **options,
+    )
+    write_whole(path, buffer.getvalue())

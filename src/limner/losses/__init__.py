@@ -1,0 +1,1 @@
+"""What players want: objectives of adversarial games, penalties, fidelity."""

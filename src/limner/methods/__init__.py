@@ -1,0 +1,1 @@
+"""Games of players that take turns: see `methods.phase` for the protocol."""

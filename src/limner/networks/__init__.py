@@ -1,0 +1,56 @@
+"""Architectures, one file each: `Config` (what a person decides), `Generator` and `Critic`, `TINY`, `SOURCE`.
+
+    Generator(spec, config)   (z [N,Z], y [N] | None) -> images [N,C,H,W] in [-1,1];   .z_size is Z
+    Critic(spec, config)      (x [N,C,H,W], y [N] | None) -> logits [N]
+
+`spec` (an `ImageSpec`) is what the data decides: any size from 16 up, 1, 3 or 4 channels, classes or none.
+A new architecture is a new file and its name in `NAMES`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from limner.core.images import ImageSpec
+
+NAMES = ("mlp", "dcgan", "conv", "r3gan")
+
+
+def architecture(name: str) -> ModuleType:
+    """The module of an architecture. Raises ValueError for an unknown name."""
+    if name not in NAMES:
+        raise ValueError(f"The architecture {name!r} is not known: say one of {', '.join(NAMES)}.")
+    return import_module(f"limner.networks.{name}")
+
+
+def describe(name: str, config: Any) -> dict[str, Any]:
+    """What a description on disk must hold to build the network again."""
+    return {"architecture": name, "config": dataclasses.asdict(config)}
+
+
+def rebuild_generator(spec: ImageSpec, description: Mapping[str, Any]) -> nn.Module:
+    """The generator of a description, on the meta device: no memory is taken and no weight drawn.
+
+    Raises ValueError when the description names an unknown architecture or options that it does not have.
+    """
+    try:
+        home = architecture(description["architecture"])
+        config = home.Config(**description["config"])
+        with torch.device("meta"):
+            return home.Generator(spec, config)
+    except (KeyError, TypeError, AttributeError, RuntimeError, OverflowError, ZeroDivisionError) as error:
+        raise ValueError(
+            "The run's limner.json describes a network that this Limner cannot build: update Limner, or the file is "
+            "damaged."
+        ) from error
+
+
+def parameter_count(net: nn.Module) -> int:
+    return sum(p.numel() for p in net.parameters())

@@ -1,0 +1,89 @@
+"""A trained thing on disk: a folder that describes itself, safe to load from a stranger.
+
+    weights.safetensors   the averaged weights, `<network>.<parameter>`
+    limner.json           what was trained, on what, how, with which figures
+    preview.png           what it makes
+    README.md             the model card
+
+Loading executes no code: JSON and raw tensors only. Names and shapes of all tensors are compared with those that the
+described network has before a byte of them is read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from limner.core.files import write_whole, writing
+
+FORMAT = 1
+WEIGHTS, CARD = "weights.safetensors", "limner.json"
+LARGEST = 20_000_000_000  # parameters; a description that asks for more is damaged or hostile
+
+
+def save(folder: Path, nets: Mapping[str, nn.Module], description: Mapping[str, Any], model_card: str) -> None:
+    """Write the networks and their description, each file whole or not at all. Raises ValueError on disk errors."""
+    tensors = {
+        f"{name}.{key}": value.detach().cpu().contiguous()
+        for name, net in nets.items()
+        for key, value in net.state_dict().items()
+    }
+    with writing(folder / WEIGHTS) as temporary:
+        save_file(tensors, temporary, metadata={"format": "pt"})
+    write_whole(folder / CARD, json.dumps({"format": FORMAT, **description}, indent=1, ensure_ascii=False) + "\n")
+    write_whole(folder / "README.md", model_card)
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """The `limner.json` of a trained thing. Raises ValueError when there is none or it cannot be used."""
+    path = folder / CARD
+    if not folder.is_dir():
+        raise ValueError(f"There is no folder {folder}: give the folder that `limner train` wrote.")
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ValueError(f"{folder} is not a trained run: it holds no {CARD}.") from error
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read as JSON: the run folder is damaged.") from error
+    if not isinstance(description, dict) or not isinstance(description.get("format"), int):
+        raise ValueError(f"{path} is not a description that Limner wrote.")
+    if description["format"] > FORMAT:
+        raise ValueError(f"{folder} was written by a newer Limner: update with `pip install -U limner`.")
+    return description
+
+
+def load_weights(folder: Path, name: str, net: nn.Module, device: torch.device) -> nn.Module:
+    """Fill `net`, built on the meta device, with the weights of the network `name`; returns it on `device`, frozen.
+
+    Raises ValueError when the file is missing, damaged, or holds other names, shapes or types than the network.
+    """
+    path = folder / WEIGHTS
+    expected = net.state_dict()
+    if sum(t.numel() for t in expected.values()) > LARGEST:
+        raise ValueError(f"{folder / CARD} describes a network too large to be true.")
+    damaged = f"{path} does not fit its description: the run folder is damaged or was changed."
+    tensors: dict[str, Tensor] = {}
+    try:
+        with safe_open(path, "pt", device=str(device)) as file:
+            names = {key[len(name) + 1 :] for key in file.keys() if key.startswith(f"{name}.")}  # noqa: SIM118
+            if names != set(expected):
+                raise ValueError(damaged)
+            for key, want in expected.items():
+                if tuple(file.get_slice(f"{name}.{key}").get_shape()) != tuple(want.shape):
+                    raise ValueError(damaged)
+            tensors = {key: file.get_tensor(f"{name}.{key}") for key in expected}
+    except FileNotFoundError as error:
+        raise ValueError(f"{folder} holds no {WEIGHTS}: the run was stopped before its first checkpoint.") from error
+    except (SafetensorError, OSError) as error:
+        raise ValueError(damaged) from error
+    if any(tensors[key].dtype != want.dtype for key, want in expected.items()):
+        raise ValueError(damaged)
+    net.load_state_dict(tensors, assign=True)
+    return net.requires_grad_(False).eval()

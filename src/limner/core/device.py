@@ -1,0 +1,83 @@
+"""The machine: which device, which precision, and the allocator's settings that make a CPU fast."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+
+import torch
+
+
+def pick(device: str = "auto", local_rank: int = 0) -> torch.device:
+    """`auto` is CUDA, else Apple's MPS, else the CPU. Raises ValueError for a device that is not there."""
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", local_rank)
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"The device {device!r} cannot be used here: say auto, cpu, cuda or mps.") from error
+    return torch.device("cuda", local_rank) if device == "cuda" else chosen
+
+
+def precision(device: torch.device, wanted: str = "auto") -> torch.dtype:
+    """The type of convolutions and products: bf16 where the hardware has it (and it is then faster), else fp32."""
+    if wanted not in ("auto", "bf16", "fp32"):
+        raise ValueError(f"The precision {wanted!r} is not known: say auto, bf16 or fp32.")
+    if wanted != "auto":
+        return torch.bfloat16 if wanted == "bf16" else torch.float32
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif device.type == "cpu":
+        # AVX-512 alone emulates bf16 in oneDNN and is slower than fp32: only the native instructions count.
+        fast = torch.backends.mkldnn.is_available() and cpu_has_bf16()
+    else:
+        fast = False
+    return torch.bfloat16 if fast else torch.float32
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this CPU multiplies bf16 natively (AVX512_BF16 or AMX on x86)."""
+    capabilities = torch.backends.cpu.get_cpu_capability()
+    if not capabilities.startswith("AVX512"):
+        return False
+    try:
+        with open("/proc/cpuinfo") as file:  # noqa: PTH123 - a pseudo-file
+            flags = next((line for line in file if line.startswith("flags")), "")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def settle(threads: int | None = None) -> None:
+    """Once at start-up: threads, and an allocator that keeps freed memory.
+
+    glibc gives every large block back to the kernel when it is freed; a training step frees and asks again for the
+    same hundreds of megabytes each iteration, and page faults then eat a third of the time. Must come before the
+    first large tensor to matter fully.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    if sys.platform == "linux":
+        try:
+            libc = ctypes.CDLL(None)
+            m_trim_threshold, m_mmap_threshold = -1, -3  # malloc.h
+            libc.mallopt(m_mmap_threshold, 1 << 30)
+            libc.mallopt(m_trim_threshold, 2**31 - 1)
+        except (OSError, AttributeError):  # another libc (musl): nothing to set
+            pass
+    torch.backends.cudnn.benchmark = True
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
+
+
+def describe(device: torch.device) -> str:
+    """`CPU, 2 threads` or `CUDA: NVIDIA H100`."""
+    if device.type == "cuda":
+        return f"CUDA: {torch.cuda.get_device_name(device)}"
+    if device.type == "cpu":
+        n = torch.get_num_threads()
+        return f"CPU, {n} thread" + ("s" if n > 1 else "")
+    return device.type.upper()

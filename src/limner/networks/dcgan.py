@@ -1,0 +1,95 @@
+"""DCGAN: the convolutional nets that made adversarial training work.
+
+Radford et al. 2016, "Unsupervised representation learning with deep convolutional generative adversarial networks",
+section 3 and figure 1: no pooling, batch normalisation in both nets except the generator's last and the critic's first
+layer, ReLU in the generator, leaky ReLU 0.2 in the critic, weights from N(0, 0.02). Doubling is by resize-convolution
+(Odena et al. 2016) rather than the paper's transposed convolution, which leaves checkerboards; it costs the same once
+folded. Labels by concatenation of an embedding (to the latent) and of a plane (to the picture): Mirza & Osindero 2014.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from limner.core.images import ImageSpec
+from limner.networks.layers import BatchNorm2d, UpConv2d, base_size, centre_crop, levels, to_map, to_row
+
+SOURCE = "Radford et al. 2016, Unsupervised representation learning with deep convolutional GANs"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    z_size: int = 100  # numbers in a latent
+    width: int = 64  # channels next to the picture; doubles with every halving, up to 8 times
+
+
+TINY = Config(z_size=8, width=8)
+
+
+class Generator(nn.Module):
+    """(z [N,Z], y [N] | None) -> [N,C,H,W] in [-1,1]"""
+
+    def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
+        super().__init__()
+        self.spec, self.z_size = spec, config.z_size
+        depth = levels(spec)
+        self.base = base_size(spec, depth)
+        widths = [config.width * min(8, 2**i) for i in reversed(range(depth))]
+        self.label = nn.Embedding(spec.classes, config.z_size) if spec.classes else None
+        inputs = config.z_size * (2 if spec.classes else 1)
+        self.first = nn.Linear(inputs, widths[0] * self.base[0] * self.base[1], bias=False)
+        self.norms = nn.ModuleList([BatchNorm2d(w) for w in widths])
+        outputs = [*widths[1:], spec.channels]
+        self.ups = nn.ModuleList(
+            [UpConv2d(a, b, bias=i == depth - 1) for i, (a, b) in enumerate(zip(widths, outputs, strict=True))]
+        )
+        self.apply(_radford)
+
+    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        if self.label is not None:
+            assert y is not None, "a class-conditional network needs labels"
+            z = torch.cat([z, self.label(y)], 1)
+        x = to_map(self.first(z), self.norms[0].num_features, self.base)  # [N,W,h,w]
+        for norm, up in zip(self.norms, self.ups, strict=True):
+            x = up(F.relu(norm(x)))  # [N,·,2h,2w]
+        return torch.tanh(centre_crop(x, self.spec.size).float())
+
+
+class Critic(nn.Module):
+    """(x [N,C,H,W], y [N] | None) -> logits [N]"""
+
+    def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
+        super().__init__()
+        self.spec = spec
+        depth = levels(spec)
+        widths = [config.width * min(8, 2**i) for i in range(depth)]
+        self.label = nn.Embedding(spec.classes, spec.height * spec.width) if spec.classes else None
+        inputs = [spec.channels + (1 if spec.classes else 0), *widths[:-1]]
+        self.convs = nn.ModuleList(
+            [nn.Conv2d(a, b, 4, 2, 1, bias=i == 0) for i, (a, b) in enumerate(zip(inputs, widths, strict=True))]
+        )
+        self.norms = nn.ModuleList([nn.Identity() if i == 0 else BatchNorm2d(w) for i, w in enumerate(widths)])
+        bottom = (spec.height >> depth) * (spec.width >> depth)
+        self.last = nn.Linear(widths[-1] * bottom, 1)
+        self.apply(_radford)
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        if self.label is not None:
+            assert y is not None, "a class-conditional network needs labels"
+            x = torch.cat([x, self.label(y).view(-1, 1, *self.spec.size).to(x.dtype)], 1)
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = F.leaky_relu(norm(conv(x)), 0.2)  # [N,W,h/2,w/2]
+        return self.last(to_row(x)).float().squeeze(1)
+
+
+def _radford(layer: nn.Module) -> None:
+    if isinstance(layer, nn.Conv2d | nn.Linear):
+        nn.init.normal_(layer.weight, 0, 0.02)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+    elif isinstance(layer, BatchNorm2d):
+        nn.init.normal_(layer.weight, 1, 0.02)

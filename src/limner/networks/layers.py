@@ -1,0 +1,175 @@
+"""Layers that more than one architecture uses."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from limner.core import dist
+from limner.core.images import ImageSpec
+
+
+def levels(spec: ImageSpec, bottom: int = 4) -> int:
+    """How often a picture is halved until its short side is at least `bottom` and less than twice that."""
+    return max(1, (min(spec.size) // bottom).bit_length() - 1)
+
+
+def base_size(spec: ImageSpec, halvings: int) -> tuple[int, int]:
+    """The size from which a generator doubles; rounded up, so that the last picture is cropped and never too small."""
+    return -(-spec.height // 2**halvings), -(-spec.width // 2**halvings)
+
+
+def centre_crop(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """The middle [N,C,*size] of x."""
+    top, left = (x.shape[-2] - size[0]) // 2, (x.shape[-1] - size[1]) // 2
+    return x[..., top : top + size[0], left : left + size[1]]
+
+
+def to_map(x: Tensor, channels: int, size: tuple[int, int]) -> Tensor:
+    """[N, H*W*C] -> [N,C,H,W], channels_last without a copy."""
+    return x.view(-1, *size, channels).permute(0, 3, 1, 2)
+
+
+def to_row(x: Tensor) -> Tensor:
+    """[N,C,H,W] -> [N, H*W*C], without a copy when x is channels_last."""
+    return x.permute(0, 2, 3, 1).flatten(1)
+
+
+# ---- resize-convolution ----------------------------------------------------------------------------------------------
+
+
+def fold_upsampling(weight: Tensor) -> Tensor:
+    """The kernel [I,O,4,4] of the transposed convolution (stride 2, padding 1) that equals nearest-neighbour doubling
+    followed by the 3x3 convolution (padding 1) of `weight` [O,I,3,3].
+
+    Each output pixel sees a doubled pixel twice or once; summing those taps beforehand is exact and takes 4 instead of
+    9 multiplications an output: along one axis the taps are (w2, w1+w2, w0+w1, w0).
+    """
+    w0, w1, w2 = weight.unbind(2)
+    rows = torch.stack([w2, w1 + w2, w0 + w1, w0], 2)
+    w0, w1, w2 = rows.unbind(3)
+    return torch.stack([w2, w1 + w2, w0 + w1, w0], 3).transpose(0, 1)
+
+
+class UpConv2d(nn.Conv2d):
+    """Double by nearest neighbour, then a 3x3 convolution (Odena et al. 2016, "Deconvolution and checkerboard
+    artifacts"), computed as one folded transposed convolution. [N,I,H,W] -> [N,O,2H,2W]"""
+
+    def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
+        super().__init__(inputs, outputs, 3, padding=1, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv_transpose2d(x, fold_upsampling(self.weight), self.bias, stride=2, padding=1)
+
+
+# ---- spectral normalisation ------------------------------------------------------------------------------------------
+
+
+class _Spectral(nn.Module):
+    """Weight divided by its largest singular value (Miyato et al. 2018, "Spectral normalization", eq. 8 and alg. 1).
+
+    One power iteration a training forward, and only while the layer itself is being trained; gradients flow through
+    sigma with u and v held. The matrix is the weight flattened to [outputs, rest], as in the paper.
+    """
+
+    weight: nn.Parameter
+    u: Tensor
+    v: Tensor
+
+    def _prepare(self) -> None:
+        matrix = self.weight.detach().flatten(1)
+        self.register_buffer("u", F.normalize(torch.randn(matrix.shape[0], device=matrix.device), dim=0))
+        self.register_buffer("v", F.normalize(torch.randn(matrix.shape[1], device=matrix.device), dim=0))
+        if matrix.device.type != "meta":
+            for _ in range(15):
+                self._iterate(matrix)
+
+    @torch.no_grad()
+    def _iterate(self, matrix: Tensor) -> None:
+        # autocast would round sigma to bf16's 8 bits
+        with torch.autocast(matrix.device.type, enabled=False):
+            self.v.copy_(F.normalize(matrix.T @ self.u, dim=0))
+            self.u.copy_(F.normalize(matrix @ self.v, dim=0))
+
+    def normalised(self) -> Tensor:
+        matrix = self.weight.flatten(1)
+        if self.training and self.weight.requires_grad:
+            self._iterate(matrix.detach())
+        # clones: the buffers move on before backward reads them when a turn has several forwards
+        sigma = (torch.outer(self.u.clone(), self.v.clone()) * matrix).sum()
+        return self.weight / sigma
+
+
+class SpectralConv2d(nn.Conv2d, _Spectral):
+    """A convolution of spectral norm 1 (of its flattened kernel)."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0,
+                 bias: bool = True) -> None:  # fmt: skip
+        super().__init__(inputs, outputs, kernel, stride, padding, bias=bias)
+        nn.init.orthogonal_(self.weight)
+        self._prepare()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._conv_forward(x, self.normalised(), self.bias)
+
+
+class SpectralLinear(nn.Linear, _Spectral):
+    """A linear map of spectral norm 1."""
+
+    def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
+        super().__init__(inputs, outputs, bias)
+        nn.init.orthogonal_(self.weight)
+        self._prepare()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.normalised(), self.bias)
+
+
+# ---- batch normalisation ---------------------------------------------------------------------------------------------
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """Batch normalisation (Ioffe & Szegedy 2015) over the global batch: with several ranks the sums are shared, so that
+    two ranks compute what one would."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not (self.training and dist.grouped()):
+            return super().forward(x)
+        y = x.float()
+        ones = y.new_tensor([float(y.numel() // y.shape[1])])
+        sums = dist.sum_with_gradient(torch.cat([y.sum((0, 2, 3)), y.square().sum((0, 2, 3)), ones]))
+        count = sums[-1].detach()
+        mean, square = (sums[:-1] / count).chunk(2)
+        variance = (square - mean.square()).clamp_min(0)
+        if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
+            momentum = self.momentum or 0.1
+            with torch.no_grad():
+                self.running_mean.lerp_(mean, momentum)
+                self.running_var.lerp_(variance * count / (count - 1), momentum)
+                self.num_batches_tracked += 1
+        scale = (variance + self.eps).rsqrt() * (1 if self.weight is None else self.weight)
+        shift = (0 if self.bias is None else self.bias) - mean * scale
+        return (y * scale[:, None, None] + shift[:, None, None]).to(x.dtype)
+
+
+class ConditionalBatchNorm2d(nn.Module):
+    """Batch normalisation whose scale and shift depend on the class (Dumoulin et al. 2017, "A learned representation for
+    artistic style", eq. 5); with no classes, plain batch normalisation."""
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        self.norm = BatchNorm2d(channels, affine=not classes)
+        self.scale = nn.Embedding(classes, channels) if classes else None
+        self.shift = nn.Embedding(classes, channels) if classes else None
+        if self.scale is not None and self.shift is not None:
+            nn.init.ones_(self.scale.weight)
+            nn.init.zeros_(self.shift.weight)
+
+    def forward(self, x: Tensor, y: Tensor | None) -> Tensor:
+        x = self.norm(x)
+        if self.scale is None or self.shift is None:
+            return x
+        assert y is not None, "a class-conditional network needs labels"
+        scale, shift = self.scale(y)[:, :, None, None], self.shift(y)[:, :, None, None]
+        return torch.addcmul(shift.to(x.dtype), x, scale.to(x.dtype))

@@ -1,0 +1,86 @@
+"""The first adversarial nets: two multilayer perceptrons.
+
+Goodfellow et al. 2014, "Generative Adversarial Nets", section 5: rectifiers in the generator, maxout and dropout in the
+critic. Labels by concatenation: Mirza & Osindero 2014, "Conditional Generative Adversarial Nets", section 4.1. The last
+activation is tanh, not the paper's sigmoid, because pictures live in [-1,1] here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from limner.core.images import ImageSpec
+
+SOURCE = "Goodfellow et al. 2014, Generative Adversarial Nets"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    z_size: int = 100  # numbers in a latent
+    hidden: int = 1024  # units of the generator's two hidden layers
+    maxout: int = 240  # units of the critic's two maxout layers
+    pieces: int = 5  # linear pieces of a maxout unit
+    dropout: float = 0.3  # in the critic
+
+
+TINY = Config(z_size=8, hidden=16, maxout=8, pieces=2)
+
+
+class Generator(nn.Module):
+    """(z [N,Z], y [N] | None) -> [N,C,H,W] in [-1,1]"""
+
+    def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
+        super().__init__()
+        self.spec, self.z_size = spec, config.z_size
+        self.layers = nn.Sequential(
+            nn.Linear(config.z_size + spec.classes, config.hidden),
+            nn.ReLU(),
+            nn.Linear(config.hidden, config.hidden),
+            nn.ReLU(),
+            nn.Linear(config.hidden, spec.channels * spec.height * spec.width),
+        )
+
+    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        x = self.layers(_with_label(z, y, self.spec.classes))
+        return torch.tanh(x.float()).view(-1, self.spec.channels, *self.spec.size)
+
+
+class Critic(nn.Module):
+    """(x [N,C,H,W], y [N] | None) -> logits [N]"""
+
+    def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
+        super().__init__()
+        self.classes = spec.classes
+        self.layers = nn.Sequential(
+            Maxout(spec.channels * spec.height * spec.width + spec.classes, config.maxout, config.pieces),
+            nn.Dropout(config.dropout),
+            Maxout(config.maxout, config.maxout, config.pieces),
+            nn.Dropout(config.dropout),
+            nn.Linear(config.maxout, 1),
+        )
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return self.layers(_with_label(x.flatten(1), y, self.classes)).float().squeeze(1)
+
+
+class Maxout(nn.Module):
+    """The largest of several linear maps, unit by unit (Goodfellow et al. 2013, "Maxout networks"). [N,I] -> [N,O]"""
+
+    def __init__(self, inputs: int, outputs: int, pieces: int) -> None:
+        super().__init__()
+        self.pieces = pieces
+        self.linear = nn.Linear(inputs, outputs * pieces)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x).unflatten(1, (-1, self.pieces)).amax(2)
+
+
+def _with_label(x: Tensor, y: Tensor | None, classes: int) -> Tensor:
+    if not classes:
+        return x
+    assert y is not None, "a class-conditional network needs labels"
+    return torch.cat([x, F.one_hot(y, classes).to(x.dtype)], 1)

@@ -1,0 +1,134 @@
+"""The R3GAN ConvNet: residual nets without any normalisation, kept stable by R1 and R2.
+
+Huang et al. 2024, "The GAN is dead; long live the GAN! A modern baseline GAN", section 4 and appendix: each stage is a
+bilinear resampling and residual blocks of 1x1 -> grouped 3x3 -> 1x1 with leaky ReLU and no normalisation, initialised as
+in Fixup (Zhang et al. 2019: the last convolution of a block starts at zero, the others are scaled by depth); the
+generator starts from a learned 4x4 basis modulated by the latent, the critic ends in a depthwise convolution over its
+4x4 map. Labels: an embedding beside the latent, and a projection in the critic.
+
+Where this differs: widths are for small pictures and a CPU; groups default to 1 group per 32 channels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from limner.core.images import ImageSpec
+from limner.networks.layers import base_size, centre_crop, levels
+
+SOURCE = "Huang et al. 2024, The GAN is dead; long live the GAN! A modern baseline GAN"
+
+GAIN = (2 / (1 + 0.2**2)) ** 0.5  # of a leaky ReLU 0.2: keeps the variance (He et al. 2015)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    z_size: int = 64  # numbers in a latent
+    width: int = 32  # channels next to the picture; doubles with every halving, up to 8 times
+    blocks: int = 1  # residual blocks a stage (the paper: 2)
+    group_width: int = 32  # channels a group of the 3x3 convolutions (the paper: 16)
+    label_size: int = 32  # numbers in a class embedding
+
+
+TINY = Config(z_size=8, width=8, group_width=4, label_size=4)
+
+
+def _conv(inputs: int, outputs: int, kernel: int, gain: float, groups: int = 1, bias: bool = False) -> nn.Conv2d:
+    conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, groups=groups, bias=bias)
+    nn.init.normal_(conv.weight, 0, gain / (inputs // groups * kernel**2) ** 0.5)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
+    return conv
+
+
+class Block(nn.Module):
+    """x + 1x1(lrelu(3x3(lrelu(1x1(x))))), [N,W,H,W'] -> the same shape."""
+
+    def __init__(self, width: int, group_width: int, blocks_in_all: int) -> None:
+        super().__init__()
+        # Fixup, with 2 scaled layers a branch: L^(-1/(2m-2)) for m = 3
+        scale = blocks_in_all**-0.25
+        groups = max(1, width // group_width)
+        self.reduce = _conv(width, width, 1, GAIN * scale, bias=True)
+        self.mix = _conv(width, width, 3, GAIN * scale, groups, bias=True)
+        self.expand = _conv(width, width, 1, 0.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.leaky_relu(self.reduce(x), 0.2)
+        y = F.leaky_relu(self.mix(y), 0.2)
+        return x + self.expand(y)
+
+
+def _widths(config: Config, depth: int) -> list[int]:
+    """Channels of the stages from the picture's size down to the bottom."""
+    return [config.width * min(8, 2**i) for i in range(depth + 1)]
+
+
+class Generator(nn.Module):
+    """(z [N,Z], y [N] | None) -> [N,C,H,W], about in [-1,1] (the last layer is linear)"""
+
+    def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
+        super().__init__()
+        self.spec, self.z_size = spec, config.z_size
+        depth = levels(spec)
+        size = base_size(spec, depth)
+        widths = _widths(config, depth)[::-1]
+        self.label = nn.Embedding(spec.classes, config.label_size) if spec.classes else None
+        inputs = config.z_size + (config.label_size if spec.classes else 0)
+        self.basis = nn.Parameter(torch.randn(widths[0], *size))
+        self.first = nn.Linear(inputs, widths[0], bias=False)
+        nn.init.normal_(self.first.weight, 0, inputs**-0.5)
+        in_all = (depth + 1) * config.blocks
+        self.stages = nn.ModuleList(
+            [nn.Sequential(*[Block(w, config.group_width, in_all) for _ in range(config.blocks)]) for w in widths]
+        )
+        self.transitions = nn.ModuleList([_conv(a, b, 1, 1.0) for a, b in zip(widths[:-1], widths[1:], strict=True)])
+        self.last = _conv(widths[-1], spec.channels, 1, 0.5, bias=True)
+
+    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        if self.label is not None:
+            assert y is not None, "a class-conditional network needs labels"
+            z = torch.cat([z, self.label(y)], 1)
+        x = (self.basis * self.first(z)[:, :, None, None]).contiguous(memory_format=torch.channels_last)  # [N,W,h,w]
+        x = self.stages[0](x)
+        for transition, stage in zip(self.transitions, self.stages[1:], strict=True):
+            # the 1x1 convolution and the resampling commute; the cheaper order first
+            x = stage(F.interpolate(transition(x), scale_factor=2, mode="bilinear"))
+        return centre_crop(self.last(x), self.spec.size).float()
+
+
+class Critic(nn.Module):
+    """(x [N,C,H,W], y [N] | None) -> logits [N]"""
+
+    def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
+        super().__init__()
+        depth = levels(spec)
+        widths = _widths(config, depth)
+        in_all = (depth + 1) * config.blocks
+        self.first = _conv(spec.channels, widths[0], 1, GAIN, bias=True)
+        self.stages = nn.ModuleList(
+            [nn.Sequential(*[Block(w, config.group_width, in_all) for _ in range(config.blocks)]) for w in widths]
+        )
+        self.transitions = nn.ModuleList([_conv(a, b, 1, 1.0) for a, b in zip(widths[:-1], widths[1:], strict=True)])
+        size = spec.height >> depth, spec.width >> depth
+        self.basis = nn.Conv2d(widths[-1], widths[-1], size, groups=widths[-1], bias=False)  # depthwise, over the map
+        nn.init.normal_(self.basis.weight, 0, (size[0] * size[1]) ** -0.5)
+        self.last = nn.Linear(widths[-1], 1, bias=False)
+        self.projection = nn.Embedding(spec.classes, widths[-1]) if spec.classes else None
+        for weight in [self.last.weight] + ([self.projection.weight] if self.projection else []):
+            nn.init.normal_(weight, 0, widths[-1] ** -0.5)
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        x = self.stages[0](self.first(x))
+        for transition, stage in zip(self.transitions, self.stages[1:], strict=True):
+            x = stage(transition(F.avg_pool2d(x, 2)))  # [N,W,h/2,w/2]
+        features = self.basis(x).flatten(1)
+        logits = self.last(features).float().squeeze(1)
+        if self.projection is not None:
+            assert y is not None, "a class-conditional network needs labels"
+            logits = logits + (self.projection(y).float() * features.float()).sum(1)
+        return logits

@@ -1,0 +1,144 @@
+"""What a run says while it works: `log.jsonl` for programs, one live line for people, TensorBoard if asked."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from limner.core.files import for_people, write_whole
+
+
+class Means:
+    """Running means of named scalar tensors, kept on the device so that nothing waits for it."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, terms: Mapping[str, Tensor]) -> None:
+        for name, value in terms.items():
+            value = value.detach().float()
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+            self._counts[name] = self._counts.get(name, 0) + 1
+
+    def take(self) -> dict[str, float]:
+        """The means since the last call."""
+        names = list(self._sums)
+        values = torch.stack([self._sums[n] / self._counts[n] for n in names]).tolist() if names else []
+        self._sums, self._counts = {}, {}
+        return {name: float(f"{value:.6g}") for name, value in zip(names, values, strict=True)}
+
+
+class LogFile:
+    """`log.jsonl`: a line an interval. After a kill, lines beyond the checkpoint are cut, so that no image is told twice."""
+
+    def __init__(self, path: Path, seen: int) -> None:
+        self.path = path
+        if path.exists():
+            lines = path.read_text(encoding="utf-8").splitlines()
+            kept = [line for line in lines if _seen(line) is not None and (_seen(line) or 0) <= seen]
+            write_whole(path, "".join(line + "\n" for line in kept))
+
+    def write(self, entry: Mapping[str, Any]) -> None:
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(entry) + "\n")
+        except OSError as error:
+            raise for_people(error, self.path) from error
+
+
+def _seen(line: str) -> int | None:
+    try:
+        return int(json.loads(line)["images"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The entries of a `log.jsonl`; a last line cut by a kill is left out."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if _seen(line) is not None]
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `3 min 05 s`, `2 h 10 min`."""
+    s = round(seconds)
+    if s < 60:
+        return f"{s} s"
+    return f"{s // 60} min {s % 60:02d} s" if s < 3600 else f"{s // 3600} h {s % 3600 // 60:02d} min"
+
+
+class Voice:
+    """The live line of a run: a bar on a terminal, a plain line every 15 seconds elsewhere, nothing when quiet."""
+
+    def __init__(self, budget: int, seen: int, quiet: bool = False) -> None:
+        self.budget, self.quiet = budget, quiet
+        self.started, self.start_seen = time.monotonic(), seen
+        self.last = 0.0
+        self.bar: Any = None
+        if not quiet and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn
+
+            columns = [TextColumn("[bold]{task.percentage:>3.0f}%"), BarColumn(24), TextColumn("{task.fields[line]}")]
+            self.bar = Progress(*columns, console=Console(stderr=True))
+            self.task = self.bar.add_task("", total=budget, completed=seen, line="warming up")
+            self.bar.start()
+
+    def say(self, sentence: str) -> None:
+        """One sentence above the bar."""
+        if not self.quiet:
+            if self.bar:
+                self.bar.console.print(sentence, highlight=False, markup=False)
+            else:
+                print(sentence, file=sys.stderr, flush=True)
+
+    def tell(self, seen: int, terms: Mapping[str, float]) -> None:
+        """Where the run is: images seen, images/s, time left, the newest means."""
+        if self.quiet:
+            return
+        spent = max(1e-9, time.monotonic() - self.started)
+        speed = (seen - self.start_seen) / spent
+        left = duration((self.budget - seen) / speed) if speed > 0 else "?"
+        figures = "  ".join(f"{name} {value:.3g}" for name, value in terms.items())
+        line = f"{seen:,}/{self.budget:,} images  {speed:,.0f}/s  {left} left  {figures}"
+        if self.bar:
+            self.bar.update(self.task, completed=seen, line=line)
+        elif spent - self.last >= 15:
+            self.last = spent
+            print(f"{100 * seen // self.budget:3d}%  {line}", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        if self.bar:
+            self.bar.stop()
+
+
+class Board:
+    """Curves and grids for TensorBoard, when the extra is installed and asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except Exception as error:  # a foreign optional import may fail in any way
+            raise ValueError(
+                "TensorBoard is not installed: `pip install limner[tensorboard]`, or leave out --tensorboard."
+            ) from error
+        self.writer = SummaryWriter(str(folder))
+
+    def write(self, seen: int, terms: Mapping[str, float]) -> None:
+        for name, value in terms.items():
+            self.writer.add_scalar(name, value, seen)
+
+    def picture(self, seen: int, picture: Any) -> None:
+        self.writer.add_image("samples", picture, seen)
+
+    def close(self) -> None:
+        self.writer.close()

@@ -1,0 +1,324 @@
+"""`fit`: the only training loop. It owns backward, accumulation, clipping, precision, ranks, EMA, checkpoints, the log,
+previews and the guard against losses that are no numbers; the method owns what the players want."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from limner.core import dist, schedule
+from limner.core.images import to_float
+from limner.methods.phase import Batch, Clock, Method, Phase
+from limner.training import state as checkpoints
+from limner.training.guard import Diverged, Interrupt
+from limner.training.log import Board, LogFile, Means, Voice
+from limner.training.state import Optimiser, State
+
+Stream = Callable[[int, int], Mapping[str, Tensor]]
+"""(first, count) -> the `count` items of the run's order from position `first`: uint8 [count,C,H,W] images, labels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What `fit` needs to know beside the method and the data."""
+
+    images: int  # budget
+    batch: int  # images an iteration, over all ranks
+    optimisers: Mapping[str, Optimiser]  # one a player
+    seed: int = 0
+    micro: int = (
+        0  # images a forward pass on one rank; 0 is the whole share (gradients are accumulated over the slices)
+    )
+    rate: Callable[[Clock], float] = lambda clock: 1.0  # what all learning rates are multiplied with
+    ema_half_life: float = 10_000  # images
+    ema_ramp: float = 0.05  # early, the half-life is at most this share of the images seen
+    precision: torch.dtype = torch.float32
+    clip: float = 0.0  # largest gradient norm of a turn; 0 does not clip
+    checkpoint_seconds: float = 120.0
+
+    @property
+    def log_every(self) -> int:
+        """Images between two lines of the log: about a thousand lines a run."""
+        return max(self.batch, self.images // 1000)
+
+
+@dataclass(frozen=True)
+class View:
+    """What a hook sees."""
+
+    clock: Clock
+    nets: Mapping[str, nn.Module]
+    averages: Mapping[str, nn.Module]
+    seconds: float  # of training so far
+    folder: Path
+    board: Board | None
+
+
+class Hook(Protocol):
+    """Something to do between iterations; it returns figures for the log, and changes nothing of the run."""
+
+    def due(self, clock: Clock) -> bool: ...
+
+    def __call__(self, view: View) -> Mapping[str, float] | None: ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    seen: int
+    seconds: float
+    finished: bool
+    signal: int | None = None  # what asked the run to stop early
+
+
+# ---- one turn, one iteration -----------------------------------------------------------------------------------------
+
+
+def _mix(seed: int, rank: int, seen: int) -> int:
+    """One 63-bit seed from three numbers (splitmix64's finaliser)."""
+    x = (seed * 0x9E3779B97F4A7C15 + rank * 0xD1B54A32D192ED03 + seen * 0x8CB92BA72F3D8DD7 + 1) & (2**64 - 1)
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & (2**64 - 1)
+    return (x ^ (x >> 31)) >> 1
+
+
+def _gather(stream: Stream, clock: Clock, seed: int, ranks: dist.Ranks, device: torch.device) -> Batch:
+    """This rank's rows of the global batch at the clock."""
+    rows = ranks.rows(clock.batch)
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in stream(clock.seen + rows.start, rows.stop - rows.start).items():
+        tensor = tensor.to(device, non_blocking=True)
+        tensors[name] = to_float(tensor) if tensor.dtype == torch.uint8 and tensor.ndim == 4 else tensor
+    return Batch(tensors, rows.start, clock.batch, (seed, clock.seen))
+
+
+def _freeze_others(method: Method, player: str) -> None:
+    """Only the player at turn gets gradients: the others' weight gradients would be computed and thrown away."""
+    for name, parameters in method.players.items():
+        for p in parameters:
+            p.requires_grad_(name == player)
+
+
+def _turn(
+    state: State, phase: Phase, batch: Batch, clock: Clock, plan: Plan, ranks: dist.Ranks, wish: Tensor, means: Means
+) -> tuple[bool, bool]:
+    """Play one phase: forward, backward, sum over ranks, step. Returns (finite, somebody wishes to stop).
+
+    A loss or gradient that is no number is found before the step, on every rank alike.
+    """
+    method = state.method
+    _freeze_others(method, phase.player)
+    parameters = method.players[phase.player]
+    optimiser = state.optimisers[phase.player]
+    optimiser.zero_grad(set_to_none=True)
+    device = parameters[0].device
+    share = len(batch)
+    micro = plan.micro or share
+    total = torch.zeros(2, device=device)  # the loss; how many ranks wish to stop
+    for start in range(0, share, micro):
+        part = batch.rows(slice(start, min(start + micro, share)))
+        with torch.autocast(device.type, plan.precision, enabled=plan.precision != torch.float32):
+            loss, terms = phase.loss(part, clock)
+        # each slice weighs by its rows, so that a sum over slices and ranks is the mean over the global batch
+        loss = loss.float().sum() / clock.batch if loss.ndim else loss.float() * (len(part) / clock.batch)
+        loss.backward()
+        total[0] += loss.detach()
+        means.add(terms)
+    total[1] = wish
+    gradients = []
+    for p in parameters:
+        if p.grad is None:  # a parameter out of play this turn (a fading layer): every rank must send the same shapes
+            p.grad = torch.zeros_like(p)
+        gradients.append(p.grad)
+    dist.sum_over_ranks([*gradients, total])
+    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    loss_value, wishes, norm_value = torch.cat([total, norm[None].float()]).tolist()
+    if not math.isfinite(loss_value + norm_value):
+        return False, wishes > 0
+    if plan.clip and norm_value > plan.clip:
+        torch._foreach_mul_(gradients, plan.clip / norm_value)
+    for group in optimiser.param_groups:
+        group["lr"] = state.rates[phase.player] * plan.rate(clock) * state.caution
+    optimiser.step()
+    return True, wishes > 0
+
+
+def _iterate(
+    state: State, stream: Stream, plan: Plan, ranks: dist.Ranks, device: torch.device, wish: bool, means: Means
+) -> tuple[str | None, bool]:
+    """Every phase once. Returns (the player whose loss was not finite or None, somebody wishes to stop)."""
+    clock = Clock(state.seen, plan.images, plan.batch)
+    torch.manual_seed(_mix(plan.seed, ranks.rank, clock.seen))  # layers that draw for themselves
+    batch = _gather(stream, clock, plan.seed, ranks, device)
+    wished = torch.tensor(float(wish), device=device)
+    asked = False
+    for turn, phase in enumerate(state.method.phases):
+        if (clock.seen // clock.batch) % phase.every:
+            continue
+        drawn = Batch(batch.tensors, batch.first, batch.total, (*batch.key, turn))
+        finite, asked = _turn(state, phase, drawn, clock, plan, ranks, wished, means)
+        if not finite:
+            return phase.player, asked
+    state.seen += plan.batch
+    state.average(schedule.ema_decay(state.seen, plan.batch, plan.ema_half_life, plan.ema_ramp))
+    return None, asked
+
+
+def _all_trainable(method: Method) -> None:
+    for parameters in method.players.values():
+        for p in parameters:
+            p.requires_grad_(True)
+
+
+@contextmanager
+def _training(method: Method) -> Iterator[None]:
+    for net in method.nets.values():
+        net.train()
+    try:
+        yield
+    finally:
+        _all_trainable(method)
+
+
+# ---- the run ---------------------------------------------------------------------------------------------------------
+
+
+def measure(method: Method, stream: Stream, plan: Plan, device: torch.device, ranks: dist.Ranks = dist.ALONE,
+            seconds: float = 4.0) -> float:  # fmt: skip
+    """Images a second of this run on this machine, from a short trial that leaves the method as it was.
+
+    The trial's first iterations (compilation, allocation) are not counted; the median iteration is.
+    """
+    state = State(method, plan.optimisers)
+    kept = {name: tensor.detach().clone() for name, tensor in state.tensors().items()}
+    kept_scalars = state.scalars()
+    times: list[float] = []
+    cycle = math.lcm(*(phase.every for phase in method.phases))  # lazy phases count by their share
+    with _training(method):
+        end = time.monotonic() + seconds
+        while len(times) < 3 or (time.monotonic() < end and len(times) < 2000):
+            start = time.monotonic()
+            for _ in range(cycle):
+                _iterate(state, stream, plan, ranks, device, False, Means())
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            times.append((time.monotonic() - start) / cycle)
+    with torch.no_grad():
+        for name, tensor in state.tensors().items():
+            if name in kept:
+                tensor.copy_(kept[name])
+    for name, thing in method.memory.items():
+        tensors = {k[len(f"memory.{name}.") :]: v for k, v in kept.items() if k.startswith(f"memory.{name}.")}
+        thing.load_state_dict(tensors | kept_scalars["memory"][name])
+    times = sorted(times[len(times) // 4 :])
+    return float(dist.told_by_first(plan.batch / times[len(times) // 2]))  # type: ignore[arg-type]
+
+
+def fit(
+    method: Method,
+    stream: Stream,
+    folder: Path,
+    plan: Plan,
+    *,
+    device: torch.device,
+    ranks: dist.Ranks = dist.ALONE,
+    hooks: Sequence[Hook] = (),
+    publish: Callable[[View], None] | None = None,
+    quiet: bool = False,
+    board: Board | None = None,
+) -> Outcome:
+    """Train `method` on `stream` until the plan's budget is spent; resume by itself when `folder` holds a checkpoint.
+
+    Time is images seen, the order and every random number are functions of it, so a resumed run gives bit for bit the
+    weights of an unbroken one (same machine, same threads). `publish` is called with every checkpoint and at the end:
+    it makes the trained thing that people use. Hooks run on rank 0.
+
+    Raises ValueError (one sentence) when the disk is full, the checkpoint belongs to another recipe, or training
+    diverges twice; the last good state is then on disk. SIGINT and SIGTERM end the run after a checkpoint, told in
+    the outcome.
+    """
+    state = State(method, plan.optimisers)
+    saves = folder / "checkpoint"
+    resumed = checkpoints.load(state, saves, device)
+    voice = Voice(plan.images, state.seen, quiet or not ranks.first)
+    log = LogFile(folder / "log.jsonl", state.seen) if ranks.first else None
+    means, terms = Means(), {}
+    before = state.seconds
+    started = saved = time.monotonic()
+
+    def view() -> View:
+        clock = Clock(state.seen, plan.images, plan.batch)
+        return View(clock, method.nets, state.averages, state.seconds, folder, board)
+
+    def save() -> None:
+        nonlocal saved
+        if ranks.first:
+            checkpoints.save(state, saves)
+            if publish:
+                publish(view())
+        saved = time.monotonic()
+
+    def between() -> None:
+        """What happens between iterations and does not change the run: hooks and the log."""
+        figures: dict[str, Any] = {}
+        clock = Clock(state.seen, plan.images, plan.batch)
+        for hook in hooks:
+            if ranks.first and hook.due(clock):
+                figures |= hook(view()) or {}
+        if schedule.passes(state.seen, plan.batch, plan.log_every) or state.seen >= plan.images:
+            terms.update(means.take())
+            figures = terms | figures
+        if figures and log:
+            entry = {"images": state.seen, "seconds": round(state.seconds, 2), "rate": plan.rate(clock) * state.caution}
+            log.write(entry | figures)
+            if board:
+                board.write(state.seen, figures)
+        voice.tell(state.seen, terms)
+
+    try:
+        if resumed:
+            voice.say(resumed)
+        else:
+            save()  # proves that the folder can be written, before hours are spent
+            between()
+        with _training(method), Interrupt() as interrupt:
+            while state.seen < plan.images:
+                tripped, asked = _iterate(state, stream, plan, ranks, device, interrupt.signal is not None, means)
+                state.seconds = before + time.monotonic() - started
+                if tripped:
+                    _step_back(state, saves, device, tripped, voice)
+                    means.take()
+                    continue
+                between()
+                if asked:
+                    break
+                if time.monotonic() - saved >= plan.checkpoint_seconds:
+                    save()
+            save()
+            signal = interrupt.signal
+        return Outcome(state.seen, state.seconds, state.seen >= plan.images, signal)
+    finally:
+        voice.close()
+
+
+def _step_back(state: State, saves: Path, device: torch.device, player: str, voice: Voice) -> None:
+    """After a loss that is no number: the last good state, at half the learning rates, once.
+
+    Raises Diverged the second time.
+    """
+    at, trips = state.seen, state.trips
+    if trips:
+        raise Diverged(player, at)
+    checkpoints.load(state, saves, device)
+    state.trips, state.caution = trips + 1, state.caution * 0.5
+    voice.say(
+        f"The {player}'s loss was not finite after {at:,} images: going back to {state.seen:,} images and on at half the "
+        "learning rates."
+    )

@@ -1,0 +1,153 @@
+"""Everything of a run that has state, and its checkpoints: written whole or not at all, read without pickle."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from limner.core.files import writing
+from limner.methods.phase import Method
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimiser:
+    """How one player moves."""
+
+    name: str = "adam"  # adam | adamw | rmsprop | sgd
+    rate: float = 2e-4  # learning rate at the start
+    beta1: float = 0.5  # memory of the gradient (momentum for sgd and rmsprop)
+    beta2: float = 0.99  # memory of its square
+    weight_decay: float = 0.0  # decoupled for adamw, L2 for the others
+
+    def build(self, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
+        """The PyTorch optimiser. Raises ValueError for an unknown name."""
+        fused = {"fused": parameters[0].device.type in ("cuda", "cpu")}
+        betas, decay = (self.beta1, self.beta2), self.weight_decay
+        kinds: dict[str, Callable[[], torch.optim.Optimizer]] = {
+            "adam": lambda: torch.optim.Adam(parameters, self.rate, betas, weight_decay=decay, **fused),
+            "adamw": lambda: torch.optim.AdamW(parameters, self.rate, betas, weight_decay=decay, **fused),
+            "rmsprop": lambda: torch.optim.RMSprop(
+                parameters, self.rate, self.beta2, momentum=self.beta1, weight_decay=decay
+            ),
+            "sgd": lambda: torch.optim.SGD(parameters, self.rate, self.beta1, weight_decay=decay, **fused),
+        }
+        if self.name not in kinds:
+            raise ValueError(f"The optimiser {self.name!r} is not known: say one of {', '.join(kinds)}.")
+        return kinds[self.name]()
+
+
+class State:
+    """The networks, their averages, the optimisers, the method's memory, and how far the run is."""
+
+    def __init__(self, method: Method, optimisers: Mapping[str, Optimiser]) -> None:
+        self.method = method
+        self.averages = {
+            name: copy.deepcopy(method.nets[name]).requires_grad_(False).eval() for name in method.averaged
+        }
+        self.optimisers = {player: optimisers[player].build(list(ps)) for player, ps in method.players.items()}
+        self.rates = {player: optimisers[player].rate for player in method.players}
+        self.seen = 0
+        self.seconds = 0.0  # of training, over all starts
+        self.caution = 1.0  # what every learning rate is multiplied with; the guard lowers it
+        self.trips = 0  # non-finite losses met
+
+    def average(self, decay: float) -> None:
+        """Move the averages: parameters and float buffers (running statistics) alike."""
+        for name, mean in self.averages.items():
+            now = self.method.nets[name]
+            pairs = [*zip(mean.parameters(), now.parameters(), strict=True)]
+            pairs += [(a, b) for a, b in zip(mean.buffers(), now.buffers(), strict=True) if a.is_floating_point()]
+            with torch.no_grad():
+                torch._foreach_lerp_([a.data for a, _ in pairs], [b.data for _, b in pairs], 1 - decay)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor of the state by name; they are the state's own, not copies."""
+        found: dict[str, Tensor] = {}
+        for name, net in self.method.nets.items():
+            found |= {f"net.{name}.{key}": value for key, value in net.state_dict().items()}
+        for name, net in self.averages.items():
+            found |= {f"average.{name}.{key}": value for key, value in net.state_dict().items()}
+        for player, optimiser in self.optimisers.items():
+            for i, values in optimiser.state_dict()["state"].items():
+                found |= {f"optimiser.{player}.{i}.{k}": v for k, v in values.items() if isinstance(v, Tensor)}
+        for name, thing in self.method.memory.items():
+            found |= {f"memory.{name}.{k}": v for k, v in thing.state_dict().items() if isinstance(v, Tensor)}
+        return found
+
+    def scalars(self) -> dict[str, Any]:
+        memory = {
+            name: {k: v for k, v in thing.state_dict().items() if not isinstance(v, Tensor)}
+            for name, thing in self.method.memory.items()
+        }
+        own = {"seen": self.seen, "seconds": self.seconds, "caution": self.caution, "trips": self.trips}
+        return own | {"memory": memory}
+
+    def restore(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
+        """Put back what `tensors` and `scalars` gave. Raises ValueError when they belong to other networks."""
+        for prefix, nets in (("net", self.method.nets), ("average", self.averages)):
+            for name, net in nets.items():
+                part = _below(tensors, f"{prefix}.{name}.")
+                try:
+                    net.load_state_dict(part)
+                except RuntimeError as error:
+                    raise ValueError(
+                        f"The checkpoint holds another {name} than this recipe builds: train into a new folder."
+                    ) from error
+        for player, optimiser in self.optimisers.items():
+            states: dict[int, dict[str, Tensor]] = {}
+            for key, value in _below(tensors, f"optimiser.{player}.").items():
+                index, slot = key.split(".", 1)
+                states.setdefault(int(index), {})[slot] = value.clone()  # the optimiser keeps and moves them in place
+            optimiser.load_state_dict({"state": states, "param_groups": optimiser.state_dict()["param_groups"]})
+        for name, thing in self.method.memory.items():
+            thing.load_state_dict(_below(tensors, f"memory.{name}.") | scalars["memory"].get(name, {}))
+        self.seen, self.seconds = scalars["seen"], scalars["seconds"]
+        self.caution, self.trips = scalars["caution"], scalars["trips"]
+
+
+def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Any]:
+    return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+# ---- on disk ---------------------------------------------------------------------------------------------------------
+
+
+def save(state: State, folder: Path) -> None:
+    """Write the state; the one before stays beside it until the new one is whole, and as `previous` after."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors().items()}
+    latest = folder / "latest.safetensors"
+    with writing(latest) as temporary:
+        save_file(tensors, temporary, metadata={"scalars": json.dumps(state.scalars())})
+        if latest.exists():
+            latest.replace(folder / "previous.safetensors")
+
+
+def load(state: State, folder: Path, device: torch.device) -> str | None:
+    """Restore the newest whole checkpoint of the folder.
+
+    Returns None when there is none, else a sentence about how far it was (and whether the newest was damaged).
+    Raises ValueError when checkpoints are there but none can be read.
+    """
+    paths = [p for p in (folder / "latest.safetensors", folder / "previous.safetensors") if p.exists()]
+    for path in paths:
+        try:
+            with safe_open(path, "pt", device=str(device)) as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+                scalars = json.loads(file.metadata()["scalars"])
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+            continue
+        state.restore(tensors, scalars)
+        damaged = "" if path == paths[0] else " (the newest checkpoint is damaged; this is the one before)"
+        return f"Resuming at {state.seen:,} images{damaged}."
+    if paths:
+        raise ValueError(f"The checkpoints in {folder} are damaged: train into a new folder.")
+    return None

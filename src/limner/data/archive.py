@@ -1,0 +1,109 @@
+"""A zip of pictures as a Source, read in memory: nothing is ever unpacked to disk, so no path in it can do harm."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+import zlib
+from collections import Counter
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from limner.data.decode import Damaged
+from limner.data.folder import ignored, kind, labelled, looks_like_picture, no_pictures
+from limner.data.labels import LABEL_FILES
+from limner.data.source import Bad, Source, short_name
+
+MAX_ENTRY = 1 << 29  # bytes a single entry may claim to unpack to
+
+
+def entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int = MAX_ENTRY) -> bytes:
+    """The bytes of one entry. Raises Damaged with the reason."""
+    if info.flag_bits & 1:
+        raise Damaged("encrypted: unpack the zip with its password first")
+    if info.file_size > limit:
+        raise Damaged(f"too large to unpack safely ({info.file_size >> 20:,} MiB)")
+    try:
+        with archive.open(info) as file:
+            return file.read()
+    except NotImplementedError as error:
+        raise Damaged("packed with a method that cannot be read here") from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
+        raise Damaged("damaged inside the zip") from error
+
+
+def stripped(names: list[str]) -> str:
+    """The one top folder that everything in a zip lies in and that holds nothing but folders: "pets/", or ""."""
+    tops = {name.split("/", 1)[0] if "/" in name else "" for name in names}
+    top = tops.pop() if len(tops) == 1 else ""
+    return top + "/" if top and all(name.count("/") > 1 for name in names) else ""
+
+
+def open_zip(path: Path, labels: Path | None = None) -> Source:
+    """A zip of pictures, nested or not. Raises ValueError in one sentence when damaged or without a picture."""
+    try:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError, ValueError, EOFError) as error:
+        why = "it cannot be read" if isinstance(error, PermissionError) else "it is damaged or no zip at all"
+        raise ValueError(f"The zip {path} cannot be opened: {why}; make or download it again.") from error
+    bad: list[Bad] = []
+    others: Counter[str] = Counter()
+    infos: dict[str, zipfile.ZipInfo] = {}
+    tables: dict[str, zipfile.ZipInfo] = {}
+    for info in sorted(archive.infolist(), key=lambda i: i.filename):
+        name = info.filename.replace("\\", "/").lstrip("/")
+        if info.is_dir() or any(ignored(part) for part in name.split("/") if part not in ("", "..", ".")):
+            continue
+        what = kind(name)
+        if what == "bare":
+            try:
+                what = "picture" if looks_like_picture(entry(archive, info)[:8]) else "other"
+            except Damaged:
+                what = "other"
+        if what == "labels":
+            tables[name] = info
+        elif what == "other":
+            others[PurePosixPath(name).suffix.lower() or "without ending"] += 1
+        elif what != "picture":
+            bad.append((name, what))
+        elif info.file_size == 0 and not info.flag_bits & 1:
+            bad.append((name, "empty file"))
+        else:
+            infos[name] = info
+    if not infos:
+        raise ValueError(no_pictures(f"The zip {path}", bad, others))
+    top = stripped(list(infos))
+    infos = {name.removeprefix(top): info for name, info in infos.items()}
+    names = list(infos)
+    table = _table(archive, tables, labels)
+    classes, numbers, keep, unlabelled, notes = labelled(names, table, labels is not None)
+    names = [names[i] for i in keep]
+    entries = [infos[name] for name in names]
+
+    def content(index: int) -> BinaryIO:
+        return io.BytesIO(entry(archive, entries[index]))
+
+    def mark() -> str:
+        text = "".join(f"{name}\0{info.file_size}\0{info.CRC}\n" for name, info in zip(names, entries, strict=True))
+        return "zip:" + hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+    return Source(
+        name=short_name(path.stem), origin=f"the zip {path}", names=names, content=content, mark=mark,
+        classes=classes, labels=numbers, bad=bad + unlabelled, others=dict(others), notes=notes,
+    )
+
+
+def _table(
+    archive: zipfile.ZipFile, tables: dict[str, zipfile.ZipInfo], labels: Path | None
+) -> tuple[str, bytes] | None:
+    """The label file: the one given, else the outermost inside the zip, as (name, bytes)."""
+    if labels is not None:
+        try:
+            return labels.name, labels.read_bytes()
+        except OSError as error:
+            raise ValueError(f"The labels file {labels} cannot be read: {error.strerror}.") from error
+    order = sorted(tables, key=lambda n: (n.count("/"), LABEL_FILES.index(PurePosixPath(n).name.lower())))
+    if not order:
+        return None
+    return PurePosixPath(order[0]).name, entry(archive, tables[order[0]])

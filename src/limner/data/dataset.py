@@ -1,0 +1,232 @@
+"""A Dataset: every picture decoded once into one uint8 array, and batches of it in an order that is a pure function."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import PIL
+import torch
+from torch import Tensor
+
+from limner.core.images import ImageSpec
+from limner.data import cache as store
+from limner.data.decode import FITS, as_colour
+from limner.data.decoding import Decoded, Progress, compact, decode_all, target_size
+from limner.data.source import Bad, Source
+
+CHANNELS = {"auto": None, "1": 1, "3": 3, "4": 4}
+LITTLE = 100 << 20  # bytes; pictures that are one array this small already are not worth a file in the cache
+
+
+@dataclass
+class Dataset:
+    """Pictures ready to train on."""
+
+    images: Tensor                                   # uint8 [N,C,H,W], channels_last: a view of storage [N,H,W,C]
+    labels: Tensor | None                            # int64 [N], an index into classes
+    classes: tuple[str, ...]                         # empty: no labels
+    names: list[str]                                 # [N]
+    spec: ImageSpec
+    name: str                                        # short, for a run folder
+    origin: str                                      # for people
+    attribution: str                                 # who made it and the licence, for embedded samples
+    fingerprint: str                                 # sha256 hex of the pictures and labels themselves
+    bad: list[Bad] = field(default_factory=list)     # skipped pictures with the reason
+    notes: list[str] = field(default_factory=list)   # decisions a person should know of
+    sizes: dict[tuple[int, int], int] = field(default_factory=dict)  # upright (H,W) as stored -> how many
+    modes: dict[str, int] = field(default_factory=dict)              # Pillow mode as stored -> how many
+    duplicates: list[list[str]] = field(default_factory=list)        # names of pictures that are equal, by group
+    _orders: OrderedDict = field(default_factory=OrderedDict, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        assert self.images.dtype == torch.uint8 and self.images.shape[1:] == (self.spec.channels, *self.spec.size)
+        self._rows = self.images.permute(0, 2, 3, 1)  # the storage again: gathering from it copies whole rows
+        assert self._rows.is_contiguous()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def batch(self, first: int, count: int, seed: int) -> tuple[Tensor, Tensor | None]:
+        """Pictures number first ... first + count - 1 of the endless order of `seed`.
+
+        Every N of them, from a multiple of N on, are each picture once, in an order that depends on (seed, epoch)
+        alone. Returns (uint8 [count,C,H,W] channels_last, int64 [count] or None).
+        """
+        index = torch.from_numpy(self.positions(first, count, seed))
+        images = self._rows.index_select(0, index).permute(0, 3, 1, 2)
+        return images, None if self.labels is None else self.labels.index_select(0, index)
+
+    def positions(self, first: int, count: int, seed: int) -> np.ndarray:
+        """Which pictures `batch` gives: int64 [count]."""
+        assert first >= 0 and count >= 0, (first, count)
+        parts, n = [], len(self)
+        while count > 0:
+            epoch, offset = divmod(first, n)
+            part = self._order(seed, epoch)[offset : offset + count]
+            parts.append(part)
+            first, count = first + len(part), count - len(part)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts or [np.empty(0, np.int64)])
+
+    def _order(self, seed: int, epoch: int) -> np.ndarray:
+        if (seed, epoch) not in self._orders:
+            self._orders[seed, epoch] = permutation(len(self), seed, epoch)
+            if len(self._orders) > 4:
+                self._orders.popitem(last=False)
+        return self._orders[seed, epoch]
+
+    def split(self, held_out: int | float, seed: int) -> tuple[Dataset, Dataset]:
+        """(to train on, held out): `held_out` pictures, or that fraction of them when a float, chosen by `seed`.
+
+        Both are copies. Raises ValueError in one sentence when either side would be empty.
+        """
+        n = len(self)
+        count = round(held_out * n) if isinstance(held_out, float) else held_out
+        if not 0 < count < n:
+            raise ValueError(f"Holding out {held_out} of {n:,} pictures leaves nothing on one side: give 1 to {n - 1:,}.")
+        order = permutation(n, seed, 0)
+        return self._subset(np.sort(order[count:])), self._subset(np.sort(order[:count]))
+
+    def _subset(self, rows: np.ndarray) -> Dataset:
+        pictures = compact(self._rows.numpy(), rows, self.spec.channels)
+        labels = None if self.labels is None else self.labels[torch.from_numpy(rows)]
+        return replace(
+            self, images=as_images(pictures), labels=labels, names=[self.names[i] for i in rows],
+            fingerprint=store.content_hash(pictures, None if labels is None else labels.numpy()),
+            _orders=OrderedDict(),
+        )
+
+
+def permutation(n: int, seed: int, epoch: int) -> np.ndarray:
+    """A random order of 0 ... n-1, int64, the same on every machine and version.
+
+    It sorts the raw output of PCG64, whose stream NumPy guarantees; that of Generator.permutation may change.
+    """
+    bits = np.random.PCG64(np.random.SeedSequence([seed % 2**64, epoch])).random_raw(n)
+    return np.argsort(bits, kind="stable")
+
+
+def as_images(pictures: np.ndarray) -> Tensor:
+    """Storage uint8 [N,H,W,C] -> a view [N,C,H,W] of it; copied only where it may not be written, as torch demands."""
+    return torch.from_numpy(pictures if pictures.flags.writeable else pictures.copy()).permute(0, 3, 1, 2)
+
+
+def prepare(
+    source: Source, *, size: int | Sequence[int] | None = None, fit: str = "crop", channels: int | str = "auto",
+    background: str = "white", workers: int | None = None, progress: Progress | None = None,
+    drop_duplicates: bool = False, cache: bool = True,
+) -> Dataset:
+    """Decode every picture of `source` once, or take them from the cache.
+
+    size: side, (H,W), or None for the pictures' own where they share a small one, else 64 (see default_size).
+    fit: crop | pad | stretch. channels: auto | 1 | 3 | 4. background: the colour behind what is transparent or padded.
+    workers: decoding threads, None for one a core. progress: called with (done, total).
+    Raises ValueError in one sentence for options that make no sense and when no picture is usable.
+    """
+    if fit not in FITS:
+        raise ValueError(f"fit {fit!r} is not known: choose {', '.join(FITS)}.")
+    if str(channels) not in CHANNELS:
+        raise ValueError(f"channels {channels!r} is not known: choose auto, 1 (grey), 3 (RGB) or 4 (RGBA).")
+    size = list(size) if isinstance(size, Sequence) else size
+    as_colour(background), target_size(size, [])  # complain before reading anything
+    options = [size, fit, CHANNELS[str(channels)], background]
+    cache = cache and (source.array is None or source.array.nbytes > LITTLE)
+    key, note = "", ""
+    if cache:
+        text = json.dumps([store.VERSION, PIL.__version__, options, source.fingerprint()])
+        key = hashlib.sha256(text.encode()).hexdigest()[:40]
+        if found := store.load(key):
+            return _finish(source, _from_facts(*found), options, drop_duplicates, found[1]["fingerprint"], "")
+    result = decode_all(source, size, fit, CHANNELS[str(channels)], background, workers, progress)
+    labels = None if source.labels is None else source.labels[result.kept]
+    fingerprint = store.content_hash(result.pictures, labels)
+    if cache and result.pictures is not source.array:
+        problem = store.store(key, result.pictures, _to_facts(result, labels, fingerprint))
+        if problem:
+            note = f"The decoded pictures could not be kept for next time: {problem}"
+        elif result.pictures.nbytes > store.BIG and (found := store.load(key)):
+            result.pictures = found[0]  # the nameless file they were decoded into can go
+    return _finish(source, result, options, drop_duplicates, fingerprint, note)
+
+
+def _to_facts(result: Decoded, labels: np.ndarray | None, fingerprint: str) -> dict:
+    return {
+        "fingerprint": fingerprint, "labels": None if labels is None else labels.tolist(), "kept": result.kept,
+        "bad": result.bad, "sizes": [[*size, count] for size, count in result.sizes.items()], "modes": result.modes,
+        "alpha": result.alpha, "enlarged": result.enlarged,
+    }
+
+
+def _from_facts(pictures: np.ndarray, facts: dict) -> Decoded:
+    return Decoded(
+        pictures, facts["kept"], [(name, why) for name, why in facts["bad"]],
+        {(h, w): count for h, w, count in facts["sizes"]}, facts["modes"], facts["alpha"], facts["enlarged"],
+    )
+
+
+def equal_rows(pictures: np.ndarray) -> list[list[int]]:
+    """Groups of rows of [N,H,W,C] that are equal pixel for pixel, each in order."""
+    groups: dict[bytes, list[int]] = {}
+    for i, picture in enumerate(pictures):
+        groups.setdefault(hashlib.blake2b(picture.tobytes(), digest_size=16).digest(), []).append(i)
+    return [rows for rows in groups.values() if len(rows) > 1]
+
+
+def _finish(
+    source: Source, result: Decoded, options: list, drop_duplicates: bool, fingerprint: str, note: str
+) -> Dataset:
+    pictures, kept = result.pictures, result.kept
+    labels = None if source.labels is None else source.labels[kept]
+    equal = equal_rows(pictures)
+    if drop_duplicates and equal:
+        extra = [row for rows in equal for row in rows[1:]]
+        rows = np.setdiff1d(np.arange(len(pictures)), extra)
+        pictures, kept = compact(pictures, rows, pictures.shape[-1]), [kept[row] for row in rows]
+        labels = None if labels is None else labels[rows]
+        fingerprint = store.content_hash(pictures, labels)
+    n, h, w, c = pictures.shape
+    spec = ImageSpec(c, h, w, len(source.classes))
+    notes = source.notes + _notes(result, spec, options, equal, drop_duplicates) + ([note] if note else [])
+    return Dataset(
+        images=as_images(pictures), labels=None if labels is None else torch.from_numpy(labels.copy()),
+        classes=source.classes, names=[source.names[i] for i in kept], spec=spec, name=source.name,
+        origin=source.origin, attribution=source.attribution, fingerprint=fingerprint, bad=result.bad, notes=notes,
+        sizes=result.sizes, modes=result.modes,
+        duplicates=[[source.names[result.kept[row]] for row in rows] for rows in equal],
+    )
+
+
+def _notes(result: Decoded, spec: ImageSpec, options: list, equal: list[list[int]], dropped: bool) -> list[str]:
+    """What was decided about the pictures, a sentence each."""
+    size, fit, channels, background = options
+    n, notes = len(result.kept), []
+    if result.bad:
+        notes.append(f"{len(result.bad):,} {_s(result.bad, 'picture')} could not be used and {_are(result.bad)} skipped.")
+    if size is None and set(result.sizes) != {spec.size}:
+        notes.append(f"Pictures are brought to {spec.height}x{spec.width}; give a size to choose another.")
+    if result.enlarged:
+        notes.append(f"{result.enlarged:,} of {n:,} pictures are smaller than {spec.height}x{spec.width} and are enlarged.")
+    if result.alpha and spec.channels < 4:
+        notes.append(f"{result.alpha:,} of {n:,} pictures have transparency, which is flattened on {background}.")
+    elif result.alpha and channels is None:
+        notes.append(f"{result.alpha:,} of {n:,} pictures have transparency, which is kept (RGBA).")
+    if fit == "pad" and any(h * spec.width != w * spec.height for h, w in result.sizes):
+        notes.append(f"Pictures are padded with {'transparency' if spec.channels == 4 else background}.")
+    if equal:
+        extra = sum(len(rows) - 1 for rows in equal)
+        verb = "were dropped" if dropped else "are exact duplicates of others; they can be dropped"
+        notes.append(f"{extra:,} {_s(range(extra), 'picture')} {verb}{' as exact duplicates' if dropped else ''}.")
+    return notes
+
+
+def _s(things: Sequence, word: str) -> str:
+    return word if len(things) == 1 else word + "s"
+
+
+def _are(things: Sequence) -> str:
+    return "is" if len(things) == 1 else "are"
+

@@ -1,0 +1,186 @@
+"""A folder of pictures as a Source; and from the names of files, which are pictures at all (shared with zips)."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+import numpy as np
+
+from limner.data.decode import ENDINGS, UNREADABLE, reason
+from limner.data.labels import LABEL_FILES, by_folder, matched, numbered, read_labels
+from limner.data.source import Bad, Source, short_name
+
+SMALL = 1 << 20  # bytes; smaller files are read in one go, larger ones only as far as needed
+QUIET = {"thumbs.db", "desktop.ini", "__macosx", "icon\r"}  # what systems leave behind
+MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF")
+
+
+def ignored(part: str) -> bool:
+    """Whether a file or folder of this name is no one's picture: hidden, or left behind by a system."""
+    return part.startswith(".") or part.lower() in QUIET
+
+
+def looks_like_picture(head: bytes) -> bool:
+    """Whether the first bytes of a file without an ending are those of a common picture format."""
+    return head.startswith(MAGIC)
+
+
+def kind(name: str) -> str:
+    """"picture", "labels", "other", "bare" (no ending: look inside), or the reason why such a picture is unreadable."""
+    path = PurePosixPath(name)
+    ending = path.suffix.lower()
+    if path.name.lower() in LABEL_FILES:
+        return "labels"
+    if ending in ENDINGS:
+        return "picture"
+    return UNREADABLE.get(ending, "other" if ending else "bare")
+
+
+def labelled(
+    names: Sequence[str], table: tuple[str, bytes] | None, given: bool
+) -> tuple[tuple[str, ...], np.ndarray | None, list[int], list[Bad], list[str]]:
+    """Names, and a label file (name, bytes) or None -> (classes, labels, which pictures to keep, bad, notes).
+
+    given: the person named the label file, so what is wrong with it is an error and not a reason to pass it over.
+    """
+    keep, notes = list(range(len(names))), []
+    if table is not None:
+        found = matched(names, read_labels(table[1], table[0]))
+        have = [label for label in found if label is not None]
+        if not have:
+            problem = f"{table[0]} labels none of the pictures"
+        elif len(set(have)) > max(1, len(have) // 2):
+            problem = f"{table[0]} has nearly as many labels as pictures ({len(set(have)):,} for {len(have):,})"
+        else:
+            problem = ""
+        if problem and given:
+            raise ValueError(f"{problem}: it needs lines of file,label with the names of the pictures as they are.")
+        if problem:
+            notes.append(f"{problem}, so it is not used.")
+        else:
+            classes, labels = numbered(have)
+            keep = [i for i, label in enumerate(found) if label is not None]
+            bad = [(names[i], f"no label in {table[0]}") for i, label in enumerate(found) if label is None]
+            notes.append(f"Classes come from {table[0]}.")
+            if len(classes) > 1:
+                return classes, labels, keep, bad, notes
+            return (), None, keep, bad, [f"{table[0]} knows one class only, so pictures carry no label."]
+    by, note = by_folder(names)
+    if note:
+        notes.append(note)
+    return (*(by or ((), None)), keep, [], notes)
+
+
+def walk(root: Path) -> tuple[list[tuple[str, os.stat_result]], list[Bad]]:
+    """Every file below `root` as (relative name with "/", stat), sorted by name; links followed, each folder once."""
+    files: list[tuple[str, os.stat_result]] = []
+    bad: list[Bad] = []
+    seen: set[tuple[int, int]] = set()
+
+    def visit(folder: Path, prefix: str) -> None:
+        stat = folder.stat()
+        if (stat.st_dev, stat.st_ino) in seen:  # a link that leads back
+            return
+        seen.add((stat.st_dev, stat.st_ino))
+        with os.scandir(folder) as entries:
+            children = sorted(entries, key=lambda entry: entry.name)
+        for entry in children:
+            name = prefix + entry.name
+            if ignored(entry.name):
+                continue
+            try:
+                if entry.is_dir():
+                    visit(Path(entry.path), name + "/")
+                elif entry.is_file():
+                    files.append((name, entry.stat()))
+                elif entry.is_symlink():
+                    bad.append((name, "a link that leads nowhere"))
+            except OSError as error:
+                bad.append((name, reason(error)))
+
+    visit(root, "")
+    return files, bad
+
+
+def open_folder(root: Path, labels: Path | None = None) -> Source:
+    """A folder of pictures, nested or not. Raises ValueError in one sentence when it holds none."""
+    try:
+        files, bad = walk(root)
+    except OSError as error:
+        raise ValueError(f"The folder {root} cannot be read: {reason(error)}.") from error
+    others: Counter[str] = Counter()
+    stats: dict[str, os.stat_result] = {}
+    for name, stat in files:
+        what = kind(name)
+        if what == "bare":
+            try:
+                with (root / name).open("rb") as file:
+                    what = "picture" if looks_like_picture(file.read(8)) else "other"
+            except OSError as error:
+                what = reason(error)
+        if what == "picture" and stat.st_size:
+            stats[name] = stat
+        elif what in ("picture", "other", "labels"):
+            if what == "picture":
+                bad.append((name, "empty file"))
+            elif what == "other":
+                others[PurePosixPath(name).suffix.lower() or "without ending"] += 1
+        else:
+            bad.append((name, what))
+    if not stats:
+        raise ValueError(no_pictures(f"The folder {root}", bad, others))
+    names = list(stats)
+    beside = next((root / name for name in LABEL_FILES if (root / name).is_file()), None)
+    table = labels or beside
+    classes, numbers, keep, unlabelled, notes = labelled(
+        names, (table.name, _bytes(table)) if table else None, labels is not None
+    )
+    names = [names[i] for i in keep]
+    paths = [root / name for name in names]
+    marks = [f"{name}\0{stats[name].st_size}\0{stats[name].st_mtime_ns}\n" for name in names]
+
+    def content(index: int) -> BinaryIO:
+        path = paths[index]
+        if stats_small[index]:
+            return io.BytesIO(path.read_bytes())
+        return path.open("rb")
+
+    stats_small = [stats[name].st_size <= SMALL for name in names]
+
+    def mark() -> str:
+        text = f"{root.resolve()}\n{''.join(marks)}"
+        return "folder:" + hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+    return Source(
+        name=short_name(root.resolve().name), origin=f"the folder {root}",
+        names=[for_display(name) for name in names], content=content, mark=mark, classes=classes, labels=numbers,
+        bad=[(for_display(name), why) for name, why in bad + unlabelled], others=dict(others), notes=notes,
+    )
+
+
+def no_pictures(what: str, bad: Sequence[Bad], others: dict[str, int]) -> str:
+    """The one sentence for a place without a usable picture."""
+    if bad:
+        return f"{what} holds no usable picture: {len(bad):,} cannot be read, such as {bad[0][0]} ({bad[0][1]})."
+    if others:
+        listed = ", ".join(f"{count:,} {ending}" for ending, count in sorted(others.items(), key=lambda o: -o[1])[:4])
+        return f"{what} holds no pictures, only other files ({listed}): give the folder that holds your pictures."
+    return f"{what} is empty: put your pictures (JPEG, PNG, WebP ...) there, or give the folder that holds them."
+
+
+def for_display(name: str) -> str:
+    """A file name as text that can always be printed and stored, even where its bytes are not valid UTF-8."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"The labels file {path} cannot be read: {reason(error)}.") from error

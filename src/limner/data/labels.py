@@ -1,0 +1,120 @@
+"""Which class each picture belongs to: by its folder, or by a CSV or JSON file beside the pictures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
+
+import numpy as np
+
+LABEL_FILES = ("labels.csv", "labels.json", "dataset.json", "metadata.csv")  # looked for in this order
+FILE_COLUMNS = ("file", "filename", "file_name", "name", "image", "path")
+LABEL_COLUMNS = ("label", "labels", "class", "category", "target")
+TEXT_LIKE = re.compile(r"mnist|svhn|digit|letter|alphabet|font|glyph|text|captcha|handwrit", re.IGNORECASE)
+Labelled = tuple[tuple[str, ...], np.ndarray]  # (classes, int64 [N])
+
+
+def natural(text: str) -> list:
+    """A sort key that puts "2" before "10"."""
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part.lower()) for part in re.findall(r"\d+|\D+", text)]
+
+
+def numbered(values: Sequence[str]) -> Labelled:
+    """One class name a picture -> the distinct names in natural order, and each picture's index among them."""
+    classes = sorted(set(values), key=lambda v: (natural(v), v))
+    index = {name: i for i, name in enumerate(classes)}
+    return tuple(classes), np.array([index[v] for v in values], np.int64)
+
+
+def by_folder(names: Sequence[str]) -> tuple[Labelled | None, str]:
+    """Relative names with "/" -> the first-level folders as classes, or None; and a note where that needs one."""
+    tops = {name.split("/", 1)[0] if "/" in name else "" for name in names}
+    if "" in tops and len(tops) > 1:
+        return None, (
+            "Pictures lie both beside and inside subfolders, so the subfolders are not taken as classes: "
+            "move the loose ones into a subfolder if you want classes."
+        )
+    if len(tops) < 2:
+        return None, ""
+    return numbered([name.split("/", 1)[0] for name in names]), ""
+
+
+def read_labels(content: bytes, name: str) -> dict[str, str]:
+    """The bytes of a CSV or JSON file -> {file: class name}; empty where it holds no labels.
+
+    CSV: columns file and label (or their usual other names), or two columns without a header; comma, semicolon or
+    tab. JSON: {file: label}, [[file, label], ...] or {"labels": [[file, label], ...]} as StyleGAN writes it.
+    Raises ValueError in one sentence when it is neither.
+    """
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = content.decode("latin-1")
+    return _from_json(text, name) if name.lower().endswith(".json") else _from_csv(text, name)
+
+
+def _from_json(text: str, name: str) -> dict[str, str]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ValueError(f"{name} is not valid JSON: mend it, or take it away to train without its labels.") from None
+    if isinstance(value, dict) and "labels" in value and not isinstance(value["labels"], (str, int)):
+        value = value["labels"]
+    pairs = list(value.items()) if isinstance(value, dict) else value or []
+    if not isinstance(pairs, list) or not all(
+        isinstance(p, (list, tuple)) and len(p) == 2 and isinstance(p[0], str) and isinstance(p[1], (str, int))
+        for p in pairs
+    ):
+        raise ValueError(f'{name} should hold {{"file": label}} or [["file", label], ...], each label a name or number.')
+    return {file: str(label) for file, label in pairs}
+
+
+def _from_csv(text: str, name: str) -> dict[str, str]:
+    first = text.split("\n", 1)[0]
+    delimiter = max(",;\t", key=first.count)
+    rows = [row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if any(cell.strip() for cell in row)]
+    if not rows:
+        return {}
+    titles = [cell.strip().lower() for cell in rows[0]]
+    file = next((titles.index(t) for t in FILE_COLUMNS if t in titles), None)
+    label = next((titles.index(t) for t in LABEL_COLUMNS if t in titles), None)
+    if file is not None and label is not None:
+        rows = rows[1:]
+    elif len(titles) == 2 and file is None and label is None and "." in titles[0]:
+        file, label = 0, 1
+    elif file is not None:
+        return {}  # a table about the pictures that names no class, such as captions
+    else:
+        raise ValueError(f"{name} needs the columns file and label in its first line, but has: {', '.join(titles)}.")
+    return {row[file].strip(): row[label].strip() for row in rows if len(row) > max(file, label)}
+
+
+def matched(names: Sequence[str], table: Mapping[str, str]) -> list[str | None]:
+    """Each picture's class name from `table`, by its relative name, else its file name, else that without ending."""
+
+    def plain(text: str) -> str:
+        return unicodedata.normalize("NFC", text.replace("\\", "/").removeprefix("./"))
+
+    exact = {plain(file): label for file, label in table.items() if label != ""}
+    loose: dict[str, str | None] = {}
+    for file, label in exact.items():
+        for key in {PurePosixPath(file).name, PurePosixPath(file).stem}:
+            loose[key] = label if loose.get(key, label) == label else None  # None: two files of that name disagree
+    found: list[str | None] = []
+    for name in map(plain, names):
+        path = PurePosixPath(name)
+        found.append(exact.get(name) or loose.get(path.name) or loose.get(path.stem))
+    return found
+
+
+def text_like(name: str, classes: Sequence[str]) -> bool:
+    """Whether a set looks like writing, which must not be mirrored: by its name, or by single-character classes."""
+    single = [c for c in classes if len(c) == 1 and c.isalnum()]
+    if "fashion" in name.lower():
+        return False
+    return bool(TEXT_LIKE.search(name)) or (len(single) >= 2 and len(single) >= 0.8 * len(classes))

@@ -1,0 +1,96 @@
+"""From what a person gives (a path, a name, an array) to a Source: the one place that decides what kind it is."""
+
+from __future__ import annotations
+
+import difflib
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from limner.data.archive import open_zip
+from limner.data.arrays import IDX_IMAGES, from_array, idx_images, open_idx, open_numpy
+from limner.data.decode import ENDINGS, UNREADABLE
+from limner.data.folder import open_folder
+from limner.data.labels import text_like
+from limner.data.samples import SAMPLES, open_sample
+from limner.data.source import Source
+
+PACKED = (".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
+
+
+def open_source(data: str | Path | np.ndarray | tuple, labels: Path | None = None) -> Source:
+    """A folder, zip, IDX file or folder of them, .npy, .npz, array, (array, labels) or embedded sample -> a Source.
+
+    labels: a CSV or JSON file that names each picture's class (an IDX or .npy file for arrays of those kinds).
+    A path that exists goes before an embedded sample of the same name; "sample:fashion" always means the sample.
+    Raises ValueError in one sentence that says what to do.
+    """
+    if isinstance(data, tuple):
+        source = from_array(np.asarray(data[0]), None if data[1] is None else np.asarray(data[1]))
+    elif not isinstance(data, (str, Path)):
+        source = from_array(np.asarray(data))
+    else:
+        source = _open_path(str(data), labels)
+    if text_like(f"{source.name} {source.origin}", source.classes):
+        source.notes.append("This looks like writing, which reads wrong in a mirror: leave flips off.")
+    return source
+
+
+def _open_path(data: str, labels: Path | None) -> Source:
+    path = Path(data).expanduser()
+    if labels is not None and not Path(labels).is_file():
+        raise ValueError(f"The labels file {labels} does not exist.")
+    labels = Path(labels) if labels is not None else None
+    if data.startswith("sample:"):
+        if data.removeprefix("sample:") not in SAMPLES:
+            raise ValueError(f"There is no sample {data.removeprefix('sample:')}: choose {' or '.join(SAMPLES)}.")
+        return open_sample(data.removeprefix("sample:"))
+    if not path.exists():
+        if data in SAMPLES:
+            return open_sample(data)
+        raise ValueError(_missing(data, path))
+    source = open_directory(path, labels) if path.is_dir() else open_file(path, labels)
+    if data in SAMPLES:
+        said = f"Your own {path} is used and not the embedded sample of that name; sample:{data} means that one."
+        source = replace(source, notes=[*source.notes, said])
+    return source
+
+
+def open_directory(path: Path, labels: Path | None) -> Source:
+    """A folder that exists: IDX files where it holds those, else pictures."""
+    try:
+        if idx_images(path):
+            return open_idx(path, labels)
+    except OSError as error:
+        raise ValueError(f"The folder {path} cannot be read: {error.strerror}.") from error
+    return open_folder(path, labels)
+
+
+def open_file(path: Path, labels: Path | None) -> Source:
+    """A file that exists, by its ending."""
+    ending = path.suffix.lower()
+    if IDX_IMAGES.search(path.name) or "idx1" in path.name:
+        return open_idx(path, labels)
+    if ending in (".npy", ".npz"):
+        return open_numpy(path, labels)
+    if ending == ".zip" or zipfile.is_zipfile(path):
+        return open_zip(path, labels)
+    if ending in ENDINGS or ending in UNREADABLE:
+        raise ValueError(f"{path} is a single picture: give the folder that holds all of your pictures.")
+    if ending in PACKED:
+        raise ValueError(f"{path} is packed in a way that is not read here: unpack it and give the folder, or use a zip.")
+    raise ValueError(f"{path} is no known kind of data: give a folder, a zip, an IDX file, a .npy or a .npz.")
+
+
+def _missing(data: str, path: Path) -> str:
+    """The sentence for a path that does not exist, with what was probably meant."""
+    try:
+        beside = [p.name for p in path.parent.iterdir() if not p.name.startswith(".")]
+    except OSError:
+        beside = []
+    close = difflib.get_close_matches(path.name, beside, 1, 0.6)
+    meant = str(path.with_name(close[0])) if close else next(iter(difflib.get_close_matches(data, SAMPLES, 1, 0.6)), "")
+    hint = f"did you mean {meant}?" if meant else f"give a folder of pictures, or a sample: {' or '.join(SAMPLES)}."
+    return f"{data} does not exist: {hint}"

@@ -94,7 +94,7 @@ def sum_with_gradient(x: Tensor) -> Tensor:
 
 
 def told_by_first(value: object) -> object:
-    """What rank 0 says, on every rank (a measured budget, say). Alone: the value."""
+    """What rank 0 says, on every rank (a measured speed, say). Alone: the value."""
     if not grouped():
         return value
     box = [value]

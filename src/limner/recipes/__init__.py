@@ -1,0 +1,93 @@
+"""Recipes: one file a family, each stating every decision of its runs. `train` is the door to all of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from limner.core import dist
+from limner.data import Dataset, open_source, prepare
+from limner.recipes import gan
+from limner.recipes.session import Options, Trained, start
+
+AUTO = "auto"
+
+
+def preset(name: str) -> gan.Preset:
+    """The preset of a name. Raises ValueError for an unknown one."""
+    if name not in gan.PRESETS:
+        raise ValueError(f"The recipe {name!r} is not known: say one of {', '.join([AUTO, *gan.PRESETS])}.")
+    return gan.PRESETS[name]
+
+
+def defaults(name: str) -> gan.Recipe:
+    """The values of a recipe before anybody changes one; for `auto`, which decides later, those of the dataclass."""
+    return gan.Recipe() if name == AUTO else preset(name).make()
+
+
+def table() -> Any:
+    """The recipes as a table (rich)."""
+    from rich.table import Table
+
+    result = Table("recipe", "what it is", "from", title="limner train DATA --recipe NAME", title_justify="left")
+    result.add_row(AUTO, "the one that measured best for your data and budget", "")
+    for name, made in gan.PRESETS.items():
+        result.add_row(name, made.summary, made.source)
+    return result
+
+
+def train(
+    data: Any,
+    *,
+    recipe: str | gan.Recipe = AUTO,
+    size: int | tuple[int, int] | None = None,
+    fit: str = "crop",
+    channels: str = "auto",
+    background: str = "white",
+    labels: Path | None = None,
+    unconditional: bool = False,
+    options: Options | None = None,
+    progress: Any = None,
+    changes: dict[str, Any] | None = None,
+    **more: Any,
+) -> Trained:
+    """Train a generator on pictures, or resume; the same call again continues where it stopped.
+
+    data: a folder, zip, IDX file, .npy/.npz, array, `fashion` or `emoji`. recipe: a name or a whole Recipe.
+    size: height and width in pixels (default: the pictures' own, or 64). fit: crop, pad or stretch. Further keywords
+    are those of `Options` (minutes, images, out, seed, device …), or options of the recipe (`batch=64`), which
+    `changes` takes too with dots for nested ones ({"network.width": 48}).
+
+    Returns the run folder and how the run ended. Raises ValueError in one sentence for whatever a person can mend.
+    """
+    changes = dict(changes or {})
+    names = {f.name for f in dataclasses.fields(Options)}
+    given = {name: more.pop(name) for name in list(more) if name in names}
+    changes |= more
+    if "out" in given and given["out"] is not None:
+        given["out"] = Path(given["out"])
+    options = dataclasses.replace(options or Options(quiet=True), **given)
+    if options.minutes is not None and options.images is not None:
+        raise ValueError("Give the budget in minutes or in images, not both.")
+    if (options.minutes is not None and options.minutes <= 0) or (options.images is not None and options.images <= 0):
+        raise ValueError("The budget must be more than nothing: give --minutes or --images above 0.")
+    with dist.joined(options.device) as ranks:
+        machine = start(options, ranks)
+        source = open_source(data, labels=labels)
+        dataset = prepare(source, size=size, fit=fit, channels=channels, background=background, progress=progress)
+        if unconditional:
+            dataset = without_labels(dataset)
+        name, why = "custom", ""
+        if recipe == AUTO:
+            name, chosen, why = gan.choose(dataset, options, machine)
+        elif isinstance(recipe, str):
+            name, chosen = recipe, preset(recipe).make()
+        else:
+            chosen = recipe
+        return gan.train(name, gan.with_changes(chosen, changes), dataset, options, machine, why)
+
+
+def without_labels(dataset: Dataset) -> Dataset:
+    """The same pictures, their classes forgotten."""
+    return dataclasses.replace(dataset, labels=None, classes=(), spec=dataclasses.replace(dataset.spec, classes=0))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,33 +32,35 @@ def claimed(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def settled(folder: Path, asked: Mapping[str, Any], decide: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
-    """What the run decided at its first start (`run.json`), or now, by `decide`, when this is the first start.
+def recall(folder: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the run decided at its first start (`run.json`); None when this is the first start.
 
     asked: everything of the command that changes the result. The same command finds its decisions again and resumes;
     another command in the same folder is refused. Raises ValueError naming the first difference.
     """
     path = folder / "run.json"
-    asked = json.loads(json.dumps(asked))
-    if path.exists():
-        try:
-            kept = json.loads(path.read_text(encoding="utf-8"))
-            before, decided = kept["asked"], dict(kept["decided"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is damaged: train into a new folder with --out.") from error
-        name = first_difference(before, asked)
-        if name:
-            old, new = _at(before, name), _at(asked, name)
-            raise ValueError(
-                f"{folder} was started with {name} {old}, now it is {new}: choose another folder with --out, or give "
-                "the command it was started with to resume it."
-            )
-        return decided
-    if (folder / "checkpoint").exists():
-        raise ValueError(f"{folder} holds checkpoints but no run.json: choose another folder with --out.")
-    decided = dict(decide())
-    write_whole(path, json.dumps({"asked": asked, "decided": decided}, indent=1) + "\n")
+    if not path.exists():
+        if (folder / "checkpoint").exists():
+            raise ValueError(f"{folder} holds checkpoints but no run.json: choose another folder with --out.")
+        return None
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        before, decided = kept["asked"], dict(kept["decided"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged: train into a new folder with --out.") from error
+    now = json.loads(json.dumps(asked))  # tuples become lists, as they did on disk
+    name = first_difference(before, now)
+    if name:
+        raise ValueError(
+            f"{folder} was started with {name} {_at(before, name)}, now it is {_at(now, name)}: choose another folder "
+            "with --out, or give the command it was started with to resume it."
+        )
     return decided
+
+
+def remember(folder: Path, asked: Mapping[str, Any], decided: Mapping[str, Any]) -> None:
+    """Write `run.json`, which `recall` reads."""
+    write_whole(folder / "run.json", json.dumps({"asked": asked, "decided": decided}, indent=1) + "\n")
 
 
 def first_difference(a: Any, b: Any, path: str = "") -> str:

@@ -1,0 +1,94 @@
+"""`limner sample`: sheets, files, zips and latent walks from a trained generator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from limner.apps.model import Model
+from limner.core.files import writing
+from limner.core.images import grid, write_animation
+
+ANIMATIONS = {".gif", ".webp", ".mp4"}
+KEYS = 8  # latents that a walk passes
+
+
+def sample(
+    model: Model,
+    out: Path,
+    n: int = 64,
+    seed: int = 0,
+    label: str | None = None,
+    truncation: float | None = None,
+    seconds: float = 8.0,
+) -> str:
+    """Write samples to `out` by its ending (.png sheet, .zip, a folder, or a walk as .gif, .webp, .mp4).
+
+    Returns a sentence that says what was written. Raises ValueError for unknown endings, labels and unwritable places.
+    """
+    if n < 1:
+        raise ValueError("At least one picture must be asked for: give -n 1 or more.")
+    if out.suffix.lower() in ANIMATIONS:
+        frames = walk(model, n, seed, label, truncation, seconds)
+        write_film(out, frames, seconds)
+        return f"A walk of {len(frames)} frames past {KEYS} latents is in {out}."
+    pictures = model.sample(n, seed=seed, label=label, truncation=truncation)
+    pictures.save(out)
+    return f"{n} picture{'s are' if n > 1 else ' is'} in {out}."
+
+
+def walk(
+    model: Model,
+    n: int = 16,
+    seed: int = 0,
+    label: str | None = None,
+    truncation: float | None = None,
+    seconds: float = 8.0,
+) -> list[np.ndarray]:
+    """Frames uint8 [C,H',W'] of a closed walk: n latents (at most 64, in a sheet) move at once, each past KEYS of its
+    own along great circles (Shoemake 1985), so that they stay as long as drawn latents are."""
+    n = min(n, 64)
+    rng = np.random.default_rng(seed)
+    labels = model.labels(n, label, rng)
+    keys = np.stack([model.latents(n, rng, truncation) for _ in range(KEYS)])  # [K,n,Z]
+    count = max(KEYS, round(seconds * 20))
+    frames = []
+    for i in range(count):
+        position = i * KEYS / count
+        k, t = int(position), position - int(position)
+        t = t * t * (3 - 2 * t)  # slow down at each key
+        z = slerp(keys[k], keys[(k + 1) % KEYS], t)
+        frames.append(grid(model.render(z, labels)))
+    return frames
+
+
+def slerp(a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
+    """Spherical interpolation of rows, [n,Z], [n,Z], t in [0,1] -> [n,Z]."""
+    cosine = (a * b).sum(1, keepdims=True) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))[:, None]
+    angle = np.arccos(np.clip(cosine, -0.9999, 0.9999))
+    return ((np.sin((1 - t) * angle) * a + np.sin(t * angle) * b) / np.sin(angle)).astype(np.float32)
+
+
+def write_film(out: Path, frames: list[np.ndarray], seconds: float) -> None:
+    """Write frames as .gif, .webp or .mp4 by the ending. Raises ValueError when .mp4 is asked and PyAV is missing."""
+    pace = max(20, round(1000 * seconds / len(frames)))
+    if out.suffix.lower() != ".mp4":
+        write_animation(out, frames, milliseconds=pace, hold=pace)
+        return
+    try:
+        import av
+    except Exception as error:  # a foreign optional import may fail in any way
+        raise ValueError("Writing .mp4 needs PyAV: `pip install limner[video]`, or ask for .gif or .webp.") from error
+    with writing(out) as temporary, av.open(str(temporary), "w", format="mp4") as container:
+        stream = container.add_stream("h264", rate=round(1000 / pace))
+        height, width = frames[0].shape[1:]
+        stream.width, stream.height, stream.pix_fmt = width - width % 2, height - height % 2, "yuv420p"
+        for frame in frames:
+            rgb = np.broadcast_to(frame[:3] if frame.shape[0] > 1 else frame, (3, height, width)).transpose(1, 2, 0)
+            if frame.shape[0] == 4:  # film has no transparency: on white
+                alpha = frame[3][..., None] / 255
+                rgb = (rgb * alpha + 255 * (1 - alpha)).astype(np.uint8)
+            rgb = np.ascontiguousarray(rgb[: stream.height, : stream.width])
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")))
+        container.mux(stream.encode(None))

@@ -1,0 +1,47 @@
+"""`limner show`: a run folder told in a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from limner.core import artifact
+from limner.core.images import ImageSpec
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def table(folder: Path) -> Table:
+    """What the run's description says. Raises ValueError when the folder holds none."""
+    from rich.table import Table
+
+    description = artifact.read_description(folder)
+    try:
+        data, training = description["data"], description["training"]
+        rows = [
+            ("kind", description["kind"]),
+            ("recipe", description["recipe"]["name"]),
+            ("data", f"{data['name']}: {data['count']:,} pictures, {data['origin']}"),
+            ("pictures", str(ImageSpec(**data["spec"]))),
+            ("classes", ", ".join(data["classes"]) or "none"),
+            ("progress", f"{training['images']:,} of {training['budget']:,} images seen"),
+            ("time", f"{training['seconds']:,.0f} s on {training['machine']}"),
+            ("network", f"{description['network']['architecture']} {_options(description['network']['config'])}"),
+            ("seed", str(training["seed"])),
+            *((name, str(value)) for name, value in description["metrics"].items()),
+            ("licence", description["license"] or "not stated"),
+            ("preview", str(folder / "preview.png")),
+        ]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{folder / artifact.CARD} lacks what a run should tell: the folder is damaged.") from error
+    result = Table(show_header=False, title=str(folder), title_justify="left")
+    result.add_column(style="bold")
+    result.add_column(overflow="fold")
+    for name, value in rows:
+        result.add_row(name, value)
+    return result
+
+
+def _options(config: dict) -> str:
+    return ", ".join(f"{name} {value}" for name, value in config.items())

@@ -1,0 +1,335 @@
+"""The verbs. Flags are derived from the typed functions and dataclasses below and in the recipes, never written twice;
+heavy rooms are imported by the verb that needs them, so that `limner --help` answers at once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import App, CycloptsError, Parameter
+
+import limner
+
+app = App(
+    name="limner",
+    help="Turn a folder of pictures into an image generator, trained on the machine you have.",
+    version=limner.__version__,
+    help_format="plaintext",
+)
+
+
+@app.command
+def data(
+    source: Annotated[str, Parameter(name="data")],
+    /,
+    *,
+    size: str | None = None,
+    fit: Literal["crop", "pad", "stretch"] = "crop",
+    channels: Literal["auto", "1", "3", "4"] = "auto",
+    background: str = "white",
+    labels: Path | None = None,
+    sheet: Path = Path("data.png"),
+) -> None:
+    """Look at a set of pictures before training: what is there, what is damaged, what would be trained.
+
+    Parameters
+    ----------
+    source
+        A folder, zip, IDX file, .npy or .npz array, or a sample: fashion, emoji.
+    size
+        Height and width in pixels: 64 or 48x64 (default: the pictures' own, or 64).
+    fit
+        How a picture of another shape is brought to the size.
+    channels
+        1 grey, 3 RGB, 4 RGBA; auto takes what the pictures have.
+    background
+        What transparent pictures are flattened on, and bars of --fit pad are filled with.
+    labels
+        A CSV or JSON file that names each picture's class.
+    sheet
+        Where to write a sheet of thumbnails.
+    """
+    from rich.console import Console
+
+    from limner.data import open_source, scan
+    from limner.data.report import report_table, write_sheet
+
+    with _progress("reading") as progress:
+        opened = open_source(source, labels=labels)
+        report = scan(
+            opened, size=parse_size(size), fit=fit, channels=channels, background=background, progress=progress
+        )
+    Console().print(report_table(report))
+    write_sheet(sheet, report)
+    print(f"A sheet of thumbnails is in {sheet}.")
+
+
+def train(
+    source: Annotated[str, Parameter(name="data")],
+    /,
+    *,
+    recipe: str = "auto",
+    size: str | None = None,
+    fit: Literal["crop", "pad", "stretch"] = "crop",
+    channels: Literal["auto", "1", "3", "4"] = "auto",
+    background: str = "white",
+    labels: Path | None = None,
+    unconditional: bool = False,
+    options: Any = None,
+    choices: Any = None,
+) -> int:
+    """Train on a set of pictures. The same command again resumes; `--recipe NAME --help` shows a recipe's own options.
+
+    Parameters
+    ----------
+    source
+        A folder, zip, IDX file, .npy or .npz array, or a sample: fashion, emoji.
+    recipe
+        How to train: auto, or one that `limner recipes` lists.
+    size
+        Height and width in pixels: 64 or 48x64 (default: the pictures' own, or 64).
+    fit
+        How a picture of another shape is brought to the size.
+    channels
+        1 grey, 3 RGB, 4 RGBA; auto takes what the pictures have.
+    background
+        What transparent pictures are flattened on, and bars of --fit pad are filled with.
+    labels
+        A CSV or JSON file that names each picture's class.
+    unconditional
+        Ignore the classes.
+    """
+    from limner import recipes
+
+    with _progress("decoding") as progress:
+        trained = recipes.train(
+            source,
+            recipe=recipe,
+            size=parse_size(size),
+            fit=fit,
+            channels=channels,
+            background=background,
+            labels=labels,
+            unconditional=unconditional,
+            options=recipes.Options(**(vars(options) if options else {})),
+            progress=progress,
+            changes=_changes(choices, recipes.defaults(recipe)) if choices else {},
+        )
+    outcome = trained.outcome
+    if outcome.finished:
+        _tell(f"Done: {outcome.seen:,} images seen. Samples: {trained.folder / 'preview.png'}")
+        _tell(f"Next: limner sample {trained.folder}")
+        return 0
+    _tell(f"Stopped at {outcome.seen:,} images; everything is saved. The same command again goes on from there.")
+    return 128 + (outcome.signal or 0)
+
+
+@app.command
+def sample(
+    run: Path,
+    /,
+    *,
+    n: Annotated[int, Parameter(name=["-n", "--number"])] = 64,
+    seed: int = 0,
+    label: str | None = None,
+    truncation: float | None = None,
+    out: Path = Path("samples.png"),
+    seconds: float = 8.0,
+    device: str = "auto",
+) -> None:
+    """Make pictures with a trained generator; the same seed makes the same ones.
+
+    Parameters
+    ----------
+    run
+        The folder that `limner train` wrote.
+    n
+        How many pictures.
+    seed
+        Another seed, other pictures.
+    label
+        A class by name, or all (default: as frequent as in the training data).
+    truncation
+        Keep latents within this many standard deviations: less variety, fewer failures.
+    out
+        A sheet (.png), a folder, a .zip, or a walk through the latents (.gif, .webp, .mp4).
+    seconds
+        How long a walk lasts.
+    device
+        auto, cpu, cuda or mps.
+    """
+    from limner.apps.model import load
+    from limner.apps.sample import sample as make
+
+    print(make(load(run, device), out, n, seed, label, truncation, seconds))
+
+
+@app.command
+def show(run: Path, /) -> None:
+    """Tell what a run folder holds: the data, the recipe, how far it is, its figures.
+
+    Parameters
+    ----------
+    run
+        The folder that `limner train` wrote.
+    """
+    from rich.console import Console
+
+    from limner.apps.show import table
+
+    Console().print(table(run))
+
+
+@app.command
+def recipes() -> None:
+    """List the recipes and where they come from."""
+    from rich.console import Console
+
+    from limner.recipes import table
+
+    Console().print(table())
+
+
+# ---- dataclasses to flags --------------------------------------------------------------------------------------------
+
+
+def _with_flags(function: Callable[..., Any], options: type, choices: type) -> Callable[..., Any]:
+    """`function` with its two open parameters typed by dataclasses, whose fields become flags."""
+    star = Parameter(name="*")
+    function.__annotations__ |= {"options": Annotated[options | None, star], "choices": Annotated[choices | None, star]}
+    return function
+
+
+def flags(cls: type, values: Any = None, unset: bool = False) -> type:
+    """A dataclass like `cls` whose defaults are those of the instance `values`, and whose help is the comments behind
+    the fields. unset: every default is None, for recipes that are chosen later."""
+    import dataclasses
+    import typing
+
+    values = values if values is not None else cls()
+    types, helps = typing.get_type_hints(cls), comments(cls)
+    fields = []
+    for f in dataclasses.fields(cls):
+        value, kind = getattr(values, f.name), types[f.name]
+        if dataclasses.is_dataclass(value):
+            made = flags(type(value), value, unset)
+            fields.append((f.name, made, dataclasses.field(default_factory=made)))
+        else:
+            kind = kind | None if unset else kind
+            annotated = Annotated[kind, Parameter(help=helps.get(f.name, ""), negative=() if unset else None)]
+            fields.append((f.name, annotated, dataclasses.field(default=None if unset else value)))
+    made = dataclasses.make_dataclass(cls.__name__, fields, kw_only=True, frozen=True)
+    made.__module__ = __name__  # cyclopts takes what seems to come from `types` for a builtin, without fields
+    return made
+
+
+def comments(cls: type) -> dict[str, str]:
+    """The comment at the end of each field's line in the source of a dataclass."""
+    import inspect
+    import re
+
+    found = {}
+    for line in inspect.getsource(cls).splitlines():
+        match = re.match(r"\s+(\w+)\s*:.*?\s{2}#\s(.*)$", line)
+        if match:
+            found[match[1]] = match[2][:1].upper() + match[2][1:] + "."
+    return found
+
+
+def _changes(choices: Any, defaults: Any, prefix: str = "") -> dict[str, Any]:
+    """The dotted names of what a person set differently from a recipe's defaults."""
+    import dataclasses
+
+    changed: dict[str, Any] = {}
+    for f in dataclasses.fields(choices):
+        value, default = getattr(choices, f.name), getattr(defaults, f.name)
+        if dataclasses.is_dataclass(value):
+            changed |= _changes(value, default, f"{prefix}{f.name}.")
+        elif value is not None and value != default:
+            changed[f"{prefix}{f.name}"] = value
+    return changed
+
+
+def parse_size(text: str | None) -> int | tuple[int, int] | None:
+    """`64` -> 64, `48x64` (height x width) -> (48, 64). Raises ValueError for anything else."""
+    if text is None:
+        return None
+    parts = text.lower().replace("×", "x").split("x")
+    if not 1 <= len(parts) <= 2 or not all(part.isdigit() for part in parts):
+        raise ValueError(f"The size {text!r} is not understood: give 64, or height and width as 48x64.")
+    return int(parts[0]) if len(parts) == 1 else (int(parts[0]), int(parts[1]))
+
+
+# ---- the door --------------------------------------------------------------------------------------------------------
+
+
+def _tell(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)
+
+
+class _progress:
+    """A bar for reading pictures, shown when it takes long enough to be worth it, and on a terminal only."""
+
+    def __init__(self, verb: str) -> None:
+        self.verb, self.bar, self.task = verb, None, None  # type: ignore[var-annotated]
+
+    def __enter__(self) -> Callable[[int, int], None]:
+        return self._update
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar:
+            self.bar.stop()
+
+    def _update(self, done: int, total: int) -> None:
+        if not sys.stderr.isatty():
+            return
+        if self.bar is None:
+            from rich.console import Console
+            from rich.progress import Progress
+
+            self.bar = Progress(console=Console(stderr=True), transient=True)
+            self.task = self.bar.add_task(self.verb, total=total)
+            self.bar.start()
+        self.bar.update(self.task, completed=done, total=total)
+        if done >= total:
+            self.bar.stop()
+
+
+def _recipe_named(arguments: Sequence[str]) -> str:
+    """The value of --recipe among the arguments: it decides which options there are."""
+    for i, argument in enumerate(arguments):
+        if argument == "--recipe" and i + 1 < len(arguments):
+            return arguments[i + 1]
+        if argument.startswith("--recipe="):
+            return argument.partition("=")[2]
+    return "auto"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The console script. Exit codes: 0 done, 2 something a person can mend (one sentence), 130/143 stopped."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if "train" in arguments[:1]:
+            from limner import recipes as rooms
+
+            name = _recipe_named(arguments)
+            base = rooms.defaults(name)
+            chosen = flags(type(base), base, unset=name == rooms.AUTO)
+            app.command(_with_flags(train, flags(rooms.Options), chosen))
+        else:
+            app.command(_with_flags(train, type("Options", (), {}), type("Choices", (), {})), name="train")
+        result = app(arguments, exit_on_error=False, print_error=False)
+        code = result if isinstance(result, int) else 0
+    except CycloptsError as error:
+        _tell(str(error).strip().splitlines()[0] if str(error).strip() else "The command is not understood.")
+        code = 2
+    except ValueError as error:
+        _tell(str(error))
+        code = 2
+    except BrokenPipeError:
+        code = 0
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code)

@@ -1,0 +1,211 @@
+"""Adversarial generators: every decision of such a run, and the presets that people choose by name."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from limner.core import schedule
+from limner.core.images import to_uint8
+from limner.data import Dataset
+from limner.losses.adversarial import objective
+from limner.losses.penalties import gamma_for
+from limner.methods.gan import GAN
+from limner.networks import architecture, augment, conv, dcgan, describe, mlp, r3gan
+from limner.recipes.session import Job, Machine, Options, Trained, play
+from limner.training.loop import Plan
+from limner.training.state import Optimiser
+
+SMALL_SET = 5_000  # pictures; fewer than this and the critic sees augmented ones
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """An adversarial run: two networks, what each wants, and how they move."""
+
+    architecture: str = "conv"  # mlp, dcgan, conv or r3gan
+    network: Any = field(default_factory=conv.Config)  # the architecture's own options
+    objective: str = "hinge"  # minimax, non-saturating, least-squares, wasserstein, hinge or relativistic
+    penalty: str = "none"  # on the critic's slope: none, r1, r2 or r1r2
+    gamma: float | None = None  # weight of the penalty (default: from resolution and batch)
+    penalty_every: int = 1  # iterations between penalties, each weighing as much more
+    batch: int = 32  # pictures an iteration, over all ranks
+    micro: int = 0  # pictures a forward pass (0: all at once); less memory, same result
+    critic: Optimiser = field(default_factory=Optimiser)  # how the critic moves
+    generator: Optimiser = field(default_factory=Optimiser)  # how the generator moves
+    falling_from: float = 0.5  # share of the budget after which the learning rates fall to zero
+    ema_half_life: float = 10_000  # images over which the averaged generator forgets half
+    augmentation: str = "auto"  # none, light, full, or auto: light when the set is small
+    flip: bool = False  # mirror half of the pictures; not for text, digits or anything with a right and a left
+    clip: float = 0.0  # largest gradient norm of a turn (0: none)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A recipe that people choose by name."""
+
+    make: Callable[[], Recipe]
+    summary: str
+    source: str
+
+
+def gan_2014() -> Recipe:
+    adam = Optimiser(rate=2e-4, beta1=0.5, beta2=0.999)
+    return Recipe(
+        architecture="mlp",
+        network=mlp.Config(),
+        objective="non-saturating",
+        batch=100,
+        critic=adam,
+        generator=adam,
+        falling_from=1.0,
+        augmentation="none",
+    )
+
+
+def dcgan_2016() -> Recipe:
+    adam = Optimiser(rate=2e-4, beta1=0.5, beta2=0.999)
+    return Recipe(
+        architecture="dcgan",
+        network=dcgan.Config(),
+        objective="non-saturating",
+        batch=128,
+        critic=adam,
+        generator=adam,
+        falling_from=1.0,
+        augmentation="none",
+    )
+
+
+def spectral() -> Recipe:
+    adam = Optimiser(rate=8e-4, beta1=0.5, beta2=0.999)
+    return Recipe(architecture="conv", network=conv.Config(), objective="hinge", critic=adam, generator=adam)
+
+
+def r3gan_2024() -> Recipe:
+    adam = Optimiser(rate=4e-4, beta1=0.0, beta2=0.99)
+    return Recipe(
+        architecture="r3gan",
+        network=r3gan.Config(),
+        objective="relativistic",
+        penalty="r1r2",
+        critic=adam,
+        generator=adam,
+    )
+
+
+PRESETS = {
+    "spectral": Preset(spectral, "plain convolutional nets, spectral norm, hinge: fast on a CPU", conv.SOURCE),
+    "r3gan": Preset(r3gan_2024, "residual nets without norms, relativistic pairs, R1 and R2: steady", r3gan.SOURCE),
+    "dcgan": Preset(dcgan_2016, "the convolutional classic, as published", dcgan.SOURCE),
+    "gan": Preset(gan_2014, "the first: two multilayer perceptrons", mlp.SOURCE),
+}
+
+
+def choose(dataset: Dataset, options: Options, machine: Machine) -> tuple[str, Recipe, str]:
+    """`auto`: the preset that gives the best pictures for this data and budget, and why, in one sentence."""
+    recipe = spectral()
+    return "spectral", recipe, "auto chose spectral."
+
+
+def train(name: str, recipe: Recipe, dataset: Dataset, options: Options, machine: Machine, why: str = "") -> Trained:
+    """Train a generator on the dataset; returns its run folder. Raises ValueError as `session.play` does."""
+    spec = dataset.spec
+    home = architecture(recipe.architecture)
+    if not isinstance(recipe.network, home.Config):
+        raise ValueError(f"The options of the network are not those of {recipe.architecture}.")
+    gamma = recipe.gamma if recipe.gamma is not None else gamma_for(spec.height, spec.width, recipe.batch)
+    policy = recipe.augmentation
+    if policy == "auto":
+        policy = "light" if len(dataset) < SMALL_SET else "none"
+    if policy not in augment.POLICIES:
+        raise ValueError(f"The augmentation {policy!r} is not known: say auto, {', '.join(augment.POLICIES)}.")
+    torch.manual_seed(options.seed)
+    nets = [
+        net.to(machine.device, memory_format=torch.channels_last)
+        for net in (home.Generator(spec, recipe.network), home.Critic(spec, recipe.network))
+    ]
+    method = GAN(
+        *nets,
+        objective(recipe.objective),
+        penalty=recipe.penalty,
+        gamma=gamma,
+        penalty_every=recipe.penalty_every,
+        augmentation=policy,
+        flip=recipe.flip,
+    )
+
+    def plan(images: int) -> Plan:
+        return Plan(
+            images=images,
+            batch=recipe.batch,
+            micro=recipe.micro,
+            optimisers={"critic": recipe.critic, "generator": recipe.generator},
+            rate=lambda clock: schedule.falling(clock.seen, clock.budget, recipe.falling_from),
+            ema_half_life=recipe.ema_half_life,
+            clip=recipe.clip,
+        )
+
+    def stream(first: int, count: int) -> dict[str, torch.Tensor]:
+        images, labels = dataset.batch(first, count, options.seed)
+        return {"image": images} if labels is None or not spec.classes else {"image": images, "label": labels}
+
+    notes = [why] if why else []
+    if recipe.penalty != "none":
+        notes.append(f"Penalty {recipe.penalty} with gamma {gamma:.3g}.")
+    if policy != "none":
+        notes.append(
+            f"Augmentation {policy}: the set is small." if recipe.augmentation == "auto" else f"Augmentation {policy}."
+        )
+    job = Job(
+        name=name,
+        recipe=recipe,
+        dataset=dataset,
+        options=options,
+        method=method,
+        stream=stream,
+        plan=plan,
+        network=describe(recipe.architecture, recipe.network),
+        published="generator",
+        kind="generator",
+        preview=preview_of(nets[0].z_size, spec.classes, machine.device),
+        notes=notes,
+    )
+    return play(job, machine)
+
+
+def preview_of(z_size: int, classes: int, device: torch.device) -> Callable[[nn.Module], np.ndarray]:
+    """Eight columns of samples from fixed latents; with classes, every row is one class (at most ten rows)."""
+    rows = min(classes, 10) if classes > 1 else 8
+    z = torch.from_numpy(np.random.default_rng(0).standard_normal((rows * 8, z_size), np.float32)).to(device)
+    y = (torch.arange(rows, device=device) * classes // rows).repeat_interleave(8) if classes else None
+
+    @torch.no_grad()
+    def preview(generator: nn.Module) -> np.ndarray:
+        return to_uint8(generator(z, y)).cpu().numpy()
+
+    return preview
+
+
+def with_changes(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
+    """A recipe with some values replaced; dots reach into nested ones (`network.width`).
+
+    Raises ValueError for a name that the recipe does not have.
+    """
+    for path, value in changes.items():
+        recipe = _replace(recipe, path.split("."), value, path)
+    return recipe
+
+
+def _replace(thing: Any, path: list[str], value: Any, whole: str) -> Any:
+    names = [f.name for f in dataclasses.fields(thing)]
+    if path[0] not in names:
+        raise ValueError(f"The recipe has no option {whole!r}: it has {', '.join(names)}.")
+    new = value if len(path) == 1 else _replace(getattr(thing, path[0]), path[1:], value, whole)
+    return dataclasses.replace(thing, **{path[0]: new})

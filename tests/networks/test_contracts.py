@@ -1,0 +1,144 @@
+"""What every architecture must keep, parametrised over what exists."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+import torch
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from limner import networks
+from limner.core.images import ImageSpec
+
+SPECS = [
+    ImageSpec(1, 28, 28, 10),
+    ImageSpec(3, 32, 32),
+    ImageSpec(4, 20, 36, 3),
+    ImageSpec(3, 16, 16),
+    ImageSpec(1, 17, 41),
+]
+every_architecture = pytest.mark.parametrize("name", networks.NAMES)
+every_spec = pytest.mark.parametrize("spec", SPECS, ids=str)
+
+
+def build(name: str, spec: ImageSpec) -> tuple[torch.nn.Module, torch.nn.Module]:
+    torch.manual_seed(0)
+    home = networks.architecture(name)
+    return home.Generator(spec, home.TINY), home.Critic(spec, home.TINY)
+
+
+def inputs(generator: torch.nn.Module, spec: ImageSpec, n: int = 4) -> tuple[torch.Tensor, torch.Tensor | None]:
+    y = torch.arange(n) % spec.classes if spec.classes else None
+    return torch.randn(n, generator.z_size), y
+
+
+@every_architecture
+@every_spec
+def test_shapes_types_and_range(name: str, spec: ImageSpec) -> None:
+    generator, critic = build(name, spec)
+    z, y = inputs(generator, spec)
+    x = generator(z, y)
+    assert x.shape == (4, spec.channels, *spec.size) and x.dtype == torch.float32
+    assert x.abs().max() < 20  # tanh or a sane linear end
+    logits = critic(x, y)
+    assert logits.shape == (4,) and logits.dtype == torch.float32
+
+
+@every_architecture
+@every_spec
+def test_gradient_reaches_every_parameter(name: str, spec: ImageSpec) -> None:
+    generator, critic = build(name, spec)
+    # Fixup starts the last convolution of each branch at zero, which hides those before it from the first gradient
+    for net in (generator, critic):
+        for p in net.parameters():
+            if not p.any():
+                torch.nn.init.normal_(p, 0, 0.1)
+    z, y = inputs(generator, spec, 2 * max(4, spec.classes))
+    real = torch.randn(len(z), spec.channels, *spec.size)
+    (critic(generator(z, y), y).square().sum() + critic(real, y).square().sum()).backward()
+    for net in (generator, critic):
+        for key, p in net.named_parameters():
+            assert p.grad is not None and p.grad.isfinite().all() and p.grad.any(), key
+
+
+@every_architecture
+def test_eval_is_deterministic_and_rows_are_independent(name: str) -> None:
+    spec = SPECS[0]
+    generator, critic = (net.eval() for net in build(name, spec))
+    z, y = inputs(generator, spec)
+    assert y is not None
+    x = generator(z, y)
+    assert torch.equal(x, generator(z, y))
+    changed = z.clone()
+    changed[1:] += 1
+    torch.testing.assert_close(generator(changed, y)[0], x[0])
+    torch.testing.assert_close(critic(x, y)[2:], critic(x[2:], y[2:]))
+
+
+@every_architecture
+def test_label_matters(name: str) -> None:
+    spec = SPECS[0]
+    generator, critic = (net.eval() for net in build(name, spec))
+    for net in (generator, critic):
+        for p in net.parameters():  # conditional norms start alike for all classes
+            torch.nn.init.normal_(p, 0, 0.3)
+    z = torch.randn(1, generator.z_size).repeat(2, 1)
+    x = generator(z, torch.tensor([0, 7]))
+    assert not torch.allclose(x[0], x[1])
+    logits = critic(x[:1].repeat(2, 1, 1, 1), torch.tensor([0, 7]))
+    assert logits[0] != logits[1]
+    with pytest.raises(AssertionError, match="labels"):
+        generator(z)
+
+
+@every_architecture
+@every_spec
+def test_saved_and_rebuilt_from_its_description(name: str, spec: ImageSpec) -> None:
+    generator, _ = build(name, spec)
+    generator.eval()
+    z, y = inputs(generator, spec)
+    described = networks.describe(name, networks.architecture(name).TINY)
+    raw = save_tensors({k: v.contiguous() for k, v in generator.state_dict().items()})
+    again = networks.rebuild_generator(spec, described)
+    assert all(t.is_meta for t in again.state_dict().values())
+    again.load_state_dict(load_tensors(raw), assign=True)
+    assert torch.equal(again.eval()(z, y), generator(z, y))
+
+
+@every_architecture
+def test_bf16_and_channels_last_agree_with_fp32(name: str) -> None:
+    spec = SPECS[1]
+    generator, critic = (net.eval() for net in build(name, spec))
+    z, y = inputs(generator, spec)
+    x = generator(z, y)
+    logits = critic(x, y)
+    for net in (generator, critic):
+        net.to(memory_format=torch.channels_last)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(generator(z, y), x, atol=0.05, rtol=0.05)
+        torch.testing.assert_close(critic(x, y), logits, atol=0.05 * max(1, logits.abs().max().item()), rtol=0.05)
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        {},
+        {"architecture": "conv"},
+        {"architecture": "conv", "config": {"colour": 3}},
+        {"architecture": "conv", "config": {"width": "wide"}},
+        {"architecture": "conv", "config": {"width": -4}},
+        {"architecture": "../../evil", "config": {}},
+    ],
+    ids=str,
+)
+def test_a_description_that_cannot_be_built_is_a_sentence(description: dict) -> None:
+    with pytest.raises(ValueError, match=r"^[^\n]+\.$"):
+        networks.rebuild_generator(SPECS[0], description)
+
+
+def test_every_architecture_names_its_source() -> None:
+    for name in networks.NAMES:
+        home = networks.architecture(name)
+        assert any(character.isdigit() for character in home.SOURCE) and io.StringIO(home.__doc__).read()

@@ -1,0 +1,148 @@
+"""Layers against closed forms."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from limner.core.images import ImageSpec
+from limner.networks import augment
+from limner.networks.layers import (
+    BatchNorm2d,
+    ConditionalBatchNorm2d,
+    SpectralConv2d,
+    SpectralLinear,
+    UpConv2d,
+    base_size,
+    centre_crop,
+    levels,
+    to_map,
+    to_row,
+)
+
+
+@pytest.mark.parametrize(("size", "want"), [((16, 16), 2), ((28, 28), 2), ((32, 32), 3), ((31, 99), 2), ((64, 48), 3)])
+def test_levels_leave_a_bottom_of_four_to_seven(size: tuple[int, int], want: int) -> None:
+    spec = ImageSpec(1, *size)
+    assert levels(spec) == want
+    assert 4 <= min(size) >> want < 8
+    base = base_size(spec, want)
+    assert base[0] * 2**want >= size[0] and base[1] * 2**want >= size[1]
+
+
+def test_maps_and_rows_are_inverse_and_free() -> None:
+    row = torch.randn(3, 5 * 4 * 6)
+    picture = to_map(row, 5, (4, 6))
+    assert picture.shape == (3, 5, 4, 6) and picture.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(to_row(picture), row) and to_row(picture).data_ptr() == row.data_ptr()
+
+
+def test_centre_crop() -> None:
+    x = torch.arange(36.0).view(1, 1, 6, 6)
+    assert torch.equal(centre_crop(x, (4, 2)), x[:, :, 1:5, 2:4])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (8, 8)])
+def test_folded_upsampling_is_exact(size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    layer = UpConv2d(3, 5).double()
+    x = torch.randn(2, 3, *size, dtype=torch.double, requires_grad=True)
+    plain = F.conv2d(F.interpolate(x, scale_factor=2), layer.weight, layer.bias, padding=1)
+    torch.testing.assert_close(layer(x), plain, rtol=1e-12, atol=1e-12)
+    upstream = torch.randn_like(plain)
+    for of in (x, layer.weight):
+        a = torch.autograd.grad(layer(x), of, upstream)[0]
+        b = torch.autograd.grad(plain, of, upstream, retain_graph=True)[0]
+        torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("layer", [SpectralConv2d(3, 8, 4, 2, 1), SpectralLinear(12, 7)], ids=["conv", "linear"])
+def test_spectral_norm_is_one_after_iterations(layer: nn.Module) -> None:
+    torch.manual_seed(0)
+    nn.init.normal_(layer.weight, 0, 3)
+    for _ in range(200):
+        weight = layer.normalised()
+    assert torch.linalg.matrix_norm(weight.flatten(1), 2).item() == pytest.approx(1, abs=1e-4)
+
+
+def test_spectral_iteration_moves_only_in_training_of_the_layer_itself() -> None:
+    layer = SpectralLinear(6, 4)
+    x = torch.randn(3, 6)
+    nn.init.normal_(layer.weight, 0, 3)
+    before = layer.u.clone()
+    layer.eval()(x)
+    layer.train().requires_grad_(False)(x)  # the generator's turn: the critic must not move
+    assert torch.equal(layer.u, before)
+    layer.requires_grad_(True)(x)
+    assert not torch.equal(layer.u, before)
+
+
+def test_spectral_gradient_matches_finite_differences() -> None:
+    torch.manual_seed(1)
+    layer = SpectralLinear(4, 3).double().eval()  # eval: u and v are held, as in the derivation
+    x = torch.randn(5, 4, dtype=torch.double)
+    weight = layer.weight.detach().clone().requires_grad_(True)
+
+    def run(w: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(layer, {"weight": w}, (x,))
+
+    assert torch.autograd.gradcheck(run, weight)
+
+
+def test_batch_norm_is_pytorchs_when_alone() -> None:
+    torch.manual_seed(0)
+    ours, theirs = BatchNorm2d(4), nn.BatchNorm2d(4)
+    x = torch.randn(8, 4, 5, 5)
+    assert torch.equal(ours(x), theirs(x)) and torch.equal(ours.running_var, theirs.running_var)
+
+
+def test_conditional_batch_norm_scales_by_class() -> None:
+    layer = ConditionalBatchNorm2d(2, 3)
+    with torch.no_grad():
+        layer.scale.weight[1], layer.shift.weight[1] = 2.0, 5.0
+    x = torch.randn(6, 2, 4, 4)
+    y = torch.tensor([0, 1, 0, 1, 2, 2])
+    plain = F.batch_norm(x, None, None, training=True)
+    want = torch.where((y == 1)[:, None, None, None], plain * 2 + 5, plain)
+    torch.testing.assert_close(layer(x, y), want)
+
+
+# ---- augmentation ----------------------------------------------------------------------------------------------------
+
+
+def test_augmentation_none_is_the_identity_and_full_keeps_alpha_of_colours() -> None:
+    torch.manual_seed(0)
+    x = torch.rand(4, 4, 12, 10) * 2 - 1
+    u = torch.rand(4, augment.DRAWS)
+    assert augment.augment(x, u, "none") is x
+    for change, column in ((augment.brightness, 0), (augment.saturation, 1), (augment.contrast, 2)):
+        y = change(x, u[:, column])
+        assert torch.equal(y[:, 3], x[:, 3]) and not torch.equal(y[:, :3], x[:, :3])
+
+
+def test_translation_shifts_and_repeats_the_edge() -> None:
+    x = torch.arange(64.0).view(1, 1, 8, 8)
+    moved = augment.translation(x, torch.tensor([[1.0, 0.5]]))  # one row down the picture, no column
+    assert torch.equal(moved[0, 0, :7], x[0, 0, 1:]) and torch.equal(moved[0, 0, 7], x[0, 0, 7])
+
+
+def test_cutout_greys_a_box_only() -> None:
+    x = torch.ones(1, 3, 16, 16)
+    y = augment.cutout(x, torch.tensor([[0.5, 0.5]]))
+    assert (y == 0).any() and (y == 1).any() and ((y == 0) | (y == 1)).all()
+
+
+@pytest.mark.parametrize("policy", augment.POLICIES)
+def test_gradient_flows_through_augmentation(policy: str) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(3, 3, 16, 16, requires_grad=True)
+    augment.augment(x, torch.rand(3, augment.DRAWS), policy).sum().backward()
+    assert x.grad is not None and x.grad.abs().sum() > 0
+
+
+def test_flip_mirrors_half() -> None:
+    x = torch.randn(2, 3, 4, 5)
+    y = augment.flip(x, torch.tensor([0.2, 0.8]))
+    assert torch.equal(y[0], x[0].flip(2)) and torch.equal(y[1], x[1])

@@ -184,7 +184,7 @@ def open_numpy(path: Path, labels: Path | None = None) -> Source:
         if labels is not None:
             found = np.load(labels, allow_pickle=False)
     except ValueError as error:
-        if "pickle" in str(error).lower():
+        if "pickle" in str(error).lower() or "python object" in str(error).lower():
             raise ValueError(f"{path} holds Python objects, which are never loaded: save plain arrays.") from error
         raise error if str(error).startswith(str(path)) else ValueError(f"{path} is damaged: save it again.") from error
     except Exception as error:  # a damaged zip or header raises nearly anything

@@ -144,6 +144,7 @@ def prepare(
     result = decode_all(source, size, fit, CHANNELS[str(channels)], background, workers, progress)
     labels = None if source.labels is None else source.labels[result.kept]
     fingerprint = store.content_hash(result.pictures, labels)
+    result.equal = equal_rows(result.pictures)
     if cache and result.pictures is not source.array:
         problem = store.store(key, result.pictures, _to_facts(result, labels, fingerprint))
         if problem:
@@ -158,13 +159,14 @@ def _to_facts(result: Decoded, labels: np.ndarray | None, fingerprint: str) -> d
         "fingerprint": fingerprint, "labels": None if labels is None else labels.tolist(), "kept": result.kept,
         "bad": result.bad, "sizes": [[*size, count] for size, count in result.sizes.items()], "modes": result.modes,
         "alpha": result.alpha, "enlarged": result.enlarged,
+        "equal": result.equal,
     }
 
 
 def _from_facts(pictures: np.ndarray, facts: dict) -> Decoded:
     return Decoded(
         pictures, facts["kept"], [(name, why) for name, why in facts["bad"]],
-        {(h, w): count for h, w, count in facts["sizes"]}, facts["modes"], facts["alpha"], facts["enlarged"],
+        {(h, w): count for h, w, count in facts["sizes"]}, facts["modes"], facts["alpha"], facts["enlarged"], facts["equal"],
     )
 
 
@@ -181,7 +183,7 @@ def _finish(
 ) -> Dataset:
     pictures, kept = result.pictures, result.kept
     labels = None if source.labels is None else source.labels[kept]
-    equal = equal_rows(pictures)
+    equal = result.equal or []
     if drop_duplicates and equal:
         extra = [row for rows in equal for row in rows[1:]]
         rows = np.setdiff1d(np.arange(len(pictures)), extra)

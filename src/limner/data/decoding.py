@@ -35,6 +35,7 @@ class Decoded:
     modes: dict[str, int] = field(default_factory=dict)              # Pillow mode -> how many
     alpha: int = 0                   # how many have real transparency
     enlarged: int = 0                # how many were smaller than the target
+    equal: list[list[int]] | None = None  # groups of rows equal pixel for pixel, once someone has looked
 
 
 def default_size(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:

@@ -39,6 +39,8 @@ def open_source(data: str | Path | np.ndarray | tuple, labels: Path | None = Non
 
 
 def _open_path(data: str, labels: Path | None) -> Source:
+    if not data.strip():
+        raise ValueError(f"No data is named: give a folder of pictures, or a sample: {' or '.join(SAMPLES)}.")
     path = Path(data).expanduser()
     if labels is not None and not Path(labels).is_file():
         raise ValueError(f"The labels file {labels} does not exist.")
@@ -47,7 +49,11 @@ def _open_path(data: str, labels: Path | None) -> Source:
         if data.removeprefix("sample:") not in SAMPLES:
             raise ValueError(f"There is no sample {data.removeprefix('sample:')}: choose {' or '.join(SAMPLES)}.")
         return open_sample(data.removeprefix("sample:"))
-    if not path.exists():
+    try:
+        there = path.exists()
+    except OSError as error:
+        raise ValueError(f"{data} cannot be reached: {error.strerror}.") from error
+    if not there:
         if data in SAMPLES:
             return open_sample(data)
         raise ValueError(_missing(data, path))

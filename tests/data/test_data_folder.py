@@ -1,0 +1,204 @@
+"""Folders and zips as people have them: names, nesting, labels, litter and damage."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from limner.data import open_source, prepare
+from limner.data.labels import by_folder, matched, natural, read_labels
+
+
+def put(path: Path, image: Image.Image) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path)
+
+
+def png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_names_nesting_and_litter(tmp_path: Path, noise) -> None:
+    for name in ("ä ö.png", "with space/Täst 1.PNG", "with space/deep/er/x.JPG", "日本/猫.webp"):
+        put(tmp_path / name, noise())
+    for name in (".hidden.png", "__MACOSX/a.png", "Thumbs.db", ".git/b.png", "with space/.DS_Store"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "clip.mp4").write_bytes(b"x")
+    put(tmp_path / "without.png", noise())
+    (tmp_path / "without.png").rename(tmp_path / "without")
+    source = open_source(tmp_path)
+    assert sorted(source.names) == sorted(
+        ["ä ö.png", "with space/Täst 1.PNG", "with space/deep/er/x.JPG", "日本/猫.webp", "without"]
+    )
+    assert source.others == {".txt": 1, ".mp4": 1} and not source.bad
+    assert source.read(0).size == (32, 32)
+    assert len(prepare(source)) == 5
+
+
+def test_link_loops_and_broken_links(folder: Path) -> None:
+    (folder / "loop").symlink_to(folder)
+    (folder / "gone.png").symlink_to(folder / "nowhere.png")
+    source = open_source(folder)
+    assert len(source) == 5 and source.bad == [("gone.png", "a link that leads nowhere")]
+
+
+def test_subfolders_are_classes(tmp_path: Path, noise) -> None:
+    for name in ("2/a.png", "10/b.png", "10/deep/c.png"):
+        put(tmp_path / name, noise())
+    data = prepare(open_source(tmp_path))
+    assert data.classes == ("2", "10") and data.spec.classes == 2
+    assert dict(zip(data.names, data.labels.tolist(), strict=True)) == {"2/a.png": 0, "10/b.png": 1, "10/deep/c.png": 1}
+    put(tmp_path / "loose.png", noise())
+    mixed = open_source(tmp_path)
+    assert mixed.classes == () and mixed.labels is None and "not taken as classes" in mixed.notes[0]
+
+
+def test_one_subfolder_is_no_class(tmp_path: Path, noise) -> None:
+    put(tmp_path / "all/a.png", noise())
+    assert open_source(tmp_path).classes == ()
+
+
+def test_labels_from_files(folder: Path) -> None:
+    (folder / "labels.csv").write_text("file,label\n0.png,cat\n1,dog\n2.png,cat\n3.png,cat\n")
+    source = open_source(folder)
+    assert source.classes == ("cat", "dog") and source.labels.tolist() == [0, 1, 0, 0]
+    assert source.bad == [("4.png", "no label in labels.csv")]
+    given = folder.parent / "mine.json"
+    given.write_text(json.dumps({"labels": [[f"{i}.png", i % 2] for i in range(5)]}))
+    source = open_source(folder, given)
+    assert source.classes == ("0", "1") and source.labels.tolist() == [0, 1, 0, 1, 0]
+    given.write_text("{}")
+    with pytest.raises(ValueError, match="labels none of the pictures"):
+        open_source(folder, given)
+    given.write_text("{")
+    with pytest.raises(ValueError, match="not valid JSON"):
+        open_source(folder, given)
+    with pytest.raises(ValueError, match="does not exist"):
+        open_source(folder, folder / "none.csv")
+
+
+def test_captions_are_no_classes(folder: Path) -> None:
+    lines = "".join(f"{i}.png,a picture number {i}\n" for i in range(5))
+    (folder / "labels.csv").write_text("file,label\n" + lines)
+    source = open_source(folder)
+    assert not source.classes and "nearly as many labels" in source.notes[0]
+    (folder / "labels.csv").unlink()
+    (folder / "metadata.csv").write_text("file_name,text\n" + lines)
+    assert not open_source(folder).classes
+
+
+def test_label_tables() -> None:
+    assert read_labels(b"\xef\xbb\xbffilename;class\na.png;x\n", "l.csv") == {"a.png": "x"}
+    assert read_labels(b"a.png\t1\nb.png\t2\n", "l.csv") == {"a.png": "1", "b.png": "2"}
+    assert read_labels(b'{"labels": null}', "dataset.json") == {}
+    with pytest.raises(ValueError, match="needs the columns file and label"):
+        read_labels(b"a,b,c\n1,2,3\n", "l.csv")
+    assert matched(["x/a.png", "y/a.png"], {"x/a.png": "1", "y/a.png": "2"}) == ["1", "2"]
+    assert matched(["z/a.png"], {"x/a.png": "1", "y/a.png": "2"}) == [None]
+    assert sorted(["10", "2", "a"], key=natural) == ["2", "10", "a"]
+    assert by_folder(["a.png"]) == (None, "")
+
+
+def test_damage_is_reported_and_skipped(folder: Path, noise) -> None:
+    (folder / "empty.png").touch()
+    (folder / "text.jpg").write_text("hello, this is no picture")
+    (folder / "cut.png").write_bytes((folder / "0.png").read_bytes()[:300])
+    (folder / "phone.HEIC").write_bytes(b"\0" * 30)
+    (folder / "drawing.svg").write_text("<svg/>")
+    data = prepare(open_source(folder))
+    assert len(data) == 5
+    assert dict(data.bad) == {
+        "empty.png": "empty file", "text.jpg": "not a picture, whatever its name says",
+        "cut.png": "cut short: the file ends too early", "phone.HEIC": "HEIC needs conversion to JPEG or PNG first",
+        "drawing.svg": "a vector drawing needs conversion to PNG first",
+    }
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+def test_unreadable_files_and_folders(folder: Path, noise) -> None:
+    (folder / "0.png").chmod(0)
+    put(folder / "locked" / "a.png", noise())
+    (folder / "locked").chmod(0)
+    data = prepare(open_source(folder))
+    assert len(data) == 4 and dict(data.bad).keys() == {"0.png", "locked"}
+    (folder / "locked").chmod(0o700)
+
+
+def test_a_file_that_vanishes_after_opening(folder: Path) -> None:
+    source = open_source(folder)
+    (folder / "3.png").unlink()
+    assert prepare(source).bad == [("3.png", "it is gone")]
+
+
+@pytest.mark.parametrize("files, words", [
+    ({}, "is empty"), ({"a.txt": b"x", "b.txt": b"y"}, "no pictures, only other files \\(2 .txt\\)"),
+    ({"a.png": b""}, "no usable picture"), ({"a.png": b"text"}, "no usable picture: 1 cannot be read, such as a.png"),
+])
+def test_nothing_usable_is_one_sentence(tmp_path: Path, files: dict, words: str) -> None:
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=words) as caught:
+        prepare(open_source(tmp_path))
+    assert str(caught.value).count("\n") == 0
+
+
+def test_zip_in_its_variety(tmp_path: Path, noise) -> None:
+    path = tmp_path / "pets.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("pets/cats/ä.png", png(noise(seed=1)))
+        archive.writestr("pets/dogs/../../../evil.png", png(noise(seed=2)))
+        archive.writestr("__MACOSX/pets/cats/._ä.png", b"x")
+        archive.writestr("pets/dogs/empty.png", b"")
+        archive.writestr("pets/dogs/bad.png", png(noise(seed=3)))
+        archive.writestr("pets/readme.txt", b"hello")
+    content = bytearray(path.read_bytes())
+    at = content.find(b"pets/dogs/bad.png") + len("pets/dogs/bad.png") + 200
+    content[at : at + 4] = bytes(b ^ 0xFF for b in content[at : at + 4])
+    path.write_bytes(content)
+    before = sorted(p.name for p in tmp_path.parent.iterdir())
+    source = open_source(path)
+    data = prepare(source)
+    assert data.classes == ("cats", "dogs") and data.labels.tolist() == [0, 1] and source.others == {".txt": 1}
+    assert dict(data.bad) == {"pets/dogs/empty.png": "empty file", "dogs/bad.png": "damaged inside the zip"}
+    assert np.array_equal(data.images[0].permute(1, 2, 0).numpy(), np.asarray(noise(seed=1)))
+    assert sorted(p.name for p in tmp_path.parent.iterdir()) == before
+
+
+def test_zip_encrypted_bombs_and_dataset_json(tmp_path: Path, noise) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("00/a.png", "00/b.png", "00/locked.png", "00/bomb.png"):
+            archive.writestr(name, png(noise()))
+        archive.writestr("dataset.json", json.dumps({"labels": [["00/a.png", 3], ["00/b.png", 1],
+                                                                ["00/locked.png", 1], ["00/bomb.png", 1]]}))
+    source = open_source(path)
+    assert source.classes == ("1", "3")
+    content = bytearray(path.read_bytes())
+    central = content.find(b"PK\x01\x02")
+    locked = content.find(b"00/locked.png", central) - 46
+    content[locked + 8] |= 1  # the flag of encryption
+    bomb = content.find(b"00/bomb.png", central) - 46
+    content[bomb + 24 : bomb + 28] = (3_000_000_000).to_bytes(4, "little")
+    path.write_bytes(content)
+    data = prepare(open_source(path))
+    assert len(data) == 2
+    assert dict(data.bad)["00/locked.png"].startswith("encrypted")
+    assert dict(data.bad)["00/bomb.png"].startswith("too large to unpack")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04" + b"\0" * 50])
+def test_damaged_zip_is_one_sentence(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.zip").write_bytes(content)
+    with pytest.raises(ValueError, match="cannot be opened: it is damaged or no zip at all"):
+        open_source(tmp_path / "a.zip")

@@ -237,8 +237,9 @@ def decoded(
         image.load()
         if turn > 1:
             image = ImageOps.exif_transpose(image)
-        image = resized(eight_bit(image), target, fit)
-        real = image.mode == "RGBA" and not opaque(image)
+        whole = eight_bit(image)
+        image = resized(whole, target, fit)
+        real = image.mode == "RGBA" and (image is whole or not opaque(image))  # the cut may hold no clear pixel
         image = in_channels(image, channels, ground)
         if (image.height, image.width) != target:
             sheet = Image.new(image.mode, (target[1], target[0]), _plain(ground, channels))

@@ -3,6 +3,7 @@ heavy rooms are imported by the verb that needs them, so that `limner --help` an
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -210,15 +211,15 @@ def flags(cls: type, values: Any = None, unset: bool = False) -> type:
 
     values = values if values is not None else cls()
     types, helps = typing.get_type_hints(cls), comments(cls)
-    fields = []
+    fields: list[Any] = []
     for f in dataclasses.fields(cls):
-        value, kind = getattr(values, f.name), types[f.name]
+        value = getattr(values, f.name)
         if dataclasses.is_dataclass(value):
-            made = flags(type(value), value, unset)
-            fields.append((f.name, made, dataclasses.field(default_factory=made)))
+            part = flags(type(value), value, unset)
+            fields.append((f.name, part, dataclasses.field(default_factory=part)))
         else:
-            kind = kind | None if unset else kind
-            annotated = Annotated[kind, Parameter(help=helps.get(f.name, ""), negative=() if unset else None)]
+            kind = typing.Optional[types[f.name]] if unset else types[f.name]  # noqa: UP045 - a value, not a notation
+            annotated = Annotated[kind, Parameter(help=helps.get(f.name, ""))]  # type: ignore[valid-type]
             fields.append((f.name, annotated, dataclasses.field(default=None if unset else value)))
     made = dataclasses.make_dataclass(cls.__name__, fields, kw_only=True, frozen=True)
     made.__module__ = __name__  # cyclopts takes what seems to come from `types` for a builtin, without fields
@@ -266,14 +267,17 @@ def parse_size(text: str | None) -> int | tuple[int, int] | None:
 
 
 def _tell(sentence: str) -> None:
-    print(sentence, file=sys.stderr, flush=True)
+    """Say it to the person; of several ranks only the first speaks."""
+    if os.environ.get("RANK", "0") == "0":
+        print(sentence, file=sys.stderr, flush=True)
 
 
 class _progress:
     """A bar for reading pictures, shown when it takes long enough to be worth it, and on a terminal only."""
 
     def __init__(self, verb: str) -> None:
-        self.verb, self.bar, self.task = verb, None, None  # type: ignore[var-annotated]
+        self.verb = verb
+        self.bar: Any = None
 
     def __enter__(self) -> Callable[[int, int], None]:
         return self._update

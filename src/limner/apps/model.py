@@ -67,7 +67,8 @@ def load(folder: str | Path, device_name: str = "auto") -> Model:
     chosen = device.pick(device_name)
     device.settle()
     artifact.load_weights(folder, name, network, chosen)
-    return Model(network.to(memory_format=torch.channels_last), spec, description, chosen, folder)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Model(network, spec, description, chosen, folder)
 
 
 class Model:

@@ -18,10 +18,9 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from limner.core.files import write_whole, writing
+from limner.core.files import write_tensors, write_whole
 
 FORMAT = 1
 WEIGHTS, CARD = "weights.safetensors", "limner.json"
@@ -30,13 +29,8 @@ LARGEST = 20_000_000_000  # parameters; a description that asks for more is dama
 
 def save(folder: Path, nets: Mapping[str, nn.Module], description: Mapping[str, Any], model_card: str) -> None:
     """Write the networks and their description, each file whole or not at all. Raises ValueError on disk errors."""
-    tensors = {
-        f"{name}.{key}": value.detach().cpu().contiguous()
-        for name, net in nets.items()
-        for key, value in net.state_dict().items()
-    }
-    with writing(folder / WEIGHTS) as temporary:
-        save_file(tensors, temporary, metadata={"format": "pt"})
+    tensors = {f"{name}.{key}": value for name, net in nets.items() for key, value in net.state_dict().items()}
+    write_tensors(folder / WEIGHTS, tensors, {"format": "pt"})
     write_whole(folder / CARD, json.dumps({"format": FORMAT, **description}, indent=1, ensure_ascii=False) + "\n")
     write_whole(folder / "README.md", model_card)
 

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @contextmanager
@@ -35,6 +40,21 @@ def write_whole(path: Path, content: bytes | str) -> None:
     """Write bytes or UTF-8 text to `path`, whole or not at all. Raises ValueError as `writing` does."""
     with writing(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write named tensors as safetensors, whole or not at all. Raises ValueError as `writing` does."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    # files know one layout: a channels_last tensor is written as its contiguous equal
+    flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with writing(path) as temporary:
+        try:
+            save_file(flat, temporary, metadata=dict(metadata or {}))
+        except SafetensorError as error:  # it tells the system's error in words only
+            number = re.search(r"os error (\d+)", str(error))
+            raise OSError(int(number[1]) if number else errno.EIO, str(error)) from error
 
 
 def for_people(error: OSError, path: Path) -> ValueError:

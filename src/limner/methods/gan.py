@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from limner.losses.adversarial import Objective
 from limner.losses.penalties import penalised, squared_slope
-from limner.methods.phase import Batch, Clock, Phase, Terms
+from limner.methods.phase import Batch, Clock, Phase, Stateful, Terms
 from limner.networks import augment
 
 
@@ -29,30 +29,34 @@ class GAN:
         critic: nn.Module,
         objective: Objective,
         *,
-        classes: int = 0,
         penalty: str = "none",
         gamma: float = 0.0,
         penalty_every: int = 1,
         augmentation: str = "none",
         flip: bool = False,
     ) -> None:
-        self.nets = {"generator": generator, "critic": critic}
-        self.players = {"critic": list(critic.parameters()), "generator": list(generator.parameters())}
-        self.memory: dict = {}
-        self.objective, self.classes = objective, classes
+        self.nets: Mapping[str, nn.Module] = {"generator": generator, "critic": critic}
+        self.players: Mapping[str, Sequence[nn.Parameter]] = {
+            "critic": list(critic.parameters()),
+            "generator": list(generator.parameters()),
+        }
+        self.memory: Mapping[str, Stateful] = {}
+        self.objective = objective
         self.at_real, self.at_fake = penalised(penalty)
         self.gamma, self.penalty_every = gamma, penalty_every
         self.augmentation, self.flip = augmentation, flip
-        self.phases = [Phase("critic", self.critic_turn)]
-        if self.at_real or self.at_fake:
-            self.phases.append(Phase("critic", self.penalty_turn, every=penalty_every))
-        self.phases.append(Phase("generator", self.generator_turn))
+        lazy = [Phase("critic", self.penalty_turn, every=penalty_every)] if self.at_real or self.at_fake else []
+        self.phases: Sequence[Phase] = [
+            Phase("critic", self.critic_turn),
+            *lazy,
+            Phase("generator", self.generator_turn),
+        ]
 
     def critic_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
         real, y = self._real(batch), batch.get("label")
         fake, fake_y = self._fake(batch)
-        # one forward over both halves keeps the matrices large; no norm of these critics mixes rows across halves'
-        # statistics except batch norm, for which Goodfellow's game is played on each half alone
+        # One forward over both halves keeps the matrices large. A critic with batch norm sees each half alone: mixed
+        # statistics would tell it which pictures came together (Radford et al. 2016 feed them apart as well).
         if _mixes_rows(self.nets["critic"]):
             real_logits, fake_logits = self.nets["critic"](real, y), self.nets["critic"](fake, fake_y)
         else:

@@ -127,12 +127,12 @@ def train(name: str, recipe: Recipe, dataset: Dataset, options: Options, machine
     if policy not in augment.POLICIES:
         raise ValueError(f"The augmentation {policy!r} is not known: say auto, {', '.join(augment.POLICIES)}.")
     torch.manual_seed(options.seed)
-    nets = [
+    generator, critic = home.Generator(spec, recipe.network), home.Critic(spec, recipe.network)
+    for net in (generator, critic):
         net.to(machine.device, memory_format=torch.channels_last)
-        for net in (home.Generator(spec, recipe.network), home.Critic(spec, recipe.network))
-    ]
     method = GAN(
-        *nets,
+        generator,
+        critic,
         objective(recipe.objective),
         penalty=recipe.penalty,
         gamma=gamma,
@@ -174,7 +174,7 @@ def train(name: str, recipe: Recipe, dataset: Dataset, options: Options, machine
         network=describe(recipe.architecture, recipe.network),
         published="generator",
         kind="generator",
-        preview=preview_of(nets[0].z_size, spec.classes, machine.device),
+        preview=preview_of(generator.z_size, spec.classes, machine.device),
         notes=notes,
     )
     return play(job, machine)

@@ -11,10 +11,9 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from limner.core.files import writing
+from limner.core.files import write_tensors
 from limner.methods.phase import Method
 
 
@@ -104,14 +103,26 @@ class State:
                     ) from error
         for player, optimiser in self.optimisers.items():
             states: dict[int, dict[str, Tensor]] = {}
+            parameters = list(self.method.players[player])
             for key, value in _below(tensors, f"optimiser.{player}.").items():
                 index, slot = key.split(".", 1)
-                states.setdefault(int(index), {})[slot] = value.clone()  # the optimiser keeps and moves them in place
+                states.setdefault(int(index), {})[slot] = _laid_out_like(value, parameters[int(index)])
             optimiser.load_state_dict({"state": states, "param_groups": optimiser.state_dict()["param_groups"]})
         for name, thing in self.method.memory.items():
             thing.load_state_dict(_below(tensors, f"memory.{name}.") | scalars["memory"].get(name, {}))
         self.seen, self.seconds = scalars["seen"], scalars["seconds"]
         self.caution, self.trips = scalars["caution"], scalars["trips"]
+
+
+def _laid_out_like(value: Tensor, parameter: Tensor) -> Tensor:
+    """A copy of an optimiser's tensor with the parameter's memory layout.
+
+    Files hold contiguous tensors; the fused kernels walk parameter, gradient and state by memory, not by index, and
+    mix up a channels_last parameter with a contiguous state without a word.
+    """
+    if value.shape != parameter.shape:
+        return value.clone()
+    return torch.empty_like(parameter, dtype=value.dtype, memory_format=torch.preserve_format).copy_(value)
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Any]:
@@ -123,12 +134,15 @@ def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Any]:
 
 def save(state: State, folder: Path) -> None:
     """Write the state; the one before stays beside it until the new one is whole, and as `previous` after."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors().items()}
     latest = folder / "latest.safetensors"
-    with writing(latest) as temporary:
-        save_file(tensors, temporary, metadata={"scalars": json.dumps(state.scalars())})
-        if latest.exists():
-            latest.replace(folder / "previous.safetensors")
+    if latest.exists():  # a second name for the same file: there is a whole checkpoint at every moment
+        previous = folder / "previous.safetensors"
+        previous.unlink(missing_ok=True)
+        try:
+            previous.hardlink_to(latest)
+        except OSError:  # a file system without links
+            previous.write_bytes(latest.read_bytes())
+    write_tensors(latest, state.tensors(), {"scalars": json.dumps(state.scalars())})
 
 
 def load(state: State, folder: Path, device: torch.device) -> str | None:

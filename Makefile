@@ -1,0 +1,33 @@
+# `make demo` and `make test` each work on a fresh machine: Python 3.11, make, gcc and the package registries.
+
+PYTHON ?= python3
+BIN := .venv/bin
+OUT ?= runs/demo
+
+.PHONY: demo test test-all lint clean
+
+# CPU builds of PyTorch on Linux x86 come by this exact version; an open range would pull gigabytes of CUDA.
+.venv/ready: pyproject.toml Makefile
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q --upgrade pip
+	$(BIN)/pip install -q torch==2.13.0
+	$(BIN)/pip install -q -e '.[dev]'
+	touch $@
+
+demo: .venv/ready  ## train the default recipe on the embedded Fashion sample for three minutes
+	$(BIN)/limner train fashion --minutes 3 --out $(OUT)
+	$(BIN)/limner sample $(OUT) --label all -n 80 --out $(OUT)/classes.png
+	@echo "Look at $(OUT)/preview.png, $(OUT)/classes.png and $(OUT)/progress.webp."
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test: lint  ## everything that must pass, in under 10 minutes on 2 cores
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n 2
+
+test-all: lint  ## the slow ones too
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+
+clean:
+	rm -rf .venv runs dist build

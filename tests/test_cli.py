@@ -1,0 +1,223 @@
+"""The command line as people use it: real processes, real files, exit codes, one sentence an error."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+LIMNER = [sys.executable, "-m", "limner"]
+TINY = ["--recipe", "spectral", "--network.width", "8", "--batch", "16", "--device", "cpu", "--threads", "1"]
+
+
+def limner(*arguments: object, **more) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*LIMNER, *map(str, arguments)], capture_output=True, text=True, timeout=120, **more)
+
+
+def sentence(done: subprocess.CompletedProcess[str]) -> str:
+    """The one sentence of a refused command."""
+    assert done.returncode == 2, (done.returncode, done.stderr)
+    assert "Traceback" not in done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    assert lines, "nothing was said"
+    return lines[-1]
+
+
+def same(a: Path, b: Path) -> bool:
+    one, two = load_file(a / "weights.safetensors"), load_file(b / "weights.safetensors")
+    assert one.keys() == two.keys()
+    return all(torch.equal(value, two[key]) for key, value in one.items())
+
+
+# ---- the way through -------------------------------------------------------------------------------------------------
+
+
+def test_from_data_to_samples(squares: Path, tmp_path: Path) -> None:
+    run = tmp_path / "a run"
+    done = limner("train", squares, *TINY, "--images", 320, "--out", run)
+    assert done.returncode == 0, done.stderr
+    said = done.stderr
+    for fact in ("spectral", "96 pictures", "16x16 grey, 2 classes", "parameters", "320 images seen", "about"):
+        assert fact in said, said
+    entries = [json.loads(line) for line in (run / "log.jsonl").open()]
+    assert entries[-1]["images"] == 320 and {"critic", "generator", "gap"} <= entries[-1].keys()
+    assert len(list((run / "samples").glob("*.png"))) > 5
+    done = limner("sample", run, "-n", 8, "--label", "all", "--out", tmp_path / "s.png")
+    assert done.returncode == 0 and Image.open(tmp_path / "s.png").size[0] > 32
+    shown = limner("show", run)
+    assert shown.returncode == 0 and "320 of 320" in shown.stdout
+    again = limner("train", squares, *TINY, "--images", 320, "--out", run)
+    assert again.returncode == 0 and "Done" in again.stderr
+
+
+def test_help_is_quick_and_lists_the_verbs() -> None:
+    times = []
+    for _ in range(3):
+        start = time.monotonic()
+        done = limner("--help")
+        times.append(time.monotonic() - start)
+    assert all(verb in done.stdout for verb in ("data", "train", "sample", "show", "recipes"))
+    # heavy rooms are what made it slow; the time itself is measured in benchmarks
+    code = "import sys; sys.argv = ['limner', '--help']\ntry:\n import limner.cli; limner.cli.main()\n"
+    code += "except SystemExit: pass\nassert not {'torch', 'numpy', 'PIL'} & set(sys.modules), 'heavy'"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_recipes_and_their_own_help() -> None:
+    listed = limner("recipes").stdout
+    assert all(name in listed for name in ("auto", "spectral", "r3gan", "dcgan", "gan"))
+    own = limner("train", "--recipe", "dcgan", "--help").stdout
+    assert "--network.z-size" in own and "default: 128" in own.replace("\n", " ")
+
+
+def test_data_reports_and_draws(squares: Path, tmp_path: Path) -> None:
+    done = limner("data", squares, "--sheet", tmp_path / "sheet.png")
+    assert done.returncode == 0 and "96" in done.stdout
+    assert Image.open(tmp_path / "sheet.png").size[0] > 100
+
+
+# ---- killed and resumed ----------------------------------------------------------------------------------------------
+
+
+def kill_when(process: subprocess.Popen, condition, number: int) -> None:
+    """Send the signal once the condition holds; fails when the process ends or two minutes pass before."""
+    end = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, "it ended before it was killed"
+        assert time.monotonic() < end
+        time.sleep(0.005)
+    process.send_signal(number)
+    process.wait(60)
+
+
+def logged(run: Path) -> int:
+    try:
+        return max(json.loads(line)["images"] for line in (run / "log.jsonl").read_text().splitlines())
+    except (OSError, ValueError, KeyError):
+        return 0
+
+
+@pytest.mark.parametrize("recipe", ["spectral", "r3gan"])
+def test_killed_at_random_moments_and_resumed_equals_unbroken(recipe: str, squares: Path, tmp_path: Path) -> None:
+    command = ["train", str(squares), *TINY, "--images", "4800", "--checkpoint-minutes", "0.002"]
+    command[command.index("--recipe") + 1] = recipe
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert limner(*command, "--out", whole).returncode == 0
+    chance = random.Random(0)
+    for marks in (400, 1600, 3000):
+        process = subprocess.Popen([*LIMNER, *command, "--out", str(broken)], stderr=subprocess.DEVNULL)
+        kill_when(process, lambda marks=marks: logged(broken) >= marks, signal.SIGKILL)
+        time.sleep(chance.random() * 0.05)
+        assert process.returncode == -signal.SIGKILL
+        limner("sample", broken, "-n", 1, "--out", tmp_path / "x.png")  # the folder is usable at any moment
+    last = limner(*command, "--out", broken)
+    assert last.returncode == 0 and "Resuming at" in last.stderr, last.stderr
+    assert same(whole, broken)
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(squares: Path, tmp_path: Path) -> None:
+    command = ["train", str(squares), *TINY, "--images", "200000", "--out", str(tmp_path / "run")]
+    process = subprocess.Popen([*LIMNER, *command], stderr=subprocess.PIPE, text=True)
+    kill_when(process, lambda: logged(tmp_path / "run") > 200, signal.SIGINT)
+    assert process.stderr is not None
+    said = process.stderr.read()
+    assert process.returncode == 130 and "The same command again goes on" in said and "Traceback" not in said
+    assert limner("sample", tmp_path / "run", "-n", 2, "--out", tmp_path / "x.png").returncode == 0
+
+
+# ---- what is refused -------------------------------------------------------------------------------------------------
+
+
+def test_a_second_process_in_the_same_folder(squares: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    command = ["train", str(squares), *TINY, "--images", "200000", "--out", str(run)]
+    first = subprocess.Popen([*LIMNER, *command], stderr=subprocess.DEVNULL)
+    try:
+        end = time.monotonic() + 60
+        while not (run / "checkpoint/latest.safetensors").exists() and time.monotonic() < end:
+            time.sleep(0.05)
+        assert "Another process is training in" in sentence(limner(*command))
+    finally:
+        first.terminate()
+        assert first.wait(60) == 128 + signal.SIGTERM
+
+
+def test_another_command_in_the_same_folder(squares: Path, tmp_path: Path) -> None:
+    command = ["train", squares, *TINY, "--images", 64, "--out", tmp_path / "run"]
+    assert limner(*command).returncode == 0
+    before = (tmp_path / "run/weights.safetensors").read_bytes()
+    said = sentence(limner(*command, "--seed", 1))
+    assert "was started with seed 0, now it is 1" in said and "--out" in said
+    command[command.index("--images") + 1] = 128
+    assert "was started with images 64, now it is 128" in sentence(limner(*command))
+    assert (tmp_path / "run/weights.safetensors").read_bytes() == before
+
+
+def test_a_full_disk_leaves_what_was_written(squares: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    command = ["train", squares, *TINY, "--images", 64, "--out", run]
+    assert limner(*command).returncode == 0
+    before = (run / "weights.safetensors").read_bytes()
+
+    def small_files() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    other = tmp_path / "other"
+    said = sentence(limner("train", squares, *TINY, "--images", 64, "--out", other, preexec_fn=small_files))
+    assert said.startswith("The disk is full") and not list(other.rglob("*.partial"))
+    assert "The disk is full" in sentence(limner(*command, preexec_fn=small_files))
+    assert (run / "weights.safetensors").read_bytes() == before
+    assert limner(*command).returncode == 0
+
+
+def test_an_unwritable_place(squares: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    assert "file stands where a folder is needed" in sentence(
+        limner("train", squares, *TINY, "--images", 64, "--out", tmp_path / "file/run")
+    )
+    if os.geteuid():
+        (tmp_path / "locked").mkdir(mode=0o500)
+        said = sentence(limner("train", squares, *TINY, "--images", 64, "--out", tmp_path / "locked/run"))
+        assert "no permission" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["train", "nowhere", "--images", "16"], "nowhere"),
+        (["train", "DATA", "--recipe", "dcgaan"], "say one of auto, spectral"),
+        (["train", "DATA", "--minutes", "1", "--images", "16"], "not both"),
+        (["train", "DATA", "--minutes", "0"], "more than nothing"),
+        (["train", "DATA", "--size", "big"], "height and width as 48x64"),
+        (["train", "DATA", "--size", "4", "--images", "16"], "16"),
+        (["train", "DATA", "--objective", "best", "--images", "16"], "say one of minimax"),
+        (["train", "DATA", "--device", "tpu", "--images", "16"], "say auto, cpu, cuda or mps"),
+        (["train", "DATA", "--augmentation", "wild", "--images", "16"], "say auto, none, light, full"),
+        (["train", "DATA", "--sizee", "32"], "--size"),
+        (["train"], "data requires an argument"),
+        (["sample", "nowhere"], "There is no folder"),
+        (["show", "."], "is not a trained run"),
+        (["paint"], "Available commands"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
+)
+def test_mistakes_are_sentences(arguments: list[str], said: str, squares: Path, tmp_path: Path) -> None:
+    arguments = [str(squares) if a == "DATA" else a for a in arguments]
+    assert said in sentence(limner(*arguments, cwd=tmp_path))
+
+
+def test_an_empty_folder_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "is empty: put your pictures" in sentence(limner("train", tmp_path / "empty", "--images", 16))

@@ -1,0 +1,273 @@
+"""The loop's invariants, on a game small enough to train in milliseconds."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from limner.methods.phase import Batch, Clock, Phase
+from limner.training import state as checkpoints
+from limner.training.guard import Diverged
+from limner.training.loop import Outcome, Plan, View, fit, measure
+from limner.training.state import Optimiser, State
+
+CPU = torch.device("cpu")
+PLAN = Plan(
+    images=160,
+    batch=8,
+    optimisers={"a": Optimiser(rate=1e-2), "b": Optimiser(name="sgd", rate=1e-2, beta1=0.9)},
+    rate=lambda clock: 1 - clock.fraction,
+)
+
+
+class Toy:
+    """Two players who pull one number apart, with a memory and a lazy phase, as a GAN has them."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        self.nets = {"a": nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 1)), "b": nn.Linear(4, 1)}
+        self.averaged = ["a"]
+        self.players = {name: list(net.parameters()) for name, net in self.nets.items()}
+        self.phases = [Phase("a", self.a_turn), Phase("b", self.b_turn, every=3)]
+        self.memory = {"counter": Counter()}
+        self.poison: set[int] = set()
+        self.moved: list[str] = []
+
+    def a_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Mapping[str, Tensor]]:
+        self.memory["counter"].count += len(batch)
+        noise = batch.normal("z", 4) + 0.1 * torch.rand(1)  # both kinds of randomness
+        loss = (self.nets["a"](batch["x"] + noise) - self.nets["b"](batch["x"])).square().squeeze(1)
+        if clock.seen in self.poison:
+            self.poison.discard(clock.seen)
+            loss = loss * float("nan")
+        return loss, {"a": loss.detach().mean()}
+
+    def b_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Mapping[str, Tensor]]:
+        loss = (self.nets["b"](batch["x"]) - 1).square().mean()
+        return loss, {"b": loss.detach()}
+
+
+class Counter:
+    def __init__(self) -> None:
+        self.count, self.trail = 0, torch.zeros(3)
+
+    def state_dict(self) -> dict:
+        return {"count": self.count, "trail": self.trail}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.count, self.trail = state["count"], state["trail"]
+
+
+def stream(first: int, count: int) -> dict[str, Tensor]:
+    rows = [torch.randn(4, generator=torch.Generator().manual_seed(i % 50)) for i in range(first, first + count)]
+    return {"x": torch.stack(rows)}
+
+
+def weights(method: Toy) -> dict[str, Tensor]:
+    return {f"{n}.{k}": v.clone() for n, net in method.nets.items() for k, v in net.state_dict().items()}
+
+
+def run(folder: Path, method: Toy, plan: Plan = PLAN, **more) -> Outcome:
+    return fit(method, stream, folder, plan, device=CPU, quiet=True, **more)
+
+
+class StopAt:
+    """A hook that sends this process SIGTERM, as a scheduler would."""
+
+    def __init__(self, seen: int) -> None:
+        self.seen = seen
+
+    def due(self, clock: Clock) -> bool:
+        return clock.seen == self.seen
+
+    def __call__(self, view: View) -> None:
+        import os
+        import signal
+
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_resumed_equals_unbroken_bit_for_bit(tmp_path: Path) -> None:
+    whole = Toy()
+    assert run(tmp_path / "whole", whole).finished
+    for at in (8, 24, 104):
+        broken = Toy()
+        outcome = run(tmp_path / f"broken{at}", broken, hooks=[StopAt(at)])
+        assert not outcome.finished and outcome.signal == 15 and at <= outcome.seen <= at + 8
+    seen = []
+    for at in (8, 24, 104):
+        again = Toy()
+        assert run(tmp_path / f"broken{at}", again).finished
+        assert all(torch.equal(v, weights(whole)[k]) for k, v in weights(again).items())
+        assert again.memory["counter"].count == whole.memory["counter"].count
+        seen.append([json.loads(line)["images"] for line in (tmp_path / f"broken{at}/log.jsonl").open()])
+    assert all(s == sorted(set(s)) and s[-1] == 160 for s in seen)  # no image told twice
+
+
+def test_each_phase_moves_only_its_player(tmp_path: Path) -> None:
+    for player in ("a", "b"):
+        method = Toy()
+        method.phases = [p for p in method.phases if p.player == player]
+        before = weights(method)
+        run(tmp_path / player, method)
+        for key, value in weights(method).items():
+            learned = "running" not in key and "batches" not in key
+            if learned:
+                assert torch.equal(value, before[key]) == (not key.startswith(f"{player}.")), key
+
+
+def test_accumulated_equals_whole_batch(tmp_path: Path) -> None:
+    results = []
+    for micro in (0, 4, 3):
+        method = Toy()
+        method.nets["a"] = nn.Linear(4, 1)  # no batch norm, whose statistics are of the slice
+        method.nets["a"].load_state_dict({"weight": torch.ones(1, 4), "bias": torch.zeros(1)})
+        method.players["a"] = list(method.nets["a"].parameters())
+        turn = method.a_turn
+
+        def without_own_noise(batch: Batch, clock: Clock, method: Toy = method):
+            loss = (method.nets["a"](batch["x"] + batch.normal("z", 4)) - method.nets["b"](batch["x"])).square()
+            return loss.squeeze(1), {}
+
+        assert turn
+        method.phases[0] = Phase("a", without_own_noise)
+        run(tmp_path / f"m{micro}", method, replace(PLAN, micro=micro))
+        results.append(weights(method))
+    for other in results[1:]:
+        for key, value in other.items():
+            torch.testing.assert_close(value, results[0][key], rtol=1e-5, atol=1e-6)
+
+
+def test_a_batch_draws_the_same_rows_however_it_is_cut() -> None:
+    whole = Batch({"x": torch.zeros(8, 1)}, 0, 8, (3, 16, 1))
+    part = Batch({"x": torch.zeros(4, 1)}, 4, 8, (3, 16, 1))
+    assert torch.equal(whole.normal("z", 5)[4:], part.normal("z", 5))
+    assert torch.equal(whole.rows(slice(6, 8)).uniform("u"), whole.uniform("u")[6:])
+    assert not torch.equal(whole.normal("z", 5), whole.normal("other", 5))
+    assert not torch.equal(whole.normal("z", 5), Batch(whole.tensors, 0, 8, (3, 24, 1)).normal("z", 5))
+    assert whole.integers("y", 3).max() < 3
+
+
+def test_measuring_changes_nothing(tmp_path: Path) -> None:
+    measured, plain = Toy(), Toy()
+    before = weights(measured)
+    assert measure(measured, stream, PLAN, CPU, seconds=0.2) > 0
+    assert all(torch.equal(v, before[k]) for k, v in weights(measured).items())
+    run(tmp_path / "a", measured)
+    run(tmp_path / "b", plain)
+    assert all(torch.equal(v, weights(plain)[k]) for k, v in weights(measured).items())
+
+
+def test_a_loss_that_is_no_number_goes_back_once_and_on_at_half_the_rates(tmp_path: Path) -> None:
+    method = Toy()
+    method.poison = {80}
+    assert run(tmp_path, method).finished
+    state = State(Toy(), PLAN.optimisers)
+    checkpoints.load(state, tmp_path / "checkpoint", CPU)
+    assert state.caution == 0.5 and state.trips == 1
+    assert all(v.isfinite().all() for v in weights(method).values())
+
+
+def test_a_second_one_ends_with_advice_and_a_usable_folder(tmp_path: Path) -> None:
+    method = Toy()
+    method.poison = {0, 8}
+    with pytest.raises(Diverged, match=r"learning rates or a stronger penalty\.$"):
+        run(tmp_path, method)
+    state = State(Toy(), PLAN.optimisers)
+    assert checkpoints.load(state, tmp_path / "checkpoint", CPU)
+    assert all(v.isfinite().all() for v in state.tensors().values())
+
+
+def test_a_nan_gradient_behind_a_finite_loss_is_caught(tmp_path: Path) -> None:
+    method = Toy()
+
+    def bad(batch: Batch, clock: Clock) -> tuple[Tensor, Mapping[str, Tensor]]:
+        x = method.nets["a"](batch["x"]).squeeze(1) * 0
+        return torch.sqrt(x.abs()), {}  # value 0, slope inf * 0
+
+    method.phases = [Phase("a", bad)]
+    before = {k: v for k, v in weights(method).items() if "running" not in k and "batches" not in k}
+    with pytest.raises(Diverged):
+        run(tmp_path, method)
+    assert all(torch.equal(v, weights(method)[k]) for k, v in before.items())
+
+
+def test_a_damaged_newest_checkpoint_gives_the_one_before(tmp_path: Path) -> None:
+    whole, method = Toy(), Toy()
+    run(tmp_path / "whole", whole)
+    run(tmp_path / "run", method, replace(PLAN, checkpoint_seconds=0), hooks=[StopAt(80)])
+    latest = tmp_path / "run/checkpoint/latest.safetensors"
+    latest.write_bytes(latest.read_bytes()[:100])
+    again = Toy()
+    assert run(tmp_path / "run", again).finished
+    assert all(torch.equal(v, weights(whole)[k]) for k, v in weights(again).items())
+    for path in (tmp_path / "run/checkpoint").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"are damaged: train into a new folder\.$"):
+        run(tmp_path / "run", Toy())
+
+
+def test_a_checkpoint_of_other_networks_is_refused(tmp_path: Path) -> None:
+    run(tmp_path, Toy(), hooks=[StopAt(8)])
+    other = Toy()
+    other.nets["b"] = nn.Linear(4, 2)
+    other.players["b"] = list(other.nets["b"].parameters())
+    with pytest.raises(ValueError, match="another b than this recipe builds"):
+        run(tmp_path, other)
+
+
+def test_restored_optimisers_keep_the_layout_of_their_parameters(tmp_path: Path) -> None:
+    def build() -> State:
+        method = Toy()
+        method.nets["b"] = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+        method.players["b"] = list(method.nets["b"].parameters())
+        return State(method, PLAN.optimisers)
+
+    state = build()
+    for p in state.method.players["b"]:
+        p.grad = torch.ones_like(p)
+    state.optimisers["b"].step()
+    checkpoints.save(state, tmp_path)
+    again = build()
+    checkpoints.load(again, tmp_path, CPU)
+    for p in again.method.players["b"]:
+        assert again.optimisers["b"].state[p]["momentum_buffer"].stride() == p.stride()
+
+
+def test_clipping_bounds_the_gradient(tmp_path: Path) -> None:
+    method = Toy()
+    start = weights(method)
+    plan = replace(PLAN, images=8, clip=1e-3, optimisers={"a": Optimiser(name="sgd", rate=1.0, beta1=0.0),
+                                                          "b": Optimiser()}, rate=lambda c: 1.0)  # fmt: skip
+    method.phases = method.phases[:1]
+    run(tmp_path, method, plan)
+    moved = [(v - start[k]).square().sum() for k, v in weights(method).items() if k in {"a.0.weight", "a.0.bias",
+             "a.1.weight", "a.1.bias", "a.2.weight", "a.2.bias"}]  # fmt: skip
+    assert math.sqrt(sum(moved)) == pytest.approx(1e-3, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "rmsprop", "sgd"])
+def test_every_optimiser_lowers_a_loss_and_resumes(name: str, tmp_path: Path) -> None:
+    plan = replace(PLAN, optimisers={k: Optimiser(name=name, rate=1e-2, beta1=0.5) for k in "ab"})
+    whole, broken, again = Toy(), Toy(), Toy()
+    run(tmp_path / "w", whole, plan)
+    run(tmp_path / "b", broken, plan, hooks=[StopAt(56)])
+    run(tmp_path / "b", again, plan)
+    assert all(torch.equal(v, weights(whole)[k]) for k, v in weights(again).items())
+    error = {
+        name: (method.nets["b"](stream(0, 50)["x"]) - 1).square().mean().item()
+        for name, method in (("before", Toy()), ("after", whole))
+    }
+    assert error["after"] < error["before"]
+
+
+def test_unknown_optimiser_is_a_sentence() -> None:
+    with pytest.raises(ValueError, match="say one of adam"):
+        Optimiser(name="lion").build([nn.Parameter(torch.zeros(1))])

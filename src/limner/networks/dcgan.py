@@ -53,7 +53,7 @@ class Generator(nn.Module):
         if self.label is not None:
             assert y is not None, "a class-conditional network needs labels"
             z = torch.cat([z, self.label(y)], 1)
-        x = to_map(self.first(z), self.norms[0].num_features, self.base)  # [N,W,h,w]
+        x = to_map(self.first(z), self.ups[0].in_channels, self.base)  # type: ignore[arg-type]  # [N,W,h,w]
         for norm, up in zip(self.norms, self.ups, strict=True):
             x = up(F.relu(norm(x)))  # [N,·,2h,2w]
         return torch.tanh(centre_crop(x, self.spec.size).float())

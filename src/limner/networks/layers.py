@@ -73,7 +73,7 @@ class _Spectral(nn.Module):
     sigma with u and v held. The matrix is the weight flattened to [outputs, rest], as in the paper.
     """
 
-    weight: nn.Parameter
+    weight: Tensor
     u: Tensor
     v: Tensor
 
@@ -101,7 +101,7 @@ class _Spectral(nn.Module):
         return self.weight / sigma
 
 
-class SpectralConv2d(nn.Conv2d, _Spectral):
+class SpectralConv2d(nn.Conv2d, _Spectral):  # type: ignore[misc]  # both name the weight
     """A convolution of spectral norm 1 (of its flattened kernel)."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0,
@@ -114,7 +114,7 @@ class SpectralConv2d(nn.Conv2d, _Spectral):
         return self._conv_forward(x, self.normalised(), self.bias)
 
 
-class SpectralLinear(nn.Linear, _Spectral):
+class SpectralLinear(nn.Linear, _Spectral):  # type: ignore[misc]
     """A linear map of spectral norm 1."""
 
     def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:

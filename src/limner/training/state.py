@@ -63,7 +63,7 @@ class State:
         """Move the averages: parameters and float buffers (running statistics) alike."""
         for name, mean in self.averages.items():
             now = self.method.nets[name]
-            pairs = [*zip(mean.parameters(), now.parameters(), strict=True)]
+            pairs: list[tuple[Tensor, Tensor]] = [*zip(mean.parameters(), now.parameters(), strict=True)]
             pairs += [(a, b) for a, b in zip(mean.buffers(), now.buffers(), strict=True) if a.is_floating_point()]
             with torch.no_grad():
                 torch._foreach_lerp_([a.data for a, _ in pairs], [b.data for _, b in pairs], 1 - decay)

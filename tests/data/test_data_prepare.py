@@ -232,3 +232,14 @@ def test_nothing_usable_in_memory_either(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"junk")
     with pytest.raises(ValueError, match="holds no usable picture"):
         decode_all(open_source(tmp_path), None, "crop", None, "white")
+
+
+@pytest.mark.parametrize("size", [None, 20])
+def test_grey_stays_grey_whatever_is_resized(size: int | None, tmp_path: Path) -> None:
+    array = np.random.default_rng(0).integers(0, 255, (5, 24, 24), dtype=np.uint8)
+    assert prepare(open_source(array), size=size).spec.channels == 1
+    for i, picture in enumerate(array):
+        Image.fromarray(picture).save(tmp_path / f"{i}.png")
+    assert prepare(open_source(tmp_path), size=size).spec.channels == 1
+    Image.fromarray(array[0]).convert("LA").save(tmp_path / "opaque.png")  # may be clear, and is not
+    assert prepare(open_source(tmp_path), size=size).spec.channels == 1

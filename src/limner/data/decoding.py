@@ -143,7 +143,7 @@ def decode_all(
         wide = channels or (4 if any(h.alpha for h in heads) else 3 if any(h.colour for h in heads) else 1)
         pictures = room_for((len(good), *target, wide))
         real = np.zeros(len(good), bool)
-        coloured = [channels is not None or (wide != 3 and not any(h.colour for h in heads))]
+        coloured = [channels is not None]  # whether a colour was met, or none need be looked for
         usable = np.ones(len(good), bool)
 
         def draw(row: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from limner.core import dist
 from limner.data import Dataset, open_source, prepare
 from limner.recipes import gan
 from limner.recipes.session import Options, Trained, start
+from limner.training.loop import Hook
 
 AUTO = "auto"
 
@@ -50,6 +52,7 @@ def train(
     options: Options | None = None,
     progress: Any = None,
     changes: dict[str, Any] | None = None,
+    hooks: Sequence[Hook] = (),
     **more: Any,
 ) -> Trained:
     """Train a generator on pictures, or resume; the same call again continues where it stopped.
@@ -58,6 +61,8 @@ def train(
     size: height and width in pixels (default: the pictures' own, or 64). fit: crop, pad or stretch. Further keywords
     are those of `Options` (minutes, images, out, seed, device …), or options of the recipe (`batch=64`), which
     `changes` takes too with dots for nested ones ({"network.width": 48}).
+
+    hooks are called between iterations (`training.loop.Hook`).
 
     Returns the run folder and how the run ended. Raises ValueError in one sentence for whatever a person can mend.
     """
@@ -85,7 +90,7 @@ def train(
             name, chosen = recipe, preset(recipe).make()
         else:
             chosen = recipe
-        return gan.train(name, gan.with_changes(chosen, changes), dataset, options, machine, why)
+        return gan.train(name, gan.with_changes(chosen, changes), dataset, options, machine, why, hooks)
 
 
 def without_labels(dataset: Dataset) -> Dataset:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ from limner.losses.penalties import gamma_for
 from limner.methods.gan import GAN
 from limner.networks import architecture, augment, conv, dcgan, describe, mlp, r3gan
 from limner.recipes.session import Job, Machine, Options, Trained, play
-from limner.training.loop import Plan
+from limner.training.loop import Hook, Plan
 from limner.training.state import Optimiser
 
 SMALL_SET = 5_000  # pictures; fewer than this and the critic sees augmented ones
@@ -114,7 +114,15 @@ def choose(dataset: Dataset, options: Options, machine: Machine) -> tuple[str, R
     return "spectral", recipe, "auto chose spectral."
 
 
-def train(name: str, recipe: Recipe, dataset: Dataset, options: Options, machine: Machine, why: str = "") -> Trained:
+def train(
+    name: str,
+    recipe: Recipe,
+    dataset: Dataset,
+    options: Options,
+    machine: Machine,
+    why: str = "",
+    hooks: Sequence[Hook] = (),
+) -> Trained:
     """Train a generator on the dataset; returns its run folder. Raises ValueError as `session.play` does."""
     spec = dataset.spec
     home = architecture(recipe.architecture)
@@ -176,6 +184,7 @@ def train(name: str, recipe: Recipe, dataset: Dataset, options: Options, machine
         kind="generator",
         preview=preview_of(generator.z_size, spec.classes, machine.device),
         notes=notes,
+        hooks=hooks,
     )
     return play(job, machine)
 

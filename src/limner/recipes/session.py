@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,7 @@ class Job:
     published: str  # which of the method's networks is the product
     kind: str  # what the product is: "generator", …
     preview: Callable[[nn.Module], np.ndarray]  # averaged network -> uint8 [N,C,H,W], always the same inputs
+    hooks: Sequence[Hook] = ()  # further things to do between iterations
     asked: Mapping[str, Any] = field(default_factory=dict)  # what else of the command changes the result
     notes: list[str] = field(default_factory=list)  # sentences to say before the start
 
@@ -150,7 +151,6 @@ def _play_claimed(job: Job, machine: Machine, folder: Path, say: Callable[[str],
     )
     board = Board(folder / "tensorboard") if options.tensorboard and machine.ranks.first else None
     previews = Previews(job.preview, job.published, plan.images, plan.batch)
-    hooks: list[Hook] = [previews]
     outcome = fit(
         job.method,
         job.stream,
@@ -158,7 +158,7 @@ def _play_claimed(job: Job, machine: Machine, folder: Path, say: Callable[[str],
         plan,
         device=machine.device,
         ranks=machine.ranks,
-        hooks=hooks,
+        hooks=[previews, *job.hooks],
         publish=lambda view: publish(job, machine, view, decided),
         quiet=options.quiet,
         board=board,

@@ -1,0 +1,134 @@
+"""How fast a training step is: our `dcgan` against the textbook's loop with the same layers, alternating A B A B.
+
+    python benchmarks/train_speed.py [--rounds 7] [--seconds 4]
+
+Both train on Fashion-MNIST at 32x32, batch 64. Also told: our achieved GFLOP/s of convolutions and products as a share
+of this machine's bf16 (or fp32) GEMM peak, measured in the same run. Prints a table, writes results/train_speed.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+import textbook
+from limner.core import device, dist
+from limner.core.images import to_float
+from limner.data import open_source, prepare
+from limner.losses.adversarial import objective
+from limner.methods.gan import GAN
+from limner.networks import dcgan
+from limner.recipes import without_labels
+from limner.recipes.gan import dcgan_2016
+from limner.training.log import Means
+from limner.training.loop import Plan, _iterate, _training
+from limner.training.state import State
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def ours(batch: int, precision: torch.dtype) -> tuple[State, object, Plan]:
+    dataset = without_labels(prepare(open_source("fashion"), size=32))
+    assert dataset.spec.channels == 1
+    torch.manual_seed(0)
+    recipe = dcgan_2016()
+    nets = [
+        net.to(memory_format=torch.channels_last) for net in (dcgan.Generator(dataset.spec), dcgan.Critic(dataset.spec))
+    ]
+    method = GAN(*nets, objective(recipe.objective))
+    plan = Plan(
+        images=10**9,
+        batch=batch,
+        optimisers={"critic": recipe.critic, "generator": recipe.generator},
+        precision=precision,
+    )
+    return State(method, plan.optimisers), lambda first, count: {"image": dataset.batch(first, count, 0)[0]}, plan
+
+
+def flops_an_image(state: State, plan: Plan) -> float:
+    """Multiplications and additions of one iteration's convolutions and products, for one image."""
+    method = state.method
+    image = to_float(torch.zeros(plan.batch, 1, 32, 32, dtype=torch.uint8))
+    stream = lambda first, count: {"image": image[:count]}  # noqa: E731
+    with FlopCounterMode(display=False) as counter:
+        _iterate(state, stream, plan, dist.ALONE, torch.device("cpu"), False, Means())
+    assert method.nets
+    return counter.get_total_flops() / plan.batch
+
+
+def gemm_peak(precision: torch.dtype, seconds: float = 1.0) -> float:
+    """GFLOP/s of a 2048-cubed product: the best of several."""
+    a = torch.randn(2048, 2048).to(precision)
+    best, end = 0.0, time.monotonic() + seconds
+    while time.monotonic() < end or not best:
+        start = time.monotonic()
+        a @ a
+        best = max(best, 2 * 2048**3 / (time.monotonic() - start) / 1e9)
+    return best
+
+
+def speed(step, batch: int, seconds: float) -> float:
+    """Images a second of `step` over about `seconds`."""
+    count, start = 0, time.monotonic()
+    while time.monotonic() - start < seconds:
+        step()
+        count += batch
+    return count / (time.monotonic() - start)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--batch", type=int, default=64)
+    options = parser.parse_args()
+    device.settle()
+    precision = device.precision(torch.device("cpu"))
+    state, stream, plan = ours(options.batch, precision)
+    source = open_source("fashion")
+    assert source.array is not None
+    with tempfile.TemporaryDirectory() as folder, _training(state.method):
+        loop = textbook.Loop(textbook.write_pngs(source.array.reshape(-1, 28, 28), Path(folder)), batch=options.batch)
+        step = lambda: _iterate(state, stream, plan, dist.ALONE, torch.device("cpu"), False, Means())  # noqa: E731
+        for _ in range(5):
+            step(), loop.step()
+        rows, peaks = [], []
+        for _ in range(options.rounds):
+            a = speed(loop.step, options.batch, options.seconds)
+            b = speed(step, options.batch, options.seconds)
+            peaks.append(gemm_peak(precision))
+            rows.append((a, b))
+            print(f"textbook {a:7.0f} images/s   ours {b:7.0f} images/s   x{b / a:.2f}   peak {peaks[-1]:.0f} GFLOP/s")
+        work = flops_an_image(state, plan)
+    ratio = statistics.median(b / a for a, b in rows)
+    ours_speed = statistics.median(b for _, b in rows)
+    peak = statistics.median(peaks)
+    achieved = ours_speed * work / 1e9
+    result = {
+        "textbook": statistics.median(a for a, _ in rows),
+        "ours": ours_speed,
+        "ratio": ratio,
+        "gflops": achieved,
+        "peak_gflops": peak,
+        "share_of_peak": achieved / peak,
+        "precision": str(precision),
+        "threads": torch.get_num_threads(),
+        "batch": options.batch,
+        "rows": rows,
+    }
+    print(
+        f"median ratio x{ratio:.2f}; {work / 1e6:.1f} MFLOP an image, {achieved:.0f} of {peak:.0f} GFLOP/s = {achieved / peak:.0%}"
+    )
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "train_speed.json").write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

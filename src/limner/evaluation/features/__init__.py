@@ -1,0 +1,40 @@
+"""Feature extractors by name: own, inception, pixels, convolutions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from limner.evaluation.features.encoder import Progress
+from limner.evaluation.features.extractor import Extractor, extract, extract_cached, resized, with_channels
+from limner.evaluation.features.inception import Inception
+from limner.evaluation.features.own import OwnFeatures, own_features
+from limner.evaluation.features.simple import Convolutions, Pixels
+from limner.evaluation.sets import Pictures
+
+NAMES = ("own", "inception", "pixels", "convolutions")
+
+__all__ = [
+    "NAMES", "Convolutions", "Extractor", "Inception", "OwnFeatures", "Pixels", "choose", "extract", "extract_cached",
+    "own_features", "resized", "with_channels",
+]
+
+
+def choose(
+    name: str | Extractor, reference: Pictures, weights: Path | None = None, device: str = "cpu", cache: bool = True,
+    progress: Progress | None = None,
+) -> Extractor:
+    """The extractor of that name for this reference set; an extractor is given back as it is.
+
+    weights: the file of Inception's. Raises ValueError for a name that is not known and for weights not found.
+    """
+    if not isinstance(name, str):
+        return name
+    if name == "own":
+        return own_features(reference, cache, device, progress)
+    if name == "inception":
+        return Inception.load(weights, device)
+    if name == "pixels":
+        return Pixels(reference)
+    if name == "convolutions":
+        return Convolutions(reference.spec.channels, reference.spec.size)
+    raise ValueError(f"There are no features called {name!r}: choose {', '.join(NAMES)}.")

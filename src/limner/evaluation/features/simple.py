@@ -1,0 +1,70 @@
+"""Features that need no learning: the pixels' principal components, and a fixed random convolution."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from limner.core.images import to_float
+from limner.evaluation.features.extractor import digest, resized, with_channels
+from limner.evaluation.sets import Pictures
+
+
+class Pixels:
+    """Pixels in [-1,1], projected on the principal components of the reference (up to 256): float32 [N,F].
+
+    Sees colour, place and sharpness; knows nothing of content. Larger pictures are reduced to 32 on the longer side.
+    """
+
+    name = "pixels"
+
+    def __init__(self, reference: Pictures, width: int = 256) -> None:
+        spec = reference.spec
+        factor = min(1.0, 32 / max(spec.size))
+        self.channels, self.size = spec.channels, (max(1, round(spec.height * factor)), max(1, round(spec.width * factor)))
+        rows = self._flat(reference.some(10_000).images).double()
+        self.mean = rows.mean(0)
+        values, vectors = torch.linalg.eigh((rows - self.mean).T @ (rows - self.mean))
+        # The sign of an eigenvector is arbitrary: make the largest entry positive, so that rows compare across runs.
+        basis = vectors.flip(1)[:, : min(width, len(rows) - 1, rows.shape[1]) or 1]
+        signs = basis.gather(0, basis.abs().argmax(0, keepdim=True)).sign()
+        self.basis = basis * signs
+        self.width = self.basis.shape[1]
+        self.resize = f"bilinear, antialiased, to {self.size[0]}x{self.size[1]}"
+        self.identity = digest("pixels", reference.fingerprint, self.size, self.width)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return ((self._flat(images).double() - self.mean) @ self.basis).float()
+
+    def _flat(self, images: Tensor) -> Tensor:
+        parts = [resized(with_channels(part, self.channels), self.size) for part in images.split(1024)]
+        return to_float(torch.cat(parts)).flatten(1)  # [N,C·H·W]
+
+
+class Convolutions:
+    """Three random convolutions of stride 2 with a fixed seed, mean and spread of the last maps: float32 [N,128].
+
+    The same for every data set of a size and channel count, so its numbers compare between sets; weak but honest.
+    """
+
+    name = "convolutions"
+    width = 128
+
+    def __init__(self, channels: int, size: tuple[int, int]) -> None:
+        factor = min(1.0, 64 / max(size))
+        self.channels, self.size = channels, (max(8, round(size[0] * factor)), max(8, round(size[1] * factor)))
+        random = torch.Generator().manual_seed(0)
+        widths = [channels, 16, 32, 64]
+        self.kernels = [
+            torch.randn(after, before, 4, 4, generator=random) * (2 / (16 * before)) ** 0.5
+            for before, after in zip(widths, widths[1:], strict=False)
+        ]
+        self.resize = f"bilinear, antialiased, to {self.size[0]}x{self.size[1]}"
+        self.identity = digest("convolutions", channels, self.size)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        x = to_float(resized(with_channels(images, self.channels), self.size))
+        for kernel in self.kernels:
+            x = F.leaky_relu(F.conv2d(x, kernel, stride=2, padding=1), 0.2)
+        return torch.cat([x.mean((2, 3)), x.std((2, 3), correction=0)], 1)  # [N,64,h,w] -> [N,128]

@@ -1,0 +1,55 @@
+"""Class by class: the Fréchet distance of each, and what a classifier learns from generated pictures."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from limner.evaluation.features.encoder import Encoder, Progress, train_classifier, working_size
+from limner.evaluation.features.extractor import resized, with_channels
+from limner.evaluation.features.own import OwnFeatures
+from limner.evaluation.frechet import fid
+from limner.evaluation.moments import Features, two_tables
+from limner.evaluation.sets import Pictures
+
+
+def fid_per_class(generated: Features, labels: Tensor, real: Features, real_labels: Tensor) -> dict[int, float]:
+    """Fréchet distance within each class of the real rows; nan where either side has fewer than 2 pictures of it.
+
+    Biased upwards where a class is small: compare classes with equal numbers of pictures.
+    """
+    x, y = two_tables(generated, real)
+    found = {}
+    for label in real_labels.unique().tolist():
+        mine, theirs = x[labels == label], y[real_labels == label]
+        found[label] = fid(mine, theirs) if min(len(mine), len(theirs)) >= 2 else float("nan")
+    return found
+
+
+def classification_accuracy(
+    train: Pictures, test: Pictures, seed: int = 0, progress: Progress | None = None
+) -> tuple[float, dict[int, float]]:
+    """Train a small classifier on one labelled set, test it on another: (accuracy, accuracy of each class of `test`).
+
+    With generated pictures to train on and real ones to test on, the classification accuracy score (Ravuri & Vinyals
+    2019); the other way round, how well the pictures show the class they were asked to. Both sets are brought to the
+    size of the test set (64 at most). ValueError without labels of two classes.
+    """
+    if train.labels is None or test.labels is None or len(train.labels.unique()) < 2:
+        raise ValueError("A classifier needs labels of two classes or more on both sets: give them.")
+    channels, size = test.spec.channels, working_size(test.spec.height, test.spec.width)
+    images = torch.cat([resized(with_channels(part, channels), size) for part in train.images.split(1024)])
+    classes = int(max(train.labels.max(), test.labels.max())) + 1
+    encoder: Encoder = train_classifier(images, train.labels, classes, seed, progress)
+    return accuracy(OwnFeatures(encoder, channels, size, classes), test)
+
+
+def accuracy(classifier: OwnFeatures, test: Pictures) -> tuple[float, dict[int, float]]:
+    """The share of pictures whose label the classifier names, in all and for each class."""
+    if test.labels is None:
+        raise ValueError("The pictures have no labels to compare with: give them.")
+    parts = [classifier.probabilities(part).argmax(1) for part in test.images.split(512)]
+    right = (torch.cat(parts) == test.labels).double()
+    return right.mean().item(), {
+        label: right[test.labels == label].mean().item() for label in test.labels.unique().tolist()
+    }

@@ -1,0 +1,110 @@
+"""How near is a picture to the one it should be? PSNR, SSIM, MS-SSIM, and distances between layers of a network.
+
+All take uint8 [N,C,H,W] twice and give one number a pair, float64 [N]; a peak of 255 is meant throughout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang, Simoncelli & Bovik 2003, the exponents of the five scales
+WINDOW = 11
+
+
+def psnr(a: Tensor, b: Tensor) -> Tensor:
+    """Peak signal to noise ratio in dB [N]: 10 log₁₀(255² / mean squared error); infinite for equal pictures."""
+    _same(a, b)
+    error = _in_parts(a, b, lambda x, y: (x - y).square().mean((1, 2, 3)))
+    return 10 * torch.log10(255**2 / error)
+
+
+def ssim(a: Tensor, b: Tensor) -> Tensor:
+    """Structural similarity [N] (Wang et al. 2004, eq. 13): Gaussian window of 11 with σ 1.5, K 0.01 and 0.03.
+
+    The mean over channels and over places where the window lies wholly inside, as scikit-image has it with
+    gaussian_weights=True and use_sample_covariance=False. ValueError for pictures under 11 pixels.
+    """
+    _same(a, b)
+    return _in_parts(a, b, lambda x, y: _similarity(x, y)[0])
+
+
+def ms_ssim(a: Tensor, b: Tensor, scales: int = 5) -> Tensor:
+    """Multi-scale SSIM [N] (Wang, Simoncelli & Bovik 2003, eq. 7), halving by 2×2 means; negative terms count as 0.
+
+    Five scales need 161 pixels; fewer ones are another measure (their exponents are scaled to sum 1): say so beside it.
+    """
+    _same(a, b)
+    if not 1 <= scales <= len(SCALES):
+        raise ValueError(f"MS-SSIM has 1 to {len(SCALES)} scales, not {scales}.")
+    needed = (WINDOW - 1) * 2 ** (scales - 1) + 1
+    if min(a.shape[2:]) < needed:
+        raise ValueError(f"MS-SSIM of {scales} scales needs pictures of {needed} pixels at least: give fewer scales.")
+    exponents = [weight / sum(SCALES[:scales]) if scales < len(SCALES) else weight for weight in SCALES[:scales]]
+
+    def over_scales(x: Tensor, y: Tensor) -> Tensor:
+        result = torch.ones(len(x), dtype=torch.float64)
+        for i, exponent in enumerate(exponents):
+            whole, contrast = _similarity(x, y)
+            result = result * (whole if i == scales - 1 else contrast).clamp(min=0) ** exponent
+            x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)
+        return result
+
+    return _in_parts(a, b, over_scales)
+
+
+def layer_distance(a: Tensor, b: Tensor, layers: Callable[[Tensor], list[Tensor]], batch: int = 64) -> Tensor:
+    """Squared distance between unit-length activations, the mean over places, summed over layers with equal weights [N].
+
+    The form of Zhang et al. 2018, eq. 1, with w = 1, on the layers [n,c,h,w] of whatever network is at hand, such as
+    `OwnFeatures.layers`. It is not LPIPS, which has trained weights on AlexNet or VGG: name the network beside it.
+    """
+    _same(a, b)
+    found = []
+    for x, y in zip(a.split(batch), b.split(batch), strict=True):
+        total = torch.zeros(len(x), dtype=torch.float64)
+        for p, q in zip(layers(x), layers(y), strict=True):
+            difference = F.normalize(p.double(), dim=1, eps=1e-10) - F.normalize(q.double(), dim=1, eps=1e-10)
+            total += difference.square().sum(1).mean((1, 2))
+        found.append(total)
+    return torch.cat(found)
+
+
+def _same(a: Tensor, b: Tensor) -> None:
+    if a.shape != b.shape or a.ndim != 4:
+        raise ValueError(f"Pairs must have one shape [N,C,H,W]; got {tuple(a.shape)} and {tuple(b.shape)}.")
+    if a.dtype != torch.uint8 or b.dtype != torch.uint8:
+        raise ValueError(f"Pairs must be uint8 pictures; got {a.dtype} and {b.dtype}.")
+    if not len(a):
+        raise ValueError("There are no pairs to measure: the sets are empty.")
+
+
+def _in_parts(a: Tensor, b: Tensor, measure: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """The measure of each pair [N] in float64, some pairs at a time: about 100 MB of maps, whatever N and the size."""
+    many = max(1, 2_000_000 // a[0].numel())
+    return torch.cat([measure(x.double(), y.double()) for x, y in zip(a.split(many), b.split(many), strict=True)])
+
+
+def _similarity(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """(SSIM, its contrast and structure part alone) of float64 [N,C,H,W] in 0..255, each [N]."""
+    if min(x.shape[2:]) < WINDOW:
+        raise ValueError(f"SSIM needs pictures of {WINDOW} pixels at least; got {x.shape[2]}x{x.shape[3]}.")
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    mean_x, mean_y, xx, yy, xy = _blur(torch.stack([x, y, x * x, y * y, x * y])).unbind()
+    spread_x, spread_y, joint = xx - mean_x**2, yy - mean_y**2, xy - mean_x * mean_y
+    contrast = (2 * joint + c2) / (spread_x + spread_y + c2)
+    whole = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1) * contrast
+    return whole.mean((1, 2, 3)), contrast.mean((1, 2, 3))
+
+
+def _blur(maps: Tensor) -> Tensor:
+    """The Gaussian window where it fits wholly, by rows and then columns: [S,N,C,H,W] -> [S,N,C,H-10,W-10]."""
+    place = torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2
+    window = torch.exp(-place.square() / (2 * 1.5**2))
+    window = window / window.sum()
+    flat = maps.reshape(-1, 1, *maps.shape[3:])
+    flat = F.conv2d(F.conv2d(flat, window[None, None, :, None]), window[None, None, None, :])
+    return flat.reshape(*maps.shape[:3], *flat.shape[2:])

@@ -1,1 +1,6 @@
 """How good are these pictures, how varied, and are they copies? Every measure, and one call that does it all."""
+
+from limner.evaluation.compare import Probe, Result, evaluate
+from limner.evaluation.sets import Pictures, pictures
+
+__all__ = ["Pictures", "Probe", "Result", "evaluate", "pictures"]

@@ -1,0 +1,213 @@
+"""The one call: two sets of pictures in, every number with its protocol and its warnings out; and the light probe."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import limner
+from limner.core.device import pick
+from limner.data.dataset import equal_rows
+from limner.evaluation.copies import Copies
+from limner.evaluation.features import Extractor, Progress, choose, extract, extract_cached
+from limner.evaluation.frechet import fid
+from limner.evaluation.measures import BY_CLASS, LEAST, MEASURES, MOST, USUAL, Comparison, Measure
+from limner.evaluation.moments import moments
+from limner.evaluation.sets import Given, Pictures, pictures
+
+
+@dataclass
+class Result:
+    """What was measured. Print it with report.table, keep it with report.write_json, show it with report.write_html."""
+
+    measures: list[Measure]
+    classes: dict[str, dict[str, float]]           # measure -> class -> value
+    protocol: dict[str, Any]                       # everything that decided the numbers
+    warnings: list[str]                            # where a number means little, a sentence each
+    generated: Pictures
+    reference: Pictures
+    copies: Copies | None = None
+    curve: Sequence[Mapping[str, float]] = field(default_factory=list)  # points {"images": …, measure: …} of a training
+
+    def __getitem__(self, label: str) -> float:
+        """The value of `fid(own)`, or of `fid` where only one set of features was used."""
+        found = [m.value for m in self.measures if label in (m.label, m.name)]
+        if len(found) != 1:
+            known = ", ".join(m.label for m in self.measures)
+            raise KeyError(f"{label!r} is not one of the numbers here: {known}")
+        return found[0]
+
+    def as_json(self) -> dict[str, Any]:
+        """Numbers, classes, warnings and protocol, with null for what is not finite."""
+        rows = [
+            {
+                "name": m.label, "value": _finite(m.value), "low": _finite(m.low), "high": _finite(m.high),
+                "better": m.better, "detail": m.detail,
+            }
+            for m in self.measures
+        ]
+        classes = {name: {key: _finite(v) for key, v in per.items()} for name, per in self.classes.items()}
+        return {"metrics": rows, "classes": classes, "warnings": self.warnings, "protocol": self.protocol}
+
+    def to_json(self) -> str:
+        return json.dumps(self.as_json(), indent=1, ensure_ascii=False)
+
+
+def evaluate(
+    images: Given,
+    reference: Given,
+    *,
+    labels: Any = None,                            # classes of the generated pictures [N], where they were asked for
+    reference_labels: Any = None,                  # of the reference [M], where it brings none
+    held_out: Given | None = None,                 # real pictures that were not trained on: they calibrate the copy check
+    metrics: Sequence[str] | None = None,          # names of measures.MEASURES; None: the usual ones
+    features: str | Extractor | Sequence[str | Extractor] = "own",
+    n: int | None = None,                          # at most so many generated pictures, drawn by the seed
+    size: tuple[int, int] | None = None,           # (H,W) to bring folders and zips to; None: their own
+    weights: Path | None = None,                   # the file of Inception's weights
+    device: str = "auto",
+    seed: int = 0,
+    cache: bool = True,                            # keep the encoder and the reference's features by content
+    curve: Sequence[Mapping[str, float]] = (),     # of a training, for the report
+    progress: Progress | None = None,
+) -> Result:
+    """Compare generated pictures with a reference set.
+
+    Each set may be a Dataset, a path, uint8 [N,C,H,W] or an iterable of such batches. Every picture is resized at most
+    once, from its own size to the extractor's. Raises ValueError in one sentence for sets that cannot be compared.
+    """
+    for name in metrics or ():
+        if name not in MEASURES:
+            raise ValueError(f"There is no metric {name!r}: choose from {', '.join(MEASURES)}.")
+    generated = pictures(images, labels, size).some(n, seed)
+    real = pictures(reference, reference_labels, size, else_size=generated.spec.size)
+    held = None if held_out is None else pictures(held_out, size=size, else_size=real.spec.size)
+    generated = _named_alike(generated, real)
+    for one, what in ((generated, "generated"), (real, "reference")):
+        if len(one) < 2:
+            raise ValueError(f"One {what} picture cannot be measured: give 2 at least, better some thousand.")
+    asked = list(metrics or _usual(generated, real))
+    result = Result([], {}, {}, _warnings_of_sets(generated, real), generated, real, curve=curve)
+    used = []
+    for chosen in [features] if isinstance(features, str) or callable(features) else features:
+        extractor = choose(chosen, real, weights, str(pick(device)), cache, progress)
+        comparison = _compared(generated, real, held, extractor, seed, cache)
+        result.warnings += _warnings_of_features(comparison, asked)
+        for name in asked:
+            result.measures += MEASURES[name](comparison)
+        result.classes |= comparison.classes
+        result.copies = result.copies or comparison.copies
+        used.append({
+            "name": extractor.name, "identity": extractor.identity, "width": extractor.width, "resize": extractor.resize,
+        })
+    result.protocol = {
+        "generated": _described(generated), "reference": _described(real),
+        "held_out": None if held is None else _described(held), "features": used, "metrics": asked, "seed": seed,
+        "pairs_of_at_most": MOST, "accumulation": "float64", "limner": limner.__version__, "torch": torch.__version__,
+        "machine": platform.machine(),
+    }
+    return result
+
+
+class Probe:
+    """The Fréchet distance to a reference set, again and again and cheaply: for a hook of a training.
+
+    All that depends on the reference (encoder, features, moments) is done at the start, from the cache where it is there.
+    """
+
+    def __init__(
+        self, reference: Given, labels: Any = None, features: str | Extractor = "own", cache: bool = True,
+        progress: Progress | None = None,
+    ) -> None:
+        real = pictures(reference, labels)
+        self.extractor = choose(features, real, cache=cache, progress=progress)
+        rows = extract_cached(self.extractor, real.images, real.fingerprint) if cache else None
+        self.moments = moments(extract(self.extractor, real.images) if rows is None else rows)
+        self.name = f"fid_{self.extractor.name}"
+
+    def __call__(self, images: Tensor | Iterable[Tensor]) -> dict[str, float]:
+        """uint8 [N,C,H,W] or batches of it -> {"fid_own": …}. Compare only values of equal N: the bias depends on it."""
+        return {self.name: fid(extract(self.extractor, images), self.moments)}
+
+
+def _compared(
+    generated: Pictures, real: Pictures, held: Pictures | None, extractor: Extractor, seed: int, cache: bool
+) -> Comparison:
+    def rows(one: Pictures) -> Tensor:
+        kept = extract_cached(extractor, one.images, one.fingerprint) if cache else extract(extractor, one.images)
+        return kept.double()
+
+    x, y = extract(extractor, generated.images).double(), rows(real)
+    return Comparison(generated, real, held, extractor, x, y, None if held is None else rows(held), seed)
+
+
+def _usual(generated: Pictures, real: Pictures) -> Sequence[str]:
+    """The usual measures, less those that so few pictures do not allow."""
+    few = min(len(generated), len(real))
+    labelled = BY_CLASS if generated.labels is not None and real.labels is not None else ()
+    return [name for name in (*USUAL, *labelled) if few >= LEAST.get(name, 2)]
+
+
+def _named_alike(generated: Pictures, real: Pictures) -> Pictures:
+    """Generated pictures with their labels in the reference's numbering, where both name their classes."""
+    if generated.labels is None or not real.classes or generated.classes == real.classes:
+        return generated
+    if all(name in real.classes for name in generated.classes):
+        to = torch.tensor([real.classes.index(name) for name in generated.classes])
+        return Pictures(generated.images, to[generated.labels], real.classes, generated.name, generated.notes)
+    if all(name.isdigit() for name in generated.classes) and int(generated.labels.max()) < len(real.classes):
+        return Pictures(generated.images, generated.labels, real.classes, generated.name, generated.notes)  # numbers
+    missing = next(name for name in generated.classes if name not in real.classes)
+    note = f"The generated class {missing!r} is not one of the reference's, so labels were left aside."
+    return Pictures(generated.images, None, (), generated.name, [*generated.notes, note])
+
+
+def _warnings_of_sets(generated: Pictures, real: Pictures) -> list[str]:
+    a, b, found = generated.spec, real.spec, [*generated.notes, *real.notes]
+    if a.size != b.size:
+        found.append(
+            f"Generated pictures are {a.height}x{a.width} and the reference {b.height}x{b.width}: each is resized once, "
+            "and a difference in sharpness may decide the numbers."
+        )
+    if a.channels != b.channels:
+        kinds = {1: "grey", 3: "RGB", 4: "RGBA"}
+        found.append(
+            f"Generated pictures are {kinds[a.channels]} and the reference {kinds[b.channels]}: they were brought to one "
+            "kind, and what colour there is on one side counts as a difference or is lost."
+        )
+    if extra := sum(len(rows) - 1 for rows in equal_rows(generated.images.permute(0, 2, 3, 1).numpy())):
+        found.append(f"{extra:,} of {len(generated):,} generated pictures are exact duplicates of others.")
+    return found
+
+
+def _warnings_of_features(c: Comparison, asked: Sequence[str]) -> list[str]:
+    found, width, fewest = [], c.extractor.width, min(len(c.x), len(c.y))
+    if fewest <= width and {"fid", "fid_infinity", "fid_per_class"} & set(asked):
+        found.append(
+            f"fid({c.extractor.name}) from {fewest:,} pictures and {width:,} features has no full covariance: it is far "
+            "too high, and compares only with numbers from equally many pictures; prefer kid."
+        )
+    elif fewest < 20 * width and "fid" in asked:
+        found.append(
+            f"fid({c.extractor.name}) from {fewest:,} pictures is biased upwards: compare it only with numbers from "
+            "equally many pictures, or read fid_infinity and kid."
+        )
+    if fewest < 1000 and "precision_recall" in asked:
+        found.append(f"Precision, recall, density and coverage from {fewest:,} pictures are rough and depend on how many.")
+    return found
+
+
+def _described(one: Pictures) -> dict[str, Any]:
+    return {"name": one.name, "n": len(one), "pictures": str(one.spec), "fingerprint": one.fingerprint}
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

@@ -1,0 +1,161 @@
+"""What people look at: a table in the terminal, and one HTML page that holds everything and needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from rich.table import Table
+from torch import Tensor
+
+from limner.core.files import write_whole
+from limner.core.images import grid, to_pil
+from limner.evaluation.compare import Result
+from limner.evaluation.features import resized, with_channels
+from limner.evaluation.measures import Measure
+
+STYLE = """
+:root { color-scheme: light dark; --line: #8884; --ink: #3a6ea5; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
+table { border-collapse: collapse; } td, th { padding: .2rem .8rem .2rem 0; text-align: left; vertical-align: top;
+border-bottom: 1px solid var(--line); } td.number { text-align: right; font-variant-numeric: tabular-nums; }
+img { max-width: 100%; image-rendering: pixelated; } .warning { border-left: 4px solid #d08a00; padding-left: .8rem; }
+pre { overflow: auto; font-size: .8rem; } svg { max-width: 100%; } figure { margin: 1rem 0; }
+"""
+
+
+def table(result: Result) -> Table:
+    """The numbers as a rich table, features by features, never mixed; what each rests on stands in JSON and HTML."""
+    heading = f"{result.generated.name} ({len(result.generated):,}) against {result.reference.name} "
+    heading += f"({len(result.reference):,})"
+    verdict = result.copies.verdict if result.copies else None
+    found = Table(title=heading, caption=verdict, title_justify="left", caption_justify="left")
+    for column, side in (("measure", "left"), ("value", "right"), ("95 %", "left"), ("better", "left")):
+        found.add_column(column, justify=side, no_wrap=True)  # type: ignore[arg-type]
+    last = None
+    for m in result.measures:
+        if last is not None and m.features != last:
+            found.add_section()
+        last = m.features
+        found.add_row(m.label, number(m.value), span(m), m.better)
+    return found
+
+
+def number(value: float) -> str:
+    """Four significant digits, or a dash for what is not finite."""
+    return f"{value:.4g}" if math.isfinite(value) else "–"
+
+
+def span(m: Measure) -> str:
+    """The 95 % interval as people read it; empty where it is not known."""
+    if m.low is None or m.high is None or not math.isfinite(m.low) or not math.isfinite(m.high):
+        return ""
+    return f"{number(m.low)} to {number(m.high)}"
+
+
+def closest_pairs(result: Result, most: int = 24) -> Tensor | None:
+    """The samples nearest to training above their training pictures: uint8 [2·k,C,H,W]; None without a copy check."""
+    if result.copies is None:
+        return None
+    rows = result.copies.closest[:most]
+    samples = result.generated.images[rows]
+    training = result.reference.images[result.copies.neighbours[rows]]
+    training = resized(with_channels(training, samples.shape[1]), (samples.shape[2], samples.shape[3]))
+    return torch.cat([samples, training])
+
+
+def write_json(result: Result, path: Path) -> None:
+    """Numbers and protocol, whole or not at all."""
+    write_whole(path, result.to_json() + "\n")
+
+
+def write_html(result: Result, path: Path, title: str = "Evaluation") -> None:
+    """The report as one self-contained HTML file: numbers, warnings, samples, closest pairs, classes, curves, protocol."""
+    write_whole(path, render(result, title))
+
+
+def render(result: Result, title: str = "Evaluation") -> str:
+    """The HTML of the report."""
+    e = html.escape
+    heading = f"{result.generated.name} against {result.reference.name}"
+    parts = [f"<h1>{e(title)}</h1>", f"<p>{e(heading)}: {len(result.generated):,} generated pictures "
+             f"({result.generated.spec}), {len(result.reference):,} of the reference ({result.reference.spec}).</p>"]
+    parts += [f'<p class="warning">{e(warning)}</p>' for warning in result.warnings]
+    parts.append(_numbers(result.measures))
+    rows = torch.linspace(0, len(result.generated) - 1, min(64, len(result.generated))).long()
+    parts.append(_figure("Samples", result.generated.images[rows], None))
+    pairs = closest_pairs(result)
+    if result.copies is not None and pairs is not None:
+        half = len(pairs) // 2
+        # Rows of twelve pairs: samples, and under each the training picture nearest to it.
+        lines = [half_row for i in range(0, half, 12) for half_row in (pairs[:half][i : i + 12], pairs[half:][i : i + 12])]
+        parts.append(f"<h2>Closest to training</h2><p>{e(result.copies.verdict)} Above the sample, below the training "
+                     "picture nearest to it, the closest first.</p>")
+        parts += [_figure("", line, 12) for line in lines]
+    for name, values in result.classes.items():
+        parts.append(f"<h2>{e(name)} by class</h2>" + bars(values))
+    if result.curve:
+        parts.append("<h2>Over training</h2>" + curves(result.curve))
+    parts.append(f"<h2>Protocol</h2><pre>{e(result.to_json())}</pre>")
+    return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{e(title)}</title>'
+            f"<style>{STYLE}</style></head><body>{''.join(parts)}</body></html>\n")
+
+
+def bars(values: Mapping[str, float]) -> str:
+    """One horizontal bar a class, as inline SVG."""
+    finite = [v for v in values.values() if math.isfinite(v)]
+    most = max(finite, default=1.0) or 1.0
+    lines = []
+    for i, (name, value) in enumerate(values.items()):
+        y, length = 24 * i, 420 * max(0.0, value) / most if math.isfinite(value) else 0
+        lines.append(f'<text x="150" y="{y + 16}" text-anchor="end">{html.escape(name[:20])}</text>'
+                     f'<rect x="160" y="{y + 3}" width="{length:.1f}" height="16" fill="var(--ink)"/>'
+                     f'<text x="{166 + length:.1f}" y="{y + 16}">{number(value)}</text>')
+    return _svg(660, 24 * len(values) + 6, "".join(lines))
+
+
+def curves(points: Sequence[Mapping[str, float]]) -> str:
+    """A small chart of every measure over images seen, each with its own scale: `images` is the horizontal axis."""
+    found = []
+    for name in dict.fromkeys(key for point in points for key in point if key != "images"):
+        line = [(p["images"], p[name]) for p in points if name in p and math.isfinite(p[name])]
+        if len(line) < 2:
+            continue
+        right, low, high = max(x for x, _ in line) or 1, min(y for _, y in line), max(y for _, y in line)
+        steps = " ".join(f"{60 + 560 * x / right:.1f},{150 - 130 * (y - low) / ((high - low) or 1):.1f}" for x, y in line)
+        found.append(_svg(
+            660, 180,
+            f'<text x="60" y="12">{html.escape(name)}</text><text x="54" y="26" text-anchor="end">{number(high)}</text>'
+            f'<text x="54" y="154" text-anchor="end">{number(low)}</text>'
+            f'<text x="620" y="174" text-anchor="end">{right:,.0f} images seen</text>'
+            f'<polyline points="{steps}" fill="none" stroke="var(--ink)" stroke-width="2"/>',
+        ))
+    return "".join(found)
+
+
+def _numbers(measures: Sequence[Measure]) -> str:
+    rows = "".join(
+        f'<tr><td>{html.escape(m.label)}</td><td class="number">{number(m.value)}</td><td>{span(m)}</td>'
+        f"<td>{html.escape(m.better)}</td><td>{html.escape(m.detail)}</td></tr>"
+        for m in measures
+    )
+    head = "<tr><th>measure</th><th>value</th><th>95 %</th><th>better</th><th></th></tr>"
+    return f"<table>{head}{rows}</table>"
+
+
+def _figure(caption: str, images: Tensor, columns: int | None) -> str:
+    buffer = io.BytesIO()
+    to_pil(grid(images, columns)).save(buffer, "PNG", optimize=True)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    text = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
+    return f'<figure>{text}<img alt="{html.escape(caption or "pictures")}" src="data:image/png;base64,{data}"></figure>'
+
+
+def _svg(width: int, height: int, content: str) -> str:
+    return (f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" font-size="13" fill="currentColor" '
+            f'role="img">{content}</svg>')

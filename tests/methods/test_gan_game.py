@@ -1,0 +1,103 @@
+"""The two-player game: who moves, what is asked of whom, and that it learns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from limner.core.images import ImageSpec
+from limner.losses.adversarial import OBJECTIVES, objective
+from limner.methods.gan import GAN
+from limner.methods.phase import Batch, Clock
+from limner.networks import conv, dcgan
+from limner.training.loop import Plan, fit
+from limner.training.state import Optimiser
+
+SPEC = ImageSpec(1, 16, 16, 2)
+CLOCK = Clock(0, 100, 8)
+
+
+def batch(turn: int = 0) -> Batch:
+    torch.manual_seed(5)
+    tensors = {"image": torch.rand(8, 1, 16, 16) * 2 - 1, "label": torch.arange(8) % 2}
+    return Batch(tensors, 0, 8, (0, 0, turn))
+
+
+def game(home=conv, **more) -> GAN:
+    torch.manual_seed(0)
+    name = more.pop("objective", "hinge")
+    return GAN(home.Generator(SPEC, home.TINY), home.Critic(SPEC, home.TINY), objective(name), **more)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("home", [conv, dcgan], ids=["conv", "dcgan"])
+def test_losses_are_per_sample_and_finite(name: str, home) -> None:
+    method = game(home, objective=name, penalty="r1r2", gamma=1.0, augmentation="full", flip=True)
+    for turn, phase in enumerate(method.phases):
+        loss, terms = phase.loss(batch(turn), CLOCK)
+        assert loss.shape == (8,) and loss.isfinite().all() and loss.requires_grad
+        assert all(value.ndim == 0 and not value.requires_grad for value in terms.values())
+
+
+def test_the_critics_turn_sends_no_gradient_to_the_generator() -> None:
+    method = game(penalty="r1r2", gamma=1.0)
+    for phase in method.phases[:2]:
+        phase.loss(batch(), CLOCK)[0].sum().backward()
+    assert all(p.grad is None for p in method.nets["generator"].parameters())
+
+
+def test_a_lazy_penalty_weighs_as_much_in_all() -> None:
+    often, lazy = (game(penalty="r1", gamma=2.0, penalty_every=every) for every in (1, 4))
+    a, b = (method.penalty_turn(batch(), CLOCK)[0] for method in (often, lazy))
+    torch.testing.assert_close(b, 4 * a)
+    assert [phase.every for phase in lazy.phases] == [1, 4, 1]
+
+
+def test_flips_mirror_about_half_of_the_real_pictures() -> None:
+    method = game(flip=True)
+    big = Batch({"image": torch.arange(256.0).view(1, 1, 16, 16).repeat(400, 1, 1, 1)}, 0, 400, (0, 0, 0))
+    flipped = (method._real(big)[:, 0, 0, 0] == 15).float().mean()
+    assert 0.4 < flipped < 0.6
+
+
+class Points(nn.Module):
+    """Two small networks for points in the plane, as pictures [N,1,1,2]."""
+
+    spec = None
+    z_size = 8
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(inputs, 64), nn.LeakyReLU(0.2), nn.Linear(64, 64), nn.LeakyReLU(0.2), nn.Linear(64, outputs)
+        )
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        x = self.layers(x.flatten(1))
+        return x.squeeze(1) if x.shape[1] == 1 else x.view(-1, 1, 1, 2)
+
+
+def test_a_tiny_gan_covers_a_ring_of_eight(tmp_path: Path) -> None:
+    angles = torch.arange(8) * torch.pi / 4
+    centres = torch.stack([angles.cos(), angles.sin()], 1)
+
+    def stream(first: int, count: int) -> dict[str, Tensor]:
+        random = torch.Generator().manual_seed(first)
+        which = torch.randint(8, (count,), generator=random)
+        return {"image": (centres[which] + 0.03 * torch.randn(count, 2, generator=random)).view(-1, 1, 1, 2)}
+
+    torch.manual_seed(0)
+    generator = Points(8, 2)
+    method = GAN(generator, Points(2, 1), objective("relativistic"), penalty="r1r2", gamma=0.1)
+    adam = Optimiser(rate=1e-3, beta1=0.0, beta2=0.99)
+    plan = Plan(images=256 * 1500, batch=256, optimisers={"critic": adam, "generator": adam}, ema_half_life=5000)
+    fit(method, stream, tmp_path, plan, device=torch.device("cpu"), quiet=True)
+    points = generator(torch.randn(2000, 8, generator=torch.Generator().manual_seed(1))).view(-1, 2)
+    distance, nearest = torch.cdist(points, centres).min(1)
+    good = distance < 0.2
+    counts = nearest[good].bincount(minlength=8)
+    assert (counts > 2000 * 0.9 / 8 / 4).all(), counts  # every mode has at least a quarter of its share
+    assert good.float().mean() > 0.7, good.float().mean()

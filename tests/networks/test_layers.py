@@ -62,7 +62,7 @@ def test_folded_upsampling_is_exact(size: tuple[int, int]) -> None:
 def test_spectral_norm_is_one_after_iterations(layer: nn.Module) -> None:
     torch.manual_seed(0)
     nn.init.normal_(layer.weight, 0, 3)
-    for _ in range(200):
+    for _ in range(2000):  # slow when the two largest are close
         weight = layer.normalised()
     assert torch.linalg.matrix_norm(weight.flatten(1), 2).item() == pytest.approx(1, abs=1e-4)
 

@@ -3,6 +3,8 @@
     Generator(spec, config)   (z [N,Z], y [N] | None) -> images [N,C,H,W] in [-1,1];   .z_size is Z
     Critic(spec, config)      (x [N,C,H,W], y [N] | None) -> logits [N]
 
+    Autoencoder(spec, config) x -> its reconstruction; .encode(x), .decode(latent)   (vae, vqvae, instead of the two)
+
 `spec` (an `ImageSpec`) is what the data decides: any size from 16 up, 1, 3 or 4 channels, classes or none.
 A new architecture is a new file and its name in `NAMES`.
 """
@@ -10,7 +12,7 @@ A new architecture is a new file and its name in `NAMES`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -20,14 +22,13 @@ from torch import nn
 
 from limner.core.images import ImageSpec
 
-NAMES = ("mlp", "dcgan", "conv", "r3gan")
+NAMES = ("mlp", "dcgan", "conv", "sngan", "sagan", "biggan", "progan", "stylegan2", "r3gan", "fastgan")
+AUTOENCODERS = ("vae", "vqvae")
 
 
 def architecture(name: str) -> ModuleType:
     """The module of an architecture. Raises ValueError for an unknown name."""
-    if name not in NAMES:
-        raise ValueError(f"The architecture {name!r} is not known: say one of {', '.join(NAMES)}.")
-    return import_module(f"limner.networks.{name}")
+    return _one_of(NAMES, name)
 
 
 def describe(name: str, config: Any) -> dict[str, Any]:
@@ -40,11 +41,26 @@ def rebuild_generator(spec: ImageSpec, description: Mapping[str, Any]) -> nn.Mod
 
     Raises ValueError when the description names an unknown architecture or options that it does not have.
     """
+    return _rebuilt(description, lambda: architecture(description["architecture"]), "Generator", spec)
+
+
+def rebuild_autoencoder(spec: ImageSpec, description: Mapping[str, Any]) -> nn.Module:
+    """The autoencoder of a description, as `rebuild_generator` gives a generator."""
+    return _rebuilt(description, lambda: _one_of(AUTOENCODERS, description["architecture"]), "Autoencoder", spec)
+
+
+def _one_of(names: tuple[str, ...], name: str) -> ModuleType:
+    if name not in names:
+        raise ValueError(f"The architecture {name!r} is not known: say one of {', '.join(names)}.")
+    return import_module(f"limner.networks.{name}")
+
+
+def _rebuilt(description: Mapping[str, Any], home: Callable[[], ModuleType], part: str, spec: ImageSpec) -> nn.Module:
     try:
-        home = architecture(description["architecture"])
-        config = home.Config(**description["config"])
+        module = home()
+        config = module.Config(**description["config"])
         with torch.device("meta"):
-            return home.Generator(spec, config)
+            return getattr(module, part)(spec, config)
     except (KeyError, TypeError, AttributeError, RuntimeError, OverflowError, ZeroDivisionError) as error:
         raise ValueError(
             "The run's limner.json describes a network that this Limner cannot build: update Limner, or the file is "

@@ -97,7 +97,10 @@ class _Spectral(nn.Module):
         if self.training and self.weight.requires_grad:
             self._iterate(matrix.detach())
         # clones: the buffers move on before backward reads them when a turn has several forwards
-        sigma = (torch.outer(self.u.clone(), self.v.clone()) * matrix).sum()
+        u, v = self.u.clone(), self.v.clone()
+        if not self.training:  # averaged over training, as an EMA has them, unit vectors are no longer quite that long
+            u, v = F.normalize(u, dim=0), F.normalize(v, dim=0)
+        sigma = (torch.outer(u, v) * matrix).sum()
         return self.weight / sigma
 
 
@@ -112,6 +115,16 @@ class SpectralConv2d(nn.Conv2d, _Spectral):  # type: ignore[misc]  # both name t
 
     def forward(self, x: Tensor) -> Tensor:
         return self._conv_forward(x, self.normalised(), self.bias)
+
+
+class SpectralUpConv2d(SpectralConv2d):
+    """`UpConv2d` of spectral norm 1 (of its flattened 3x3 kernel). [N,I,H,W] -> [N,O,2H,2W]"""
+
+    def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
+        super().__init__(inputs, outputs, 3, padding=1, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv_transpose2d(x, fold_upsampling(self.normalised()), self.bias, stride=2, padding=1)
 
 
 class SpectralLinear(nn.Linear, _Spectral):  # type: ignore[misc]

@@ -1,0 +1,64 @@
+"""What some architectures can do beyond the contract. A method asks with `isinstance`, never by name."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+
+def growth(progress: float, depth: int, share: float) -> float:
+    """The level of a net that doubles its resolution `depth` times over the first `share` of a run, in [0, depth].
+
+    Every level is first held and then faded into the next, all for equally long (Karras et al. 2018, section 2); a
+    whole number is a level at rest, 1.3 is level 2 faded in by 0.3.
+    """
+    if share <= 0 or progress >= share:
+        return float(depth)
+    position = progress / share * 2 * depth
+    level = int(position) // 2
+    return level + max(0.0, position - 2 * level - 1)
+
+
+class Growing(nn.Module):
+    """A net whose resolution grows with the share of the run that is over; whoever trains it says `at(share)`.
+
+    The share is a buffer: a checkpoint holds it, a trained net keeps it, and an average of weights carries the average
+    share, so that it shows the level that its weights have seen. A net that nobody told anything is whole.
+    """
+
+    progress: Tensor
+
+    def __init__(self, depth: int, share: float) -> None:
+        super().__init__()
+        self.depth, self.share = depth, share
+        self.register_buffer("progress", torch.ones(()))
+
+    def at(self, progress: float) -> None:
+        self.progress.fill_(progress)
+
+    @property
+    def level(self) -> float:
+        return growth(float(self.progress), self.depth, self.share)
+
+
+@runtime_checkable
+class Styled(Protocol):
+    """A generator in two halves, mapping and synthesis: styles can be mixed, and path lengths taken between them."""
+
+    layers: int  # styles that a picture takes
+
+    def mapping(self, z: Tensor, y: Tensor | None) -> Tensor:
+        """[N,Z] -> style [N,W]"""
+
+    def synthesis(self, styles: Tensor) -> Tensor:
+        """[N,layers,W] -> pictures [N,C,H,W]"""
+
+
+@runtime_checkable
+class SelfTaught(Protocol):
+    """A critic that also learns from real pictures by a task of its own."""
+
+    def lesson(self, x: Tensor, y: Tensor | None, u: Tensor) -> Tensor:
+        """Loss [N] of real pictures [N,C,H,W], with a uniform number [N] a picture"""

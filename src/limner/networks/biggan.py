@@ -1,0 +1,99 @@
+"""BigGAN: class-conditional residual nets with a shared embedding and a latent for every level.
+
+Brock et al. 2019, "Large scale GAN training for high fidelity natural image synthesis", section 3 and appendix B: the
+latent is cut in chunks, the first enters at the bottom and one more at every block, where together with the shared class
+embedding it sets scale and shift of the batch normalisation by a linear map; spectral normalisation in both nets;
+attention at one middle map; orthogonal weights. Orthogonal regularisation (eq. 3) is the recipe's. Without classes the
+chunks alone modulate, and the rest is the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from limner.core.images import ImageSpec
+from limner.networks.attention import SelfAttention, attended
+from limner.networks.layers import BatchNorm2d, SpectralLinear, base_size, centre_crop, levels, to_map
+from limner.networks.residual import ResidualCritic, UpBlock, spectral_conv, widths
+
+SOURCE = "Brock et al. 2019, Large scale GAN training for high fidelity natural image synthesis"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    z_size: int = 80  # numbers in a latent, shared out over the levels
+    width: int = 32  # channels next to the picture; doubles with every halving, up to 8 times
+    label_size: int = 64  # numbers in the shared class embedding
+
+
+TINY = Config(z_size=8, width=8, label_size=4)
+
+
+class ModulatedNorm(nn.Module):
+    """Batch normalisation whose scale (about 1) and shift are linear in a condition [N,K]."""
+
+    def __init__(self, channels: int, condition: int) -> None:
+        super().__init__()
+        self.norm = BatchNorm2d(channels, affine=False)
+        self.scale = SpectralLinear(condition, channels, bias=False)
+        self.shift = SpectralLinear(condition, channels, bias=False)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        scale, shift = 1 + self.scale(condition)[:, :, None, None], self.shift(condition)[:, :, None, None]
+        x = self.norm(x)
+        return torch.addcmul(shift.to(x.dtype), x, scale.to(x.dtype))
+
+
+class Generator(nn.Module):
+    """(z [N,Z], y [N] | None) -> [N,C,H,W] in [-1,1]"""
+
+    def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
+        super().__init__()
+        self.spec, self.z_size = spec, config.z_size
+        depth = levels(spec)
+        if config.z_size <= depth:
+            raise ValueError(f"The latent is shared out over {depth + 1} levels: give it at least that many numbers.")
+        chunk = config.z_size // (depth + 1)
+        self.chunks = [config.z_size - depth * chunk] + [chunk] * depth
+        self.embedding = nn.Embedding(spec.classes, config.label_size) if spec.classes else None
+        if self.embedding is not None:
+            nn.init.orthogonal_(self.embedding.weight)
+        condition = chunk + (config.label_size if spec.classes else 0)
+        self.base = base_size(spec, depth)
+        outputs = widths(config.width, depth)[::-1]
+        self.width = outputs[0]
+        self.first = SpectralLinear(self.chunks[0], self.width * self.base[0] * self.base[1], bias=False)
+        self.blocks = nn.ModuleList(
+            [
+                UpBlock(a, b, lambda c: ModulatedNorm(c, condition), spectral=True)
+                for a, b in zip([self.width, *outputs[:-1]], outputs, strict=True)
+            ]
+        )
+        self.attends_before = depth - attended(spec)  # which block works on the map that attended
+        self.attention = SelfAttention([self.width, *outputs][self.attends_before])
+        self.norm = BatchNorm2d(outputs[-1])
+        self.last = spectral_conv(outputs[-1], spec.channels, 3)
+
+    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        first, *chunks = z.split(self.chunks, 1)
+        if self.embedding is not None:
+            assert y is not None, "a class-conditional network needs labels"
+            shared = self.embedding(y)
+            chunks = [torch.cat([chunk, shared], 1) for chunk in chunks]
+        x = to_map(self.first(first), self.width, self.base)  # [N,W,h,w]
+        for i, (block, condition) in enumerate(zip(self.blocks, chunks, strict=True)):
+            if i == self.attends_before:
+                x = self.attention(x)
+            x = block(x, condition)  # [N,·,2h,2w]
+        return torch.tanh(centre_crop(self.last(F.relu(self.norm(x))), self.spec.size).float())
+
+
+class Critic(ResidualCritic):
+    """(x [N,C,H,W], y [N] | None) -> logits [N]"""
+
+    def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
+        super().__init__(spec, config.width, attended(spec))

@@ -1,0 +1,199 @@
+"""FastGAN: for few pictures and little time.
+
+Liu et al. 2021, "Towards faster and stabilized GAN training for high-fidelity few-shot image synthesis": a thin generator
+whose small maps switch the channels of much larger ones (skip-layer excitation, section 3.1, eq. 1), and a critic that
+must be able to paint real pictures back from its features (section 3.2, eq. 2-3), so that it does not learn them by
+heart. The error of that lesson is L1, where the paper has a perceptual distance that needs a net trained elsewhere.
+The logit is the mean over patches. Labels, which the paper has not: an embedding beside the latent, a projection.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from limner.core.images import ImageSpec
+from limner.networks.layers import (
+    BatchNorm2d,
+    SpectralConv2d,
+    SpectralLinear,
+    UpConv2d,
+    base_size,
+    centre_crop,
+    levels,
+    to_map,
+)
+from limner.networks.residual import plain_conv, widths
+
+SOURCE = "Liu et al. 2021, Towards faster and stabilized GAN training for high-fidelity few-shot image synthesis"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    z_size: int = 128  # numbers in a latent
+    width: int = 32  # channels next to the picture; doubles with every halving, up to 8 times
+    label_size: int = 32  # numbers in a class embedding
+
+
+TINY = Config(z_size=8, width=8, label_size=4)
+
+
+class Excitation(nn.Module):
+    """A small map decides how much of each channel of a large one passes (eq. 1). [N,I,h,w], [N,O,H,W] -> [N,O,H,W]
+
+    shrink: how often the small map is halved to the generator's lowest size, over which the 4x4 convolution reaches.
+    """
+
+    def __init__(self, inputs: int, outputs: int, base: tuple[int, int], shrink: int) -> None:
+        super().__init__()
+        self.shrink = 2**shrink
+        self.reach = nn.Conv2d(inputs, outputs, base)
+        self.mix = nn.Conv2d(outputs, outputs, 1)
+
+    def forward(self, small: Tensor, large: Tensor) -> Tensor:
+        x = F.avg_pool2d(small, self.shrink) if self.shrink > 1 else small
+        return large * torch.sigmoid(self.mix(F.leaky_relu(self.reach(x), 0.1)))
+
+
+class GatedUp(nn.Module):
+    """Doubling and 3x3, norm, gated linear unit. [N,I,h,w] -> [N,O,2h,2w]"""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv = UpConv2d(inputs, 2 * outputs, bias=False)
+        nn.init.orthogonal_(self.conv.weight)
+        self.norm = BatchNorm2d(2 * outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.glu(self.norm(self.conv(x)), 1)
+
+
+class Generator(nn.Module):
+    """(z [N,Z], y [N] | None) -> [N,C,H,W] in [-1,1]"""
+
+    def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
+        super().__init__()
+        self.spec, self.z_size = spec, config.z_size
+        depth = levels(spec)
+        self.base = base_size(spec, depth)
+        channels = widths(config.width, depth + 1)[::-1]
+        self.label = nn.Embedding(spec.classes, config.label_size) if spec.classes else None
+        inputs = config.z_size + (config.label_size if spec.classes else 0)
+        self.width = 2 * channels[0]
+        self.first = nn.Linear(inputs, self.width * self.base[0] * self.base[1], bias=False)
+        self.norm = BatchNorm2d(self.width)
+        self.ups = nn.ModuleList([GatedUp(a, b) for a, b in zip(channels[:-1], channels[1:], strict=True)])
+        self.reach = min(4, max(2, depth - 2))  # levels between the two maps (the paper: 16 times the size)
+        self.excitations = nn.ModuleList(
+            [Excitation(channels[i], channels[i + self.reach], self.base, i) for i in range(depth + 1 - self.reach)]
+        )
+        self.last = plain_conv(channels[-1], spec.channels, 3)
+
+    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        if self.label is not None:
+            assert y is not None, "a class-conditional network needs labels"
+            z = torch.cat([z, self.label(y)], 1)
+        maps = [F.glu(self.norm(to_map(self.first(z), self.width, self.base)), 1)]  # [N,W,h,w]
+        for i, up in enumerate(self.ups, 1):
+            x = up(maps[-1])  # [N,·,2h,2w]
+            if i >= self.reach:
+                x = self.excitations[i - self.reach](maps[i - self.reach], x)
+            maps.append(x)
+        return torch.tanh(centre_crop(self.last(maps[-1]), self.spec.size).float())
+
+
+class Down(nn.Module):
+    """4x4 stride 2 and 3x3, beside a halved 1x1 (figure 4). [N,I,H,W] -> [N,O,H/2,W/2]"""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.halve = SpectralConv2d(inputs, outputs, 4, 2, 1, bias=False)
+        self.norms = nn.ModuleList([BatchNorm2d(outputs) for _ in range(3)])
+        self.mix = SpectralConv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.skip = SpectralConv2d(inputs, outputs, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        branch = F.leaky_relu(self.norms[0](self.halve(x)), 0.2)
+        branch = F.leaky_relu(self.norms[1](self.mix(branch)), 0.2)
+        skip = F.leaky_relu(self.norms[2](self.skip(F.avg_pool2d(x, 2))), 0.2)
+        return (branch + skip) * 0.5
+
+
+class Decoder(nn.Module):
+    """Features back to a small picture. [N,I,h,w] -> [N,C,h*2^doublings,w*2^doublings] in [-1,1]"""
+
+    def __init__(self, inputs: int, outputs: int, doublings: int) -> None:
+        super().__init__()
+        sizes = [max(8, inputs >> i) for i in range(doublings + 1)]
+        self.ups = nn.Sequential(*[GatedUp(a, b) for a, b in zip([inputs, *sizes[1:-1]], sizes[1:], strict=True)])
+        self.last = plain_conv(sizes[-1], outputs, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(self.last(self.ups(x)).float())
+
+
+class Critic(nn.Module):
+    """(x [N,C,H,W], y [N] | None) -> logits [N], and a lesson of its own (`networks.abilities.SelfTaught`)"""
+
+    def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
+        super().__init__()
+        depth = levels(spec)
+        channels = widths(config.width, depth + 1)
+        self.first = SpectralConv2d(spec.channels, channels[0], 3, padding=1)
+        self.downs = nn.ModuleList([Down(a, b) for a, b in zip(channels[:-1], channels[1:], strict=True)])
+        self.head = SpectralConv2d(channels[-1], channels[-1], 1, bias=False)
+        self.norm = BatchNorm2d(channels[-1])
+        self.last = SpectralLinear(channels[-1], 1)
+        self.projection = SpectralLinear(spec.classes, channels[-1], bias=False) if spec.classes else None
+        self.doublings = min(2, depth)
+        self.whole = Decoder(channels[-1], spec.channels, self.doublings)
+        self.part = Decoder(channels[-2], spec.channels, self.doublings - 1 or 1)
+        self.depth, self.part_doublings = depth, self.doublings - 1 or 1
+
+    def maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The last map but one and the last."""
+        x = F.leaky_relu(self.first(x), 0.2)
+        before = x
+        for down in self.downs:
+            before, x = x, down(x)  # [N,·,H/2,W/2]
+        return before, x
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        x = F.leaky_relu(self.norm(self.head(self.maps(x)[1])), 0.2)
+        # the mean of the patches' logits is the logit of the mean of their features
+        features = x.float().mean((2, 3))  # [N,W]
+        logits = self.last(features).float().squeeze(1)
+        if self.projection is not None:
+            assert y is not None, "a class-conditional network needs labels"
+            embedding = self.projection(F.one_hot(y, self.projection.in_features).to(features.dtype))
+            logits = logits + (embedding.float() * features).sum(1)
+        return logits
+
+    def lesson(self, x: Tensor, y: Tensor | None, u: Tensor) -> Tensor:
+        """How badly the picture is painted back from the last map, and a quarter of it from the map before (eq. 3).
+
+        u [N] chooses the quarter. [N,C,H,W] -> [N]
+        """
+        before, after = self.maps(x)
+        whole = self.whole(after)
+        loss = (whole - _resized(x, whole)).abs().mean((1, 2, 3))
+        corner = (u * 4).long().clamp_max(3)
+        part = self.part(_quarter(before, corner))
+        # the pixels that this part of the map has seen the middle of
+        h, w = before.shape[2] << (self.depth - 1), before.shape[3] << (self.depth - 1)
+        truth = _quarter(x[:, :, :h, :w], corner)
+        return loss + (part - _resized(truth, part)).abs().mean((1, 2, 3))
+
+
+def _resized(x: Tensor, like: Tensor) -> Tensor:
+    return F.interpolate(x, size=like.shape[2:], mode="area")
+
+
+def _quarter(x: Tensor, corner: Tensor) -> Tensor:
+    """Of each picture one quarter: top left, top right, bottom left or bottom right. [N,C,H,W] -> [N,C,H/2,W/2]"""
+    h, w = x.shape[2] // 2, x.shape[3] // 2
+    quarters = torch.stack([x[:, :, :h, :w], x[:, :, :h, -w:], x[:, :, -h:, :w], x[:, :, -h:, -w:]], 1)
+    return quarters[torch.arange(len(x), device=x.device), corner]

@@ -1,0 +1,135 @@
+"""Progressive growing: nets that learn small pictures first and larger ones after.
+
+Karras et al. 2018, "Progressive growing of GANs for improved quality, stability, and variation": equalised rates, pixel
+normalisation in the generator, the standard deviation over a minibatch in the critic, new levels faded in (figure 2).
+Pictures have their full size all the time, so that the rest of Limner need not know: the generator enlarges what its
+level makes, the critic shrinks what it is shown, and only the layers in play are computed. Labels: an embedding beside
+the latent and a projection in the critic, where the paper has an auxiliary classifier.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil, floor
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from limner.core.images import ImageSpec
+from limner.networks.abilities import Growing
+from limner.networks.across import MinibatchStddev
+from limner.networks.equalised import EqualConv2d, EqualLinear, pixel_norm, rectified
+from limner.networks.layers import base_size, centre_crop, levels, to_map, to_row
+from limner.networks.residual import widths
+
+SOURCE = "Karras et al. 2018, Progressive growing of GANs for improved quality, stability, and variation"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    z_size: int = 128  # numbers in a latent
+    width: int = 32  # channels next to the picture; doubles with every halving, up to 8 times
+    growing: float = 0.5  # share of the run over which the resolution grows (0: whole from the start)
+    label_size: int = 32  # numbers in a class embedding
+
+
+TINY = Config(z_size=8, width=8, label_size=4)
+
+
+class Generator(Growing):
+    """(z [N,Z], y [N] | None) -> [N,C,H,W], about in [-1,1] (the last layer is linear)"""
+
+    def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
+        super().__init__(levels(spec), config.growing)
+        self.spec, self.z_size = spec, config.z_size
+        self.base = base_size(spec, self.depth)
+        channels = widths(config.width, self.depth + 1)[::-1]
+        self.label = nn.Embedding(spec.classes, config.label_size) if spec.classes else None
+        inputs = config.z_size + (config.label_size if spec.classes else 0)
+        self.width = channels[0]
+        # a quarter of He's constant, as the latent is normalised over all its numbers (appendix A.1)
+        self.first = EqualLinear(inputs, self.width * self.base[0] * self.base[1], gain=0.25)
+        self.mix = EqualConv2d(self.width, self.width, 3)
+        self.stages = nn.ModuleList(
+            [
+                nn.ModuleList([EqualConv2d(a, b, 3), EqualConv2d(b, b, 3)])
+                for a, b in zip(channels[:-1], channels[1:], strict=True)
+            ]
+        )
+        self.colours = nn.ModuleList([EqualConv2d(c, spec.channels, 1) for c in channels])
+
+    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        if self.label is not None:
+            assert y is not None, "a class-conditional network needs labels"
+            z = torch.cat([z, self.label(y)], 1)
+        x = to_map(rectified(self.first(pixel_norm(z))), self.width, self.base)  # [N,W,h,w]
+        x = pixel_norm(rectified(self.mix(pixel_norm(x))))
+        level = self.level
+        lower, upper = floor(level), ceil(level)
+        picture = self.colours[0](x) if lower == 0 else None
+        for i, stage in enumerate(self.stages[:upper], 1):  # type: ignore[arg-type]
+            x = F.interpolate(x, scale_factor=2)
+            for conv in stage:  # type: ignore[attr-defined]
+                x = pixel_norm(rectified(conv(x)))  # [N,·,2h,2w]
+            if i >= lower:
+                finer = self.colours[i](x)
+                picture = finer if picture is None else torch.lerp(F.interpolate(picture, scale_factor=2), finer,
+                                                                   level - lower)  # fmt: skip
+        assert picture is not None
+        picture = F.interpolate(picture, scale_factor=2 ** (self.depth - upper))
+        return centre_crop(picture, self.spec.size).float()
+
+    def shown(self, x: Tensor) -> Tensor:
+        """Real pictures as a net of this level could make them: while a level fades in, so do their details
+        (appendix A.1). [N,C,H,W] -> the same"""
+        level = self.level
+        fade = level - floor(level)
+        if not fade:
+            return x
+        coarse = F.avg_pool2d(x, 2 ** (self.depth - floor(level)), ceil_mode=True, count_include_pad=False)
+        coarse = F.interpolate(coarse, scale_factor=2 ** (self.depth - floor(level)))
+        return torch.lerp(coarse[..., : x.shape[2], : x.shape[3]], x, fade)
+
+
+class Critic(Growing):
+    """(x [N,C,H,W], y [N] | None) -> logits [N]"""
+
+    def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
+        super().__init__(levels(spec), config.growing)
+        channels = widths(config.width, self.depth + 1)
+        self.colours = nn.ModuleList([EqualConv2d(spec.channels, c, 1) for c in channels])
+        self.stages = nn.ModuleList(
+            [
+                nn.ModuleList([EqualConv2d(a, a, 3), EqualConv2d(a, b, 3)])
+                for a, b in zip(channels[:-1], channels[1:], strict=True)
+            ]
+        )
+        wide = channels[-1]
+        self.spread = MinibatchStddev()
+        self.mix = EqualConv2d(wide + 1, wide, 3)
+        self.dense = EqualLinear(wide * (spec.height >> self.depth) * (spec.width >> self.depth), wide)
+        self.last = EqualLinear(wide, 1)
+        self.projection = EqualLinear(spec.classes, wide, bias=None) if spec.classes else None
+        self.classes = spec.classes
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        level = self.level
+        lower, upper = floor(level), ceil(level)
+        shrunk = F.avg_pool2d(x, 2 ** (self.depth - upper)) if upper < self.depth else x
+        h = rectified(self.colours[self.depth - upper](shrunk))
+        for i in range(self.depth - upper, self.depth):  # stage i halves what has been halved i times
+            for conv in self.stages[i]:  # type: ignore[attr-defined]
+                h = rectified(conv(h))
+            h = F.avg_pool2d(h, 2)  # [N,·,H/2,W/2]
+            if i == self.depth - upper and lower < upper:
+                coarse = rectified(self.colours[i + 1](F.avg_pool2d(shrunk, 2)))
+                h = torch.lerp(coarse, h, level - lower)
+        h = rectified(self.mix(self.spread(h)))
+        features = rectified(self.dense(to_row(h)))  # [N,W]
+        logits = self.last(features).float().squeeze(1)
+        if self.projection is not None:
+            assert y is not None, "a class-conditional network needs labels"
+            embedding = self.projection(F.one_hot(y, self.classes).float())
+            logits = logits + (embedding.float() * features.float()).sum(1)
+        return logits

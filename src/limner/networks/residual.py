@@ -1,0 +1,104 @@
+"""The residual blocks and the critic that three architectures share.
+
+Miyato et al. 2018, "Spectral normalization for generative adversarial networks", appendix B.4, figure 10 and table 4;
+with classes, the projection of Miyato & Koyama 2018, "cGANs with projection discriminator", eq. 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from limner.core.images import ImageSpec
+from limner.networks.attention import SelfAttention
+from limner.networks.layers import SpectralConv2d, SpectralLinear, SpectralUpConv2d, UpConv2d, levels
+
+
+def widths(width: int, depth: int) -> list[int]:
+    """Channels from the picture down: doubling, up to 8 times."""
+    return [width * min(8, 2**i) for i in range(depth)]
+
+
+def plain_conv(inputs: int, outputs: int, kernel: int, bias: bool = True) -> nn.Conv2d:
+    """A convolution that keeps the size, orthogonal at the start."""
+    conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=bias)
+    nn.init.orthogonal_(conv.weight)
+    return conv
+
+
+def spectral_conv(inputs: int, outputs: int, kernel: int, bias: bool = True) -> SpectralConv2d:
+    return SpectralConv2d(inputs, outputs, kernel, padding=kernel // 2, bias=bias)
+
+
+class UpBlock(nn.Module):
+    """Norm, ReLU, doubling and 3x3, norm, ReLU, 3x3, beside a doubled 1x1. [N,I,h,w] -> [N,O,2h,2w]
+
+    norm: channels -> a module of (x, condition). No biases: the norms that follow would take them away.
+    """
+
+    def __init__(self, inputs: int, outputs: int, norm: Callable[[int], nn.Module], spectral: bool) -> None:
+        super().__init__()
+        conv = spectral_conv if spectral else plain_conv
+        self.norms = nn.ModuleList([norm(inputs), norm(outputs)])
+        self.up = (SpectralUpConv2d if spectral else UpConv2d)(inputs, outputs, bias=False)
+        if not spectral:
+            nn.init.orthogonal_(self.up.weight)
+        self.conv = conv(outputs, outputs, 3, bias=False)
+        self.skip = conv(inputs, outputs, 1, bias=False)
+
+    def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        branch = self.up(F.relu(self.norms[0](x, condition)))
+        branch = self.conv(F.relu(self.norms[1](branch, condition)))
+        # a 1x1 convolution and nearest-neighbour doubling commute; the cheaper order
+        return branch + F.interpolate(self.skip(x), scale_factor=2)
+
+
+class DownBlock(nn.Module):
+    """ReLU, 3x3, ReLU, 3x3, halving, beside a halved 1x1. [N,I,H,W] -> [N,O,H/2,W/2], or the same size.
+
+    first: the block that reads the picture, whose colours no ReLU may cut off.
+    """
+
+    def __init__(self, inputs: int, outputs: int, down: bool = True, first: bool = False) -> None:
+        super().__init__()
+        self.down, self.first = down, first
+        self.convs = nn.ModuleList([spectral_conv(inputs, outputs, 3), spectral_conv(outputs, outputs, 3)])
+        self.skip = spectral_conv(inputs, outputs, 1) if down or inputs != outputs else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        branch = self.convs[0](x if self.first else F.relu(x))
+        branch = self.convs[1](F.relu(branch))
+        if not self.down:
+            return branch + self.skip(x)
+        return F.avg_pool2d(branch, 2) + self.skip(F.avg_pool2d(x, 2))
+
+
+class ResidualCritic(nn.Module):
+    """(x [N,C,H,W], y [N] | None) -> logits [N]
+
+    attention: after how many halvings the map attends to itself; 0 is never.
+    """
+
+    def __init__(self, spec: ImageSpec, width: int, attention: int = 0) -> None:
+        super().__init__()
+        channels: Sequence[int] = widths(width, levels(spec))
+        inputs = [spec.channels, *channels[:-1]]
+        blocks: list[nn.Module] = []
+        for i, (a, b) in enumerate(zip(inputs, channels, strict=True)):
+            blocks.append(DownBlock(a, b, first=i == 0))
+            if i + 1 == attention:
+                blocks.append(SelfAttention(b))
+        self.blocks = nn.Sequential(*blocks, DownBlock(channels[-1], channels[-1], down=False))
+        self.last = SpectralLinear(channels[-1], 1)
+        self.projection = SpectralLinear(spec.classes, channels[-1], bias=False) if spec.classes else None
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        features = F.relu(self.blocks(x)).float().sum((2, 3))  # [N,W]
+        logits = self.last(features).float().squeeze(1)
+        if self.projection is not None:
+            assert y is not None, "a class-conditional network needs labels"
+            embedding = self.projection(F.one_hot(y, self.projection.in_features).to(features.dtype))
+            logits = logits + (embedding.float() * features).sum(1)
+        return logits

@@ -1,0 +1,187 @@
+"""StyleGAN2: a latent that becomes a style, and a style that scales every convolution.
+
+Karras et al. 2020, "Analyzing and improving the image quality of StyleGAN": weight demodulation (section 2.2, eq. 1-3),
+skip generator and residual critic (section 4.1, figure 7), noise inputs, the minibatch deviation of 2018; the mapping
+network of Karras et al. 2019. Labels as in Karras et al. 2020, "Training GANs with limited data", appendix C: an
+embedding beside the latent, a projection in the critic.
+
+Demodulation scales the input of one shared convolution by the style and its output by eq. 3: the same as a convolution
+of its own a picture, in plain operations that any exporter knows. Doubling is bilinear, which is the paper's filter
+[1,3,3,1]. Path-length regularisation and style mixing belong to the method, which sees `mapping` and `synthesis`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from limner.core.images import ImageSpec
+from limner.networks.across import MinibatchStddev
+from limner.networks.equalised import EqualConv2d, EqualLinear, pixel_norm, rectified
+from limner.networks.layers import base_size, centre_crop, levels, to_row
+from limner.networks.residual import widths
+
+SOURCE = "Karras et al. 2020, Analyzing and improving the image quality of StyleGAN"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    z_size: int = 128  # numbers in a latent
+    w_size: int = 128  # numbers in a style
+    width: int = 32  # channels next to the picture; doubles with every halving, up to 8 times
+    mapping: int = 4  # layers of the mapping network (the paper: 8)
+    noise: bool = True  # fresh noise in every layer while training, a fixed one after
+    label_size: int = 32  # numbers in a class embedding
+
+
+TINY = Config(z_size=8, w_size=8, width=8, mapping=2, label_size=4)
+
+
+class Modulated(nn.Module):
+    """A convolution whose inputs are scaled by a style. [N,I,H,W], [N,W] -> [N,O,H,W]
+
+    demodulate: the outputs then get back a deviation of one, as if the inputs were independent with a deviation of one
+    (eq. 3).
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, w_size: int, demodulate: bool = True) -> None:
+        super().__init__()
+        self.style = EqualLinear(w_size, inputs, bias=1.0)
+        self.conv = EqualConv2d(inputs, outputs, kernel, bias=False)
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.demodulate = demodulate
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        style = self.style(w).float()  # [N,I]
+        y = self.conv(x * style[:, :, None, None].to(x.dtype))
+        if self.demodulate:
+            energy = (self.conv.weight * self.conv.scale).float().square().sum((2, 3))  # [O,I]
+            factor = (style.square() @ energy.T + 1e-8).rsqrt()  # [N,O]
+            y = y * factor[:, :, None, None].to(y.dtype)
+        return y + self.bias[:, None, None].to(y.dtype)
+
+
+class Layer(nn.Module):
+    """A modulated 3x3 convolution, noise of learned strength, leaky ReLU. [N,I,H,W], [N,W] -> [N,O,H,W]"""
+
+    still: Tensor
+
+    def __init__(self, inputs: int, outputs: int, size: tuple[int, int], w_size: int, noise: bool) -> None:
+        super().__init__()
+        self.conv = Modulated(inputs, outputs, 3, w_size)
+        self.strength = nn.Parameter(torch.zeros(())) if noise else None
+        if noise:
+            self.register_buffer("still", torch.randn(1, 1, *size))
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        x = self.conv(x, w)
+        if self.strength is not None:
+            noise = torch.randn_like(x[:, :1]) if self.training else self.still.to(x.dtype)
+            x = x + noise * self.strength.to(x.dtype)
+        return rectified(x)
+
+
+def doubled(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2, mode="bilinear")
+
+
+class Generator(nn.Module):
+    """(z [N,Z], y [N] | None) -> [N,C,H,W], about in [-1,1] (the last layer is linear)"""
+
+    def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
+        super().__init__()
+        self.spec, self.z_size = spec, config.z_size
+        depth = levels(spec)
+        base = base_size(spec, depth)
+        channels = widths(config.width, depth + 1)[::-1]
+        self.label = EqualLinear(spec.classes, config.label_size, bias=None) if spec.classes else None
+        self.classes = spec.classes
+        inputs = [config.z_size + (config.label_size if spec.classes else 0)] + [config.w_size] * (config.mapping - 1)
+        self.dense = nn.ModuleList([EqualLinear(size, config.w_size, rate=0.01) for size in inputs])
+        self.basis = nn.Parameter(torch.randn(channels[0], *base))
+        w = config.w_size
+        sizes = [(base[0] * 2**i, base[1] * 2**i) for i in range(depth + 1)]
+        stages = [[Layer(channels[0], channels[0], base, w, config.noise)]]
+        for a, b, size in zip(channels[:-1], channels[1:], sizes[1:], strict=True):
+            stages.append([Layer(a, b, size, w, config.noise), Layer(b, b, size, w, config.noise)])
+        self.stages = nn.ModuleList([nn.ModuleList(stage) for stage in stages])
+        self.colours = nn.ModuleList([Modulated(c, spec.channels, 1, w, demodulate=False) for c in channels])
+        self.layers = 2 * depth + 2  # styles: one a convolution, and one for the last colours
+
+    def mapping(self, z: Tensor, y: Tensor | None) -> Tensor:
+        """[N,Z], [N] | None -> style [N,W]"""
+        w = pixel_norm(z)
+        if self.label is not None:
+            assert y is not None, "a class-conditional network needs labels"
+            w = torch.cat([w, pixel_norm(self.label(F.one_hot(y, self.classes).to(z.dtype) * self.classes**0.5))], 1)
+        for layer in self.dense:
+            w = rectified(layer(w))
+        return w
+
+    def synthesis(self, styles: Tensor) -> Tensor:
+        """[N,layers,W] -> pictures [N,C,H,W]"""
+        queue = styles.unbind(1)
+        x = self.basis.expand(len(styles), -1, -1, -1)  # [N,W0,h,w]
+        picture: Tensor | None = None
+        used = 0
+        for i, (stage, colours) in enumerate(zip(self.stages, self.colours, strict=True)):
+            if i:
+                x = doubled(x)
+            for layer in stage:  # type: ignore[attr-defined]
+                x = layer(x, queue[used])
+                used += 1
+            finer = colours(x, queue[used])  # the style of the layer after it, as in the paper's code
+            picture = finer if picture is None else doubled(picture) + finer
+        assert picture is not None
+        return centre_crop(picture, self.spec.size).float()
+
+    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        w = self.mapping(z, y)
+        return self.synthesis(w[:, None].expand(-1, self.layers, -1))
+
+
+class Block(nn.Module):
+    """3x3, 3x3, halving, beside a halved 1x1; their sum keeps the variance. [N,I,H,W] -> [N,O,H/2,W/2]"""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList([EqualConv2d(inputs, inputs, 3), EqualConv2d(inputs, outputs, 3)])
+        self.skip = EqualConv2d(inputs, outputs, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        branch = rectified(self.convs[1](rectified(self.convs[0](x))))
+        return (F.avg_pool2d(branch, 2) + self.skip(F.avg_pool2d(x, 2))) * 0.5**0.5
+
+
+class Critic(nn.Module):
+    """(x [N,C,H,W], y [N] | None) -> logits [N]"""
+
+    def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
+        super().__init__()
+        depth = levels(spec)
+        channels = widths(config.width, depth + 1)
+        wide = channels[-1]
+        self.first = EqualConv2d(spec.channels, channels[0], 1)
+        self.blocks = nn.ModuleList([Block(a, b) for a, b in zip(channels[:-1], channels[1:], strict=True)])
+        self.spread = MinibatchStddev()
+        self.mix = EqualConv2d(wide + 1, wide, 3)
+        self.dense = EqualLinear(wide * (spec.height >> depth) * (spec.width >> depth), wide)
+        self.last = EqualLinear(wide, 1)
+        self.projection = EqualLinear(spec.classes, wide, bias=None) if spec.classes else None
+        self.classes = spec.classes
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        x = rectified(self.first(x))
+        for block in self.blocks:
+            x = block(x)  # [N,·,H/2,W/2]
+        x = rectified(self.mix(self.spread(x)))
+        features = rectified(self.dense(to_row(x)))  # [N,W]
+        logits = self.last(features).float().squeeze(1)
+        if self.projection is not None:
+            assert y is not None, "a class-conditional network needs labels"
+            embedding = self.projection(F.one_hot(y, self.classes).float() * self.classes**0.5)
+            logits = logits + (embedding.float() * features.float()).sum(1) / features.shape[1] ** 0.5
+        return logits

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import log2
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,8 +13,11 @@ from limner.core.images import ImageSpec
 
 
 def levels(spec: ImageSpec, bottom: int = 4) -> int:
-    """How often a picture is halved until its short side is at least `bottom` and less than twice that."""
-    return max(1, (min(spec.size) // bottom).bit_length() - 1)
+    """How often a picture is halved until its short side is nearest to `bottom` (on a scale of doublings).
+
+    A generator whose base doubles to a little more than the picture crops; too few levels leave a critic half blind.
+    """
+    return max(1, round(log2(min(spec.size) / bottom)))
 
 
 def base_size(spec: ImageSpec, halvings: int) -> tuple[int, int]:

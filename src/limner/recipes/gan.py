@@ -100,6 +100,8 @@ def r3gan_2024() -> Recipe:
     )
 
 
+RECIPES = (Recipe,)
+
 PRESETS = {
     "spectral": Preset(spectral, "plain convolutional nets, spectral norm, hinge: fast on a CPU", conv.SOURCE),
     "r3gan": Preset(r3gan_2024, "residual nets without norms, relativistic pairs, R1 and R2: steady", r3gan.SOURCE),
@@ -183,6 +185,7 @@ def train(
         published="generator",
         kind="generator",
         preview=preview_of(generator.z_size, spec.classes, machine.device),
+        generate=generator_of(spec.classes, machine),
         notes=notes,
         hooks=hooks,
     )
@@ -200,6 +203,24 @@ def preview_of(z_size: int, classes: int, device: torch.device) -> Callable[[nn.
         return to_uint8(generator(z, y)).cpu().numpy()
 
     return preview
+
+
+def generator_of(classes: int, machine: Machine) -> Callable[[nn.Module, int], np.ndarray]:
+    """(generator, n) -> n samples from fixed latents, classes in turn, uint8 [n,C,H,W]."""
+
+    @torch.no_grad()
+    def generate(generator: nn.Module, n: int) -> np.ndarray:
+        rng, parts = np.random.default_rng(1), []
+        for start in range(0, n, 100):
+            rows = min(100, n - start)
+            z_size = int(generator.z_size)  # type: ignore[arg-type]
+            z = torch.from_numpy(rng.standard_normal((rows, z_size), np.float32)).to(machine.device)
+            y = torch.arange(start, start + rows, device=machine.device) % classes if classes else None
+            with torch.autocast(machine.device.type, machine.precision, enabled=machine.precision != torch.float32):
+                parts.append(to_uint8(generator(z, y)).cpu().numpy())
+        return np.concatenate(parts)
+
+    return generate
 
 
 def with_changes(recipe: Recipe, changes: dict[str, Any]) -> Recipe:

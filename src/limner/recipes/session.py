@@ -15,15 +15,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import nn
 
-import limner
-from limner.core import artifact, device, dist, schedule
-from limner.core.images import grid, write_animation, write_png
+from limner.core import device, dist
+from limner.core.files import write_whole
 from limner.data import Dataset
-from limner.methods.phase import Clock, Method
+from limner.methods.phase import Method
 from limner.networks import parameter_count
+from limner.recipes.publishing import publish
+from limner.recipes.watching import METRICS, Meter, Previews, animate
 from limner.training.log import Board, duration
 from limner.training.loop import Hook, Outcome, Plan, Stream, View, fit, measure
 from limner.training.run import claimed, recall, remember
@@ -41,6 +41,7 @@ class Options:
     precision: str = "auto"  # auto, bf16 or fp32
     threads: int | None = None  # CPU threads (default: PyTorch's choice)
     checkpoint_minutes: float = 2.0  # at most this much is lost by a kill
+    metric: str = "convolutions"  # features of the metric watched while training: convolutions, pixels, own or none
     tensorboard: bool = False  # write curves and grids for TensorBoard too (needs limner[tensorboard])
     quiet: bool = False  # say nothing while it works
 
@@ -82,6 +83,7 @@ class Job:
     published: str  # which of the method's networks is the product
     kind: str  # what the product is: "generator", …
     preview: Callable[[nn.Module], np.ndarray]  # averaged network -> uint8 [N,C,H,W], always the same inputs
+    generate: Callable[[nn.Module, int], np.ndarray] | None = None  # (averaged network, n) -> n samples, for the metric
     hooks: Sequence[Hook] = ()  # further things to do between iterations
     asked: Mapping[str, Any] = field(default_factory=dict)  # what else of the command changes the result
     notes: list[str] = field(default_factory=list)  # sentences to say before the start
@@ -150,7 +152,13 @@ def _play_claimed(job: Job, machine: Machine, folder: Path, say: Callable[[str],
         f"Results go to {folder}."
     )
     board = Board(folder / "tensorboard") if options.tensorboard and machine.ranks.first else None
-    previews = Previews(job.preview, job.published, plan.images, plan.batch)
+    hooks: list[Hook] = [Previews(job.preview, job.published, plan.images, plan.batch), *job.hooks]
+    if options.metric not in METRICS:
+        raise ValueError(f"The metric {options.metric!r} is not known: say one of {', '.join(METRICS)}.")
+    if job.generate and options.metric != "none":
+        keep = best_keeper(job, machine, decided)
+        data = job.dataset
+        hooks.append(Meter(job.generate, job.published, data, options.metric, plan.images, plan.batch, keep))
     outcome = fit(
         job.method,
         job.stream,
@@ -158,7 +166,7 @@ def _play_claimed(job: Job, machine: Machine, folder: Path, say: Callable[[str],
         plan,
         device=machine.device,
         ranks=machine.ranks,
-        hooks=[previews, *job.hooks],
+        hooks=hooks,
         publish=lambda view: publish(job, machine, view, decided),
         quiet=options.quiet,
         board=board,
@@ -168,6 +176,17 @@ def _play_claimed(job: Job, machine: Machine, folder: Path, say: Callable[[str],
     if outcome.finished and machine.ranks.first:
         animate(folder)
     return Trained(folder, outcome)
+
+
+def best_keeper(job: Job, machine: Machine, decided: Mapping[str, Any]) -> Callable[[View, Mapping[str, float]], None]:
+    """What to do when the watched metric is the lowest so far: publish that state as `best/` beside the last."""
+
+    def keep(view: View, figures: Mapping[str, float]) -> None:
+        folder = view.folder / "best"
+        publish(job, machine, view, decided, folder, {**figures, "at_images": view.clock.seen})
+        write_whole(folder / "preview.png", (view.folder / "preview.png").read_bytes())
+
+    return keep
 
 
 def decide(job: Job, machine: Machine) -> dict[str, Any]:
@@ -189,126 +208,3 @@ def _short(count: int) -> str:
 
 def _speaker(quiet: bool) -> Callable[[str], None]:
     return (lambda sentence: None) if quiet else (lambda sentence: print(sentence, file=sys.stderr, flush=True))
-
-
-# ---- what people look at ---------------------------------------------------------------------------------------------
-
-
-class Previews:
-    """A hook: a sheet of samples from the averaged network and fixed inputs, often at first, then evenly."""
-
-    def __init__(self, preview: Callable[[nn.Module], np.ndarray], network: str, budget: int, batch: int) -> None:
-        self.preview, self.network, self.batch = preview, network, batch
-        self.marks = schedule.preview_marks(budget)
-
-    def due(self, clock: Clock) -> bool:
-        return any(clock.seen - self.batch < mark <= clock.seen for mark in self.marks)
-
-    def __call__(self, view: View) -> None:
-        sheet = grid(self.preview(view.averages[self.network]), columns=8)
-        write_png(view.folder / "samples" / f"{view.clock.seen:09d}.png", sheet)
-        write_png(view.folder / "preview.png", sheet)
-        if view.board:
-            view.board.picture(view.clock.seen, sheet)
-
-
-def animate(folder: Path) -> None:
-    """`progress.webp`: the sample sheets of the whole run in their order, at most about 640 px wide."""
-    frames = []
-    for path in sorted((folder / "samples").glob("*.png")):
-        with Image.open(path) as picture:
-            picture.thumbnail((640, 640), Image.Resampling.BOX)
-            array = np.asarray(picture)
-        frames.append(array[None] if array.ndim == 2 else array.transpose(2, 0, 1))
-    if frames:
-        write_animation(folder / "progress.webp", frames, milliseconds=400)
-
-
-# ---- what people use -------------------------------------------------------------------------------------------------
-
-
-def publish(job: Job, machine: Machine, view: View, decided: Mapping[str, Any]) -> None:
-    """Write the averaged network as a self-describing folder."""
-    data = job.dataset
-    description = {
-        "limner": limner.__version__,
-        "kind": job.kind,
-        "recipe": {"name": job.name, **dataclasses.asdict(job.recipe)},
-        "data": {
-            "name": data.name,
-            "origin": data.origin,
-            "count": len(data),
-            "spec": dataclasses.asdict(data.spec),
-            "classes": list(data.classes),
-            "class_counts": torch.bincount(data.labels, minlength=len(data.classes)).tolist()
-            if data.labels is not None and data.spec.classes
-            else [],
-            "fingerprint": data.fingerprint,
-            "attribution": data.attribution,
-        },
-        "network": {"name": job.published, **job.network},
-        "training": {
-            "images": view.clock.seen,
-            "budget": view.clock.budget,
-            "batch": view.clock.batch,
-            "seconds": round(view.seconds, 1),
-            "seed": job.options.seed,
-            "machine": str(machine),
-            "torch": str(torch.__version__),
-            "started": decided["started"],
-        },
-        "metrics": {},
-        "license": None,
-    }
-    artifact.save(view.folder, {job.published: view.averages[job.published]}, description, model_card(description))
-
-
-def model_card(description: Mapping[str, Any]) -> str:
-    """The README.md of a run folder, with the front matter that model hubs read."""
-    data, training, spec = description["data"], description["training"], description["data"]["spec"]
-    done = training["images"] / training["budget"]
-    classes = f"\nClasses: {', '.join(data['classes'])}.\n" if spec["classes"] else ""
-    attribution = f"\n{data['attribution']}\n" if data["attribution"] else ""
-    metrics = "\n".join(f"- {name}: {value}" for name, value in description["metrics"].items())
-    metrics = metrics or "No figures were measured; `limner evaluate` does."
-    channels = {1: "grey", 3: "RGB", 4: "RGBA"}[spec["channels"]]
-    return f"""---
-library_name: limner
-license: {description["license"] or "other  # state the licence of your pictures and weights here"}
-tags: [image-generation, gan, limner]
----
-
-# {data["name"]}: an image {description["kind"]}
-
-![samples](preview.png)
-
-Made by [Limner](https://pypi.org/project/limner/) {description["limner"]} with the recipe `{description["recipe"]["name"]}`.
-
-## What it was trained on
-
-{data["origin"]}: {data["count"]:,} pictures of {spec["height"]}x{spec["width"]} pixels, {channels}.
-{classes}{attribution}
-## How
-
-{training["images"]:,} images seen ({done:.0%} of the budget) in {duration(training["seconds"])} on {training["machine"]}, seed {training["seed"]}.
-Every setting is in `limner.json`.
-
-## Figures
-
-{metrics}
-
-## Use
-
-    limner sample THIS_FOLDER -n 64 --out grid.png
-
-    import limner
-    model = limner.load("THIS_FOLDER")
-    model.sample(16, seed=0).save("grid.png")
-
-The folder holds numbers and text only: loading it runs no code.
-
-## Limits
-
-It imitates its training pictures, with their biases and gaps, and may come close to single ones of them when they were few.
-State the licence of the pictures and of these weights in the front matter above before you share it.
-"""

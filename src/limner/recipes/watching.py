@@ -1,0 +1,93 @@
+"""Hooks that let people watch a run: sheets of samples, a cheap metric with its curve, the run as an animation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from limner.core import schedule
+from limner.core.images import grid, write_animation, write_png
+from limner.data import Dataset
+from limner.evaluation import Pictures, Probe
+from limner.methods.phase import Clock
+from limner.training.log import read_log
+from limner.training.loop import View
+
+METRICS = ("none", "convolutions", "pixels", "own")  # features of the metric that a run watches
+SAMPLES, REFERENCE = 500, 5_000  # pictures it compares
+
+
+class _AtMarks:
+    """Due whenever a batch crosses one of the preview marks."""
+
+    def __init__(self, budget: int, batch: int) -> None:
+        self.marks, self.batch = schedule.preview_marks(budget), batch
+
+    def due(self, clock: Clock) -> bool:
+        return any(clock.seen - self.batch < mark <= clock.seen for mark in self.marks)
+
+
+class Previews(_AtMarks):
+    """A hook: a sheet of samples from the averaged network and fixed inputs, often at first, then evenly."""
+
+    def __init__(self, preview: Callable[[nn.Module], np.ndarray], network: str, budget: int, batch: int) -> None:
+        super().__init__(budget, batch)
+        self.preview, self.network = preview, network
+
+    def __call__(self, view: View) -> None:
+        sheet = grid(self.preview(view.averages[self.network]), columns=8)
+        write_png(view.folder / "samples" / f"{view.clock.seen:09d}.png", sheet)
+        write_png(view.folder / "preview.png", sheet)
+        if view.board:
+            view.board.picture(view.clock.seen, sheet)
+
+
+class Meter(_AtMarks):
+    """A hook: the Fréchet distance of a few samples to the data, on cheap features; the best state is kept.
+
+    Of use for the curve of one run and for choosing its best moment, not for comparing models: it sees 500 samples.
+    """
+
+    def __init__(
+        self,
+        generate: Callable[[nn.Module, int], np.ndarray],  # (averaged network, n) -> uint8 [n,C,H,W]
+        network: str,
+        dataset: Dataset,
+        features: str,
+        budget: int,
+        batch: int,
+        keep: Callable[[View, Mapping[str, float]], None],  # called when a value is the lowest so far
+    ) -> None:
+        super().__init__(budget, batch)
+        self.generate, self.network, self.dataset, self.features, self.keep = generate, network, dataset, features, keep
+        self.probe: Probe | None = None
+
+    def __call__(self, view: View) -> Mapping[str, float]:
+        if self.probe is None:
+            data = self.dataset
+            whole = Pictures(data.images, data.labels, data.classes, data.name)
+            self.probe = Probe(whole.some(REFERENCE), features=self.features, cache=self.features == "own")
+        figures = self.probe(torch.from_numpy(self.generate(view.averages[self.network], SAMPLES)))
+        figures = {name: float(f"{value:.5g}") for name, value in figures.items()}
+        (name, value), *_ = figures.items()
+        earlier = [entry[name] for entry in read_log(view.folder / "log.jsonl") if name in entry]
+        if view.clock.seen and value <= min(earlier, default=float("inf")):
+            self.keep(view, figures)
+        return figures
+
+
+def animate(folder: Path) -> None:
+    """`progress.webp`: the sample sheets of the whole run in their order, at most about 640 px wide."""
+    frames = []
+    for path in sorted((folder / "samples").glob("*.png")):
+        with Image.open(path) as picture:
+            picture.thumbnail((640, 640), Image.Resampling.BOX)
+            array = np.asarray(picture)
+        frames.append(array[None] if array.ndim == 2 else array.transpose(2, 0, 1))
+    if frames:
+        write_animation(folder / "progress.webp", frames, milliseconds=400)

@@ -45,6 +45,18 @@ def test_rank_deficient_sets_agree_with_exact_factors(n: int, m: int) -> None:
     assert frechet(*covariance_only) == pytest.approx(truth, rel=1e-6)
 
 
+@pytest.mark.parametrize("steep", [1e-2, 1e-4, 1e-6, 1e-9])
+def test_digits_hold_however_steep_the_spectrum(steep: float) -> None:
+    """The truth without any squaring: singular values of the product of the data's own triangular factors."""
+    random = np.random.default_rng(0)
+    x, y = (random.normal(size=(900, 200)) * np.geomspace(1, steep, 200) for _ in range(2))
+    r, s = (np.linalg.qr((z - z.mean(0)) / (len(z) - 1) ** 0.5, mode="r") for z in (x, y))
+    truth = np.sum((x.mean(0) - y.mean(0)) ** 2) + np.sum(r**2) + np.sum(s**2)
+    truth -= 2 * np.linalg.svd(r @ s.T, compute_uv=False).sum()
+    turned = np.linalg.qr(random.normal(size=(200, 200)))[0]  # no longer along the axes
+    assert fid(x @ turned, y @ turned) == pytest.approx(truth, rel=1e-8)
+
+
 def test_agrees_with_torchmetrics_on_the_same_features() -> None:
     class Flat(torch.nn.Module):
         num_features = 48

@@ -51,7 +51,7 @@ def chunks(features: Features) -> Iterable[Tensor]:
     for chunk in [features] if isinstance(features, np.ndarray | Tensor) else features:
         # NumPy's reversed views have strides that torch does not take.
         rows = (
-            torch.as_tensor(np.ascontiguousarray(chunk) if isinstance(chunk, np.ndarray) else chunk).detach().double()
+            torch.as_tensor(np.ascontiguousarray(chunk) if isinstance(chunk, np.ndarray) else chunk).detach().cpu().double()
         )
         if rows.ndim != 2:
             raise ValueError(f"Features must be a table [N,F], one row an image; got the shape {tuple(rows.shape)}.")
@@ -96,7 +96,7 @@ def moments(features: Features) -> Moments:
             continue
         own_mean = rows.mean(0)
         centred = rows - own_mean
-        own_scatter = centred.T @ centred
+        own_scatter = torch.from_numpy(centred.numpy().T @ centred.numpy())  # NumPy sees the symmetry and halves the work
         if n == 0:
             n, mean, scatter = m, own_mean, own_scatter
         else:

@@ -161,10 +161,109 @@ def sample(
     device
         auto, cpu, cuda or mps.
     """
-    from limner.apps.model import load
+    from limner.apps.loading import load
     from limner.apps.sample import sample as make
 
     print(make(load(run, device), out, n, seed, label, truncation, seconds))
+
+
+@app.command
+def reconstruct(
+    run: Path,
+    source: Annotated[str, Parameter(name="data")],
+    /,
+    *,
+    n: Annotated[int, Parameter(name=["-n", "--number"])] = 32,
+    out: Path = Path("reconstructed.png"),
+    device: str = "auto",
+) -> None:
+    """Code pictures with an autoencoder and decode them again: a sheet of both, and the error.
+
+    Parameters
+    ----------
+    run
+        The folder that `limner train` wrote.
+    source
+        Pictures, as `limner train` takes them.
+    n
+        How many of them.
+    out
+        Where to write the sheet.
+    device
+        auto, cpu, cuda or mps.
+    """
+    from limner.apps.autoencode import Autoencoder
+    from limner.apps.autoencode import reconstruct as make
+    from limner.apps.loading import load_kind
+
+    print(make(load_kind(run, device, Autoencoder, "reconstruct"), source, out, n))
+
+
+@app.command
+def interpolate(
+    run: Path,
+    a: Path,
+    b: Path,
+    /,
+    *,
+    steps: int = 10,
+    out: Path = Path("between.png"),
+    seconds: float = 4.0,
+    device: str = "auto",
+) -> None:
+    """Go from one picture to another through an autoencoder's latents.
+
+    Parameters
+    ----------
+    run
+        The folder that `limner train` wrote.
+    a
+        The picture to start from.
+    b
+        The picture to end at.
+    steps
+        How many pictures, both ends included.
+    out
+        A row (.png), a folder, a .zip, or a film (.gif, .webp, .mp4).
+    seconds
+        How long a film lasts.
+    device
+        auto, cpu, cuda or mps.
+    """
+    from limner.apps.autoencode import Autoencoder
+    from limner.apps.autoencode import interpolate as make
+    from limner.apps.loading import load_kind
+
+    print(make(load_kind(run, device, Autoencoder, "interpolate"), a, b, out, steps, seconds))
+
+
+@app.command
+def encode(
+    run: Path,
+    source: Annotated[str, Parameter(name="data")],
+    /,
+    *,
+    out: Path = Path("latents.npz"),
+    device: str = "auto",
+) -> None:
+    """Write the latents (or codes) that an autoencoder gives pictures, with their names, to an .npz file.
+
+    Parameters
+    ----------
+    run
+        The folder that `limner train` wrote.
+    source
+        Pictures, as `limner train` takes them.
+    out
+        Where to write them.
+    device
+        auto, cpu, cuda or mps.
+    """
+    from limner.apps.autoencode import Autoencoder
+    from limner.apps.autoencode import encode as make
+    from limner.apps.loading import load_kind
+
+    print(make(load_kind(run, device, Autoencoder, "encode"), source, out))
 
 
 @app.command

@@ -1,4 +1,4 @@
-"""A trained generator in the hand: load it, sample it, save what it made."""
+"""A trained generator in the hand: sample it, save what it made."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from limner.core import artifact, device
+from limner.core import device
 from limner.core.files import for_people, write_whole, writing
 from limner.core.images import ImageSpec, grid, to_pil, to_uint8, write_png
-from limner.networks import rebuild_generator
 
 CHUNK = 64  # pictures a forward pass
 
@@ -52,23 +51,6 @@ def _png(picture: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     to_pil(picture).save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def load(folder: str | Path, device_name: str = "auto") -> Model:
-    """The model of a run folder. Runs no code of the folder; raises ValueError when it is not a whole model."""
-    folder = Path(folder)
-    description = artifact.read_description(folder)
-    try:
-        spec = ImageSpec(**description["data"]["spec"])
-        name = description["network"]["name"]
-        network = rebuild_generator(spec, description["network"])
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{folder / artifact.CARD} lacks what a model needs: the run folder is damaged.") from error
-    chosen = device.pick(device_name)
-    device.settle()
-    artifact.load_weights(folder, name, network, chosen)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Model(network, spec, description, chosen, folder)
 
 
 class Model:

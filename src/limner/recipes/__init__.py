@@ -9,21 +9,31 @@ from typing import Any
 
 from limner.core import dist
 from limner.data import Dataset, open_source, prepare
-from limner.recipes import gan
+from limner.recipes import gan, vae
 from limner.recipes.session import Options, Trained, start
 from limner.training.loop import Hook
 
 AUTO = "auto"
+FAMILIES: tuple[Any, ...] = (gan, vae)  # each has PRESETS, RECIPES (their dataclasses) and train
+PRESETS: dict[str, Any] = {name: made for family in FAMILIES for name, made in family.PRESETS.items()}
 
 
-def preset(name: str) -> gan.Preset:
+def preset(name: str) -> Any:
     """The preset of a name. Raises ValueError for an unknown one."""
-    if name not in gan.PRESETS:
-        raise ValueError(f"The recipe {name!r} is not known: say one of {', '.join([AUTO, *gan.PRESETS])}.")
-    return gan.PRESETS[name]
+    if name not in PRESETS:
+        raise ValueError(f"The recipe {name!r} is not known: say one of {', '.join([AUTO, *PRESETS])}.")
+    return PRESETS[name]
 
 
-def defaults(name: str) -> gan.Recipe:
+def family_of(recipe: Any) -> Any:
+    """The module whose `train` plays a recipe. Raises ValueError for what is no recipe."""
+    for family in FAMILIES:
+        if isinstance(recipe, family.RECIPES):
+            return family
+    raise ValueError(f"{recipe!r} is no recipe: give the name of one, or an instance of a Recipe.")
+
+
+def defaults(name: str) -> Any:
     """The values of a recipe before anybody changes one; for `auto`, which decides later, those of the dataclass."""
     return gan.Recipe() if name == AUTO else preset(name).make()
 
@@ -34,7 +44,7 @@ def table() -> Any:
 
     result = Table("recipe", "what it is", "from", title="limner train DATA --recipe NAME", title_justify="left")
     result.add_row(AUTO, "the one that measured best for your data and budget", "")
-    for name, made in gan.PRESETS.items():
+    for name, made in PRESETS.items():
         result.add_row(name, made.summary, made.source)
     return result
 
@@ -42,7 +52,7 @@ def table() -> Any:
 def train(
     data: Any,
     *,
-    recipe: str | gan.Recipe = AUTO,
+    recipe: Any = AUTO,
     size: int | tuple[int, int] | None = None,
     fit: str = "crop",
     channels: str = "auto",
@@ -90,7 +100,7 @@ def train(
             name, chosen = recipe, preset(recipe).make()
         else:
             chosen = recipe
-        return gan.train(name, gan.with_changes(chosen, changes), dataset, options, machine, why, hooks)
+        return family_of(chosen).train(name, gan.with_changes(chosen, changes), dataset, options, machine, why, hooks)
 
 
 def without_labels(dataset: Dataset) -> Dataset:

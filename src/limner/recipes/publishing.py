@@ -66,6 +66,29 @@ def newest_metric(view: View) -> dict[str, float]:
     return {}
 
 
+USES = {  # kind -> commands
+    "generator": """\
+    limner sample THIS_FOLDER -n 64 --out grid.png
+
+    import limner
+    model = limner.load("THIS_FOLDER")
+    model.sample(16, seed=0).save("grid.png")
+""",
+    "autoencoder": """\
+    limner reconstruct THIS_FOLDER PICTURES --out reconstructed.png
+    limner interpolate THIS_FOLDER A.png B.png --out between.gif
+    limner encode THIS_FOLDER PICTURES --out latents.npz
+""",
+    "translator": """\
+    limner translate THIS_FOLDER IN OUT
+
+    import limner
+    model = limner.load("THIS_FOLDER")
+    model.translate("photo.jpg").save("translated.png")
+""",
+}
+
+
 def model_card(description: Mapping[str, Any]) -> str:
     """The README.md of a run folder, with the front matter that model hubs read."""
     data, training, spec = description["data"], description["training"], description["data"]["spec"]
@@ -102,12 +125,7 @@ Every setting is in `limner.json`.
 
 ## Use
 
-    limner sample THIS_FOLDER -n 64 --out grid.png
-
-    import limner
-    model = limner.load("THIS_FOLDER")
-    model.sample(16, seed=0).save("grid.png")
-
+{USES[description["kind"]]}
 The folder holds numbers and text only: loading it runs no code.
 
 ## Limits

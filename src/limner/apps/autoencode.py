@@ -1,0 +1,127 @@
+"""An autoencoder in the hand, and what one does with it: reconstruct, blend between pictures, encode to numbers."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from limner.apps.model import CHUNK, Model, Pictures
+from limner.apps.sample import ANIMATIONS, write_film
+from limner.core.files import write_whole
+from limner.core.images import ImageSpec, grid, to_float, to_uint8, write_png
+from limner.data import Damaged, Dataset, open_source, prepare
+from limner.data.decode import as_colour, decoded, opened, reason
+
+
+class Autoencoder(Model):
+    """A trained autoencoder: everything that a generator can, where it has a prior, and the way back."""
+
+    def __init__(self, network: nn.Module, spec: ImageSpec, description: dict[str, Any], where: torch.device,
+                 folder: Path) -> None:  # fmt: skip
+        super().__init__(getattr(network, "decoder", network), spec, description, where, folder)
+        self.autoencoder: Any = network
+
+    @property
+    def z_size(self) -> int:
+        """Numbers in a latent. Raises ValueError for codes, which have no prior to draw from."""
+        if not hasattr(self.autoencoder, "z_size"):
+            raise ValueError("This model codes pictures as symbols and draws none: train `--recipe vae` to sample.")
+        return int(self.autoencoder.z_size)
+
+    def encode(self, pictures: np.ndarray) -> np.ndarray:
+        """uint8 [N,C,H,W] -> latents float32 [N,Z], or codes int64 [N,h,w]"""
+        if pictures.shape[1:] != (self.spec.channels, *self.spec.size) or pictures.dtype != np.uint8:
+            raise ValueError(f"This model takes uint8 pictures of {self.spec}, not {pictures.dtype} {pictures.shape[1:]}.")
+        return self._in_chunks(np.asarray(pictures), lambda x: self.autoencoder.encode(to_float(x)))
+
+    def decode(self, latents: np.ndarray) -> Pictures:
+        """What `encode` gave -> uint8 [N,C,H,W]"""
+        return self._in_chunks(latents, lambda z: to_uint8(self.autoencoder.decode(z)).contiguous()).view(Pictures)
+
+    def reconstruct(self, pictures: np.ndarray) -> Pictures:
+        """uint8 [N,C,H,W] -> the same pictures after coding and decoding."""
+        return self.decode(self.encode(pictures))
+
+    @torch.no_grad()
+    def between(self, a: np.ndarray, b: np.ndarray, steps: int) -> Pictures:
+        """`steps` pictures on the way from picture a uint8 [C,H,W] to picture b, both ends included."""
+        if steps < 2:
+            raise ValueError("An interpolation has at least 2 steps.")
+        one, two = (torch.from_numpy(z).to(self._device) for z in np.split(self.encode(np.stack([a, b])), 2))
+        t = torch.linspace(0, 1, steps, device=self._device)
+        parts = [to_uint8(self.autoencoder.between(one, two, part)).cpu().numpy() for part in t.split(CHUNK)]
+        return np.ascontiguousarray(np.concatenate(parts)).view(Pictures)
+
+    @torch.no_grad()
+    def _in_chunks(self, array: np.ndarray, work: Callable[[Tensor], Tensor]) -> np.ndarray:
+        parts = []
+        for start in range(0, len(array), CHUNK):
+            part = torch.from_numpy(np.ascontiguousarray(array[start : start + CHUNK])).to(self._device)
+            with torch.autocast(self._device.type, self._precision, enabled=self._precision != torch.float32):
+                parts.append(work(part).cpu().numpy())
+        return np.concatenate(parts)
+
+
+def pictures_of(model: Autoencoder, data: str) -> Dataset:
+    """Pictures at the model's size and channels."""
+    return prepare(open_source(data), size=model.spec.size, channels=str(model.spec.channels))
+
+
+def picture_of(model: Autoencoder, path: Path) -> np.ndarray:
+    """One picture file at the model's size, uint8 [C,H,W]. Raises ValueError when it cannot be read."""
+    try:
+        image = opened(io.BytesIO(path.read_bytes()))
+        array, _ = decoded(image, model.spec.size, model.spec.channels, "crop", as_colour("white"))
+    except (OSError, Damaged) as error:
+        raise ValueError(f"{path} cannot be used: {reason(error)}.") from error
+    return np.ascontiguousarray(array.transpose(2, 0, 1))
+
+
+def reconstruct(model: Autoencoder, data: str, out: Path, n: int = 32) -> str:
+    """Write a sheet of the first n pictures, each row above its reconstruction; returns a sentence with the error."""
+    x = pictures_of(model, data).images[:n].contiguous().numpy()
+    y = np.asarray(model.reconstruct(x))
+    error = np.square(x.astype(np.float64) - y).mean()
+    columns = min(8, len(x))
+    rows = []
+    for start in range(0, len(x), columns):
+        for part in (x, y):
+            row = part[start : start + columns]
+            blank = np.full((columns - len(row), *row.shape[1:]), 255, np.uint8)
+            rows.append(np.concatenate([row, blank]))
+    write_png(out, grid(np.concatenate(rows), columns=columns))
+    ratio = 10 * np.log10(255**2 / error) if error else np.inf
+    return f"{len(x)} pictures above their reconstructions are in {out}: PSNR {ratio:.2f} dB."
+
+
+def interpolate(model: Autoencoder, a: Path, b: Path, out: Path, steps: int = 10, seconds: float = 4.0) -> str:
+    """Write the way from the picture a to b: a row (.png), every picture (a folder, .zip) or a film. Returns a sentence."""
+    one, two = (picture_of(model, path) for path in (a, b))
+    if out.suffix.lower() in ANIMATIONS:
+        frames = model.between(one, two, max(2, round(seconds * 20)))
+        write_film(out, [grid(frame[None]) for frame in np.asarray(frames)], seconds)
+        return f"A film of {len(frames)} frames is in {out}."
+    frames = model.between(one, two, steps)
+    if out.suffix.lower() == ".png":
+        write_png(out, grid(np.asarray(frames), columns=steps))
+    else:
+        frames.save(out)
+    return f"{steps} pictures from {a.name} to {b.name} are in {out}."
+
+
+def encode(model: Autoencoder, data: str, out: Path) -> str:
+    """Write `latents` (or codes) and `names` of every picture to an .npz; returns a sentence."""
+    if out.suffix.lower() != ".npz":
+        raise ValueError(f"Latents are written to an .npz file, not to {out.name!r}.")
+    found = pictures_of(model, data)
+    latents = model.encode(found.images.contiguous().numpy())
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, latents=latents, names=np.array(found.names))
+    write_whole(out, buffer.getvalue())
+    return f"{len(latents):,} latents of {'x'.join(map(str, latents.shape[1:]))} numbers are in {out}."

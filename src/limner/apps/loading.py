@@ -1,0 +1,48 @@
+"""From a run folder to the thing in the hand: a generator, an autoencoder or a translator, by what the folder says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from limner.apps.autoencode import Autoencoder
+from limner.apps.model import Model
+from limner.core import artifact, device
+from limner.core.images import ImageSpec
+from limner.networks import rebuild_autoencoder, rebuild_generator
+
+KINDS: dict[str, Any] = {  # kind -> (its network from spec and description, what it is in the hand)
+    "generator": (rebuild_generator, Model),
+    "autoencoder": (rebuild_autoencoder, Autoencoder),
+}
+
+
+def load(folder: str | Path, device_name: str = "auto") -> Any:
+    """The model of a run folder. Runs no code of the folder; raises ValueError when it is not a whole model.
+
+    A generator samples; an autoencoder also encodes and reconstructs.
+    """
+    folder = Path(folder)
+    description = artifact.read_description(folder)
+    try:
+        rebuild, thing = KINDS[description["kind"]]
+        spec = ImageSpec(**description["data"]["spec"])
+        name = description["network"]["name"]
+        network = rebuild(spec, description["network"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{folder / artifact.CARD} lacks what a model needs: the run folder is damaged.") from error
+    chosen = device.pick(device_name)
+    device.settle()
+    artifact.load_weights(folder, name, network, chosen)
+    network.to(memory_format=torch.channels_last)
+    return thing(network, spec, description, chosen, folder)
+
+
+def load_kind(folder: Path, device_name: str, kind: type, verb: str) -> Any:
+    """As `load`, for a verb that needs a certain kind. Raises ValueError when the folder holds another."""
+    model = load(folder, device_name)
+    if not isinstance(model, kind):
+        raise ValueError(f"{folder} holds {model.description['kind']} weights: `limner {verb}` cannot use them.")
+    return model

@@ -1,0 +1,137 @@
+"""Variational autoencoders: one player who codes pictures briefly and draws them well; with a critic, two."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from limner.core.schedule import ramp
+from limner.losses import fidelity
+from limner.losses.adversarial import Objective
+from limner.methods.phase import Batch, Clock, Phase, Stateful, Terms
+from limner.networks import augment
+
+ACTIVE = 0.01  # variance of a latent's mean over pictures above which it is in use (Burda et al. 2016, section 5.2)
+
+
+class VAE:
+    """Kingma & Welling 2014, eq. 3: reconstruction and KL, divided by the pixels so that rates fit every size.
+
+    beta: weight of KL (Higgins et al. 2017, "beta-VAE", eq. 4), rising from 0 over the first `warm_up` of the budget
+    (Bowman et al. 2016, section 3.1; Sønderby et al. 2016). free_bits: see `losses.fidelity.with_free_bits`.
+    """
+
+    averaged: Sequence[str] = ("autoencoder",)
+
+    def __init__(
+        self,
+        autoencoder: nn.Module,
+        likelihood: str,
+        *,
+        beta: float = 1.0,
+        free_bits: float = 0.0,
+        warm_up: float = 0.0,
+        flip: bool = False,
+    ) -> None:
+        self.autoencoder: Any = autoencoder
+        self.nets: Mapping[str, nn.Module] = {"autoencoder": autoencoder}
+        self.players: Mapping[str, Sequence[nn.Parameter]] = {"autoencoder": list(autoencoder.parameters())}
+        self.memory: Mapping[str, Stateful] = {}
+        self.likelihood = fidelity.likelihood(likelihood)
+        self.beta, self.free_bits, self.warm_up, self.flip = beta, free_bits, warm_up, flip
+        self.phases: Sequence[Phase] = [Phase("autoencoder", self.turn)]
+
+    def turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
+        x = self._pictures(batch)
+        z, kl, terms = self._code(x, batch)
+        decoder = self.autoencoder.decoder
+        parameters = decoder.distribution(z)
+        loss, more = self._bound(x, parameters, kl, clock)
+        return loss, terms | more
+
+    def _pictures(self, batch: Batch) -> Tensor:
+        x = batch["image"]
+        return augment.flip(x, batch.uniform("flip")) if self.flip else x
+
+    def _code(self, x: Tensor, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """A draw from q(z|x) [N,Z], its KL [N,Z], and what to log."""
+        mean, log_variance = self.autoencoder.encoder(x)
+        z = mean + torch.exp(0.5 * log_variance) * batch.normal("z", mean.shape[1])
+        kl = fidelity.kl_to_standard(mean, log_variance)
+        active = (mean.detach().var(0, correction=0) > ACTIVE).sum()
+        return z, kl, {"latent_bits_per_dim": fidelity.bits_per_dimension(kl.detach().sum(1), x).mean(), "active": active}
+
+    def _bound(self, x: Tensor, parameters: Tensor, kl: Tensor, clock: Clock) -> tuple[Tensor, dict[str, Tensor]]:
+        """What is minimised [N], in nats a number of the picture."""
+        nats = self.likelihood(x, parameters)
+        weight = self.beta * ramp(clock.seen, round(self.warm_up * clock.budget))
+        loss = (nats + weight * fidelity.with_free_bits(kl, self.free_bits)) / x[0].numel()
+        with torch.no_grad():
+            picture = self.autoencoder.decoder.mean(parameters)
+            terms = {
+                "bits_per_dim": fidelity.bits_per_dimension(nats + kl.sum(1), x).mean(),
+                "error": (picture - x).square().mean().sqrt(),
+            }
+        return loss, terms
+
+
+class VAEGAN(VAE):
+    """Larsen et al. 2016, "Autoencoding beyond pixels using a learned similarity metric", algorithm 1: a critic of
+    pictures, drawn from data, from codes and from the prior, whose features are a second measure of reconstruction.
+
+    Where this differs: pixels keep their likelihood beside the features, and encoder and decoder are one player, so the
+    encoder too feels the critic; feature distances are means, so their weight does not depend on their number.
+    """
+
+    def __init__(
+        self,
+        autoencoder: nn.Module,
+        critic: nn.Module,
+        likelihood: str,
+        objective: Objective,
+        *,
+        features: float = 1.0,
+        adversarial: float = 0.1,
+        **more: float,
+    ) -> None:
+        super().__init__(autoencoder, likelihood, **more)  # type: ignore[arg-type]
+        self.critic: Any = critic
+        self.nets = {"autoencoder": autoencoder, "critic": critic}
+        self.players = {"autoencoder": list(autoencoder.parameters()), "critic": list(critic.parameters())}
+        self.objective, self.features, self.adversarial = objective, features, adversarial
+        self.phases = [Phase("critic", self.critic_turn), Phase("autoencoder", self.turn)]
+
+    def critic_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
+        x, critic = self._pictures(batch), self.critic
+        with torch.no_grad():
+            z, _, _ = self._code(x, batch)
+            fakes = self.autoencoder.decoder(torch.cat([z, self._prior(batch, z)]))
+        real, coded, drawn = critic(torch.cat([x, fakes])).chunk(3)
+        loss = 0.5 * (self.objective.critic(real, coded) + self.objective.critic(real, drawn)).flatten(1).mean(1)
+        gap = real.detach().mean() - drawn.detach().mean()
+        return loss, {"critic": loss.detach().mean(), "gap": gap}
+
+    def turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
+        x, critic = self._pictures(batch), self.critic
+        z, kl, terms = self._code(x, batch)
+        decoder = self.autoencoder.decoder
+        parameters = decoder.distribution(torch.cat([z, self._prior(batch, z)]))
+        loss, more = self._bound(x, parameters[: len(x)], kl, clock)
+        fakes = decoder.mean(parameters)
+        maps, logits = critic.look(torch.cat([fakes, x]))
+        coded, drawn, real = logits.chunk(3)
+        similarity = x.new_zeros(len(x))
+        for features in maps:
+            mine, _, theirs = features.float().chunk(3)
+            similarity = similarity + (mine - theirs.detach()).square().flatten(1).mean(1) / len(maps)
+        real = real.detach()
+        fooled = 0.5 * (self.objective.generator(real, coded) + self.objective.generator(real, drawn))
+        fooled = fooled.flatten(1).mean(1)
+        own = {"features": similarity.detach().mean(), "generator": fooled.detach().mean()}
+        return loss + self.features * similarity + self.adversarial * fooled, terms | more | own
+
+    def _prior(self, batch: Batch, z: Tensor) -> Tensor:
+        return batch.normal("prior", z.shape[1])

@@ -1,0 +1,81 @@
+"""The vector-quantised autoencoder: one player, and a codebook that follows by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import log2
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from limner.core import dist
+from limner.methods.phase import Batch, Clock, Phase, Stateful, Terms
+from limner.networks import augment
+from limner.networks.vqvae import straight_through
+
+
+class VQVAE:
+    """van den Oord et al. 2017, eq. 3: reconstruction and commitment; the codebook follows the vectors it stands for.
+
+    A code whose running count of choices an iteration falls below `dead` is put where one of the batch's vectors lies
+    (Dhariwal et al. 2020, "Jukebox", section 3.1).
+    """
+
+    averaged: Sequence[str] = ("autoencoder",)
+
+    def __init__(
+        self,
+        autoencoder: nn.Module,
+        *,
+        commitment: float = 0.25,
+        decay: float = 0.99,
+        dead: float = 0.1,
+        flip: bool = False,
+    ) -> None:
+        self.autoencoder: Any = autoencoder
+        self.nets: Mapping[str, nn.Module] = {"autoencoder": autoencoder}
+        self.players: Mapping[str, Sequence[nn.Parameter]] = {"autoencoder": list(autoencoder.parameters())}
+        self.memory: Mapping[str, Stateful] = {}
+        self.commitment, self.decay, self.dead, self.flip = commitment, decay, dead, flip
+        self.phases: Sequence[Phase] = [Phase("autoencoder", self.turn)]
+
+    def turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
+        net = self.autoencoder
+        x = batch["image"]
+        x = augment.flip(x, batch.uniform("flip")) if self.flip else x
+        vectors = net.features(x)  # [N,D,h,w]
+        quantised, codes = net.codebook(vectors)
+        # a spread of 0.1 in the picture, about what a code leaves open, balances the two terms
+        error = (net.render(straight_through(vectors, quantised)) - x).square().mean((1, 2, 3))
+        commitment = (vectors - quantised.detach()).square().mean((1, 2, 3))
+        perplexity = self._follow(vectors.detach(), codes, batch)
+        bits = codes[0].numel() * log2(len(net.codebook.vectors)) / x[0].numel()
+        terms = {
+            "error": error.detach().mean().sqrt(),
+            "commitment": commitment.detach().mean(),
+            "perplexity": perplexity,
+            "code_bits_per_dim": torch.tensor(bits),
+        }
+        return error / 0.1 + self.commitment * commitment, terms
+
+    @torch.no_grad()
+    def _follow(self, vectors: Tensor, codes: Tensor, batch: Batch) -> Tensor:
+        """Let the codebook follow the choices of all ranks; returns how many codes are as good as in even use."""
+        book = self.autoencoder.codebook
+        rows, chosen = vectors.permute(0, 2, 3, 1).flatten(0, 2), codes.flatten()  # [M,D], [M]
+        k = len(book.vectors)
+        count = torch.bincount(chosen, minlength=k).float()
+        total = torch.zeros_like(book.vectors).index_add_(0, chosen, rows)
+        # candidates for dead codes come from the rank that holds the first row; slices after it restart none
+        leads = rows.new_full((1,), float(batch.first == 0))
+        where = (batch.uniform("restart", k)[0] * len(rows)).long().clamp_max(len(rows) - 1)
+        candidates = rows[where] * leads
+        share = rows.new_full((1,), len(batch) / batch.total)
+        dist.sum_over_ranks([count, total, leads, candidates, share])
+        # a slice of an accumulated batch moves the codebook by its share, and counts as if it were the whole
+        book.follow(count / share, total / share, self.decay ** share.item())
+        if leads.item():
+            book.restart(book.counts < self.dead, candidates)
+        p = count / count.sum()
+        return torch.exp(-(p * p.clamp_min(1e-10).log()).sum())

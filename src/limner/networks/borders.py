@@ -1,0 +1,18 @@
+"""Pictures of any size through networks that halve them: padded to a multiple first, cropped back after."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def pad_to(x: Tensor, multiple: int) -> Tensor:
+    """[N,C,H,W] -> the same with H and W rounded up to `multiple`, the last row and column repeated below and right."""
+    h, w = x.shape[-2:]
+    below, right = -h % multiple, -w % multiple
+    return F.pad(x, (0, right, 0, below), mode="replicate") if below or right else x
+
+
+def crop_to(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """The upper left [N,C,*size] of x: undoes `pad_to`."""
+    return x[..., : size[0], : size[1]]

@@ -1,0 +1,73 @@
+"""The patch critic: it judges overlapping patches, each by itself, and so textures rather than scenes.
+
+Isola et al. 2017, "Image-to-image translation with conditional adversarial networks", section 3.2.2 and appendix 6.1.2:
+strided 4x4 convolutions, leaky ReLU 0.2, a map of logits instead of one. The paper's critic sees patches of 70x70 in
+pictures of 256x256; here the number of halvings follows the picture, so that a patch is a part of it. With `spectral`
+the weights are normalised (Miyato et al. 2018) instead of the features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from limner.core.images import ImageSpec
+from limner.networks.layers import SpectralConv2d
+
+SOURCE = "Isola et al. 2017, Image-to-image translation with conditional adversarial networks"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    width: int = 64  # channels after the first convolution; doubles with every halving, up to 8 times
+    norm: str = "instance"  # instance (as published), spectral or none
+    halvings: int = 0  # larger patches (default: 3 from 128 pixels a side, 2 below)
+
+
+TINY = Config(width=8)
+
+NORMS = ("instance", "spectral", "none")
+
+
+class Critic(nn.Module):
+    """x [N,C,H,W] -> logits [N,h,w], one a patch. channels: of what it sees, where that is not the picture alone."""
+
+    def __init__(self, spec: ImageSpec, config: Config = Config(), channels: int | None = None) -> None:
+        super().__init__()
+        if config.norm not in NORMS:
+            raise ValueError(f"The critic's norm {config.norm!r} is not known: say one of {', '.join(NORMS)}.")
+        halvings = config.halvings or (3 if min(spec.size) >= 128 else 2)
+        widths = [config.width * min(8, 2**i) for i in range(halvings + 1)]
+        strides = [2] * halvings + [1]
+        inputs = [channels or spec.channels, *widths[:-1]]
+        make = SpectralConv2d if config.norm == "spectral" else _plain
+        self.convs = nn.ModuleList(
+            # the last keeps its size with a 3x3 kernel, so that small pictures keep some patches
+            [make(a, b, 4 if s == 2 else 3, s, 1) for a, b, s in zip(inputs, widths, strides, strict=True)]
+        )
+        normal = config.norm == "instance"
+        self.norms = nn.ModuleList(
+            [nn.InstanceNorm2d(w, affine=True) if normal and i else nn.Identity() for i, w in enumerate(widths)]
+        )
+        self.last = make(widths[-1], 1, 3, 1, 1)
+
+    def look(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Features of every level, and the logits [N,h,w]."""
+        maps = []
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = F.leaky_relu(norm(conv(x)), 0.2)
+            maps.append(x)
+        return maps, self.last(x).float().squeeze(1)
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return self.look(x)[1]
+
+
+def _plain(inputs: int, outputs: int, kernel: int, stride: int, padding: int) -> nn.Conv2d:
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, padding)
+    nn.init.normal_(conv.weight, 0, 0.02)
+    assert conv.bias is not None
+    nn.init.zeros_(conv.bias)
+    return conv

@@ -1,0 +1,128 @@
+"""The variational autoencoder: a convolutional residual encoder and decoder with a Gaussian latent.
+
+Kingma & Welling 2014, "Auto-encoding variational Bayes", section 3 and appendix C: the encoder gives mean and log
+variance of q(z|x), the decoder the parameters of p(x|z). What these parameters are is the likelihood's choice:
+
+    gaussian    mean [C] and log scale [C]; the scale is one learned number a channel (Rybkin et al. 2021, "Simple and
+                effective VAE training with calibrated decoders", section 4.1)
+    bernoulli   logits [C] of (x + 1) / 2
+    logistic    a mixture of K logistics: K weights, then K means and K log scales a channel (Salimans et al. 2017,
+                "PixelCNN++", section 2.1; the weights are the pixel's, its channels are independent given the component)
+
+`losses.fidelity` states how probable a picture is under them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from limner.core.images import ImageSpec
+from limner.networks import stages
+from limner.networks.layers import base_size, centre_crop, levels, to_map, to_row
+
+SOURCE = "Kingma & Welling 2014, Auto-encoding variational Bayes"
+
+LIKELIHOODS = ("gaussian", "bernoulli", "logistic")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    z_size: int = 64  # numbers in a latent
+    width: int = 32  # channels next to the picture; doubles with every halving, up to 8 times
+    blocks: int = 1  # residual blocks a stage
+    likelihood: str = "gaussian"  # of a pixel given the latent: gaussian, bernoulli or logistic (a mixture)
+    mixtures: int = 5  # components of the logistic mixture
+
+
+TINY = Config(z_size=8, width=8, mixtures=2)
+
+
+class Encoder(nn.Module):
+    """x [N,C,H,W] -> mean [N,Z] and log variance [N,Z] of q(z|x)"""
+
+    def __init__(self, spec: ImageSpec, config: Config) -> None:
+        super().__init__()
+        depth = levels(spec)
+        self.body = stages.down(spec.channels, config.width, depth, config.blocks)
+        bottom = stages.widths(config.width, depth)[-1] * (spec.height >> depth) * (spec.width >> depth)
+        self.last = nn.Linear(bottom, 2 * config.z_size)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        moments = self.last(to_row(nn.functional.leaky_relu(self.body(x), stages.SLOPE))).float()
+        mean, log_variance = moments.chunk(2, 1)
+        return mean, log_variance.clamp(-12, 8)
+
+
+class Decoder(nn.Module):
+    """z [N,Z] -> [N,C,H,W] in [-1,1]: the mean picture. It is a generator: labels are not used."""
+
+    def __init__(self, spec: ImageSpec, config: Config) -> None:
+        super().__init__()
+        if config.likelihood not in LIKELIHOODS:
+            raise ValueError(f"The likelihood {config.likelihood!r} is not known: say {', '.join(LIKELIHOODS)}.")
+        self.spec, self.z_size, self.likelihood, self.mixtures = spec, config.z_size, config.likelihood, config.mixtures
+        depth, c = levels(spec), spec.channels
+        outputs = config.mixtures * (1 + 2 * c) if config.likelihood == "logistic" else c
+        self.base = base_size(spec, depth)
+        self.width = stages.widths(config.width, depth)[-1]
+        self.first = nn.Linear(config.z_size, self.width * self.base[0] * self.base[1])
+        self.body = stages.up(outputs, config.width, depth, config.blocks)
+        self.log_scale = nn.Parameter(torch.full((c,), -1.0)) if config.likelihood == "gaussian" else None
+        if config.likelihood == "logistic":  # components start apart, or they stay alike
+            last = self.body[-1]
+            assert isinstance(last, nn.Conv2d) and last.bias is not None
+            with torch.no_grad():
+                k = config.mixtures
+                start = torch.zeros(1 + 2 * c, k)
+                start[1 : 1 + c] = torch.linspace(-0.9, 0.9, k) if k > 1 else 0.0
+                start[1 + c :] = -1.5
+                last.bias.copy_(start.flatten())
+                last.weight.mul_(0.1)
+
+    def distribution(self, z: Tensor) -> Tensor:
+        """The parameters of p(x|z), float [N,P,H,W], laid out as the head of this file says."""
+        x = self.body(to_map(self.first(z), self.width, self.base))
+        x = centre_crop(x, self.spec.size).float()
+        if self.log_scale is None:
+            return x
+        return torch.cat([x, self.log_scale[None, :, None, None].expand_as(x)], 1)
+
+    def mean(self, parameters: Tensor) -> Tensor:
+        """The expected picture in [-1,1]. [N,P,H,W] -> [N,C,H,W]"""
+        c = self.spec.channels
+        if self.likelihood == "gaussian":
+            return parameters[:, :c].clamp(-1, 1)
+        if self.likelihood == "bernoulli":
+            return torch.tanh(parameters / 2)  # 2 sigmoid(l) - 1
+        parts = parameters.unflatten(1, (1 + 2 * c, self.mixtures))  # [N,1+2C,K,H,W]
+        return (parts[:, :1].softmax(2) * parts[:, 1 : 1 + c].clamp(-1, 1)).sum(2)
+
+    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        return self.mean(self.distribution(z))
+
+
+class Autoencoder(nn.Module):
+    """Encoder and decoder together: x [N,C,H,W] -> its reconstruction from the mean of q(z|x)."""
+
+    def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
+        super().__init__()
+        self.encoder, self.decoder = Encoder(spec, config), Decoder(spec, config)
+        self.z_size = config.z_size
+
+    def encode(self, x: Tensor) -> Tensor:
+        """[N,C,H,W] -> the mean of q(z|x), [N,Z]"""
+        return self.encoder(x)[0]
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """[N,Z] -> [N,C,H,W]"""
+        return self.decoder(latent)
+
+    def between(self, a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+        """Pictures on the straight way from latent a [1,Z] to b [1,Z], one for each t [T]: [T,C,H,W]"""
+        return self.decode(torch.lerp(a, b, t[:, None]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.decode(self.encode(x))

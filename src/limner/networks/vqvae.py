@@ -1,0 +1,114 @@
+"""The vector-quantised autoencoder: a map of codes instead of a latent of numbers.
+
+van den Oord et al. 2017, "Neural discrete representation learning", section 3: each vector of the encoder's map is
+replaced by the nearest of K codebook vectors (eq. 1-2), gradients pass straight through. The codebook is not learned by
+gradients but follows the mean of the vectors it was chosen for (appendix A.1, eq. 6-8).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from limner.core.images import ImageSpec
+from limner.networks import stages
+from limner.networks.borders import crop_to, pad_to
+
+SOURCE = "van den Oord et al. 2017, Neural discrete representation learning"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    codes: int = 256  # vectors in the codebook
+    code_size: int = 32  # numbers in such a vector
+    halvings: int = 2  # a code stands for 2^halvings x 2^halvings pixels
+    width: int = 32  # channels next to the picture; doubles with every halving, up to 8 times
+    blocks: int = 2  # residual blocks a stage
+
+
+TINY = Config(codes=16, code_size=4, width=8, blocks=1)
+
+
+class Codebook(nn.Module):
+    """vectors [N,D,h,w] -> (the nearest codebook vectors [N,D,h,w], their numbers int64 [N,h,w])"""
+
+    vectors: Tensor
+    counts: Tensor
+    sums: Tensor
+
+    def __init__(self, codes: int, size: int) -> None:
+        super().__init__()
+        self.register_buffer("vectors", torch.randn(codes, size))
+        self.register_buffer("counts", torch.zeros(codes))  # so the first batch restarts them all where vectors lie
+        self.register_buffer("sums", torch.zeros(codes, size))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        rows = x.float().permute(0, 2, 3, 1)  # [N,h,w,D]
+        with torch.autocast(x.device.type, enabled=False), torch.no_grad():
+            # |x - e|^2 without |x|^2, which is the same for every code
+            codes = (self.vectors.square().sum(1) - 2 * rows @ self.vectors.T).argmin(-1)
+        return self.look_up(codes), codes
+
+    def look_up(self, codes: Tensor) -> Tensor:
+        """int64 [N,h,w] -> [N,D,h,w]"""
+        return self.vectors[codes].permute(0, 3, 1, 2)
+
+    @torch.no_grad()
+    def follow(self, chosen: Tensor, total: Tensor, decay: float) -> None:
+        """Move towards how often each code was chosen [K] and the sum of the vectors it stood for [K,D] (eq. 6-8)."""
+        self.counts.lerp_(chosen, 1 - decay)
+        self.sums.lerp_(total, 1 - decay)
+        self.vectors.copy_(self.sums / self.counts.clamp_min(1e-5)[:, None])
+
+    @torch.no_grad()
+    def restart(self, dead: Tensor, vectors: Tensor) -> None:
+        """Put `vectors` [K,D] in the place of the codes that are `dead` [K] bool, as if chosen once an iteration."""
+        self.vectors.copy_(torch.where(dead[:, None], vectors, self.vectors))
+        self.sums.copy_(torch.where(dead[:, None], vectors, self.sums))
+        self.counts.copy_(torch.where(dead, torch.ones_like(self.counts), self.counts))
+
+
+def straight_through(x: Tensor, quantised: Tensor) -> Tensor:
+    """The value of `quantised`, the gradient of `x` (section 3.2)."""
+    return x + (quantised - x).detach()
+
+
+class Autoencoder(nn.Module):
+    """x [N,C,H,W] -> its reconstruction from codes, in [-1,1]"""
+
+    def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
+        super().__init__()
+        if not 1 <= config.halvings <= 6:
+            raise ValueError(f"Codes stand for 2 to 64 pixels a side: give 1 to 6 halvings, not {config.halvings}.")
+        self.spec, self.multiple = spec, 2**config.halvings
+        bottom = stages.widths(config.width, config.halvings)[-1]
+        self.encoder = stages.down(spec.channels, config.width, config.halvings, config.blocks)
+        self.to_code = stages.convolution(bottom, config.code_size, 1)
+        self.codebook = Codebook(config.codes, config.code_size)
+        self.from_code = stages.convolution(config.code_size, bottom, 3)
+        self.decoder = stages.up(spec.channels, config.width, config.halvings, config.blocks)
+
+    def features(self, x: Tensor) -> Tensor:
+        """[N,C,H,W] -> what is quantised, float [N,D,h,w]"""
+        return self.to_code(nn.functional.leaky_relu(self.encoder(pad_to(x, self.multiple)), stages.SLOPE)).float()
+
+    def render(self, vectors: Tensor) -> Tensor:
+        """[N,D,h,w] -> [N,C,H,W] in [-1,1]"""
+        return torch.tanh(crop_to(self.decoder(self.from_code(vectors)), self.spec.size).float())
+
+    def encode(self, x: Tensor) -> Tensor:
+        """[N,C,H,W] -> codes int64 [N,h,w]"""
+        return self.codebook(self.features(x))[1]
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Codes [N,h,w] -> [N,C,H,W]"""
+        return self.render(self.codebook.look_up(latent))
+
+    def between(self, a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+        """Pictures from codes a [1,h,w] to b [1,h,w], one for each t [T]: their vectors are mixed, [T,C,H,W]"""
+        return self.render(torch.lerp(self.codebook.look_up(a), self.codebook.look_up(b), t[:, None, None, None]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.decode(self.encode(x))

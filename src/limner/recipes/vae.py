@@ -1,0 +1,170 @@
+"""Autoencoders: every decision of such a run, and the presets that people choose by name."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from limner.core import schedule
+from limner.core.images import to_float, to_uint8
+from limner.data import Dataset
+from limner.losses.adversarial import objective
+from limner.methods.phase import Method
+from limner.methods.vae import VAE, VAEGAN
+from limner.methods.vqvae import VQVAE
+from limner.networks import describe, patch, vae, vqvae
+from limner.recipes.session import Job, Machine, Options, Trained, play
+from limner.training.loop import Hook, Plan
+from limner.training.state import Optimiser
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A variational autoencoder, with a critic where `adversarial` is above 0."""
+
+    network: vae.Config = field(default_factory=vae.Config)  # the autoencoder
+    beta: float = 1.0  # weight of the latent's cost; above 1 tidier latents, below 1 sharper reconstructions
+    free_bits: float = 0.0  # bits that each number of a latent may cost before it counts
+    warm_up: float = 0.1  # share of the budget over which beta rises from 0
+    features: float = 0.0  # weight of the distance in the critic's features
+    adversarial: float = 0.0  # weight of fooling the critic; 0 has no critic
+    objective: str = "hinge"  # of the critic: non-saturating, least-squares, hinge or relativistic
+    judge: patch.Config = field(default_factory=lambda: patch.Config(width=32, norm="spectral"))  # the critic, if any
+    batch: int = 32  # pictures an iteration, over all ranks
+    micro: int = 0  # pictures a forward pass (0: all at once); less memory, same result
+    autoencoder: Optimiser = field(default_factory=lambda: Optimiser(rate=1e-3, beta1=0.9, beta2=0.99))  # how it moves
+    critic: Optimiser = field(default_factory=lambda: Optimiser(rate=2e-4, beta1=0.0, beta2=0.99))  # how the critic moves
+    falling_from: float = 0.5  # share of the budget after which the learning rates fall to zero
+    ema_half_life: float = 10_000  # images over which the averaged network forgets half
+    flip: bool = False  # mirror half of the pictures; not for text, digits or anything with a right and a left
+    clip: float = 1.0  # largest gradient norm of a turn (0: none)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodeRecipe:
+    """A vector-quantised autoencoder."""
+
+    network: vqvae.Config = field(default_factory=vqvae.Config)  # the autoencoder
+    commitment: float = 0.25  # weight of staying near the code that was chosen
+    decay: float = 0.99  # what a code keeps of its place an iteration
+    dead: float = 0.1  # choices an iteration below which a code starts anew elsewhere
+    batch: int = 32  # pictures an iteration, over all ranks
+    micro: int = 0  # pictures a forward pass (0: all at once); less memory
+    autoencoder: Optimiser = field(default_factory=lambda: Optimiser(rate=1e-3, beta1=0.9, beta2=0.99))  # how it moves
+    falling_from: float = 0.5  # share of the budget after which the learning rates fall to zero
+    ema_half_life: float = 10_000  # images over which the averaged network forgets half
+    flip: bool = False  # mirror half of the pictures; not for text, digits or anything with a right and a left
+    clip: float = 1.0  # largest gradient norm of a turn (0: none)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A recipe that people choose by name."""
+
+    make: Callable[[], Recipe | CodeRecipe]
+    summary: str
+    source: str
+
+
+def vae_gan() -> Recipe:
+    return Recipe(features=1.0, adversarial=0.05, warm_up=0.1)
+
+
+RECIPES = (Recipe, CodeRecipe)
+
+PRESETS = {
+    "vae": Preset(Recipe, "codes pictures as latents: reconstruct, blend, sample softly", vae.SOURCE),
+    "vaegan": Preset(vae_gan, "the same with a critic: sharper", "Larsen et al. 2016, Autoencoding beyond pixels"),
+    "vqvae": Preset(CodeRecipe, "codes pictures as maps of symbols; reconstructs sharply, draws none", vqvae.SOURCE),
+}
+
+
+def train(
+    name: str,
+    recipe: Any,
+    dataset: Dataset,
+    options: Options,
+    machine: Machine,
+    why: str = "",
+    hooks: Sequence[Hook] = (),
+) -> Trained:
+    """Train an autoencoder on the dataset; returns its run folder. Raises ValueError as `session.play` does.
+
+    Labels are not used: what class a picture is of is for the latent to say.
+    """
+    spec = dataclasses.replace(dataset.spec, classes=0)
+    dataset = dataclasses.replace(dataset, labels=None, classes=(), spec=spec)
+    kind = "vqvae" if isinstance(recipe, CodeRecipe) else "vae"
+    torch.manual_seed(options.seed)
+    home = vqvae if isinstance(recipe, CodeRecipe) else vae
+    autoencoder = home.Autoencoder(spec, recipe.network)
+    nets: list[nn.Module] = [autoencoder]
+    optimisers = {"autoencoder": recipe.autoencoder}
+    method: Method
+    if isinstance(recipe, CodeRecipe):
+        method = VQVAE(
+            autoencoder, commitment=recipe.commitment, decay=recipe.decay, dead=recipe.dead, flip=recipe.flip
+        )
+    else:
+        knobs = {"beta": recipe.beta, "free_bits": recipe.free_bits, "warm_up": recipe.warm_up, "flip": recipe.flip}
+        if recipe.adversarial > 0:
+            critic = patch.Critic(spec, recipe.judge)
+            nets.append(critic)
+            optimisers["critic"] = recipe.critic
+            weights = {"features": recipe.features, "adversarial": recipe.adversarial}
+            likelihood = recipe.network.likelihood
+            method = VAEGAN(autoencoder, critic, likelihood, objective(recipe.objective), **weights, **knobs)
+        else:
+            method = VAE(autoencoder, recipe.network.likelihood, **knobs)
+    for net in nets:
+        net.to(machine.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def plan(images: int) -> Plan:
+        return Plan(
+            images=images,
+            batch=recipe.batch,
+            micro=recipe.micro,
+            optimisers=optimisers,
+            rate=lambda clock: schedule.falling(clock.seen, clock.budget, recipe.falling_from),
+            ema_half_life=recipe.ema_half_life,
+            clip=recipe.clip,
+        )
+
+    job = Job(
+        name=name,
+        recipe=recipe,
+        dataset=dataset,
+        options=options,
+        method=method,
+        stream=lambda first, count: {"image": dataset.batch(first, count, options.seed)[0]},
+        plan=plan,
+        network=describe(kind, recipe.network),
+        published="autoencoder",
+        kind="autoencoder",
+        preview=preview_of(dataset, machine.device),
+        notes=[why] if why else [],
+        hooks=hooks,
+    )
+    return play(job, machine)
+
+
+def preview_of(dataset: Dataset, device: torch.device) -> Callable[[nn.Module], np.ndarray]:
+    """Rows of eight: pictures, below each its reconstruction, twice; then, where there is a prior, four rows of samples."""
+    x = dataset.images[torch.linspace(0, len(dataset) - 1, 16).long()]
+
+    @torch.no_grad()
+    def preview(autoencoder: nn.Module) -> np.ndarray:
+        y = to_uint8(autoencoder(to_float(x.to(device)))).cpu()
+        rows = [x[:8], y[:8], x[8:], y[8:]]
+        if isinstance(autoencoder, vae.Autoencoder):
+            z = torch.from_numpy(np.random.default_rng(0).standard_normal((32, autoencoder.z_size), np.float32))
+            rows.append(to_uint8(autoencoder.decode(z.to(device))).cpu())
+        return torch.cat(rows).numpy()
+
+    return preview

@@ -1,0 +1,79 @@
+"""An autoencoder in the hand: reconstruct, interpolate, encode, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import limner
+from limner.apps.autoencode import Autoencoder, encode, interpolate, reconstruct
+from limner.apps.loading import load_kind
+from limner.networks import vae, vqvae
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_speed_trial() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("limner.recipes.session.measure", lambda *args, **more: 100.0)
+        yield
+
+
+@pytest.fixture(scope="module", params=["vae", "vqvae"])
+def run(request, squares: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tiny = {"vae": vae.TINY, "vqvae": vqvae.TINY}[request.param]
+    out = tmp_path_factory.mktemp("runs") / request.param
+    limner.train(squares, images=64, recipe=request.param, changes={"network": tiny, "batch": 16}, out=out)
+    return out
+
+
+def test_reconstruct_encode_and_sheet(run: Path, squares: Path, tmp_path: Path) -> None:
+    model = limner.load(run)
+    x = np.load(squares)["images"][:5, None]
+    latents = model.encode(x)
+    assert len(latents) == 5 and np.array_equal(model.decode(latents), model.reconstruct(x))
+    assert "PSNR" in reconstruct(model, str(squares), tmp_path / "sheet.png", 11)
+    assert Image.open(tmp_path / "sheet.png").size[0] > 100
+    encode(model, str(squares), tmp_path / "z.npz")
+    kept = np.load(tmp_path / "z.npz")
+    assert kept["latents"].shape[0] == len(kept["names"]) == 96
+    np.testing.assert_allclose(kept["latents"][:5], latents, atol=1e-3)
+    with pytest.raises(ValueError, match=r"\.npz"):
+        encode(model, str(squares), tmp_path / "z.csv")
+    with pytest.raises(ValueError, match="takes uint8 pictures"):
+        model.encode(x[:, :, :8])
+
+
+def test_interpolate_between_two_files(run: Path, tmp_path: Path) -> None:
+    model = limner.load(run)
+    for name, size in (("a.png", (40, 30)), ("b.png", (16, 16))):
+        Image.fromarray(np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8)).save(tmp_path / name)
+    a, b = tmp_path / "a.png", tmp_path / "b.png"
+    interpolate(model, a, b, tmp_path / "row.png", 5)
+    interpolate(model, a, b, tmp_path / "film.gif", seconds=0.5)
+    interpolate(model, a, b, tmp_path / "many", 3)
+    assert Image.open(tmp_path / "film.gif").n_frames == 10 and len(list((tmp_path / "many").iterdir())) == 3
+    with pytest.raises(ValueError, match="cannot be used"):
+        interpolate(model, a, tmp_path / "nothing.png", tmp_path / "row.png")
+    with pytest.raises(ValueError, match="at least 2"):
+        interpolate(model, a, b, tmp_path / "row.png", 1)
+
+
+def test_samples_come_from_the_prior_or_are_refused(run: Path) -> None:
+    model = limner.load(run)
+    if run.name == "vae":
+        pictures = model.sample(3, seed=1)
+        assert pictures.shape == (3, 1, 16, 16) and np.array_equal(pictures, model.sample(3, seed=1))
+    else:
+        with pytest.raises(ValueError, match="draws none"):
+            model.sample(3)
+
+
+def test_a_generator_is_refused(squares: Path, tmp_path: Path) -> None:
+    out = tmp_path / "gan"
+    limner.train(squares, images=32, recipe="spectral", changes={"network.width": 8}, out=out)
+    with pytest.raises(ValueError, match="cannot use them"):
+        load_kind(out, "cpu", Autoencoder, "reconstruct")

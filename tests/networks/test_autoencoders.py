@@ -1,0 +1,84 @@
+"""What every autoencoder must keep."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from limner import networks
+from limner.core.images import ImageSpec
+from limner.networks import patch, vae, vqvae
+from limner.networks.borders import crop_to, pad_to
+
+HOMES = {"vae": vae, "vqvae": vqvae}
+SPECS = [ImageSpec(1, 28, 28), ImageSpec(3, 32, 32), ImageSpec(4, 20, 36), ImageSpec(1, 17, 41)]
+every_home = pytest.mark.parametrize("name", networks.AUTOENCODERS)
+every_spec = pytest.mark.parametrize("spec", SPECS, ids=str)
+
+
+@every_home
+@every_spec
+def test_shapes_range_rows_and_description(name: str, spec: ImageSpec) -> None:
+    torch.manual_seed(0)
+    home = HOMES[name]
+    net = home.Autoencoder(spec, home.TINY).eval()
+    x = torch.rand(3, spec.channels, *spec.size) * 2 - 1
+    y = net(x)
+    assert y.shape == x.shape and y.dtype == torch.float32 and y.abs().max() <= 1
+    torch.testing.assert_close(net(x[1:2]), y[1:2], atol=1e-5, rtol=1e-4)
+    latent = net.encode(x)
+    assert torch.equal(net.decode(latent), y)
+    way = net.between(latent[:1], latent[1:2], torch.tensor([0.0, 0.5, 1.0]))
+    torch.testing.assert_close(way[[0, 2]], y[:2], atol=1e-5, rtol=1e-4)
+    again = networks.rebuild_autoencoder(spec, networks.describe(name, home.TINY))
+    again.load_state_dict(net.state_dict(), assign=True)
+    assert torch.equal(again.eval()(x), y)
+
+
+@pytest.mark.parametrize("likelihood", vae.LIKELIHOODS)
+@every_spec
+def test_gradient_reaches_every_parameter_of_a_vae(likelihood: str, spec: ImageSpec) -> None:
+    from limner.losses import fidelity
+
+    torch.manual_seed(0)
+    net = vae.Autoencoder(spec, vae.Config(z_size=8, width=8, likelihood=likelihood, mixtures=2))
+    for p in net.parameters():
+        if not p.any():
+            torch.nn.init.normal_(p, 0, 0.1)
+    x = torch.rand(4, spec.channels, *spec.size) * 2 - 1
+    mean, log_variance = net.encoder(x)
+    parameters = net.decoder.distribution(mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean))
+    nats = fidelity.likelihood(likelihood)(x, parameters)
+    assert nats.shape == (4,) and nats.isfinite().all()
+    assert net.decoder.mean(parameters).shape == x.shape
+    nats.sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() and p.grad.any() for p in net.parameters())
+
+
+@pytest.mark.parametrize("wrong", [{"likelihood": "poisson"}, {"halvings": 99}])
+def test_impossible_options_are_sentences(wrong: dict) -> None:
+    home = vqvae if "halvings" in wrong else vae
+    with pytest.raises(ValueError, match=r"^[^\n]+\.$"):
+        home.Autoencoder(SPECS[0], home.Config(**wrong))
+    with pytest.raises(ValueError, match=r"^[^\n]+\.$"):
+        networks.rebuild_autoencoder(SPECS[0], {"architecture": "os", "config": {}})
+
+
+@pytest.mark.parametrize("norm", patch.NORMS)
+@pytest.mark.parametrize("size", [(16, 16), (17, 41), (128, 128)], ids=str)
+def test_patch_critic_judges_patches(norm: str, size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    critic = patch.Critic(ImageSpec(3, *size), patch.Config(width=8, norm=norm))
+    x = torch.randn(2, 3, *size)
+    maps, logits = critic.look(x)
+    assert logits.shape == (2, *(side >> len(maps) - 1 for side in size)) and logits.dtype == torch.float32
+    logits.square().sum().backward()
+    # a bias before instance normalisation is subtracted again
+    assert all(p.grad is not None for p in critic.parameters())
+    torch.testing.assert_close(critic.eval()(x)[:1], critic(x[:1]), atol=1e-5, rtol=1e-4)
+
+
+def test_padding_is_undone() -> None:
+    x = torch.randn(1, 3, 5, 7)
+    y = pad_to(x, 4)
+    assert y.shape == (1, 3, 8, 8) and torch.equal(crop_to(y, (5, 7)), x) and pad_to(y, 4) is y

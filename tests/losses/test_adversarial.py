@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from limner.losses.adversarial import OBJECTIVES, objective
-from limner.losses.penalties import gamma_for, penalised, squared_slope
+from limner.losses.penalties import critic_penalty, gamma_for, squared_slope
 
 every_objective = pytest.mark.parametrize("name", OBJECTIVES)
 
@@ -32,6 +32,8 @@ def test_players_pull_apart(name: str) -> None:
     assert real.grad is not None and fake.grad is not None
     assert real.grad < 0 < fake.grad  # a step against the gradient raises real and lowers fake
     fake.grad = None
+    if game.features:
+        return  # its generator sees no logits
     game.generator(real.detach(), fake).backward()
     assert fake.grad < 0  # the generator raises its own
 
@@ -42,6 +44,8 @@ def test_players_pull_apart(name: str) -> None:
         ("minimax", lambda p, q: math.log(p / q)),  # Goodfellow et al. 2014, prop. 1: D = p/(p+q)
         ("non-saturating", lambda p, q: math.log(p / q)),
         ("least-squares", lambda p, q: p / (p + q)),  # Mao et al. 2017, eq. 5 with a=0, b=1
+        # Salimans et al. 2016, section 3.4: D = 0.9 p / (p + q)
+        ("smoothed", lambda p, q: math.log(0.9 * p / (0.1 * p + q))),
     ],
 )
 def test_the_critics_optimum_is_where_theory_puts_it(name: str, want) -> None:
@@ -62,6 +66,35 @@ def test_the_critics_optimum_is_where_theory_puts_it(name: str, want) -> None:
     assert logit.item() == pytest.approx(want(p, q), abs=1e-5)
 
 
+@pytest.mark.parametrize("name", [n for n, game in OBJECTIVES.items() if game.middle is not None and n != "smoothed"])
+def test_the_middle_is_where_a_critic_cannot_tell(name: str) -> None:
+    """Of real and generated pictures that are alike, theory's critic gives the middle; hinge is flat around it.
+    (Smoothing moves the optimum down by design.)"""
+    middle = torch.tensor([OBJECTIVES[name].middle], requires_grad=True)
+    OBJECTIVES[name].critic(middle, middle).sum().backward()
+    assert middle.grad is not None and middle.grad.item() == pytest.approx(0, abs=1e-6)
+
+
+def test_relativistic_average_compares_with_the_mean_of_the_others() -> None:
+    game = OBJECTIVES["relativistic-average"]
+    a, b = torch.randn(6), torch.randn(6)
+    torch.testing.assert_close(game.critic(a + 3, b + 3), game.critic(a, b))
+    torch.testing.assert_close(game.critic(a, b), game.generator(b, a))  # the roles change
+    same = torch.zeros(4)
+    torch.testing.assert_close(game.critic(same, same), torch.full((4,), 2 * math.log(2)))
+
+
+def test_feature_matching_is_of_means_over_the_batch() -> None:
+    game = OBJECTIVES["feature-matching"]
+    real, fake = torch.randn(5, 3), torch.randn(5, 3, requires_grad=True)
+    loss = game.generator(real, fake)
+    assert loss.shape == (5,)
+    torch.testing.assert_close(loss.mean(), (real.mean(0) - fake.mean(0)).square().sum())
+    assert game.generator(real, real.flip(0)).max() < 1e-10  # the same set in another order
+    loss.mean().backward()
+    torch.testing.assert_close(fake.grad, (2 / 5 * (fake - real).mean(0)).detach().expand(5, 3))
+
+
 def test_hinge_is_flat_beyond_the_margin_and_relativistic_sees_differences_only() -> None:
     hinge, pairs = OBJECTIVES["hinge"], OBJECTIVES["relativistic"]
     assert hinge.critic(torch.tensor([1.5]), torch.tensor([-2.0])).item() == 0
@@ -74,7 +107,7 @@ def test_unknown_names_are_sentences() -> None:
     with pytest.raises(ValueError, match="say one of"):
         objective("cosine")
     with pytest.raises(ValueError, match="say one of"):
-        penalised("r3")
+        critic_penalty("r3")
 
 
 def test_squared_slope_of_a_known_critic() -> None:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
+from limner.core import dist
+
 Pair = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -23,6 +25,26 @@ class Objective:
     generator: Pair
     source: str
     sees_real: bool = False  # whether the generator's loss looks at real logits too
+    features: bool = False  # whether the generator's loss is of the critic's last features [N,F] instead of logits
+    middle: float | None = 0.0  # the logit of a critic that cannot tell; None where only differences mean something
+
+
+def global_mean(x: Tensor) -> Tensor:
+    """The mean over the rows of all ranks, through which gradients flow back to each. [N,...] -> [...]"""
+    total = dist.sum_with_gradient(x.sum(0))
+    return total / dist.sum_with_gradient(x.new_tensor(float(len(x))))
+
+
+def _average_critic(real: Tensor, fake: Tensor) -> Tensor:
+    return F.softplus(global_mean(fake) - real) + F.softplus(fake - global_mean(real))
+
+
+def _average_generator(real: Tensor, fake: Tensor) -> Tensor:
+    return F.softplus(global_mean(real) - fake) + F.softplus(real - global_mean(fake))
+
+
+def _match(real: Tensor, fake: Tensor) -> Tensor:
+    return (global_mean(fake) - global_mean(real)).square().sum().expand(len(fake))
 
 
 OBJECTIVES: dict[str, Objective] = {
@@ -36,15 +58,22 @@ OBJECTIVES: dict[str, Objective] = {
         generator=lambda real, fake: F.softplus(-fake),
         source="Goodfellow et al. 2014, section 3: the generator maximises log D(G(z))",
     ),
+    "smoothed": Objective(
+        critic=lambda real, fake: 0.9 * F.softplus(-real) + 0.1 * F.softplus(real) + F.softplus(fake),
+        generator=lambda real, fake: F.softplus(-fake),
+        source="Salimans et al. 2016, Improved techniques, section 3.4: real pictures are worth 0.9, generated ones 0",
+    ),
     "least-squares": Objective(
         critic=lambda real, fake: 0.5 * (real - 1).square() + 0.5 * fake.square(),
         generator=lambda real, fake: 0.5 * (fake - 1).square(),
         source="Mao et al. 2017, Least squares GANs, eq. 9",
+        middle=0.5,
     ),
     "wasserstein": Objective(
         critic=lambda real, fake: fake - real,
         generator=lambda real, fake: -fake,
         source="Arjovsky et al. 2017, Wasserstein GAN, eq. 2 (needs a penalty that keeps the critic Lipschitz)",
+        middle=None,
     ),
     "hinge": Objective(
         critic=lambda real, fake: F.relu(1 - real) + F.relu(1 + fake),
@@ -56,6 +85,21 @@ OBJECTIVES: dict[str, Objective] = {
         generator=lambda real, fake: F.softplus(real - fake),
         source="Jolicoeur-Martineau 2019, The relativistic discriminator, section 4; Huang et al. 2024, eq. 2",
         sees_real=True,
+        middle=None,
+    ),
+    "relativistic-average": Objective(
+        critic=_average_critic,
+        generator=_average_generator,
+        source="Jolicoeur-Martineau 2019, The relativistic discriminator, eq. 5-6 (means are of a slice or the batch)",
+        sees_real=True,
+        middle=None,
+    ),
+    "feature-matching": Objective(
+        critic=lambda real, fake: F.softplus(-real) + F.softplus(fake),
+        generator=_match,
+        source="Salimans et al. 2016, Improved techniques, section 3.1: the critic's mean features should agree",
+        sees_real=True,
+        features=True,
     ),
 }
 

@@ -1,25 +1,115 @@
-"""Penalties on the critic's slope: per sample and unreduced, [N]."""
+"""Penalties on the critic, one small value each in `PENALTIES`: per sample and unreduced, [N].
+
+A penalty looks at a `Scene` and names its parts. It draws its random numbers from the scene, so that slices and ranks
+draw the same, and asks for generated pictures only if it needs them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-CriticFn = Callable[[Tensor], Tensor]  # x [N,C,H,W] -> logits [N]
+CriticFn = Callable[[Tensor], Tensor]  # x [kN,C,H,W] -> logits [kN]; labels are repeated as often
+
+
+class Draw(Protocol):
+    def __call__(self, name: str, *shape: int) -> Tensor:
+        """Random numbers [N,*shape] of this name, the same whenever asked."""
+
+
+class Usual(Protocol):
+    """Exponential means over the run so far of what a penalty notes."""
+
+    def note(self, name: str, values: Tensor) -> None: ...
+
+    def mean(self, name: str) -> float: ...
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a penalty on the critic may look at."""
+
+    critic: CriticFn
+    real: Callable[[], Tensor]  # pictures of the data, as the critic sees them
+    fake: Callable[[], Tensor]  # generated ones, detached
+    normal: Draw
+    uniform: Draw
+    usual: Usual
+
+
+@dataclass(frozen=True)
+class Penalty:
+    parts: Callable[[Scene], Mapping[str, Tensor]]  # named, each [N], to be summed
+    source: str
+    weight: float | None = None  # the paper's own; None: from resolution and batch, as `gamma_for` gives it
+    scale: float = 1.0  # what the weight is multiplied with: a half where the paper writes gamma/2
+    keeps: tuple[str, ...] = field(default=())  # what it notes in `Scene.usual`
+
+
+# ---- slopes ----------------------------------------------------------------------------------------------------------
+
+
+def slope(critic: CriticFn, x: Tensor) -> Tensor:
+    """grad_x D(x), through which gradients flow on to the critic (double backward). [N,C,H,W] -> the same"""
+    x = x.detach().requires_grad_(True)
+    (found,) = torch.autograd.grad(critic(x).sum(), x, create_graph=True)
+    return found
 
 
 def squared_slope(critic: CriticFn, x: Tensor) -> Tensor:
     """|grad_x D(x)|^2 by double backward. [N,C,H,W] -> [N]
 
     At real pictures it is R1, at generated ones R2 (Mescheder et al. 2018, "Which training methods for GANs do actually
-    converge?", eq. 9; gamma/2 is the caller's). The gradient is taken in the network's precision, squared and summed
-    in fp32.
+    converge?", eq. 9). The gradient is taken in the network's precision, squared and summed in fp32.
     """
-    x = x.detach().requires_grad_(True)
-    (slope,) = torch.autograd.grad(critic(x).sum(), x, create_graph=True)
-    return slope.float().square().sum((1, 2, 3))
+    return slope(critic, x).float().square().sum((1, 2, 3))
+
+
+def estimated_slope(critic: CriticFn, x: Tensor, noise: Tensor, sigma: float = 0.01) -> Tensor:
+    """|D(x + sigma e) - D(x)|^2 / sigma^2 with e ~ N(0, I): |grad D|^2 in expectation as sigma -> 0. [N,C,H,W] -> [N]
+
+    No double backward (Lin et al. 2025, "Diffusion adversarial post-training for one-step video generation", eq. 6,
+    here divided by sigma^2 so that the weight means what it means for R1). One forward, so that every layer treats both
+    halves alike; in fp32, because a small difference is divided by a small number.
+    """
+    x = x.detach().float()
+    with torch.autocast(x.device.type, enabled=False):
+        here, there = critic(torch.cat([x, x + sigma * noise])).float().chunk(2)
+    return ((there - here) / sigma).square()
+
+
+def away_from_one(critic: CriticFn, x: Tensor) -> Tensor:
+    """(|grad_x D(x)| - 1)^2. [N,C,H,W] -> [N]"""
+    return ((squared_slope(critic, x) + 1e-12).sqrt() - 1).square()
+
+
+def _between(scene: Scene) -> Tensor:
+    """Points on the lines from generated to real pictures."""
+    real, fake = scene.real(), scene.fake()
+    return torch.lerp(fake, real, scene.uniform("between")[:, None, None, None])
+
+
+def _around(scene: Scene) -> Tensor:
+    """Real pictures with noise of half their own deviation: where the data is, and about as far as it reaches."""
+    real = scene.real()
+    return real + 0.5 * real.std((1, 2, 3), keepdim=True) * scene.normal("around", *real.shape[1:])
+
+
+def _lecam(scene: Scene) -> dict[str, Tensor]:
+    real, fake = scene.critic(scene.real()), scene.critic(scene.fake())
+    loss = (real - scene.usual.mean("fake")).square() + (fake - scene.usual.mean("real")).square()
+    scene.usual.note("real", real.detach())
+    scene.usual.note("fake", fake.detach())
+    return {"lecam": loss}
+
+
+def _estimated(scene: Scene, where: str) -> Tensor:
+    x = scene.real() if where == "real" else scene.fake()
+    return estimated_slope(scene.critic, x, scene.normal(f"near {where}", *x.shape[1:]))
 
 
 def gamma_for(height: int, width: int, batch: int) -> float:
@@ -31,16 +121,53 @@ def gamma_for(height: int, width: int, batch: int) -> float:
     return 0.0002 * height * width / batch
 
 
-PENALTIES = {  # name -> (at real pictures, at generated pictures)
-    "none": (False, False),
-    "r1": (True, False),
-    "r2": (False, True),
-    "r1r2": (True, True),
+MESCHEDER = "Mescheder et al. 2018, Which training methods for GANs do actually converge?, eq. 9"
+LIN = "Lin et al. 2025, Diffusion adversarial post-training, eq. 6: R1 and R2 without double backward"
+
+PENALTIES: dict[str, Penalty] = {
+    "r1": Penalty(lambda s: {"r1": squared_slope(s.critic, s.real())}, MESCHEDER, scale=0.5),
+    "r2": Penalty(lambda s: {"r2": squared_slope(s.critic, s.fake())}, MESCHEDER, scale=0.5),
+    "r1r2": Penalty(
+        lambda s: {"r1": squared_slope(s.critic, s.real()), "r2": squared_slope(s.critic, s.fake())},
+        MESCHEDER,
+        scale=0.5,
+    ),
+    "r1-fast": Penalty(lambda s: {"r1": _estimated(s, "real")}, LIN, scale=0.5),
+    "r2-fast": Penalty(lambda s: {"r2": _estimated(s, "fake")}, LIN, scale=0.5),
+    "r1r2-fast": Penalty(
+        lambda s: {"r1": _estimated(s, "real"), "r2": _estimated(s, "fake")},
+        LIN,
+        scale=0.5,
+    ),
+    "wgan-gp": Penalty(
+        lambda s: {"slope": away_from_one(s.critic, _between(s))},
+        "Gulrajani et al. 2017, Improved training of Wasserstein GANs, eq. 3",
+        weight=10.0,
+    ),
+    "dragan": Penalty(
+        lambda s: {"slope": away_from_one(s.critic, _around(s))},
+        "Kodali et al. 2017, On convergence and stability of GANs, section 2.3",
+        weight=10.0,
+    ),
+    "lecam": Penalty(
+        _lecam,
+        "Tseng et al. 2021, Regularizing generative adversarial networks under limited data, eq. 3",
+        weight=0.3,
+        keeps=("real", "fake"),
+    ),
 }
 
 
-def penalised(name: str) -> tuple[bool, bool]:
-    """Where a penalty of this name acts. Raises ValueError for an unknown one."""
-    if name not in PENALTIES:
-        raise ValueError(f"The penalty {name!r} is not known: say one of {', '.join(PENALTIES)}.")
-    return PENALTIES[name]
+def critic_penalty(name: str) -> Penalty | None:
+    """The penalty of a name; None for `none`. Raises ValueError for an unknown one."""
+    if name != "none" and name not in PENALTIES:
+        raise ValueError(f"The penalty {name!r} is not known: say one of none, {', '.join(PENALTIES)}.")
+    return PENALTIES.get(name)
+
+
+def weight_for(name: str, height: int, width: int, batch: int) -> float:
+    """What a penalty weighs unless a person says otherwise."""
+    penalty = critic_penalty(name)
+    if penalty is None or penalty.weight is None:
+        return gamma_for(height, width, batch)
+    return penalty.weight

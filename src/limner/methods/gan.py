@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from limner.losses.adversarial import Objective
-from limner.losses.penalties import penalised, squared_slope
+from limner.losses.manners import Studio, manner
+from limner.losses.penalties import Scene, critic_penalty
+from limner.methods.memory import Adaptive, History, RunningMeans
 from limner.methods.phase import Batch, Clock, Phase, Stateful, Terms
-from limner.networks import augment
+from limner.networks import adaptive, augment
+from limner.networks.abilities import Growing, SelfTaught, Styled
+from limner.networks.across import AcrossRows
 
 
 class GAN:
     """Goodfellow et al. 2014, algorithm 1, with any objective: the critic's turn, then the generator's.
 
-    penalty/gamma: gamma/2 |grad D|^2 at real (r1), generated (r2) or both (r1r2) pictures, every `penalty_every`
-    iterations with its weight multiplied by as much (Karras et al. 2020, "lazy regularisation"; equal in expectation).
-    augmentation: a policy of `networks.augment`, applied to all that the critic sees.
+    penalty, gamma: one of `losses.penalties` on the critic and its weight; manner, manner_weight: one of
+    `losses.manners` on the generator. Either has a turn of its own every so many iterations, weighing as much more
+    (Karras et al. 2020, "lazy regularisation"; equal in expectation).
+    augmentation: a policy of `networks.augment`, or `adaptive` (steered by `controller`), of all that the critic sees.
+    critic_steps: turns of the critic for one of the generator. clip_weights: the critic's weights stay within +- this
+    (Arjovsky et al. 2017, algorithm 1). historical: weight of the distance of either player from its own past.
+    mixing: share of pictures that change styles midway (Karras et al. 2019, section 3.1), where the generator has styles.
     """
 
     averaged: Sequence[str] = ("generator",)
@@ -32,82 +41,190 @@ class GAN:
         penalty: str = "none",
         gamma: float = 0.0,
         penalty_every: int = 1,
+        manner_name: str = "none",
+        manner_weight: float | None = None,
+        manner_every: int = 1,
         augmentation: str = "none",
+        controller: Adaptive | None = None,
         flip: bool = False,
+        critic_steps: int = 1,
+        clip_weights: float = 0.0,
+        historical: float = 0.0,
+        mixing: float = 0.0,
     ) -> None:
+        if penalty.endswith("-fast") and any(isinstance(m, nn.Dropout) and m.p > 0 for m in critic.modules()):
+            raise ValueError(
+                f"The penalty {penalty} compares two answers of the critic, which dropout makes random: set the "
+                "network's dropout to 0, or take the penalty without -fast."
+            )
         self.nets: Mapping[str, nn.Module] = {"generator": generator, "critic": critic}
         self.players: Mapping[str, Sequence[nn.Parameter]] = {
             "critic": list(critic.parameters()),
             "generator": list(generator.parameters()),
         }
-        self.memory: Mapping[str, Stateful] = {}
         self.objective = objective
-        self.at_real, self.at_fake = penalised(penalty)
-        self.gamma, self.penalty_every = gamma, penalty_every
+        self.penalty, self.gamma, self.penalty_every = critic_penalty(penalty), gamma, penalty_every
+        self.manner, self.manner_every = manner(manner_name), manner_every
+        default = self.manner.weight if self.manner else 0.0
+        self.manner_weight = default if manner_weight is None else manner_weight
         self.augmentation, self.flip = augmentation, flip
-        lazy = [Phase("critic", self.penalty_turn, every=penalty_every)] if self.at_real or self.at_fake else []
+        self.clip_weights, self.historical, self.mixing = clip_weights, historical, mixing
+        self.mixes_rows = any(isinstance(m, nn.modules.batchnorm._BatchNorm | AcrossRows) for m in critic.modules())
+        self.usual = RunningMeans(
+            [*(self.penalty.keeps if self.penalty else ()), *(self.manner.keeps if self.manner else ())]
+        )
+        self.controller = (controller or Adaptive()) if augmentation == "adaptive" else None
+        self.histories = {name: History(ps) for name, ps in self.players.items()} if historical else {}
+        memory: dict[str, Stateful] = {f"{name} history": history for name, history in self.histories.items()}
+        if self.usual.means:
+            memory["usual"] = self.usual
+        if self.controller:
+            memory["augmentation"] = self.controller
+        self.memory: Mapping[str, Stateful] = memory
         self.phases: Sequence[Phase] = [
             Phase("critic", self.critic_turn),
-            *lazy,
-            Phase("generator", self.generator_turn),
+            *([Phase("critic", self.penalty_turn, every=penalty_every)] if self.penalty else []),
+            Phase("generator", self.generator_turn, every=critic_steps),
+            *([Phase("generator", self.manner_turn, every=manner_every)] if self.manner else []),
         ]
 
+    # ---- turns -------------------------------------------------------------------------------------------------------
+
     def critic_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
+        self._begin(clock)
+        critic = self.nets["critic"]
         real, y = self._real(batch), batch.get("label")
         fake, fake_y = self._fake(batch)
-        # One forward over both halves keeps the matrices large. A critic with batch norm sees each half alone: mixed
-        # statistics would tell it which pictures came together (Radford et al. 2016 feed them apart as well).
-        if _mixes_rows(self.nets["critic"]):
-            real_logits, fake_logits = self.nets["critic"](real, y), self.nets["critic"](fake, fake_y)
+        # One forward over both halves keeps the matrices large. A critic whose rows see each other sees each half
+        # alone: it would be told which pictures came together (Radford et al. 2016 feed them apart as well).
+        if self.mixes_rows:
+            real_logits, fake_logits = critic(real, y), critic(fake, fake_y)
         else:
             both = None if y is None or fake_y is None else torch.cat([y, fake_y])
-            real_logits, fake_logits = self.nets["critic"](torch.cat([real, fake]), both).chunk(2)
+            real_logits, fake_logits = critic(torch.cat([real, fake]), both).chunk(2)
         loss = self.objective.critic(real_logits, fake_logits)
         gap = real_logits.detach().mean() - fake_logits.detach().mean()
-        return loss, {"critic": loss.detach().mean(), "gap": gap}
+        terms = {"critic": loss.detach().mean(), "gap": gap}
+        if isinstance(critic, SelfTaught):
+            lesson = critic.lesson(real, y, batch.uniform("lesson"))
+            loss, terms["lesson"] = loss + lesson, lesson.detach().mean()
+        if self.controller:
+            middle = self.objective.middle
+            self.controller.note((real_logits - (fake_logits if middle is None else middle)).detach())
+            terms["augmentation"] = real_logits.new_tensor(self.controller.p)
+        return self._with_history(loss, "critic", clock), terms
 
     def penalty_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
-        critic = self.nets["critic"]
-        loss: Tensor | float = 0.0
-        terms = {}
-        if self.at_real:
-            y = batch.get("label")
-            slope = squared_slope(lambda x: critic(x, y), self._real(batch))
-            loss, terms["r1"] = loss + slope, slope.detach().mean()
-        if self.at_fake:
-            fake, fake_y = self._fake(batch)
-            slope = squared_slope(lambda x: critic(x, fake_y), fake)
-            loss, terms["r2"] = loss + slope, slope.detach().mean()
-        assert isinstance(loss, Tensor)
-        return loss * (0.5 * self.gamma * self.penalty_every), terms
+        assert self.penalty is not None
+        self._begin(clock)
+        critic, y = self.nets["critic"], batch.get("label")
+        scene = Scene(
+            critic=lambda x: critic(x, y if y is None or len(x) == len(y) else y.repeat(len(x) // len(y))),
+            real=lambda: self._real(batch),
+            fake=lambda: self._fake(batch)[0],
+            normal=batch.normal,
+            uniform=batch.uniform,
+            usual=self.usual,
+        )
+        parts = self.penalty.parts(scene)
+        loss = torch.stack(list(parts.values())).sum(0) if len(parts) > 1 else next(iter(parts.values()))
+        terms = {name: part.detach().mean() for name, part in parts.items()}
+        return loss * (self.penalty.scale * self.gamma * self.penalty_every), terms
 
     def generator_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
+        self._begin(clock)
+        critic, objective = self.nets["critic"], self.objective
         fake, fake_y = self._fake(batch, gradient=True)
-        fake_logits = self.nets["critic"](fake, fake_y)
-        if self.objective.sees_real:
+        judge = features if objective.features else lambda net, x, y: net(x, y)
+        fake_logits = judge(critic, fake, fake_y)
+        if objective.sees_real:
             with torch.no_grad():
-                real_logits = self.nets["critic"](self._real(batch), batch.get("label"))
+                real_logits = judge(critic, self._real(batch), batch.get("label"))
         else:
             real_logits = fake_logits.detach()
-        loss = self.objective.generator(real_logits, fake_logits)
-        return loss, {"generator": loss.detach().mean()}
+        loss = objective.generator(real_logits, fake_logits)
+        terms = {"generator": loss.detach().mean()}
+        return self._with_history(loss, "generator", clock), terms
+
+    def manner_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
+        assert self.manner is not None
+        self._begin(clock)
+        generator, y = self.nets["generator"], batch.get("label")
+        styled = generator if isinstance(generator, Styled) else None
+        studio = Studio(
+            latent=lambda name: batch.normal(name, cast(int, generator.z_size)),
+            generate=lambda z: generator(z, y),
+            style=lambda z: styled.mapping(z, y)[:, None].repeat(1, styled.layers, 1) if styled else z[:, None],
+            paint=styled.synthesis if styled else lambda styles: generator(styles.squeeze(1), y),
+            weights=self.players["generator"],
+            normal=batch.normal,
+            usual=self.usual,
+        )
+        loss = self.manner.loss(studio)
+        return loss * (self.manner_weight * self.manner_every), {"manner": loss.detach().mean()}
+
+    # ---- what turns share --------------------------------------------------------------------------------------------
+
+    def _begin(self, clock: Clock) -> None:
+        """Tell whoever counts which batch it is; nothing happens the second time."""
+        for net in self.nets.values():
+            if isinstance(net, Growing):
+                net.at(clock.fraction)
+        self.usual.begin(clock.seen)
+        if self.controller:
+            self.controller.begin(clock.seen)
+        if self.clip_weights:
+            with torch.no_grad():
+                for p in self.players["critic"]:
+                    p.clamp_(-self.clip_weights, self.clip_weights)
+
+    def _with_history(self, loss: Tensor, player: str, clock: Clock) -> Tensor:
+        if not self.histories:
+            return loss
+        return loss + self.historical * self.histories[player].distance(clock.seen)
 
     def _real(self, batch: Batch) -> Tensor:
         x = batch["image"]
         if self.flip:
             x = augment.flip(x, batch.uniform("flip"))
-        return augment.augment(x, batch.uniform("augment real", augment.DRAWS), self.augmentation)
+        generator = self.nets["generator"]
+        if isinstance(generator, Growing):
+            x = generator.shown(x)
+        return self._augmented(x, batch, "augment real")
 
     def _fake(self, batch: Batch, gradient: bool = False) -> tuple[Tensor, Tensor | None]:
         """Generated pictures as the critic sees them, and the labels they were asked for.
 
         Labels are those of the batch: their frequencies are the data's, and relativistic pairs share their class.
         """
-        generator, y = self.nets["generator"], batch.get("label")
+        y = batch.get("label")
         with torch.set_grad_enabled(gradient):
-            fake = generator(batch.normal("z", generator.z_size), y)  # type: ignore[arg-type]
-            return augment.augment(fake, batch.uniform("augment fake", augment.DRAWS), self.augmentation), y
+            return self._augmented(self._generated(batch, y), batch, "augment fake"), y
+
+    def _generated(self, batch: Batch, y: Tensor | None) -> Tensor:
+        generator = self.nets["generator"]
+        z = batch.normal("z", cast(int, generator.z_size))
+        if not (self.mixing and isinstance(generator, Styled)):
+            return generator(z, y)
+        one = generator.mapping(z, y)
+        two = generator.mapping(batch.normal("mixed z", z.shape[1]), y)
+        crossing = 1 + batch.integers("crossing", generator.layers - 1)
+        crossing = torch.where(batch.uniform("mixing") < self.mixing, crossing, generator.layers)
+        second = torch.arange(generator.layers, device=z.device) >= crossing[:, None]  # [N,L]
+        return generator.synthesis(torch.where(second[:, :, None], two[:, None], one[:, None]))
+
+    def _augmented(self, x: Tensor, batch: Batch, name: str) -> Tensor:
+        if self.controller:
+            return adaptive.adaptive(x, batch.uniform(name, adaptive.DRAWS), self.controller.p)
+        return augment.augment(x, batch.uniform(name, augment.DRAWS), self.augmentation)
 
 
-def _mixes_rows(critic: nn.Module) -> bool:
-    return any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in critic.modules())
+def features(critic: nn.Module, x: Tensor, y: Tensor | None) -> Tensor:
+    """What goes into the critic's last layer. -> [N,F]"""
+    found: list[Tensor] = []
+    handle = cast(nn.Module, critic.last).register_forward_pre_hook(lambda _, inputs: found.append(inputs[0]))
+    try:
+        critic(x, y)
+    finally:
+        handle.remove()
+    return found[0].flatten(1).float()

@@ -1,7 +1,7 @@
 """Architectures, one file each: `Config` (what a person decides), `Generator` and `Critic`, `TINY`, `SOURCE`.
 
     Generator(spec, config)   (z [N,Z], y [N] | None) -> images [N,C,H,W] in [-1,1];   .z_size is Z
-    Critic(spec, config)      (x [N,C,H,W], y [N] | None) -> logits [N]
+    Critic(spec, config)      (x [N,C,H,W], y [N] | None) -> logits [N];   .last takes the features
 
     Autoencoder(spec, config) x -> its reconstruction; .encode(x), .decode(latent)   (vae, vqvae, instead of the two)
 

@@ -42,6 +42,10 @@ class Growing(nn.Module):
     def level(self) -> float:
         return growth(float(self.progress), self.depth, self.share)
 
+    def shown(self, x: Tensor) -> Tensor:
+        """Real pictures as a net of this level could make them. [N,C,H,W] -> the same"""
+        return x
+
 
 @runtime_checkable
 class Styled(Protocol):

@@ -63,6 +63,10 @@ class Critic(nn.Module):
             nn.Linear(config.maxout, 1),
         )
 
+    @property
+    def last(self) -> nn.Module:
+        return self.layers[-1]
+
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         return self.layers(_with_label(x.flatten(1), y, self.classes)).float().squeeze(1)
 

@@ -1,0 +1,105 @@
+"""Penalties on the generator, one small value each in `MANNERS`: how pictures should depend on their latents, and how
+weights should stand to each other. Each is [N], or [] where no single picture is meant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from limner.losses.penalties import Draw, Usual
+
+
+@dataclass(frozen=True)
+class Studio:
+    """What a penalty on the generator may look at."""
+
+    latent: Callable[[str], Tensor]  # name -> latents [N,Z], the same whenever asked
+    generate: Callable[[Tensor], Tensor]  # latents -> pictures
+    style: Callable[[Tensor], Tensor]  # latents [N,Z] -> what synthesis starts from, [N,L,W] (the latent itself: L = 1)
+    paint: Callable[[Tensor], Tensor]  # that -> pictures
+    weights: Sequence[Tensor]
+    normal: Draw
+    usual: Usual
+
+
+@dataclass(frozen=True)
+class Manner:
+    loss: Callable[[Studio], Tensor]
+    source: str
+    weight: float  # the paper's own
+    keeps: tuple[str, ...] = field(default=())  # what it notes in `Studio.usual`
+
+
+def mode_seeking(one: Tensor, two: Tensor, z_one: Tensor, z_two: Tensor) -> Tensor:
+    """The inverse of how far pictures lie apart for how far their latents do. -> [N]
+
+    The paper maximises the ratio (eq. 4) and its code minimises the inverse, as here: bounded where it is good.
+    """
+    apart = (one - two).abs().mean((1, 2, 3)) / (z_one - z_two).abs().mean(1)
+    return 1 / (apart + 1e-5)
+
+
+def orthogonal(weights: Sequence[Tensor]) -> Tensor:
+    """Sum over matrices of |W W^T * (1 - I)|^2: rows should be orthogonal, of whatever length. -> []"""
+    total = weights[0].new_zeros(())
+    for weight in weights:
+        if weight.ndim < 2 or min(weight.shape[0], weight[0].numel()) < 2:
+            continue
+        matrix = weight.flatten(1)
+        products = matrix @ matrix.T
+        total = total + (products - torch.diag(products.diagonal())).square().sum()
+    return total
+
+
+def path_lengths(paint: Callable[[Tensor], Tensor], styles: Tensor, noise: Callable[..., Tensor]) -> Tensor:
+    """|J^T e| with e ~ N(0, I / pixels): how far a picture moves when its style does. [N,L,W] -> [N]
+
+    The mean over layers as in the paper's code, where one style serves all.
+    """
+    if not styles.requires_grad:
+        styles = styles.detach().requires_grad_(True)
+    pictures = paint(styles)
+    direction = noise(*pictures.shape[1:]) / (pictures.shape[2] * pictures.shape[3]) ** 0.5
+    (moved,) = torch.autograd.grad((pictures * direction).sum(), styles, create_graph=True)
+    return (moved.float().square().sum(2).mean(1) + 1e-12).sqrt()
+
+
+def _seeking(studio: Studio) -> Tensor:
+    one, two = studio.latent("z"), studio.latent("other z")
+    return mode_seeking(studio.generate(one), studio.generate(two), one, two)
+
+
+def _paths(studio: Studio) -> Tensor:
+    lengths = path_lengths(studio.paint, studio.style(studio.latent("z")), lambda *shape: studio.normal("path", *shape))
+    studio.usual.note("path", lengths.detach())
+    return (lengths - studio.usual.mean("path")).square()
+
+
+MANNERS: dict[str, Manner] = {
+    "mode-seeking": Manner(
+        _seeking,
+        "Mao et al. 2019, Mode seeking generative adversarial networks for diverse image synthesis, eq. 4",
+        weight=1.0,
+    ),
+    "orthogonal": Manner(
+        lambda studio: orthogonal(studio.weights),
+        "Brock et al. 2019, Large scale GAN training, eq. 3",
+        weight=1e-4,
+    ),
+    "path-length": Manner(
+        _paths,
+        "Karras et al. 2020, Analyzing and improving the image quality of StyleGAN, eq. 4",
+        weight=2.0,
+        keeps=("path",),
+    ),
+}
+
+
+def manner(name: str) -> Manner | None:
+    """The penalty of a name; None for `none`. Raises ValueError for an unknown one."""
+    if name != "none" and name not in MANNERS:
+        raise ValueError(f"The generator's penalty {name!r} is not known: say one of none, {', '.join(MANNERS)}.")
+    return MANNERS.get(name)

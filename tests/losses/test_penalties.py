@@ -1,0 +1,173 @@
+"""Every penalty against closed forms and finite differences."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from limner.losses.manners import MANNERS, Studio, manner, mode_seeking, orthogonal, path_lengths
+from limner.losses.penalties import (
+    PENALTIES,
+    Scene,
+    away_from_one,
+    critic_penalty,
+    estimated_slope,
+    gamma_for,
+    squared_slope,
+    weight_for,
+)
+from limner.methods.memory import RunningMeans
+
+W = torch.tensor([[1.0, -2.0], [0.5, 1.5]], dtype=torch.double)
+
+
+def drawn(n: int):
+    def normal(name: str, *shape: int) -> Tensor:
+        return torch.randn(n, *shape, generator=torch.Generator().manual_seed(len(name)), dtype=torch.double)
+
+    def uniform(name: str, *shape: int) -> Tensor:
+        return torch.rand(n, *shape, generator=torch.Generator().manual_seed(len(name)), dtype=torch.double)
+
+    return normal, uniform
+
+
+def scene(critic, n: int = 6) -> Scene:
+    normal, uniform = drawn(n)
+    g = torch.Generator().manual_seed(0)
+    real = torch.randn(n, 1, 2, 2, generator=g, dtype=torch.double)
+    fake = torch.randn(n, 1, 2, 2, generator=g, dtype=torch.double)
+    return Scene(critic, lambda: real, lambda: fake, normal, uniform, RunningMeans(["real", "fake"]))
+
+
+@pytest.mark.parametrize("name", PENALTIES)
+def test_per_sample_positive_and_with_the_gradient_that_differences_give(name: str) -> None:
+    def total(w: Tensor) -> Tensor:
+        here = scene(lambda x: ((x * w).sum((1, 2, 3)) + 0.3 * (x * w).square().sum((1, 2, 3))).tanh())
+        parts = PENALTIES[name].parts(here)
+        assert all(part.shape == (6,) and (part >= 0).all() for part in parts.values())
+        assert set(here.usual.means) >= set(PENALTIES[name].keeps)
+        return torch.stack(list(parts.values())).sum()
+
+    w = (0.5 * W).clone().requires_grad_(True)
+    total(w).backward()
+    assert w.grad is not None
+    for index in ((0, 0), (1, 0), (1, 1)):
+        step = torch.zeros_like(W)
+        step[index] = 1e-3
+        want = (total(w.detach() + step) - total(w.detach() - step)) / 2e-3
+        # sums are in fp32 by design
+        assert w.grad[index].item() == pytest.approx(want.item(), rel=2e-2, abs=2e-2)
+
+
+@pytest.mark.parametrize("name", PENALTIES)
+def test_the_value_for_a_critic_of_known_slope(name: str) -> None:
+    parts = PENALTIES[name].parts(scene(lambda x: (x * W).sum((1, 2, 3))))
+    length = W.square().sum().sqrt().item()  # everywhere
+    for key, part in parts.items():
+        if key == "slope":
+            torch.testing.assert_close(part, torch.full((6,), (length - 1) ** 2))
+        elif key in ("r1", "r2") and not name.endswith("fast"):
+            torch.testing.assert_close(part, torch.full((6,), length**2))
+    assert weight_for(name, 32, 32, 32) == (PENALTIES[name].weight or gamma_for(32, 32, 32))
+    assert any(c.isdigit() for c in PENALTIES[name].source)
+
+
+def test_the_fast_slope_is_the_slope_in_expectation() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(1, 1, 2, 2).expand(20_000, -1, -1, -1)
+    critic = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 16), torch.nn.Tanh(), torch.nn.Linear(16, 1))
+
+    def logits(v: Tensor) -> Tensor:
+        return critic(v).squeeze(1)
+
+    fast = estimated_slope(logits, x, torch.randn(x.shape)).mean().item()
+    assert fast == pytest.approx(squared_slope(logits, x[:1]).item(), rel=0.04)
+
+
+def test_wgan_gp_looks_between_and_dragan_around_the_data() -> None:
+    seen = []
+
+    def critic(x: Tensor) -> Tensor:
+        seen.append(x.detach())
+        return x.square().sum((1, 2, 3))
+
+    here = scene(critic)
+    PENALTIES["wgan-gp"].parts(here)
+    low, high = torch.minimum(here.real(), here.fake()), torch.maximum(here.real(), here.fake())
+    assert ((seen[0] >= low) & (seen[0] <= high)).all()
+    PENALTIES["dragan"].parts(here)
+    assert 0 < (seen[1] - here.real()).abs().mean() < 2
+    torch.testing.assert_close(  # slope 2x
+        away_from_one(critic, here.real()), (2 * here.real().square().sum((1, 2, 3)).sqrt() - 1).square().float()
+    )
+
+
+def test_lecam_pulls_towards_where_the_others_usually_are() -> None:
+    here = scene(lambda x: x.sum((1, 2, 3)))
+    here.usual.means.update(real=2.0, fake=-1.0)
+    real, fake = here.real().sum((1, 2, 3)), here.fake().sum((1, 2, 3))
+    torch.testing.assert_close(PENALTIES["lecam"].parts(here)["lecam"], (real + 1) ** 2 + (fake - 2) ** 2)
+    here.usual.begin(8)
+    assert here.usual.mean("real") == pytest.approx(0.99 * 2 + 0.01 * real.mean().item())
+
+
+def test_unknown_names_are_sentences() -> None:
+    assert critic_penalty("none") is None and manner("none") is None
+    for find in (critic_penalty, manner):
+        with pytest.raises(ValueError, match=r"say one of none.*\.$"):
+            find("strict")
+
+
+# ---- manners ---------------------------------------------------------------------------------------------------------
+
+
+def studio(generate, weights=()) -> Studio:
+    normal, _ = drawn(5)
+    return Studio(
+        latent=lambda name: normal(name, 3),
+        generate=generate,
+        style=lambda z: z[:, None],
+        paint=lambda styles: generate(styles.squeeze(1)),
+        weights=list(weights),
+        normal=normal,
+        usual=RunningMeans(["path"]),
+    )
+
+
+@pytest.mark.parametrize("name", MANNERS)
+def test_manners_have_a_gradient_for_the_generator(name: str) -> None:
+    torch.manual_seed(0)
+    weight = torch.randn(3, 12, dtype=torch.double, requires_grad=True)
+    loss = MANNERS[name].loss(studio(lambda z: (z @ weight).tanh().view(-1, 3, 2, 2), [weight]))
+    assert loss.shape in ((5,), ()) and loss.isfinite().all()
+    loss.sum().backward()
+    assert weight.grad is not None and weight.grad.isfinite().all() and weight.grad.any()
+    assert MANNERS[name].weight > 0
+
+
+def test_mode_seeking_punishes_alike_pictures_of_unlike_latents() -> None:
+    z = torch.zeros(2, 4)
+    near, far = torch.zeros(2, 1, 3, 3), torch.ones(2, 1, 3, 3)
+    alike = mode_seeking(near, near + 0.01, z, z + 1)
+    unlike = mode_seeking(near, far, z, z + 1)
+    torch.testing.assert_close(unlike, torch.ones(2), rtol=1e-4, atol=1e-4)
+    assert (alike > 50 * unlike).all()
+
+
+def test_orthogonal_rows_cost_nothing_whatever_their_length() -> None:
+    rows = torch.linalg.qr(torch.randn(6, 6)).Q[:4] * 3
+    assert orthogonal([rows, torch.randn(5), torch.randn(1, 9)]).item() == pytest.approx(0, abs=1e-6)
+    pair = torch.tensor([[1.0, 0.0], [2.0, 1.0]])
+    assert orthogonal([pair]).item() == pytest.approx(2 * 2.0**2)  # eq. 3: both off-diagonal products
+
+
+def test_path_lengths_of_a_linear_generator() -> None:
+    """E|J^T e|^2 = |J|^2 / pixels for e ~ N(0, I / pixels)."""
+    torch.manual_seed(0)
+    jacobian = torch.randn(3, 8)
+    styles = torch.randn(4000, 1, 3)
+    lengths = path_lengths(
+        lambda s: (s.squeeze(1) @ jacobian).view(-1, 2, 2, 2), styles, lambda *shape: torch.randn(4000, *shape)
+    )
+    assert lengths.square().mean().item() == pytest.approx(jacobian.square().sum().item() / 4, rel=0.05)

@@ -1,0 +1,317 @@
+"""The adversarial game's options: what each does, that lazy turns weigh the same in expectation, that memory is exact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from limner import networks
+from limner.core.images import ImageSpec
+from limner.losses.adversarial import objective
+from limner.losses.manners import MANNERS
+from limner.losses.penalties import PENALTIES
+from limner.methods.gan import GAN, features
+from limner.methods.memory import Adaptive, History, RunningMeans
+from limner.methods.phase import Batch, Clock
+from limner.networks import adaptive, conv, mlp, progan, stylegan2
+from limner.training import state as checkpoints
+from limner.training.loop import Plan, fit, measure
+from limner.training.state import Optimiser, State
+
+SPEC = ImageSpec(3, 16, 16, 2)
+CPU = torch.device("cpu")
+CLOCK = Clock(0, 100, 8)
+
+
+def batch(turn: int = 0, seen: int = 0, rows: slice = slice(0, 8)) -> Batch:
+    g = torch.Generator().manual_seed(5)
+    tensors = {"image": torch.rand(8, 3, 16, 16, generator=g) * 2 - 1, "label": torch.arange(8) % 2}
+    return Batch(tensors, 0, 8, (0, seen, turn)).rows(rows)
+
+
+def game(home=conv, **more) -> GAN:
+    torch.manual_seed(0)
+    name = more.pop("objective", "hinge")
+    return GAN(home.Generator(SPEC, home.TINY), home.Critic(SPEC, home.TINY), objective(name), **more)
+
+
+def stream(first: int, count: int) -> dict[str, Tensor]:
+    g = torch.Generator().manual_seed(first)
+    images = torch.randint(0, 256, (count, 3, 16, 16), generator=g, dtype=torch.uint8)
+    return {"image": images, "label": torch.arange(first, first + count) % 2}
+
+
+PLAN = Plan(images=48, batch=8, optimisers={"critic": Optimiser(), "generator": Optimiser()}, seed=1)
+
+
+def played(method: GAN, folder: Path, plan: Plan = PLAN, stop: int | None = None) -> GAN:
+    class Stop:
+        def due(self, clock: Clock) -> bool:
+            return clock.seen == stop
+
+        def __call__(self, view) -> None:
+            import os
+            import signal
+
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    fit(method, stream, folder, plan, device=CPU, quiet=True, hooks=[Stop()] if stop else [])
+    return method
+
+
+def everything(method: GAN) -> dict[str, Tensor]:
+    return {f"{n}.{k}": v for n, net in method.nets.items() for k, v in net.state_dict().items()}
+
+
+# ---- every combination plays -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", networks.NAMES)
+@pytest.mark.parametrize("penalty", ["r1r2", "wgan-gp", "r1-fast"])
+def test_every_architecture_takes_penalties(name: str, penalty: str) -> None:
+    home = networks.architecture(name)
+    if penalty.endswith("fast") and name == "mlp":
+        with pytest.raises(ValueError, match="dropout"):
+            game(home, penalty=penalty)
+        return
+    method = game(home, penalty=penalty, gamma=1.0)
+    for turn, phase in enumerate(method.phases):
+        loss, terms = phase.loss(batch(turn), CLOCK)
+        assert loss.isfinite().all() and loss.requires_grad
+        loss.sum().backward()
+        assert all(value.ndim == 0 and not value.requires_grad for value in terms.values())
+
+
+@pytest.mark.parametrize("penalty", PENALTIES)
+@pytest.mark.parametrize("lazy", [1, 4])
+def test_every_penalty_is_lazy_alike(penalty: str, lazy: int) -> None:
+    one, many = game(penalty=penalty, gamma=2.0), game(penalty=penalty, gamma=2.0, penalty_every=lazy)
+    a, b = (method.penalty_turn(batch(1), CLOCK)[0] for method in (one, many))
+    torch.testing.assert_close(b, lazy * a)
+    assert a.shape == (8,)
+
+
+@pytest.mark.parametrize("name", MANNERS)
+@pytest.mark.parametrize("home", [conv, stylegan2], ids=["conv", "stylegan2"])
+def test_every_manner_moves_the_generator_alone(name: str, home) -> None:
+    method = game(home, manner_name=name, manner_every=3)
+    assert [(p.player, p.every) for p in method.phases] == [("critic", 1), ("generator", 1), ("generator", 3)]
+    loss, terms = method.manner_turn(batch(2), CLOCK)
+    torch.testing.assert_close(loss.mean(), terms["manner"] * 3 * MANNERS[name].weight)
+    for p in method.players["critic"]:
+        p.requires_grad_(False)
+    loss.sum().backward()
+    assert any(p.grad is not None and p.grad.any() for p in method.players["generator"])
+
+
+@pytest.mark.parametrize("name", networks.NAMES)
+def test_features_are_what_the_last_layer_takes(name: str) -> None:
+    home = networks.architecture(name)
+    critic = home.Critic(ImageSpec(3, 16, 16), home.TINY).eval()
+    x = batch()["image"]
+    found = features(critic, x, None)
+    assert found.shape[0] == 8 and found.ndim == 2 and found.shape[1] > 1
+    torch.testing.assert_close(critic.last(found).flatten(), critic(x), rtol=1e-4, atol=1e-4)
+    assert not critic.last._forward_pre_hooks
+
+
+def test_feature_matching_reaches_the_generator() -> None:
+    method = game(objective="feature-matching")
+    loss, _ = method.generator_turn(batch(), CLOCK)
+    loss.sum().backward()
+    assert all(p.grad is not None for p in method.players["generator"])
+
+
+# ---- options ---------------------------------------------------------------------------------------------------------
+
+
+def test_weights_stay_clipped_and_the_critic_plays_more_often(tmp_path: Path) -> None:
+    method = game(objective="wasserstein", clip_weights=0.01, critic_steps=3)
+    assert [p.every for p in method.phases] == [1, 3]
+    played(method, tmp_path)
+    method._begin(CLOCK)  # as the next turn would
+    assert all(p.abs().max() <= 0.01 for p in method.players["critic"])
+
+
+def test_style_mixing_changes_styles_midway_for_its_share() -> None:
+    plain, never, always = (game(stylegan2, mixing=share) for share in (0.0, 1e-9, 1.0))
+    for method in (plain, never, always):
+        method.nets["generator"].eval()
+    x, same, mixed = (method._fake(batch())[0] for method in (plain, never, always))
+    torch.testing.assert_close(same, x)
+    assert all(not torch.allclose(a, b) for a, b in zip(mixed, x, strict=True))
+
+
+def test_growing_nets_are_told_the_clock() -> None:
+    method = game(progan)
+    for seen in (0, 30, 80):
+        method.critic_turn(batch(), Clock(seen, 100, 8))
+        assert all(float(net.progress) == pytest.approx(seen / 100) for net in method.nets.values())
+
+
+def test_history_is_the_mean_of_all_weights() -> None:
+    weight = nn.Parameter(torch.tensor([1.0, 2.0]))
+    history = History([weight])
+    assert history.distance(0).item() == 0
+    with torch.no_grad():
+        weight += 3
+    assert history.distance(8).item() == pytest.approx(2 * 1.5**2)  # the mean is halfway
+    assert history.distance(8).item() == pytest.approx(2 * 1.5**2)  # a second slice counts nothing again
+    history.distance(16).backward()
+    assert weight.grad is not None and weight.grad[0].item() == pytest.approx(2 * 1.0)
+
+
+def test_what_is_noted_counts_from_the_next_batch_on_however_it_is_cut() -> None:
+    whole, cut = RunningMeans(["a"], 0.5), RunningMeans(["a"], 0.5)
+    values = torch.arange(6.0)
+    for seen in (0, 8, 16):
+        whole.begin(seen)
+        whole.note("a", values + seen)
+        for part in (values[:4], values[4:]):
+            cut.begin(seen)
+            cut.note("a", part + seen)
+            assert cut.mean("a") == whole.mean("a")
+    whole.begin(24)
+    assert whole.mean("a") == pytest.approx(0.125 * 2.5 + 0.25 * 10.5 + 0.5 * 18.5)
+
+
+# ---- adaptive augmentation -------------------------------------------------------------------------------------------
+
+
+def test_the_controller_reaches_its_target_rate_and_stays() -> None:
+    """A critic that is the surer of real pictures the less they are augmented: r = 1 - p."""
+    torch.manual_seed(0)
+    controller = Adaptive(target=0.6, images=2_000)
+    history = []
+    for seen in range(0, 16_000, 16):
+        controller.begin(seen)
+        right = torch.rand(16) < (2 - controller.p) / 2  # E[sign] = 1 - p
+        controller.note(torch.where(right, 1.0, -1.0))
+        history.append(controller.p)
+    assert sum(history[-300:]) / 300 == pytest.approx(0.4, abs=0.06)
+    assert min(history) >= 0 and max(history) <= controller.most
+    climb = Adaptive(images=1000, interval=2)
+    for seen in range(0, 400, 8):
+        climb.begin(seen)
+        climb.note(torch.ones(8))
+    assert climb.p == pytest.approx(0.392)  # the 49 batches judged so far, of a thousand images
+
+
+def test_adaptive_augmentation_is_the_identity_at_zero_and_keeps_what_it_does_not_touch() -> None:
+    torch.manual_seed(0)
+    x, u = torch.rand(64, 4, 12, 16) * 2 - 1, torch.rand(64, adaptive.DRAWS)
+    assert adaptive.adaptive(x, u, 0.0) is x
+    y = adaptive.adaptive(x, u, 0.3)
+    untouched = (u[:, : adaptive.GATES] >= 0.3).all(1)
+    torch.testing.assert_close(y[untouched], x[untouched])
+    assert y.shape == x.shape and y.isfinite().all() and not torch.allclose(y[~untouched], x[~untouched])
+    still = (u[:, :6] >= 0.3).all(1)
+    torch.testing.assert_close(y[still][:, 3], x[still][:, 3])  # alpha has no colour
+
+
+@pytest.mark.parametrize(
+    ("gate", "draw", "want"),
+    [
+        (0, None, lambda x: x.flip(3)),
+        (1, (0, 0.3), lambda x: torch.rot90(x, 1, (2, 3))),
+        (1, (0, 0.6), lambda x: x.flip(2, 3)),
+        (8, None, lambda x: x - 2 * x.mean(1, keepdim=True)),
+    ],
+    ids=["mirror", "quarter turn", "half turn", "luma"],
+)
+def test_single_changes_are_exact(gate: int, draw, want) -> None:
+    torch.manual_seed(0)
+    x, u = torch.randn(2, 3, 8, 8), torch.full((2, adaptive.DRAWS), 0.9)
+    u[:, gate] = 0.0
+    if draw:
+        u[:, adaptive.GATES + draw[0]] = draw[1]
+    y = adaptive.adaptive(x, u, 0.5)
+    close = [torch.allclose(y, candidate, atol=1e-4) for candidate in (want(x), torch.rot90(want(x), 2, (2, 3)))]
+    assert close[0] or (gate == 1 and close[1])  # the sense of a quarter turn is a convention
+
+
+def test_saturation_keeps_grey_and_hue_keeps_luma() -> None:
+    u = torch.full((2, adaptive.DRAWS), 0.9)
+    u[:, 9:11] = 0.0
+    grey = torch.randn(2, 1, 5, 5).expand(-1, 3, -1, -1)
+    torch.testing.assert_close(adaptive.adaptive(grey, u, 0.5), grey)
+    x = torch.randn(2, 3, 5, 5)
+    torch.testing.assert_close(adaptive.adaptive(x, u, 0.5).mean(1), x.mean(1), rtol=1e-4, atol=1e-4)
+
+
+def test_gradient_flows_through_adaptive_augmentation_of_any_shape() -> None:
+    for shape in ((4, 1, 17, 41), (4, 3, 16, 16), (4, 4, 20, 36)):
+        x = torch.randn(shape, requires_grad=True)
+        adaptive.adaptive(x, torch.rand(4, adaptive.DRAWS), 0.7).square().sum().backward()
+        assert x.grad is not None and x.grad.isfinite().all() and x.grad.any()
+
+
+# ---- exact on resume, slices ------------------------------------------------------------------------------------------
+
+MEMORABLE = {
+    "adaptive": {"augmentation": "adaptive", "controller": Adaptive(target=0.0, images=60, interval=2)},
+    "lecam": {"penalty": "lecam", "gamma": 0.3},
+    "path-length": {"home": stylegan2, "manner_name": "path-length", "manner_every": 2, "mixing": 0.9},
+    "historical": {"historical": 0.1},
+    "growing": {"home": progan, "penalty": "wgan-gp", "gamma": 10.0},
+}
+
+
+def remembering(options: dict) -> GAN:
+    options = dict(options)
+    if "controller" in options:
+        options["controller"] = Adaptive(target=0.0, images=60, interval=2)
+    return game(**options)
+
+
+@pytest.mark.parametrize("options", MEMORABLE.values(), ids=MEMORABLE)
+def test_resume_is_exact_with_memory(options: dict, tmp_path: Path) -> None:
+    whole = played(remembering(options), tmp_path / "whole")
+    if whole.controller:
+        assert whole.controller.p > 0
+    played(remembering(options), tmp_path / "broken", stop=24)
+    again = remembering(options)
+    assert measure(again, stream, PLAN, CPU, seconds=0.05) > 0  # which must leave the memory alone
+    played(again, tmp_path / "broken")
+    assert all(torch.equal(value, everything(whole)[key]) for key, value in everything(again).items())
+    for name, thing in whole.memory.items():
+        for key, value in thing.state_dict().items():
+            other = again.memory[name].state_dict()[key]
+            assert torch.equal(value, other) if isinstance(value, Tensor) else value == other
+    state = State(remembering(options), PLAN.optimisers)
+    checkpoints.load(state, tmp_path / "whole" / "checkpoint", CPU)
+    for name, mean in state.averages.items():
+        if hasattr(mean, "progress"):  # the average shows about the level that its weights have seen
+            assert 0.5 < float(mean.progress) <= float(whole.nets[name].progress)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"penalty": "lecam", "gamma": 1.0},
+        {"penalty": "dragan", "gamma": 1.0},
+        {"penalty": "r1r2-fast", "gamma": 1.0},
+        {"augmentation": "adaptive"},
+        {"manner_name": "mode-seeking"},
+        {"historical": 1.0},
+    ],
+    ids=str,
+)
+def test_slices_give_what_the_whole_batch_gives(more: dict) -> None:
+    losses = []
+    for cuts in ([slice(0, 8)], [slice(0, 4), slice(4, 6), slice(6, 8)]):
+        method = game(mlp, **more) if "fast" not in more.get("penalty", "") else game(networks.r3gan, **more)
+        for net in method.nets.values():
+            net.eval()
+        if method.controller:
+            method.controller.p = 0.5
+        for seen in (0, 8):
+            clock, rows = Clock(seen, 100, 8), []
+            for turn, phase in enumerate(method.phases):
+                with torch.enable_grad():
+                    rows.append(torch.cat([phase.loss(batch(turn, seen, rows=cut), clock)[0] for cut in cuts]))
+        losses.append(torch.stack(rows))
+    torch.testing.assert_close(losses[0], losses[1], rtol=1e-4, atol=1e-4)

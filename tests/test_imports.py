@@ -19,7 +19,7 @@ APART = {  # room -> rooms above it that it must not know either
     "evaluation": {"methods", "training"},
     "apps": {"methods", "training", "recipes"},
 }
-FILES = sorted(p for p in ROOT.rglob("*.py") if p.parent != ROOT or p.name == "cli.py")
+FILES = sorted(p for p in ROOT.rglob("*.py") if p.parent != ROOT or not p.name.startswith("__"))
 
 
 def imports(path: Path) -> set[str]:
@@ -38,6 +38,9 @@ def imports(path: Path) -> set[str]:
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_imports_only_from_rooms_above(path: Path) -> None:
     room = path.relative_to(ROOT).parts[0].removesuffix(".py")
+    if room == "flags":  # what the command line stands on knows no room
+        assert not imports(path)
+        return
     for name in imports(path):
         other = name.split(".")[1]
         if other not in ROOMS:  # limner.__version__

@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, CycloptsError, Parameter
 
 import limner
+from limner.flags import changes as changes_of
+from limner.flags import flags, parse_size, with_flags
 
 app = App(
     name="limner",
@@ -116,7 +118,7 @@ def train(
             unconditional=unconditional,
             options=recipes.Options(**(vars(options) if options else {})),
             progress=progress,
-            changes=_changes(choices, recipes.defaults(recipe)) if choices else {},
+            changes=changes_of(choices, recipes.defaults(recipe)) if choices else {},
         )
     outcome = trained.outcome
     if outcome.finished:
@@ -267,6 +269,67 @@ def encode(
 
 
 @app.command
+def evaluate(
+    pictures: Path,
+    /,
+    *,
+    data: str,
+    metrics: list[str] | None = None,
+    features: list[str] | None = None,
+    n: Annotated[int, Parameter(name=["-n", "--number"])] = 10_000,
+    held_out: str | None = None,
+    weights: Path | None = None,
+    seed: int = 0,
+    out: Path | None = None,
+    json: Annotated[bool, Parameter(negative=())] = False,
+    device: str = "auto",
+) -> None:
+    """Measure how good pictures are, how varied, and whether they are copies; works offline and on few pictures.
+
+    Parameters
+    ----------
+    pictures
+        A run folder (n pictures are sampled), or any pictures as `limner train` takes them.
+    data
+        The real pictures to compare with.
+    metrics
+        Names such as fid, kid, precision_recall, copies (default: the usual ones; a wrong name lists all).
+    features
+        own (learned from the data, offline), pixels, convolutions or inception (default: own).
+    n
+        At most so many pictures.
+    held_out
+        Real pictures that were not trained on: they calibrate the copy check.
+    weights
+        The file of Inception's weights.
+    seed
+        Of the samples and of every random choice.
+    out
+        Where the HTML report and the JSON go (default: evaluation.html and .json in the run folder, or here).
+    json
+        Print the JSON in place of the table.
+    device
+        auto, cpu, cuda or mps.
+    """
+    from rich.console import Console
+
+    from limner.apps.evaluate import evaluate as measure
+    from limner.evaluation.report import table
+
+    with _progress("learning features") as progress:
+        result, report = measure(
+            pictures, data, metrics, features or ["own"], n, held_out, weights, seed, out, device, progress
+        )
+    if json:
+        print(result.to_json())
+    else:
+        Console().print(table(result))
+        for warning in result.warnings:
+            _tell(warning)
+    _tell(f"The report is in {report}.")
+
+
+@app.command
 def show(run: Path, /) -> None:
     """Tell what a run folder holds: the data, the recipe, how far it is, its figures.
 
@@ -290,76 +353,6 @@ def recipes() -> None:
     from limner.recipes import table
 
     Console().print(table())
-
-
-# ---- dataclasses to flags --------------------------------------------------------------------------------------------
-
-
-def _with_flags(function: Callable[..., Any], options: type, choices: type) -> Callable[..., Any]:
-    """`function` with its two open parameters typed by dataclasses, whose fields become flags."""
-    star = Parameter(name="*")
-    function.__annotations__ |= {"options": Annotated[options | None, star], "choices": Annotated[choices | None, star]}
-    return function
-
-
-def flags(cls: type, values: Any = None, unset: bool = False) -> type:
-    """A dataclass like `cls` whose defaults are those of the instance `values`, and whose help is the comments behind
-    the fields. unset: every default is None, for recipes that are chosen later."""
-    import dataclasses
-    import typing
-
-    values = values if values is not None else cls()
-    types, helps = typing.get_type_hints(cls), comments(cls)
-    fields: list[Any] = []
-    for f in dataclasses.fields(cls):
-        value = getattr(values, f.name)
-        if dataclasses.is_dataclass(value):
-            part = flags(type(value), value, unset)
-            fields.append((f.name, part, dataclasses.field(default_factory=part)))
-        else:
-            kind = typing.Optional[types[f.name]] if unset else types[f.name]  # noqa: UP045 - a value, not a notation
-            annotated = Annotated[kind, Parameter(help=helps.get(f.name, ""))]  # type: ignore[valid-type]
-            fields.append((f.name, annotated, dataclasses.field(default=None if unset else value)))
-    made = dataclasses.make_dataclass(cls.__name__, fields, kw_only=True, frozen=True)
-    made.__module__ = __name__  # cyclopts takes what seems to come from `types` for a builtin, without fields
-    return made
-
-
-def comments(cls: type) -> dict[str, str]:
-    """The comment at the end of each field's line in the source of a dataclass."""
-    import inspect
-    import re
-
-    found = {}
-    for line in inspect.getsource(cls).splitlines():
-        match = re.match(r"\s+(\w+)\s*:.*?\s{2}#\s(.*)$", line)
-        if match:
-            found[match[1]] = match[2][:1].upper() + match[2][1:] + "."
-    return found
-
-
-def _changes(choices: Any, defaults: Any, prefix: str = "") -> dict[str, Any]:
-    """The dotted names of what a person set differently from a recipe's defaults."""
-    import dataclasses
-
-    changed: dict[str, Any] = {}
-    for f in dataclasses.fields(choices):
-        value, default = getattr(choices, f.name), getattr(defaults, f.name)
-        if dataclasses.is_dataclass(value):
-            changed |= _changes(value, default, f"{prefix}{f.name}.")
-        elif value is not None and value != default:
-            changed[f"{prefix}{f.name}"] = value
-    return changed
-
-
-def parse_size(text: str | None) -> int | tuple[int, int] | None:
-    """`64` -> 64, `48x64` (height x width) -> (48, 64). Raises ValueError for anything else."""
-    if text is None:
-        return None
-    parts = text.lower().replace("×", "x").split("x")
-    if not 1 <= len(parts) <= 2 or not all(part.isdigit() for part in parts):
-        raise ValueError(f"The size {text!r} is not understood: give 64, or height and width as 48x64.")
-    return int(parts[0]) if len(parts) == 1 else (int(parts[0]), int(parts[1]))
 
 
 # ---- the door --------------------------------------------------------------------------------------------------------
@@ -420,9 +413,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             name = _recipe_named(arguments)
             base = rooms.defaults(name)
             chosen = flags(type(base), base, unset=name == rooms.AUTO)
-            app.command(_with_flags(train, flags(rooms.Options), chosen))
+            app.command(with_flags(train, flags(rooms.Options), chosen))
         else:
-            app.command(_with_flags(train, type("Options", (), {}), type("Choices", (), {})), name="train")
+            app.command(with_flags(train, type("Options", (), {}), type("Choices", (), {})), name="train")
         result = app(arguments, exit_on_error=False, print_error=False)
         code = result if isinstance(result, int) else 0
     except CycloptsError as error:

@@ -4,6 +4,7 @@
     limner.json           what was trained, on what, how, with which figures
     preview.png           what it makes
     README.md             the model card
+    log.jsonl             losses, speed and the watched metric over images seen
 
 Loading executes no code: JSON and raw tensors only. Names and shapes of all tensors are compared with those that the
 described network has before a byte of them is read.
@@ -51,6 +52,23 @@ def read_description(folder: Path) -> dict[str, Any]:
     if description["format"] > FORMAT:
         raise ValueError(f"{folder} was written by a newer Limner: update with `pip install -U limner`.")
     return description
+
+
+def images_seen(line: str) -> int | None:
+    """The images seen of a line of `log.jsonl`; None for a line cut by a kill."""
+    try:
+        return int(json.loads(line)["images"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """The entries of a run's `log.jsonl`, in order; empty when there is none."""
+    path = folder / "log.jsonl"
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines if images_seen(line) is not None]
 
 
 def load_weights(folder: Path, name: str, net: nn.Module, device: torch.device) -> nn.Module:

@@ -9,12 +9,13 @@ from typing import Any
 
 from limner.core import dist
 from limner.data import Dataset, open_source, prepare
-from limner.recipes import gan, vae
+from limner.data.pairs import prepare_pairs
+from limner.recipes import gan, translate, vae
 from limner.recipes.session import Options, Trained, start
 from limner.training.loop import Hook
 
 AUTO = "auto"
-FAMILIES: tuple[Any, ...] = (gan, vae)  # each has PRESETS, RECIPES (their dataclasses) and train
+FAMILIES: tuple[Any, ...] = (gan, vae, translate)  # each has PRESETS, RECIPES (their dataclasses) and train
 PRESETS: dict[str, Any] = {name: made for family in FAMILIES for name, made in family.PRESETS.items()}
 
 
@@ -51,6 +52,7 @@ def table() -> Any:
 
 def train(
     data: Any,
+    second: Any = None,
     *,
     recipe: Any = AUTO,
     size: int | tuple[int, int] | None = None,
@@ -67,7 +69,8 @@ def train(
 ) -> Trained:
     """Train a generator on pictures, or resume; the same call again continues where it stopped.
 
-    data: a folder, zip, IDX file, .npy/.npz, array, `fashion` or `emoji`. recipe: a name or a whole Recipe.
+    data: a folder, zip, IDX file, .npy/.npz, array, `fashion` or `emoji`; translators take two, or pairs in one
+    (`data.pairs.prepare_pairs`). recipe: a name or a whole Recipe.
     size: height and width in pixels (default: the pictures' own, or 64). fit: crop, pad or stretch. Further keywords
     are those of `Options` (minutes, images, out, seed, device …), or options of the recipe (`batch=64`), which
     `changes` takes too with dots for nested ones ({"network.width": 48}).
@@ -87,19 +90,24 @@ def train(
         raise ValueError("Give the budget in minutes or in images, not both.")
     if (options.minutes is not None and options.minutes <= 0) or (options.images is not None and options.images <= 0):
         raise ValueError("The budget must be more than nothing: give --minutes or --images above 0.")
+    name, chosen, why = "custom", recipe, ""
+    if isinstance(recipe, str):
+        name, chosen = (AUTO, None) if recipe == AUTO else (recipe, preset(recipe).make())
     with dist.joined(options.device) as ranks:
         machine = start(options, ranks)
-        source = open_source(data, labels=labels)
-        dataset = prepare(source, size=size, fit=fit, channels=channels, background=background, progress=progress)
+        shape: dict[str, Any] = {"size": size, "fit": fit, "channels": channels, "background": background, "progress": progress}
+        if isinstance(chosen, translate.RECIPES):
+            chosen = gan.with_changes(chosen, changes)
+            paired = isinstance(chosen, translate.PairedRecipe)
+            pairs = prepare_pairs(data, second, paired=paired, swap=chosen.swap, **shape)
+            return translate.train(name, chosen, pairs, options, machine, "", hooks)
+        if second is not None:
+            raise ValueError(f"The recipe {name} learns from one set of pictures: give one, or another recipe.")
+        dataset = prepare(open_source(data, labels=labels), **shape)
         if unconditional:
             dataset = without_labels(dataset)
-        name, why = "custom", ""
         if recipe == AUTO:
             name, chosen, why = gan.choose(dataset, options, machine)
-        elif isinstance(recipe, str):
-            name, chosen = recipe, preset(recipe).make()
-        else:
-            chosen = recipe
         return family_of(chosen).train(name, gan.with_changes(chosen, changes), dataset, options, machine, why, hooks)
 
 

@@ -11,7 +11,7 @@ import torch
 
 import limner
 from limner.core import artifact
-from limner.training.log import duration, read_log
+from limner.training.log import duration
 from limner.training.loop import View
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def publish(job: Job, machine: Machine, view: View, decided: Mapping[str, Any], 
 
 def newest_metric(view: View) -> dict[str, float]:
     """The last value of the metric that the run watched, with the images seen by then."""
-    for entry in reversed(read_log(view.folder / "log.jsonl")):
+    for entry in reversed(artifact.read_log(view.folder)):
         found = {name: value for name, value in entry.items() if name.startswith("fid_")}
         if found:
             return {**found, "at_images": entry["images"]}

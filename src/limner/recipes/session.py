@@ -20,6 +20,7 @@ from torch import nn
 from limner.core import device, dist
 from limner.core.files import write_whole
 from limner.data import Dataset
+from limner.data.pairs import Pairs
 from limner.methods.phase import Method
 from limner.networks import parameter_count
 from limner.recipes.publishing import publish
@@ -74,7 +75,7 @@ class Job:
 
     name: str  # the recipe's name
     recipe: Any  # its dataclass, kept in the description
-    dataset: Dataset
+    dataset: Dataset | Pairs
     options: Options
     method: Method
     stream: Stream
@@ -158,6 +159,7 @@ def _play_claimed(job: Job, machine: Machine, folder: Path, say: Callable[[str],
     if job.generate and options.metric != "none":
         keep = best_keeper(job, machine, decided)
         data = job.dataset
+        assert isinstance(data, Dataset), "a metric of samples compares with one set of pictures"
         hooks.append(Meter(job.generate, job.published, data, options.metric, plan.images, plan.batch, keep))
     outcome = fit(
         job.method,

@@ -39,7 +39,7 @@ class Recipe:
     batch: int = 32  # pictures an iteration, over all ranks
     micro: int = 0  # pictures a forward pass (0: all at once); less memory, same result
     autoencoder: Optimiser = field(default_factory=lambda: Optimiser(rate=1e-3, beta1=0.9, beta2=0.99))  # how it moves
-    critic: Optimiser = field(default_factory=lambda: Optimiser(rate=2e-4, beta1=0.0, beta2=0.99))  # how the critic moves
+    critic: Optimiser = field(default_factory=lambda: Optimiser(rate=2e-4, beta1=0.0))  # how the critic moves
     falling_from: float = 0.5  # share of the budget after which the learning rates fall to zero
     ema_half_life: float = 10_000  # images over which the averaged network forgets half
     flip: bool = False  # mirror half of the pictures; not for text, digits or anything with a right and a left

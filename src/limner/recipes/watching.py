@@ -10,12 +10,11 @@ import torch
 from PIL import Image
 from torch import nn
 
-from limner.core import schedule
+from limner.core import artifact, schedule
 from limner.core.images import grid, write_animation, write_png
 from limner.data import Dataset
 from limner.evaluation import Pictures, Probe
 from limner.methods.phase import Clock
-from limner.training.log import read_log
 from limner.training.loop import View
 
 METRICS = ("none", "convolutions", "pixels", "own")  # features of the metric that a run watches
@@ -75,7 +74,7 @@ class Meter(_AtMarks):
         figures = self.probe(torch.from_numpy(self.generate(view.averages[self.network], SAMPLES)))
         figures = {name: float(f"{value:.5g}") for name, value in figures.items()}
         (name, value), *_ = figures.items()
-        earlier = [entry[name] for entry in read_log(view.folder / "log.jsonl") if name in entry]
+        earlier = [entry[name] for entry in artifact.read_log(view.folder) if name in entry]
         if view.clock.seen and value <= min(earlier, default=float("inf")):
             self.keep(view, figures)
         return figures

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from limner.core.artifact import images_seen
 from limner.core.files import for_people, write_whole
 
 
@@ -43,7 +44,7 @@ class LogFile:
         self.path = path
         if path.exists():
             lines = path.read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if _seen(line) is not None and (_seen(line) or 0) <= seen]
+            kept = [line for line in lines if (at := images_seen(line)) is not None and at <= seen]
             write_whole(path, "".join(line + "\n" for line in kept))
 
     def write(self, entry: Mapping[str, Any]) -> None:
@@ -52,20 +53,6 @@ class LogFile:
                 file.write(json.dumps(entry) + "\n")
         except OSError as error:
             raise for_people(error, self.path) from error
-
-
-def _seen(line: str) -> int | None:
-    try:
-        return int(json.loads(line)["images"])
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """The entries of a `log.jsonl`; a last line cut by a kill is left out."""
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if _seen(line) is not None]
 
 
 def duration(seconds: float) -> str:

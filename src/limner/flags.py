@@ -1,0 +1,71 @@
+"""Dataclasses to flags: an option is written once, as a field with its default and a comment, and read here."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import typing
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+
+def with_flags(function: Callable[..., Any], options: type, choices: type) -> Callable[..., Any]:
+    """`function` with its two open parameters typed by dataclasses, whose fields become flags."""
+    star = Parameter(name="*")
+    function.__annotations__ |= {"options": Annotated[options | None, star], "choices": Annotated[choices | None, star]}
+    return function
+
+
+def flags(cls: type, values: Any = None, unset: bool = False) -> type:
+    """A dataclass like `cls` whose defaults are those of the instance `values`, and whose help is the comments behind
+    the fields. unset: every default is None, for recipes that are chosen later."""
+    values = values if values is not None else cls()
+    types, helps = typing.get_type_hints(cls), comments(cls)
+    fields: list[Any] = []
+    for f in dataclasses.fields(cls):
+        value = getattr(values, f.name)
+        if dataclasses.is_dataclass(value):
+            part = flags(type(value), value, unset)
+            fields.append((f.name, part, dataclasses.field(default_factory=part)))
+        else:
+            kind = typing.Optional[types[f.name]] if unset else types[f.name]  # noqa: UP045 - a value, not a notation
+            annotated = Annotated[kind, Parameter(help=helps.get(f.name, ""))]  # type: ignore[valid-type]
+            fields.append((f.name, annotated, dataclasses.field(default=None if unset else value)))
+    made = dataclasses.make_dataclass(cls.__name__, fields, kw_only=True, frozen=True)
+    made.__module__ = __name__  # cyclopts takes what seems to come from `types` for a builtin, without fields
+    return made
+
+
+def comments(cls: type) -> dict[str, str]:
+    """The comment at the end of each field's line in the source of a dataclass."""
+    found = {}
+    for line in inspect.getsource(cls).splitlines():
+        match = re.match(r"\s+(\w+)\s*:.*?\s{2}#\s(.*)$", line)
+        if match:
+            found[match[1]] = match[2][:1].upper() + match[2][1:] + "."
+    return found
+
+
+def changes(choices: Any, defaults: Any, prefix: str = "") -> dict[str, Any]:
+    """The dotted names of what a person set differently from a recipe's defaults."""
+    changed: dict[str, Any] = {}
+    for f in dataclasses.fields(choices):
+        value, default = getattr(choices, f.name), getattr(defaults, f.name)
+        if dataclasses.is_dataclass(value):
+            changed |= changes(value, default, f"{prefix}{f.name}.")
+        elif value is not None and value != default:
+            changed[f"{prefix}{f.name}"] = value
+    return changed
+
+
+def parse_size(text: str | None) -> int | tuple[int, int] | None:
+    """`64` -> 64, `48x64` (height x width) -> (48, 64). Raises ValueError for anything else."""
+    if text is None:
+        return None
+    parts = text.lower().replace("×", "x").split("x")
+    if not 1 <= len(parts) <= 2 or not all(part.isdigit() for part in parts):
+        raise ValueError(f"The size {text!r} is not understood: give 64, or height and width as 48x64.")
+    return int(parts[0]) if len(parts) == 1 else (int(parts[0]), int(parts[1]))

@@ -1,0 +1,325 @@
+"""Presets of the adversarial classics: each paper's game, optimisers and rates, on nets narrow enough for a CPU.
+
+What a paper leaves to its scale (batch, width) is smaller here; what makes it itself (objective, penalty, rates, turns of
+the critic, norms) is the paper's.
+"""
+
+from __future__ import annotations
+
+from limner.networks import biggan, conv, dcgan, fastgan, progan, r3gan, sagan, sngan, stylegan2
+from limner.recipes.gan import Preset, Recipe
+from limner.training.state import Optimiser
+
+
+def _adam(rate: float, beta1: float, beta2: float) -> Optimiser:
+    return Optimiser(rate=rate, beta1=beta1, beta2=beta2)
+
+
+def improved_2016() -> Recipe:
+    """Salimans et al.: sections 3.2 to 3.4 together, on the nets of DCGAN."""
+    adam = _adam(3e-4, 0.5, 0.999)
+    return Recipe(
+        architecture="dcgan",
+        network=dcgan.Config(discrimination=50),
+        objective="smoothed",
+        historical=1e-4,
+        batch=100,
+        critic=adam,
+        generator=adam,
+        falling_from=1.0,
+        augmentation="none",
+    )
+
+
+def feature_matching_2016() -> Recipe:
+    """Salimans et al.: section 3.1."""
+    adam = _adam(3e-4, 0.5, 0.999)
+    return Recipe(
+        architecture="dcgan",
+        network=dcgan.Config(),
+        objective="feature-matching",
+        batch=100,
+        critic=adam,
+        generator=adam,
+        falling_from=1.0,
+        augmentation="none",
+    )
+
+
+def lsgan_2017() -> Recipe:
+    """Mao et al.: section 3.3 and their code's rates."""
+    adam = _adam(2e-4, 0.5, 0.999)
+    return Recipe(
+        architecture="dcgan",
+        network=dcgan.Config(),
+        objective="least-squares",
+        batch=64,
+        critic=adam,
+        generator=adam,
+        falling_from=1.0,
+        augmentation="none",
+    )
+
+
+def wgan_2017() -> Recipe:
+    """Arjovsky et al.: algorithm 1."""
+    rmsprop = Optimiser(name="rmsprop", rate=5e-5, beta1=0.0, beta2=0.99)
+    return Recipe(
+        architecture="dcgan",
+        network=dcgan.Config(),
+        objective="wasserstein",
+        clip_weights=0.01,
+        critic_steps=5,
+        batch=64,
+        critic=rmsprop,
+        generator=rmsprop,
+        falling_from=1.0,
+        augmentation="none",
+    )
+
+
+def wgan_gp_2017() -> Recipe:
+    """Gulrajani et al.: algorithm 1; no batch normalisation in the critic (section 4)."""
+    adam = _adam(1e-4, 0.0, 0.9)
+    return Recipe(
+        architecture="dcgan",
+        network=dcgan.Config(critic_norm=False),
+        objective="wasserstein",
+        penalty="wgan-gp",
+        critic_steps=5,
+        batch=64,
+        critic=adam,
+        generator=adam,
+        falling_from=1.0,
+        augmentation="none",
+    )
+
+
+def dragan_2017() -> Recipe:
+    """Kodali et al.: algorithm 1 and section 3."""
+    adam = _adam(2e-4, 0.5, 0.999)
+    return Recipe(
+        architecture="dcgan",
+        network=dcgan.Config(critic_norm=False),
+        objective="non-saturating",
+        penalty="dragan",
+        batch=64,
+        critic=adam,
+        generator=adam,
+        falling_from=1.0,
+        augmentation="none",
+    )
+
+
+def r1_2018() -> Recipe:
+    """Mescheder et al.: section 5 and appendix D; residual nets without norms, RMSprop, gamma 10."""
+    rmsprop = Optimiser(name="rmsprop", rate=1e-4, beta1=0.0, beta2=0.99)
+    return Recipe(
+        architecture="r3gan",
+        network=r3gan.Config(),
+        objective="non-saturating",
+        penalty="r1",
+        gamma=10.0,
+        batch=64,
+        critic=rmsprop,
+        generator=rmsprop,
+        falling_from=1.0,
+        augmentation="none",
+    )
+
+
+def sngan_2018() -> Recipe:
+    """Miyato et al.: appendix B.4 and table 1's setting for residual nets."""
+    adam = _adam(2e-4, 0.0, 0.9)
+    return Recipe(
+        architecture="sngan",
+        network=sngan.Config(),
+        critic_steps=5,
+        batch=64,
+        critic=adam,
+        generator=adam,
+        falling_from=0.0,
+        augmentation="none",
+    )
+
+
+def progan_2018() -> Recipe:
+    """Karras et al.: appendix A."""
+    adam = _adam(1e-3, 0.0, 0.99)
+    return Recipe(
+        architecture="progan",
+        network=progan.Config(),
+        objective="wasserstein",
+        penalty="wgan-gp",
+        batch=16,
+        critic=adam,
+        generator=adam,
+        falling_from=1.0,
+        augmentation="none",
+    )
+
+
+def sagan_2019() -> Recipe:
+    """Zhang et al.: section 4; the critic learns four times as fast."""
+    return Recipe(
+        architecture="sagan",
+        network=sagan.Config(),
+        batch=64,
+        critic=_adam(4e-4, 0.0, 0.9),
+        generator=_adam(1e-4, 0.0, 0.9),
+        falling_from=1.0,
+        augmentation="none",
+    )
+
+
+def biggan_2019() -> Recipe:
+    """Brock et al.: section 3 and appendix C."""
+    return Recipe(
+        architecture="biggan",
+        network=biggan.Config(),
+        manner="orthogonal",
+        critic_steps=2,
+        batch=64,
+        critic=_adam(2e-4, 0.0, 0.999),
+        generator=_adam(5e-5, 0.0, 0.999),
+        falling_from=1.0,
+        augmentation="none",
+    )
+
+
+def ragan_2019() -> Recipe:
+    """Jolicoeur-Martineau: section 4 and appendix D, with the spectrally normalised critic."""
+    adam = _adam(2e-4, 0.5, 0.999)
+    return Recipe(
+        architecture="conv",
+        network=conv.Config(),
+        objective="relativistic-average",
+        batch=32,
+        critic=adam,
+        generator=adam,
+        falling_from=1.0,
+        augmentation="none",
+    )
+
+
+def mode_seeking_2019() -> Recipe:
+    """Mao et al.: section 3.2, on the nets of DCGAN as for their class-conditional pictures."""
+    adam = _adam(2e-4, 0.5, 0.999)
+    return Recipe(
+        architecture="dcgan",
+        network=dcgan.Config(),
+        objective="non-saturating",
+        manner="mode-seeking",
+        batch=64,
+        critic=adam,
+        generator=adam,
+        falling_from=1.0,
+        augmentation="none",
+    )
+
+
+def stylegan2_2020() -> Recipe:
+    """Karras et al.: appendix B; R1 every 16 and path lengths every 4 iterations (their code; the paper says 8)."""
+    adam = _adam(2e-3, 0.0, 0.99)
+    return Recipe(
+        architecture="stylegan2",
+        network=stylegan2.Config(),
+        objective="non-saturating",
+        penalty="r1",
+        penalty_every=16,
+        manner="path-length",
+        manner_every=4,
+        mixing=0.9,
+        critic=adam,
+        generator=adam,
+        falling_from=1.0,
+        augmentation="none",
+    )
+
+
+def stylegan2_ada_2020() -> Recipe:
+    """Karras et al.: "Training GANs with limited data"; no style mixing nor path lengths for small pictures (appendix D)."""
+    adam = _adam(2e-3, 0.0, 0.99)
+    return Recipe(
+        architecture="stylegan2",
+        network=stylegan2.Config(),
+        objective="non-saturating",
+        penalty="r1",
+        penalty_every=16,
+        critic=adam,
+        generator=adam,
+        falling_from=1.0,
+        augmentation="adaptive",
+    )
+
+
+def fastgan_2021() -> Recipe:
+    """Liu et al.: section 4; hinge, small batches, everything augmented."""
+    adam = _adam(2e-4, 0.5, 0.999)
+    return Recipe(
+        architecture="fastgan",
+        network=fastgan.Config(),
+        batch=8,
+        critic=adam,
+        generator=adam,
+        falling_from=1.0,
+        augmentation="full",
+    )
+
+
+def lecam_2021() -> Recipe:
+    """Tseng et al.: section 5, on the default nets."""
+    adam = _adam(2e-4, 0.0, 0.999)
+    return Recipe(network=conv.Config(), penalty="lecam", batch=64, critic=adam, generator=adam, augmentation="full")
+
+
+RECIPES = ()  # of `gan`: these are its presets
+PRESETS = {
+    "improved": Preset(
+        improved_2016,
+        "minibatch discrimination, smoothed labels, historical averaging",
+        "Salimans et al. 2016, Improved techniques for training GANs",
+    ),
+    "feature-matching": Preset(
+        feature_matching_2016,
+        "the generator matches the critic's mean features",
+        "Salimans et al. 2016, Improved techniques for training GANs",
+    ),
+    "lsgan": Preset(lsgan_2017, "distances instead of probabilities", "Mao et al. 2017, Least squares GANs"),
+    "wgan": Preset(wgan_2017, "earth mover's distance, clipped weights", "Arjovsky et al. 2017, Wasserstein GAN"),
+    "wgan-gp": Preset(
+        wgan_gp_2017, "the same with slopes held at one", "Gulrajani et al. 2017, Improved training of Wasserstein GANs"
+    ),
+    "dragan": Preset(
+        dragan_2017, "slopes held at one around the data", "Kodali et al. 2017, On convergence and stability of GANs"
+    ),
+    "r1": Preset(
+        r1_2018,
+        "zero slope at the data: the game converges",
+        "Mescheder et al. 2018, Which training methods for GANs do actually converge?",
+    ),
+    "sngan": Preset(sngan_2018, "residual nets, a spectrally normalised critic", sngan.SOURCE),
+    "progan": Preset(progan_2018, "small pictures first, larger ones faded in", progan.SOURCE),
+    "sagan": Preset(sagan_2019, "residual nets that attend to themselves", sagan.SOURCE),
+    "biggan": Preset(biggan_2019, "a latent for every level, orthogonal weights", biggan.SOURCE),
+    "ragan": Preset(
+        ragan_2019, "more real than the others on average", "Jolicoeur-Martineau 2019, The relativistic discriminator"
+    ),
+    "msgan": Preset(
+        mode_seeking_2019,
+        "unlike latents must give unlike pictures",
+        "Mao et al. 2019, Mode seeking generative adversarial networks for diverse image synthesis",
+    ),
+    "stylegan2": Preset(stylegan2_2020, "a mapped style scales every layer", stylegan2.SOURCE),
+    "stylegan2-ada": Preset(
+        stylegan2_ada_2020,
+        "the same for few pictures: augmentation that adapts",
+        "Karras et al. 2020, Training generative adversarial networks with limited data",
+    ),
+    "fastgan": Preset(fastgan_2021, "thin nets and a self-taught critic for few pictures", fastgan.SOURCE),
+    "lecam": Preset(
+        lecam_2021,
+        "logits drawn to where the others usually are, for few pictures",
+        "Tseng et al. 2021, Regularizing generative adversarial networks under limited data",
+    ),
+}

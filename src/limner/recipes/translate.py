@@ -1,0 +1,225 @@
+"""Translators from one kind of picture to another: every decision of such a run, and the presets by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from limner.core import schedule
+from limner.core.images import to_float, to_uint8
+from limner.data.pairs import Pairs
+from limner.losses.adversarial import objective
+from limner.losses.penalties import gamma_for
+from limner.methods.cut import CUT
+from limner.methods.cycle import Cycle
+from limner.methods.paired import Paired
+from limner.methods.phase import Method
+from limner.methods.pool import Pool
+from limner.networks import contrast, describe, patch, resnet, translators, unet
+from limner.recipes.session import Job, Machine, Options, Trained, play
+from limner.training.loop import Hook, Plan
+from limner.training.state import Optimiser
+
+
+def _adam() -> Optimiser:
+    return Optimiser(rate=2e-4, beta1=0.5, beta2=0.999)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Shared:
+    batch: int = 4  # pictures of each kind an iteration, over all ranks
+    micro: int = 0  # pictures a forward pass (0: all at once); less memory, same result
+    translators: Optimiser = field(default_factory=_adam)  # how the translators move
+    critics: Optimiser = field(default_factory=_adam)  # how the critics move
+    falling_from: float = 0.5  # share of the budget after which the learning rates fall to zero
+    ema_half_life: float = 2_000  # images over which the averaged translators forget half
+    flip: bool = False  # mirror half of the pictures; not where left and right differ
+    swap: bool = False  # exchange the two kinds of pictures
+    clip: float = 0.0  # largest gradient norm of a turn (0: none)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairedRecipe(_Shared):
+    """Paired translation: the truth is known for every picture."""
+
+    network: unet.Config = field(default_factory=unet.Config)  # the translator
+    judge: patch.Config = field(default_factory=lambda: patch.Config(width=32))  # the critic
+    adversarial: bool = True  # whether there is a critic; without one the result is soft
+    objective: str = "least-squares"  # of the critic: non-saturating, least-squares, hinge or relativistic
+    pixels: float = 50.0  # weight of the distance to the truth
+    features: float = 0.0  # weight of the distance in the critic's features
+    shift: bool = True  # move both sides of a pair by up to an eighth, against learning by heart
+
+
+@dataclass(frozen=True, kw_only=True)
+class CycleRecipe(_Shared):
+    """Unpaired translation, both directions."""
+
+    network: resnet.Config = field(default_factory=resnet.Config)  # the translators
+    judge: patch.Config = field(default_factory=lambda: patch.Config(width=32))  # the critics
+    objective: str = "least-squares"  # of the critics: non-saturating, least-squares, hinge or relativistic
+    penalty: str = "none"  # on the critics' slope: none, r1, r2 or r1r2
+    gamma: float | None = None  # weight of the penalty (default: from resolution and batch)
+    cycle: float = 5.0  # weight of coming back to where one was
+    identity: float = 2.5  # weight of leaving alone what is already of the kind; 0 is faster
+    pool: int = 50  # pictures of the past that each critic is shown
+
+
+@dataclass(frozen=True, kw_only=True)
+class CutRecipe(_Shared):
+    """Unpaired translation, one direction, at less than half the cost."""
+
+    network: resnet.Config = field(default_factory=resnet.Config)  # the translator
+    judge: patch.Config = field(default_factory=lambda: patch.Config(width=32))  # the critic
+    objective: str = "least-squares"  # of the critic: non-saturating, least-squares, hinge or relativistic
+    contrast: float = 1.0  # weight of each patch knowing its origin
+    identity: float = 1.0  # the same for pictures that are already of the kind; 0 is faster
+    patches: int = 256  # of each feature map that are compared
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A recipe that people choose by name."""
+
+    make: Callable[[], PairedRecipe | CycleRecipe | CutRecipe]
+    summary: str
+    source: str
+
+
+def pix2pix_2017() -> PairedRecipe:
+    """Isola et al. 2017, section 3.3 and appendix 6.2."""
+    return PairedRecipe(
+        network=unet.Config(width=64, dropout=0.5),
+        judge=patch.Config(width=64),
+        objective="non-saturating",
+        pixels=100.0,
+        batch=1,
+    )
+
+
+def cyclegan_2017() -> CycleRecipe:
+    """Zhu et al. 2017, section 4 and appendix 7. The least-squares objective here carries the 1/2 that the paper leaves
+    out for the translators, so a weight of 5 is the paper's 10."""
+    return CycleRecipe(network=resnet.Config(width=64), judge=patch.Config(width=64), batch=1)
+
+
+RECIPES = (PairedRecipe, CycleRecipe, CutRecipe)
+
+PRESETS = {
+    "pix2pix": Preset(PairedRecipe, "translates, learned from pairs", unet.SOURCE),
+    "cyclegan": Preset(CycleRecipe, "translates both ways, learned without pairs", resnet.SOURCE),
+    "cut": Preset(CutRecipe, "translates one way, learned without pairs, faster", contrast.SOURCE),
+    "pix2pix-2017": Preset(pix2pix_2017, "pix2pix as published", unet.SOURCE),
+    "cyclegan-2017": Preset(cyclegan_2017, "CycleGAN as published", resnet.SOURCE),
+}
+
+
+def build(recipe: Any, pairs: Pairs, device: torch.device) -> tuple[Method, Mapping[str, Optimiser], dict[str, Any]]:
+    """The game of a recipe, its optimisers, and how its translators are described on disk."""
+    spec, moves = pairs.spec, {"translators": recipe.translators}
+    kind = "unet" if isinstance(recipe, PairedRecipe) else "resnet"
+    directions = ["a2b", "b2a"] if isinstance(recipe, CycleRecipe) else ["a2b"]
+    goal = objective(recipe.objective)
+
+    def placed(net: Any) -> Any:
+        return net.to(device, memory_format=torch.channels_last)
+
+    nets = placed(translators(kind, spec, recipe.network, directions))
+    method: Method
+    if isinstance(recipe, PairedRecipe):
+        critic = placed(patch.Critic(spec, recipe.judge, 2 * spec.channels)) if recipe.adversarial else None
+        method = Paired(
+            nets, critic, goal, pixels=recipe.pixels, features=recipe.features, flip=recipe.flip, shift=recipe.shift
+        )
+        if recipe.adversarial:
+            moves["critic"] = recipe.critics
+    elif isinstance(recipe, CycleRecipe):
+        shape = (spec.channels, spec.height, spec.width)
+        method = Cycle(
+            nets,
+            *(placed(patch.Critic(spec, recipe.judge)) for _ in range(2)),
+            goal,
+            {side: Pool(recipe.pool, shape, device) for side in ("a", "b")},
+            cycle=recipe.cycle,
+            identity=recipe.identity,
+            penalty=recipe.penalty,
+            gamma=recipe.gamma if recipe.gamma is not None else gamma_for(*spec.size, recipe.batch),
+            flip=recipe.flip,
+        )
+        moves["critics"] = recipe.critics
+    else:
+        method = CUT(
+            nets,
+            contrast.Heads(nets["a2b"].feature_widths).to(device),
+            placed(patch.Critic(spec, recipe.judge)),
+            goal,
+            contrast=recipe.contrast,
+            identity=recipe.identity,
+            patches=recipe.patches,
+            flip=recipe.flip,
+        )
+        moves["critic"] = recipe.critics
+    return method, moves, describe(kind, recipe.network) | {"directions": directions}
+
+
+def train(
+    name: str,
+    recipe: Any,
+    pairs: Pairs,
+    options: Options,
+    machine: Machine,
+    why: str = "",
+    hooks: Sequence[Hook] = (),
+) -> Trained:
+    """Train translators on pairs of pictures; returns the run folder. Raises ValueError as `session.play` does."""
+    torch.manual_seed(options.seed)
+    method, moves, description = build(recipe, pairs, machine.device)
+
+    def plan(images: int) -> Plan:
+        return Plan(
+            images=images,
+            batch=recipe.batch,
+            micro=recipe.micro,
+            optimisers=moves,
+            rate=lambda clock: schedule.falling(clock.seen, clock.budget, recipe.falling_from),
+            ema_half_life=recipe.ema_half_life,
+            clip=recipe.clip,
+        )
+
+    job = Job(
+        name=name,
+        recipe=recipe,
+        dataset=pairs,
+        options=options,
+        method=method,
+        stream=lambda first, count: pairs.batch(first, count, options.seed),
+        plan=plan,
+        network=description,
+        published="translators",
+        kind="translator",
+        preview=preview_of(pairs, machine.device),
+        hooks=hooks,
+        notes=[*([why] if why else []), *pairs.notes],
+    )
+    return play(job, machine)
+
+
+def preview_of(pairs: Pairs, device: torch.device) -> Callable[[nn.Module], np.ndarray]:
+    """Rows of eight: pictures, below each its translation, then its truth where pairs are known; then the way back."""
+    rows = {side: torch.linspace(0, len(data) - 1, 8).long() for side, data in (("a", pairs.a), ("b", pairs.b))}
+    a, b = pairs.a.images[rows["a"]], pairs.b.images[rows["b"]]
+
+    @torch.no_grad()
+    def preview(nets: nn.Module) -> np.ndarray:
+        assert isinstance(nets, nn.ModuleDict)
+        sheet = [a, to_uint8(nets["a2b"](to_float(a.to(device)))).cpu(), *([b] if pairs.paired else [])]
+        if "b2a" in nets:
+            sheet += [b, to_uint8(nets["b2a"](to_float(b.to(device)))).cpu()]
+        return torch.cat(sheet).numpy()
+
+    return preview

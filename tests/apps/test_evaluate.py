@@ -1,0 +1,66 @@
+"""`limner evaluate` on a run, on folders, and on what cannot be compared."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import limner
+from limner.apps.evaluate import evaluate
+
+
+@pytest.fixture(scope="module")
+def run(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "squares"
+    limner.train(squares, images=1600, recipe="spectral", changes={"network.width": 8}, out=out)
+    return out
+
+
+def test_a_run_against_its_data_with_the_curve_of_its_training(run: Path, squares: Path) -> None:
+    result, report = evaluate(run, str(squares), ["fid", "kid"], ["convolutions"], n=90)
+    assert np.isfinite(result["fid(convolutions)"]) and len(result.generated) == 90
+    page = report.read_text()
+    assert report == run / "evaluation.html" and "data:image/png;base64" in page and "http" not in page.split("<body", 1)[1]
+    assert len(result.curve) > 5 and "fid_convolutions" in result.curve[0]
+    content = json.loads((run / "evaluation.json").read_text())
+    assert content["protocol"]["features"][0]["name"] == "convolutions"
+    assert result.warnings  # 90 pictures mean little, and it says so
+
+
+def test_the_metric_is_watched_and_the_best_kept(run: Path) -> None:
+    entries = [json.loads(line) for line in (run / "log.jsonl").open()]
+    values = {e["images"]: e["fid_convolutions"] for e in entries if "fid_convolutions" in e}
+    assert len(values) > 5
+    best = json.loads((run / "best/limner.json").read_text())
+    lowest = min((v, at) for at, v in values.items() if at)
+    assert best["metrics"] == {"fid_convolutions": lowest[0], "at_images": lowest[1]}
+    assert limner.load(run / "best").sample(2).shape == (2, 1, 16, 16)
+    described = json.loads((run / "limner.json").read_text())
+    assert described["metrics"]["at_images"] == max(values)
+
+
+def test_from_the_command_line(run: Path, squares: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "limner", "evaluate"]
+    rest = ["--features", "pixels", "--metrics", "fid", "--metrics", "precision_recall", "--out", str(tmp_path / "r.html")]
+    done = subprocess.run([*command, str(run), "--data", str(squares), "-n", "50", "--json", *rest], capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert {m["name"] for m in json.loads(done.stdout)["metrics"]} >= {"fid(pixels)", "precision(pixels)"}
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    done = subprocess.run([*command, str(folder), "--data", str(squares), *rest], capture_output=True, text=True)
+    assert done.returncode == 2 and "Traceback" not in done.stderr and "empty" in done.stderr
+
+
+def test_a_folder_of_mixed_sizes_is_told(squares: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for i in range(30):
+        side = 16 + 8 * (i % 3)
+        Image.fromarray(rng.integers(0, 255, (side, side), np.uint8)).save(tmp_path / f"{i}.png")
+    result, _ = evaluate(tmp_path, str(squares), ["fid"], ["pixels"], out=tmp_path / "r.html")
+    assert any("size" in warning for warning in result.warnings)

@@ -4,6 +4,7 @@ previews and the guard against losses that are no numbers; the method owns what 
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -199,17 +200,21 @@ def measure(method: Method, stream: Stream, plan: Plan, device: torch.device, ra
     state = State(method, plan.optimisers)
     kept = {name: tensor.detach().clone() for name, tensor in state.tensors().items()}
     kept_scalars = state.scalars()
-    times: list[float] = []
     cycle = math.lcm(*(phase.every for phase in method.phases))  # lazy phases count by their share
+
+    def timed() -> float:
+        start = time.monotonic()
+        for _ in range(cycle):
+            _iterate(state, stream, plan, ranks, device, False, Means())
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return (time.monotonic() - start) / cycle
+
     with _training(method):
-        end = time.monotonic() + seconds
-        while len(times) < 3 or (time.monotonic() < end and len(times) < 2000):
-            start = time.monotonic()
-            for _ in range(cycle):
-                _iterate(state, stream, plan, ranks, device, False, Means())
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            times.append((time.monotonic() - start) / cycle)
+        timed()
+        # every rank must play as many iterations, or they wait for each other forever: the first one decides
+        count = int(dist.told_by_first(round(seconds / (timed() * cycle))))  # type: ignore[call-overload]
+        times = [timed() for _ in range(min(max(count, 3), 2000))]
     with torch.no_grad():
         for name, tensor in state.tensors().items():
             if name in kept:
@@ -217,8 +222,7 @@ def measure(method: Method, stream: Stream, plan: Plan, device: torch.device, ra
     for name, thing in method.memory.items():
         tensors = {k[len(f"memory.{name}.") :]: v for k, v in kept.items() if k.startswith(f"memory.{name}.")}
         thing.load_state_dict(tensors | kept_scalars["memory"][name])
-    times = sorted(times[len(times) // 4 :])
-    return float(dist.told_by_first(plan.batch / times[len(times) // 2]))  # type: ignore[arg-type]
+    return float(dist.told_by_first(plan.batch / statistics.median(times)))  # type: ignore[arg-type]
 
 
 def fit(

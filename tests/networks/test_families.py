@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from limner.core.images import ImageSpec
-from limner.networks import biggan, fastgan, progan, stylegan2
+from limner.networks import biggan, dcgan, fastgan, progan, stylegan2
 from limner.networks.abilities import Growing, SelfTaught, Styled, growth
 from limner.networks.across import AcrossRows, MinibatchDiscrimination, MinibatchStddev
 from limner.networks.attention import SelfAttention, attended
@@ -195,6 +195,19 @@ def test_minibatch_discrimination_counts_the_close_ones() -> None:
     torch.testing.assert_close(alike[:, 4:], torch.full((5, 2), 4.0))  # four others, each at distance 0
     apart = layer(torch.randn(5, 4) * 1000)
     assert apart[:, 4:].max() < 1e-3
+
+
+def test_dcgans_critic_takes_discrimination_and_does_without_norms() -> None:
+    config = dcgan.Config(z_size=8, width=8, discrimination=5, critic_norm=False)
+    critic = dcgan.Critic(SPEC, config)
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in critic.modules())
+    x = torch.randn(4, 3, 32, 32)
+    for p in critic.parameters():
+        torch.nn.init.normal_(p, 0, 0.1)
+    alone = critic(x)
+    assert not torch.allclose(critic(x[:1].repeat(4, 1, 1, 1))[0], alone[0])  # rows see each other
+    alone.sum().backward()
+    assert all(p.grad is not None and p.grad.any() for p in critic.parameters())
 
 
 # ---- attention, latents, lessons -------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limner.core.images import ImageSpec
+from limner.networks.across import MinibatchDiscrimination
 from limner.networks.layers import BatchNorm2d, UpConv2d, base_size, centre_crop, levels, to_map, to_row
 
 SOURCE = "Radford et al. 2016, Unsupervised representation learning with deep convolutional GANs"
@@ -25,6 +26,8 @@ SOURCE = "Radford et al. 2016, Unsupervised representation learning with deep co
 class Config:
     z_size: int = 100  # numbers in a latent
     width: int = 64  # channels next to the picture; doubles with every halving, up to 8 times
+    critic_norm: bool = True  # batch normalisation in the critic; penalties that look at single pictures want none
+    discrimination: int = 0  # kernels of minibatch discrimination in the critic (Salimans et al. 2016)
 
 
 TINY = Config(z_size=8, width=8)
@@ -70,11 +73,17 @@ class Critic(nn.Module):
         self.label = nn.Embedding(spec.classes, spec.height * spec.width) if spec.classes else None
         inputs = [spec.channels + (1 if spec.classes else 0), *widths[:-1]]
         self.convs = nn.ModuleList(
-            [nn.Conv2d(a, b, 4, 2, 1, bias=i == 0) for i, (a, b) in enumerate(zip(inputs, widths, strict=True))]
+            [
+                nn.Conv2d(a, b, 4, 2, 1, bias=i == 0 or not config.critic_norm)
+                for i, (a, b) in enumerate(zip(inputs, widths, strict=True))
+            ]
         )
-        self.norms = nn.ModuleList([nn.Identity() if i == 0 else BatchNorm2d(w) for i, w in enumerate(widths)])
-        bottom = (spec.height >> depth) * (spec.width >> depth)
-        self.last = nn.Linear(widths[-1] * bottom, 1)
+        self.norms = nn.ModuleList(
+            [BatchNorm2d(w) if i and config.critic_norm else nn.Identity() for i, w in enumerate(widths)]
+        )
+        features = widths[-1] * (spec.height >> depth) * (spec.width >> depth)
+        self.across = MinibatchDiscrimination(features, config.discrimination) if config.discrimination else None
+        self.last = nn.Linear(features + config.discrimination, 1)
         self.apply(_radford)
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
@@ -83,7 +92,10 @@ class Critic(nn.Module):
             x = torch.cat([x, self.label(y).view(-1, 1, *self.spec.size).to(x.dtype)], 1)
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = F.leaky_relu(norm(conv(x)), 0.2)  # [N,W,h/2,w/2]
-        return self.last(to_row(x)).float().squeeze(1)
+        features = to_row(x)
+        if self.across is not None:
+            features = self.across(features)
+        return self.last(features).float().squeeze(1)
 
 
 def _radford(layer: nn.Module) -> None:

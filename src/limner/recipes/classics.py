@@ -7,7 +7,7 @@ the critic, norms) is the paper's.
 from __future__ import annotations
 
 from limner.networks import biggan, conv, dcgan, fastgan, progan, r3gan, sagan, sngan, stylegan2
-from limner.recipes.gan import Preset, Recipe
+from limner.recipes.game import Preset, Recipe
 from limner.training.state import Optimiser
 
 
@@ -273,8 +273,7 @@ def lecam_2021() -> Recipe:
     return Recipe(network=conv.Config(), penalty="lecam", batch=64, critic=adam, generator=adam, augmentation="full")
 
 
-RECIPES = ()  # of `gan`: these are its presets
-PRESETS = {
+CLASSICS = {
     "improved": Preset(
         improved_2016,
         "minibatch discrimination, smoothed labels, historical averaging",

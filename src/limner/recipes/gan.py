@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,44 +14,17 @@ from limner.core import schedule
 from limner.core.images import to_uint8
 from limner.data import Dataset
 from limner.losses.adversarial import objective
-from limner.losses.penalties import gamma_for
+from limner.losses.penalties import weight_for
 from limner.methods.gan import GAN
+from limner.methods.memory import Adaptive
 from limner.networks import architecture, augment, conv, dcgan, describe, mlp, r3gan
+from limner.recipes.classics import CLASSICS
+from limner.recipes.game import Preset, Recipe
 from limner.recipes.session import Job, Machine, Options, Trained, play
 from limner.training.loop import Hook, Plan
 from limner.training.state import Optimiser
 
 SMALL_SET = 5_000  # pictures; fewer than this and the critic sees augmented ones
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """An adversarial run: two networks, what each wants, and how they move."""
-
-    architecture: str = "conv"  # mlp, dcgan, conv or r3gan
-    network: Any = field(default_factory=conv.Config)  # the architecture's own options
-    objective: str = "hinge"  # minimax, non-saturating, least-squares, wasserstein, hinge or relativistic
-    penalty: str = "none"  # on the critic's slope: none, r1, r2 or r1r2
-    gamma: float | None = None  # weight of the penalty (default: from resolution and batch)
-    penalty_every: int = 1  # iterations between penalties, each weighing as much more
-    batch: int = 32  # pictures an iteration, over all ranks
-    micro: int = 0  # pictures a forward pass (0: all at once); less memory, same result
-    critic: Optimiser = field(default_factory=Optimiser)  # how the critic moves
-    generator: Optimiser = field(default_factory=Optimiser)  # how the generator moves
-    falling_from: float = 0.5  # share of the budget after which the learning rates fall to zero
-    ema_half_life: float = 10_000  # images over which the averaged generator forgets half
-    augmentation: str = "auto"  # none, light, full, or auto: light when the set is small
-    flip: bool = False  # mirror half of the pictures; not for text, digits or anything with a right and a left
-    clip: float = 0.0  # largest gradient norm of a turn (0: none)
-
-
-@dataclass(frozen=True)
-class Preset:
-    """A recipe that people choose by name."""
-
-    make: Callable[[], Recipe]
-    summary: str
-    source: str
 
 
 def gan_2014() -> Recipe:
@@ -107,6 +79,7 @@ PRESETS = {
     "r3gan": Preset(r3gan_2024, "residual nets without norms, relativistic pairs, R1 and R2: steady", r3gan.SOURCE),
     "dcgan": Preset(dcgan_2016, "the convolutional classic, as published", dcgan.SOURCE),
     "gan": Preset(gan_2014, "the first: two multilayer perceptrons", mlp.SOURCE),
+    **CLASSICS,
 }
 
 
@@ -130,12 +103,15 @@ def train(
     home = architecture(recipe.architecture)
     if not isinstance(recipe.network, home.Config):
         raise ValueError(f"The options of the network are not those of {recipe.architecture}.")
-    gamma = recipe.gamma if recipe.gamma is not None else gamma_for(spec.height, spec.width, recipe.batch)
+    gamma = recipe.gamma
+    if gamma is None:
+        gamma = weight_for(recipe.penalty, spec.height, spec.width, recipe.batch)
     policy = recipe.augmentation
     if policy == "auto":
         policy = "light" if len(dataset) < SMALL_SET else "none"
-    if policy not in augment.POLICIES:
-        raise ValueError(f"The augmentation {policy!r} is not known: say auto, {', '.join(augment.POLICIES)}.")
+    if policy not in (*augment.POLICIES, "adaptive"):
+        known = ", ".join(augment.POLICIES)
+        raise ValueError(f"The augmentation {policy!r} is not known: say auto, adaptive, {known}.")
     torch.manual_seed(options.seed)
     generator, critic = home.Generator(spec, recipe.network), home.Critic(spec, recipe.network)
     for net in (generator, critic):
@@ -147,8 +123,16 @@ def train(
         penalty=recipe.penalty,
         gamma=gamma,
         penalty_every=recipe.penalty_every,
+        manner_name=recipe.manner,
+        manner_weight=recipe.manner_weight,
+        manner_every=recipe.manner_every,
         augmentation=policy,
+        controller=Adaptive(recipe.adaptive_target, recipe.adaptive_images),
         flip=recipe.flip,
+        critic_steps=recipe.critic_steps,
+        clip_weights=recipe.clip_weights,
+        historical=recipe.historical,
+        mixing=recipe.mixing,
     )
 
     def plan(images: int) -> Plan:

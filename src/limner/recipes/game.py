@@ -1,0 +1,49 @@
+"""What an adversarial run decides, and a name for such decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from limner.networks import conv
+from limner.training.state import Optimiser
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """An adversarial run: two networks, what each wants, and how they move."""
+
+    architecture: str = "conv"  # mlp, dcgan, conv, sngan, sagan, biggan, progan, stylegan2, r3gan or fastgan
+    network: Any = field(default_factory=conv.Config)  # the architecture's own options
+    objective: str = "hinge"  # what the players want: minimax, non-saturating, smoothed, least-squares, wasserstein, hinge, relativistic, relativistic-average or feature-matching
+    penalty: str = "none"  # on the critic: none, r1, r2, r1r2 (each also -fast), wgan-gp, dragan or lecam
+    gamma: float | None = None  # weight of the penalty (default: the paper's, or from resolution and batch)
+    penalty_every: int = 1  # iterations between penalties, each weighing as much more
+    manner: str = "none"  # penalty on the generator: none, mode-seeking, orthogonal or path-length
+    manner_weight: float | None = None  # its weight (default: the paper's)
+    manner_every: int = 1  # iterations between them, each weighing as much more
+    batch: int = 32  # pictures an iteration, over all ranks
+    micro: int = 0  # pictures a forward pass (0: all at once); less memory, same result
+    critic: Optimiser = field(default_factory=Optimiser)  # how the critic moves
+    generator: Optimiser = field(default_factory=Optimiser)  # how the generator moves
+    critic_steps: int = 1  # turns of the critic for one of the generator
+    falling_from: float = 0.5  # share of the budget after which the learning rates fall to zero
+    ema_half_life: float = 10_000  # images over which the averaged generator forgets half
+    augmentation: str = "auto"  # none, light, full, adaptive, or auto: light when the set is small
+    adaptive_target: float = 0.6  # how surely right about real pictures the critic may be before adaptive adds more
+    adaptive_images: int = 500_000  # images in which adaptive could go from never to always
+    flip: bool = False  # mirror half of the pictures; not for text, digits or anything with a right and a left
+    clip: float = 0.0  # largest gradient norm of a turn (0: none)
+    clip_weights: float = 0.0  # the critic's weights stay within plus and minus this (0: anywhere)
+    historical: float = 0.0  # weight of the distance of the players from their own past
+    mixing: float = 0.0  # share of pictures that change styles midway, where the generator has styles
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A recipe that people choose by name."""
+
+    make: Callable[[], Recipe]
+    summary: str
+    source: str

@@ -1,0 +1,93 @@
+"""Every adversarial preset trains three iterations through the command line, is interrupted, resumes exactly, samples."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from limner import recipes
+from limner.cli import app, main
+from limner.losses.adversarial import OBJECTIVES
+from limner.losses.manners import MANNERS
+from limner.losses.penalties import PENALTIES
+from limner.networks import NAMES, augment
+from limner.recipes import gan, session
+
+
+def limner(*arguments: object) -> None:
+    if "train" in app:  # a process makes it once, for one recipe
+        del app["train"]
+    with pytest.raises(SystemExit) as ended:
+        main([str(a) for a in arguments])
+    assert ended.value.code in (0, None)
+
+
+def small(name: str) -> dict[str, object]:
+    base = gan.PRESETS[name].make()
+    fields = {f.name for f in dataclasses.fields(base.network)}
+    sizes = {"width": 8, "hidden": 16, "maxout": 8, "pieces": 2, "group_width": 4, "mapping": 2, "w_size": 8}
+    return {"batch": 8} | {f"network.{key}": value for key, value in sizes.items() if key in fields}
+
+
+class StopAfterOne:
+    """A hook that asks the run to end, as a scheduler would."""
+
+    def due(self, clock) -> bool:
+        return clock.seen == 8
+
+    def __call__(self, view) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize("name", gan.PRESETS)
+def test_a_preset_trains_resumes_and_samples(
+    name: str, squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "measure", lambda *a, **k: 100.0)  # the speed is measured for seconds otherwise
+    changes = small(name)
+    flags = [part for key, value in changes.items() for part in (f"--{key}", value)]
+    common = ["train", squares, "--recipe", name, "--images", 24, "--device", "cpu", "--threads", 1, "--quiet", *flags]
+    limner(*common, "--out", tmp_path / "whole")
+    broken = recipes.train(
+        squares, recipe=name, images=24, device="cpu", threads=1, quiet=True, out=tmp_path / "broken",
+        changes=changes, hooks=[StopAfterOne()],
+    )  # fmt: skip
+    assert not broken.outcome.finished
+    limner(*common, "--out", tmp_path / "broken")
+    one, two = (load_file(tmp_path / run / "weights.safetensors") for run in ("whole", "broken"))
+    assert all(torch.equal(value, two[key]) for key, value in one.items())
+    assert all(value.isfinite().all() for value in one.values() if value.is_floating_point())
+    limner("sample", tmp_path / "whole", "-n", 4, "--label", "all", "--device", "cpu", "--out", tmp_path / "s.png")
+    assert (tmp_path / "s.png").exists()
+    described = json.loads((tmp_path / "whole" / "limner.json").read_text())
+    assert described["recipe"]["name"] == name and described["training"]["images"] == 24
+
+
+@pytest.mark.parametrize("name", gan.PRESETS)
+def test_a_preset_names_its_source_and_changes_only_what_it_says(name: str) -> None:
+    preset = gan.PRESETS[name]
+    assert preset.summary and any(c.isdigit() for c in preset.source)
+    recipe = preset.make()
+    assert recipe.objective in OBJECTIVES and recipe.architecture in NAMES
+    assert recipe.penalty in (*PENALTIES, "none") and recipe.manner in (*MANNERS, "none")
+    assert recipe.augmentation in (*augment.POLICIES, "adaptive", "auto")
+
+
+def test_the_help_of_the_recipe_names_every_choice() -> None:
+    import inspect
+
+    from limner.recipes import game
+
+    text = inspect.getsource(game.Recipe)
+    lines = {line.split(":")[0].strip(): line for line in text.splitlines() if "#" in line}
+    assert all(name in lines["objective"] for name in OBJECTIVES)
+    assert all(name.removesuffix("-fast") in lines["penalty"] for name in PENALTIES)
+    assert all(name in lines["manner"] for name in MANNERS) and all(name in lines["architecture"] for name in NAMES)
+    assert all(name in lines["augmentation"] for name in augment.POLICIES)

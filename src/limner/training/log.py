@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -63,19 +64,22 @@ def duration(seconds: float) -> str:
     return f"{s // 60} min {s % 60:02d} s" if s < 3600 else f"{s // 3600} h {s % 3600 // 60:02d} min"
 
 
+WINDOW = 20.0  # seconds; the speed told is that of the last one to two windows
+
+
 class Voice:
     """The live line of a run: a bar on a terminal, a plain line every 15 seconds elsewhere, nothing when quiet."""
 
     def __init__(self, budget: int, seen: int, quiet: bool = False) -> None:
         self.budget, self.quiet = budget, quiet
-        self.started, self.start_seen = time.monotonic(), seen
-        self.last = 0.0
+        self.recent = deque([(time.monotonic(), seen)], maxlen=2)  # where the window of the speed begins
+        self.started, self.last = time.monotonic(), 0.0
         self.bar: Any = None
         if not quiet and sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn
 
-            columns = [TextColumn("[bold]{task.percentage:>3.0f}%"), BarColumn(24), TextColumn("{task.fields[line]}")]
+            columns = [TextColumn("[bold]{task.percentage:>3.0f}%"), BarColumn(12), TextColumn("{task.fields[line]}")]
             self.bar = Progress(*columns, console=Console(stderr=True))
             self.task = self.bar.add_task("", total=budget, completed=seen, line="warming up")
             self.bar.start()
@@ -92,8 +96,12 @@ class Voice:
         """Where the run is: images seen, images/s, time left, the newest means."""
         if self.quiet:
             return
-        spent = max(1e-9, time.monotonic() - self.started)
-        speed = (seen - self.start_seen) / spent
+        now = time.monotonic()
+        spent = now - self.started
+        (then, before), *_ = self.recent
+        speed = (seen - before) / max(1e-9, now - then)
+        if now - self.recent[-1][0] > WINDOW:  # forget the slow first iterations, and what the machine did long ago
+            self.recent.append((now, seen))
         left = duration((self.budget - seen) / speed) if speed > 0 else "?"
         figures = "  ".join(f"{name} {value:.3g}" for name, value in terms.items())
         line = f"{seen:,}/{self.budget:,} images  {speed:,.0f}/s  {left} left  {figures}"

@@ -71,6 +71,7 @@ def data(
 
 def train(
     source: Annotated[str, Parameter(name="data")],
+    second: Annotated[str | None, Parameter(name="second")] = None,
     /,
     *,
     recipe: str = "auto",
@@ -89,6 +90,9 @@ def train(
     ----------
     source
         A folder, zip, IDX file, .npy or .npz array, or a sample: fashion, emoji.
+    second
+        What to translate to, for recipes that translate: pictures of equal names for pix2pix, any for cyclegan and cut.
+        Without it, the first holds pairs: pictures of two sides, or a CSV of two columns.
     recipe
         How to train: auto, or one that `limner recipes` lists.
     size
@@ -109,6 +113,7 @@ def train(
     with _progress("decoding") as progress:
         trained = recipes.train(
             source,
+            second,
             recipe=recipe,
             size=parse_size(size),
             fit=fit,
@@ -123,7 +128,7 @@ def train(
     outcome = trained.outcome
     if outcome.finished:
         _tell(f"Done: {outcome.seen:,} images seen. Samples: {trained.folder / 'preview.png'}")
-        _tell(f"Next: limner sample {trained.folder}")
+        _tell(f"Next: limner {recipes.next_verb(recipe)} {trained.folder}")
         return 0
     _tell(f"Stopped at {outcome.seen:,} images; everything is saved. The same command again goes on from there.")
     return 128 + (outcome.signal or 0)
@@ -163,10 +168,11 @@ def sample(
     device
         auto, cpu, cuda or mps.
     """
-    from limner.apps.loading import load
+    from limner.apps.loading import load_kind
+    from limner.apps.model import Model
     from limner.apps.sample import sample as make
 
-    print(make(load(run, device), out, n, seed, label, truncation, seconds))
+    print(make(load_kind(run, device, Model, "sample"), out, n, seed, label, truncation, seconds))
 
 
 @app.command
@@ -266,6 +272,43 @@ def encode(
     from limner.apps.loading import load_kind
 
     print(make(load_kind(run, device, Autoencoder, "encode"), source, out))
+
+
+@app.command
+def translate(
+    run: Path,
+    source: Annotated[Path, Parameter(name="in")],
+    out: Path,
+    /,
+    *,
+    direction: Literal["a2b", "b2a"] = "a2b",
+    sheet: Path | None = None,
+    device: str = "auto",
+) -> None:
+    """Translate a picture, a folder or a zip at their own sizes; names, transparency and orientation are kept.
+
+    Parameters
+    ----------
+    run
+        The folder that `limner train` wrote.
+    source
+        A picture, a folder or a zip.
+    out
+        A file for one picture; a folder or a .zip for many.
+    direction
+        From the first kind to the second (a2b) or back (b2a).
+    sheet
+        A PNG to write of pictures above their translations.
+    device
+        auto, cpu, cuda or mps.
+    """
+    from limner.apps.loading import load_kind
+    from limner.apps.translate import Translator
+    from limner.apps.translate import translate as make
+
+    model = load_kind(run, device, Translator, "translate")
+    with _progress("translating") as progress:
+        print(make(model, source, out, direction, sheet, progress, _tell))
 
 
 @app.command

@@ -37,7 +37,9 @@ class Autoencoder(Model):
     def encode(self, pictures: np.ndarray) -> np.ndarray:
         """uint8 [N,C,H,W] -> latents float32 [N,Z], or codes int64 [N,h,w]"""
         if pictures.shape[1:] != (self.spec.channels, *self.spec.size) or pictures.dtype != np.uint8:
-            raise ValueError(f"This model takes uint8 pictures of {self.spec}, not {pictures.dtype} {pictures.shape[1:]}.")
+            raise ValueError(
+                f"This model takes uint8 pictures of {self.spec}, not {pictures.dtype} {pictures.shape[1:]}."
+            )
         return self._in_chunks(np.asarray(pictures), lambda x: self.autoencoder.encode(to_float(x)))
 
     def decode(self, latents: np.ndarray) -> Pictures:

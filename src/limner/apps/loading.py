@@ -9,20 +9,22 @@ import torch
 
 from limner.apps.autoencode import Autoencoder
 from limner.apps.model import Model
+from limner.apps.translate import Translator
 from limner.core import artifact, device
 from limner.core.images import ImageSpec
-from limner.networks import rebuild_autoencoder, rebuild_generator
+from limner.networks import rebuild_autoencoder, rebuild_generator, rebuild_translators
 
 KINDS: dict[str, Any] = {  # kind -> (its network from spec and description, what it is in the hand)
     "generator": (rebuild_generator, Model),
     "autoencoder": (rebuild_autoencoder, Autoencoder),
+    "translator": (rebuild_translators, Translator),
 }
 
 
 def load(folder: str | Path, device_name: str = "auto") -> Any:
     """The model of a run folder. Runs no code of the folder; raises ValueError when it is not a whole model.
 
-    A generator samples; an autoencoder also encodes and reconstructs.
+    A generator samples; an autoencoder also encodes and reconstructs; a translator translates.
     """
     folder = Path(folder)
     description = artifact.read_description(folder)
@@ -44,5 +46,5 @@ def load_kind(folder: Path, device_name: str, kind: type, verb: str) -> Any:
     """As `load`, for a verb that needs a certain kind. Raises ValueError when the folder holds another."""
     model = load(folder, device_name)
     if not isinstance(model, kind):
-        raise ValueError(f"{folder} holds {model.description['kind']} weights: `limner {verb}` cannot use them.")
+        raise ValueError(f"{folder} holds a trained {model.description['kind']}, which `limner {verb}` cannot use.")
     return model

@@ -3,6 +3,7 @@
     Generator(spec, config)   (z [N,Z], y [N] | None) -> images [N,C,H,W] in [-1,1];   .z_size is Z
     Critic(spec, config)      (x [N,C,H,W], y [N] | None) -> logits [N];   .last takes the features
 
+    Translator(spec, config)  x [N,C,H,W] -> the same shape, of any size   (unet, resnet)
     Autoencoder(spec, config) x -> its reconstruction; .encode(x), .decode(latent)   (vae, vqvae, instead of the two)
 
 `spec` (an `ImageSpec`) is what the data decides: any size from 16 up, 1, 3 or 4 channels, classes or none.
@@ -12,7 +13,7 @@ A new architecture is a new file and its name in `NAMES`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -24,6 +25,8 @@ from limner.core.images import ImageSpec
 
 NAMES = ("mlp", "dcgan", "conv", "sngan", "sagan", "biggan", "progan", "stylegan2", "r3gan", "fastgan")
 AUTOENCODERS = ("vae", "vqvae")
+TRANSLATORS = ("unet", "resnet")
+DIRECTIONS = ("a2b", "b2a")
 
 
 def architecture(name: str) -> ModuleType:
@@ -49,18 +52,35 @@ def rebuild_autoencoder(spec: ImageSpec, description: Mapping[str, Any]) -> nn.M
     return _rebuilt(description, lambda: _one_of(AUTOENCODERS, description["architecture"]), "Autoencoder", spec)
 
 
+def translators(name: str, spec: ImageSpec, config: Any, directions: Sequence[str]) -> nn.ModuleDict:
+    """A translator for each direction."""
+    home = _one_of(TRANSLATORS, name)
+    if not directions or not set(directions) <= set(DIRECTIONS):
+        raise ValueError(f"Translators go {' or '.join(DIRECTIONS)}, not {directions}.")
+    return nn.ModuleDict({direction: home.Translator(spec, config) for direction in directions})
+
+
+def rebuild_translators(spec: ImageSpec, description: Mapping[str, Any]) -> nn.Module:
+    """The translators of a description, as `rebuild_generator` gives a generator."""
+
+    def build(spec: ImageSpec, config: Any) -> nn.Module:
+        return translators(description["architecture"], spec, config, description["directions"])
+
+    return _rebuilt(description, lambda: _one_of(TRANSLATORS, description["architecture"]), build, spec)
+
+
 def _one_of(names: tuple[str, ...], name: str) -> ModuleType:
     if name not in names:
         raise ValueError(f"The architecture {name!r} is not known: say one of {', '.join(names)}.")
     return import_module(f"limner.networks.{name}")
 
 
-def _rebuilt(description: Mapping[str, Any], home: Callable[[], ModuleType], part: str, spec: ImageSpec) -> nn.Module:
+def _rebuilt(description: Mapping[str, Any], home: Callable[[], ModuleType], part: Any, spec: ImageSpec) -> nn.Module:
     try:
         module = home()
         config = module.Config(**description["config"])
         with torch.device("meta"):
-            return getattr(module, part)(spec, config)
+            return (part if callable(part) else getattr(module, part))(spec, config)
     except (KeyError, TypeError, AttributeError, RuntimeError, OverflowError, ZeroDivisionError) as error:
         raise ValueError(
             "The run's limner.json describes a network that this Limner cannot build: update Limner, or the file is "

@@ -34,6 +34,13 @@ def family_of(recipe: Any) -> Any:
     raise ValueError(f"{recipe!r} is no recipe: give the name of one, or an instance of a Recipe.")
 
 
+def next_verb(name: str) -> str:
+    """The command that uses what a recipe makes."""
+    return "sample" if name == AUTO else {vae: "reconstruct", translate: "translate"}.get(
+        family_of(preset(name).make()), "sample"
+    )
+
+
 def defaults(name: str) -> Any:
     """The values of a recipe before anybody changes one; for `auto`, which decides later, those of the dataclass."""
     return gan.Recipe() if name == AUTO else preset(name).make()
@@ -85,7 +92,7 @@ def train(
     changes |= more
     if "out" in given and given["out"] is not None:
         given["out"] = Path(given["out"])
-    options = dataclasses.replace(options or Options(quiet=True), **given)
+    options = dataclasses.replace(options or Options(), **given)
     if options.minutes is not None and options.images is not None:
         raise ValueError("Give the budget in minutes or in images, not both.")
     if (options.minutes is not None and options.minutes <= 0) or (options.images is not None and options.images <= 0):
@@ -97,10 +104,10 @@ def train(
         machine = start(options, ranks)
         shape: dict[str, Any] = {"size": size, "fit": fit, "channels": channels, "background": background, "progress": progress}
         if isinstance(chosen, translate.RECIPES):
-            chosen = gan.with_changes(chosen, changes)
-            paired = isinstance(chosen, translate.PairedRecipe)
-            pairs = prepare_pairs(data, second, paired=paired, swap=chosen.swap, **shape)
-            return translate.train(name, chosen, pairs, options, machine, "", hooks)
+            changed: Any = gan.with_changes(chosen, changes)  # type: ignore[arg-type]
+            paired = isinstance(changed, translate.PairedRecipe)
+            pairs = prepare_pairs(data, second, paired=paired, swap=changed.swap, **shape)
+            return translate.train(name, changed, pairs, options, machine, "", hooks)
         if second is not None:
             raise ValueError(f"The recipe {name} learns from one set of pictures: give one, or another recipe.")
         dataset = prepare(open_source(data, labels=labels), **shape)

@@ -142,7 +142,8 @@ def build(recipe: Any, pairs: Pairs, device: torch.device) -> tuple[Method, Mapp
         shape = (spec.channels, spec.height, spec.width)
         method = Cycle(
             nets,
-            *(placed(patch.Critic(spec, recipe.judge)) for _ in range(2)),
+            placed(patch.Critic(spec, recipe.judge)),
+            placed(patch.Critic(spec, recipe.judge)),
             goal,
             {side: Pool(recipe.pool, shape, device) for side in ("a", "b")},
             cycle=recipe.cycle,

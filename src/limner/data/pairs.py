@@ -1,0 +1,252 @@
+"""Two sets of pictures to translate between: by equal file names, side by side in one picture, by a CSV, or unpaired."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import ImageOps
+from torch import Tensor
+
+from limner.core.images import ImageSpec
+from limner.data.dataset import Dataset, prepare
+from limner.data.decode import Damaged, eight_bit, header, reason
+from limner.data.opening import open_source
+from limner.data.source import Bad, Source, short_name
+
+SLACK = 0.02  # by how much the proportions of partners may differ
+APART = 0x5B  # the second set of an unpaired run has an order of its own
+
+
+@dataclass
+class Pairs:
+    """Two Datasets of one shape; `paired` when row i of one is the truth for row i of the other."""
+
+    a: Dataset
+    b: Dataset
+    paired: bool
+    spec: ImageSpec
+    name: str
+    origin: str
+    fingerprint: str
+    attribution: str = ""
+    classes: tuple[str, ...] = ()  # none: translators take no labels
+    labels: Tensor | None = None
+    bad: list[Bad] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.a) if self.paired else max(len(self.a), len(self.b))
+
+    def batch(self, first: int, count: int, seed: int) -> dict[str, Tensor]:
+        """Pairs number first ... of the endless order of `seed`: {"a", "b"}, each uint8 [count,C,H,W].
+
+        Unpaired sets go each in an order of their own.
+        """
+        return {
+            "a": self.a.batch(first, count, seed)[0],
+            "b": self.b.batch(first, count, seed if self.paired else seed ^ APART)[0],
+        }
+
+
+def prepare_pairs(
+    data: Any, second: Any = None, *, paired: bool, swap: bool = False, size: int | tuple[int, int] | None = None,
+    fit: str = "crop", channels: str = "auto", background: str = "white", progress: Any = None,
+) -> Pairs:
+    """Decode two sets of pictures at one shape.
+
+    data, second: two folders (or whatever `open_source` takes); or one CSV with two columns of files; or one set of
+    pictures that each hold both sides, left and right. paired: partners are found by equal names without ending, and
+    those without one, or of other proportions, are listed in `bad` and left out. swap: exchange the two sides.
+    Raises ValueError in one sentence when nothing is left to train on.
+    """
+    bad: list[Bad] = []
+    if second is not None:
+        a, b = open_source(data), open_source(second)
+        if paired:
+            a, b, bad = partners(a, b)
+    elif str(data).lower().endswith(".csv"):
+        a, b, bad = from_csv(Path(str(data)))
+    else:
+        a, b, bad = halves(open_source(data))
+    a, b = replace(a, classes=(), labels=None), replace(b, classes=(), labels=None)
+    if swap:
+        a, b = b, a
+
+    def both(kind: str) -> tuple[Dataset, Dataset]:
+        one = prepare(a, size=size, fit=fit, channels=kind, background=background, progress=progress)
+        size_of_one = one.spec.size
+        two = prepare(b, size=size_of_one, fit=fit, channels=kind, background=background, progress=progress)
+        return one, two
+
+    one, two = both(channels)
+    if one.spec.channels != two.spec.channels:
+        one, two = both(str(max(one.spec.channels, two.spec.channels)))
+    if paired:  # a picture that could not be decoded takes its partner with it
+        common = set(one.names) & set(two.names)
+        one, two = (
+            d if len(common) == len(d) else d._subset(np.array([i for i, n in enumerate(d.names) if n in common], int))
+            for d in (one, two)
+        )
+    bad = bad + one.bad + two.bad
+    if not len(one) or not len(two):
+        raise ValueError(f"No pair of pictures is usable: {len(bad):,} were left out, such as {_told(bad)}.")
+    notes = [f"{len(bad):,} pictures were left out, such as {_told(bad)}."] if bad else []
+    return Pairs(
+        a=one, b=two, paired=paired, spec=one.spec,
+        name=one.name if second is None else f"{one.name}-{two.name}",
+        origin=f"{one.origin} and {two.origin}" if one.origin != two.origin else one.origin,
+        fingerprint=hashlib.sha256(f"{one.fingerprint} {two.fingerprint} {paired}".encode()).hexdigest(),
+        attribution="\n".join(dict.fromkeys(t for t in (one.attribution, two.attribution) if t)),
+        bad=bad, notes=notes,
+    )  # fmt: skip
+
+
+def _told(bad: list[Bad]) -> str:
+    return ", ".join(f"{name} ({why})" for name, why in bad[:3]) or "none"
+
+
+# ---- two places, equal names -----------------------------------------------------------------------------------------
+
+
+def partners(a: Source, b: Source) -> tuple[Source, Source, list[Bad]]:
+    """The pictures whose names, without ending, are in both; and those left out, with the reason.
+
+    Raises ValueError when no name is in both.
+    """
+    one, two = _by_stem(a), _by_stem(b)
+    bad = [(a.names[i], "no partner in the second set") for key, i in one.items() if key not in two]
+    bad += [(b.names[i], "no partner in the first set") for key, i in two.items() if key not in one]
+    keys = [key for key in one if key in two]
+    if not keys:
+        raise ValueError(
+            f"No file of {a.origin} has the name of one of {b.origin}: pairs need equal names, or train `--recipe cut`."
+        )
+    kept = []
+    for key in keys:
+        why = _unlike(a, one[key], b, two[key])
+        if why:
+            bad.append((key, why))
+        else:
+            kept.append(key)
+    return _part(a, [one[k] for k in kept], kept), _part(b, [two[k] for k in kept], kept), bad
+
+
+def _by_stem(source: Source) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for i, name in enumerate(source.names):
+        found.setdefault(str(PurePosixPath(name).with_suffix("")), i)
+    return found
+
+
+def _unlike(a: Source, i: int, b: Source, j: int) -> str:
+    """Why two pictures cannot be a pair; empty when they can."""
+    shapes = []
+    for source, index in ((a, i), (b, j)):
+        try:
+            with source.open(index) as image:
+                head = header(image)
+        except Damaged as damage:
+            return str(damage)
+        shapes.append((head.height, head.width))
+    (h, w), (k, v) = shapes
+    return f"other proportions than its partner, {h}x{w} and {k}x{v}" if abs(h * v / (w * k) - 1) > SLACK else ""
+
+
+def _part(source: Source, rows: list[int], names: list[str]) -> Source:
+    """Some pictures of a Source under other names."""
+    content = source.content
+    array = None if source.array is None else source.array[rows]
+    return replace(source, names=names, content=lambda i: content(rows[i]), array=array)
+
+
+# ---- one picture, two sides ------------------------------------------------------------------------------------------
+
+
+def halves(source: Source) -> tuple[Source, Source, list[Bad]]:
+    """The left and the right sides of each picture; those of odd width are left out."""
+    kept, bad = [], []
+    for i, name in enumerate(source.names):
+        try:
+            with source.open(i) as image:
+                width = header(image).width
+        except Damaged as damage:
+            bad.append((name, str(damage)))
+            continue
+        if width % 2:
+            bad.append((name, f"{width} pixels wide, which has no two equal halves"))
+        else:
+            kept.append(i)
+    if not kept:
+        raise ValueError(
+            f"No picture of {source.origin} has two sides: give pictures of even width, two folders, or a CSV of pairs."
+        )
+
+    def side(right: bool) -> Callable[[int], np.ndarray]:
+        def content(i: int) -> np.ndarray:
+            image = eight_bit(ImageOps.exif_transpose(source.read(kept[i])))
+            array = np.asarray(image)
+            array = array[..., None] if array.ndim == 2 else array
+            half = array.shape[1] // 2
+            return np.ascontiguousarray(array[:, half:] if right else array[:, :half])
+
+        return content
+
+    names = [source.names[i] for i in kept]
+    left = replace(source, names=names, content=side(False), array=None, mark=lambda: source.mark() + " left")
+    right = replace(left, content=side(True), mark=lambda: source.mark() + " right")
+    return left, right, bad
+
+
+# ---- a table ---------------------------------------------------------------------------------------------------------
+
+
+def from_csv(path: Path) -> tuple[Source, Source, list[Bad]]:
+    """A CSV of two columns, files relative to its own folder, with or without a heading. Raises ValueError."""
+    try:
+        rows = [row for row in csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"))) if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"The CSV {path} cannot be read: {reason(error)}.") from error
+    if any(len(row) < 2 for row in rows):
+        raise ValueError(f"The CSV {path} needs two columns, the files of each pair.")
+    cells = [(row[0].strip(), row[1].strip()) for row in rows]
+    if cells and not any((path.parent / cell).exists() for cell in cells[0]):
+        cells = cells[1:]  # a heading
+    bad = [(f"{a}, {b}", "the file is missing") for a, b in cells if not _there(path, a, b)]
+    cells = list(dict.fromkeys(pair for pair in cells if _there(path, *pair)))
+    if not cells:
+        raise ValueError(f"The CSV {path} names no pair of files that exist beside it.")
+    names = [f"{a}, {b}" for a, b in cells]
+    one, two = (_files(path, [path.parent / cell[k] for cell in cells], names) for k in (0, 1))
+    kept = []
+    for i, name in enumerate(names):
+        if why := _unlike(one, i, two, i):
+            bad.append((name, why))
+        else:
+            kept.append(i)
+    if not kept:
+        raise ValueError(f"No pair of the CSV {path} is usable, such as {_told(bad)}.")
+    names = [names[i] for i in kept]
+    return _part(one, kept, names), _part(two, kept, names), bad
+
+
+def _there(path: Path, a: str, b: str) -> bool:
+    return (path.parent / a).is_file() and (path.parent / b).is_file()
+
+
+def _files(table: Path, paths: list[Path], names: list[str]) -> Source:
+    def content(i: int) -> BinaryIO:
+        return io.BytesIO(paths[i].read_bytes())
+
+    def mark() -> str:
+        stats = [(str(p), p.stat()) for p in paths]
+        text = "".join(f"{name}\0{s.st_size}\0{s.st_mtime_ns}\n" for name, s in stats)
+        return "csv:" + hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+    return Source(name=short_name(table.stem), origin=f"the CSV {table}", names=names, content=content, mark=mark)

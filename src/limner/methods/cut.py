@@ -1,0 +1,100 @@
+"""Unpaired translation in one direction: a patch must know its own origin among the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from limner.losses.adversarial import Objective
+from limner.methods.phase import Batch, Clock, Phase, Stateful, Terms
+from limner.networks import augment
+
+
+def patch_nce(query: Tensor, key: Tensor, temperature: float = 0.07) -> Tensor:
+    """Cross-entropy of each patch's own origin among all patches of its picture (Park et al. 2020, eq. 3).
+
+    query, key [N,P,D] of unit length; row p of one belongs to row p of the other -> [N]
+    """
+    logits = query @ key.transpose(1, 2) / temperature  # [N,P,P]
+    target = torch.arange(logits.shape[1], device=logits.device).expand(len(logits), -1)
+    return F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none").view(target.shape).mean(1)
+
+
+class CUT:
+    """Park et al. 2020, eq. 5: adversarial, contrastive, and contrastive identity terms; no way back is learned.
+
+    Keys come from the translator's own pass over the picture, so only the query costs a second, half pass.
+    """
+
+    averaged: Sequence[str] = ("translators",)
+
+    def __init__(
+        self,
+        translators: nn.Module,
+        heads: nn.Module,
+        critic: nn.Module,
+        objective: Objective,
+        *,
+        contrast: float = 1.0,
+        identity: float = 1.0,
+        patches: int = 256,
+        flip: bool = False,
+    ) -> None:
+        self.translators: Any = translators
+        self.heads: Any = heads
+        self.critic: Any = critic
+        self.nets: Mapping[str, nn.Module] = {"translators": translators, "heads": heads, "critic": critic}
+        self.players: Mapping[str, Sequence[nn.Parameter]] = {
+            "translators": [*translators.parameters(), *heads.parameters()],
+            "critic": list(critic.parameters()),
+        }
+        self.memory: Mapping[str, Stateful] = {}
+        self.objective, self.contrast, self.identity = objective, contrast, identity
+        self.patches, self.flip = patches, flip
+        self.phases: Sequence[Phase] = [
+            Phase("translators", self.translator_turn),
+            Phase("critic", self.critic_turn),
+        ]
+        self._fresh: dict[int, tuple[Tensor, Tensor]] = {}  # row -> real and made pictures of the turn before
+
+    def translator_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
+        a, b = batch["a"], batch["b"]
+        if self.flip:
+            a, b = augment.flip(a, batch.uniform("flip a")), augment.flip(b, batch.uniform("flip b"))
+        n, translator = len(a), self.translators["a2b"]
+        out, keys = translator.with_features(torch.cat([a, b]) if self.identity else a)
+        made = out[:n]
+        self._fresh[batch.first] = b, made.detach()
+        logits = self.critic(made)
+        with torch.no_grad():
+            truth = self.critic(b) if self.objective.sees_real else logits
+        fooled = self.objective.generator(truth.detach(), logits).flatten(1).mean(1)
+        nce = self._contrast(translator.features(out), keys, batch)
+        loss = fooled + self.contrast * nce[:n]
+        terms = {"generator": fooled.detach().mean(), "contrast": nce[:n].detach().mean()}
+        if self.identity:
+            loss, terms["identity"] = loss + self.identity * nce[n:], nce[n:].detach().mean()
+        return loss, terms
+
+    def critic_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
+        real, fake = self.critic(torch.cat(self._fresh.pop(batch.first))).chunk(2)
+        loss = self.objective.critic(real, fake).flatten(1).mean(1)
+        return loss, {"critic": loss.detach().mean(), "gap": real.detach().mean() - fake.detach().mean()}
+
+    def _contrast(self, queries: Sequence[Tensor], keys: Sequence[Tensor], batch: Batch) -> Tensor:
+        """The mean over the maps of `patch_nce` at random places, the same in both. -> [N] or, with identity, [2N]"""
+        losses = []
+        for i, (query, key) in enumerate(zip(queries, keys, strict=True)):
+            area = query.shape[2] * query.shape[3]
+            place = batch.uniform(f"places {i}", area).argsort(1)[:, : min(self.patches, area)]  # [n,P]
+            place = place.repeat(len(query) // len(place), 1)[:, :, None]
+            one, two = (
+                self.heads(x.permute(0, 2, 3, 1).flatten(1, 2).gather(1, place.expand(-1, -1, x.shape[1])), i)
+                for x in (query, key)
+            )
+            losses.append(patch_nce(one, two.detach()))
+        return torch.stack(losses).mean(0)

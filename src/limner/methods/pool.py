@@ -1,0 +1,56 @@
+"""The image pool: a critic that sees what was made long ago too cannot be fooled in circles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from limner.core import dist
+from limner.methods.phase import Batch
+
+
+class Pool:
+    """The last made pictures, at most `capacity` (Shrivastava et al. 2017, section 2.3; Zhu et al. 2017, section 4: 50).
+
+    Every rank keeps the same pool of what all ranks made, and what it does depends on the batch's random numbers only.
+    """
+
+    def __init__(self, capacity: int, shape: tuple[int, int, int], device: torch.device | str = "cpu") -> None:
+        self.pictures = torch.zeros(capacity, *shape, device=device)
+        self.filled = 0
+
+    def exchange(self, made: Tensor, batch: Batch) -> Tensor:
+        """Give the pool `made` [n,C,H,W], this batch's rows; get as many back, old and new.
+
+        While the pool fills, they come back as they are. Then each does with a chance of one half; else it takes the
+        place of a random one of the pool, which is returned instead.
+        """
+        if not len(self.pictures):
+            return made
+        everyone = made.new_zeros(batch.total, *made.shape[1:])
+        present = made.new_zeros(batch.total)
+        everyone[batch.first : batch.first + len(made)] = made
+        present[batch.first : batch.first + len(made)] = 1
+        dist.sum_over_ranks([everyone, present])
+        whole = replace(batch, tensors={"made": everyone}, first=0)  # every rank draws for every row
+        chance, place = whole.uniform("exchange"), whole.integers("place", len(self.pictures))
+        for row in present.nonzero().flatten().tolist():
+            if self.filled < len(self.pictures):
+                self.pictures[self.filled] = everyone[row]
+                self.filled += 1
+            elif chance[row] < 0.5:
+                old = self.pictures[place[row]].clone()
+                self.pictures[place[row]] = everyone[row]
+                everyone[row] = old
+        return everyone[batch.first : batch.first + len(made)]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"pictures": self.pictures, "filled": self.filled}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.pictures.copy_(state["pictures"])
+        self.filled = state["filled"]

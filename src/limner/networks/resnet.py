@@ -1,0 +1,106 @@
+"""The residual translator: two halvings, a row of residual blocks, two doublings.
+
+Johnson et al. 2016, "Perceptual losses for real-time style transfer", and Zhu et al. 2017, "Unpaired image-to-image
+translation using cycle-consistent adversarial networks", appendix 7.2: c7s1-w, d2w, d4w, R4w x 6 below 256 pixels and 9
+from there, u2w, uw, c7s1. Doubling is by resize-convolution (Odena et al. 2016), and only the 7x7 layers mirror the
+border. It keeps to the picture's plane, so it translates any size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from limner.core.images import ImageSpec
+from limner.networks.borders import crop_to, pad_to
+from limner.networks.layers import UpConv2d
+
+SOURCE = "Zhu et al. 2017, Unpaired image-to-image translation using cycle-consistent adversarial networks"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    width: int = 32  # channels next to the picture (the paper: 64)
+    blocks: int = 0  # residual blocks (default: 6 below 256 pixels, 9 from there)
+
+
+TINY = Config(width=8, blocks=2)
+
+
+class Block(nn.Module):
+    """x + norm(3x3(relu(norm(3x3(x))))), [N,W,H,W'] -> the same shape."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.second = (nn.Conv2d(width, width, 3, padding=1, bias=False) for _ in range(2))
+        self.norms = nn.ModuleList([_norm(width), _norm(width)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.norms[0](self.first(x)))
+        return x + self.norms[1](self.second(y))
+
+
+class Translator(nn.Module):
+    """x [N,C,H,W] in [-1,1] -> the same shape; any H and W from `least` up."""
+
+    least = 16
+
+    def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
+        super().__init__()
+        if not 0 <= config.blocks <= 64:
+            raise ValueError(f"A translator has 1 to 64 blocks, or 0 to let the size decide, not {config.blocks}.")
+        w, c = config.width, spec.channels
+        blocks = [Block(4 * w) for _ in range(config.blocks or (9 if min(spec.size) >= 256 else 6))]
+        half = len(blocks) // 2
+        self.encoder = nn.ModuleList(
+            [
+                _stage(nn.Conv2d(c, w, 7, padding=3, padding_mode="reflect", bias=False), w),
+                _stage(nn.Conv2d(w, 2 * w, 3, 2, 1, bias=False), 2 * w),
+                _stage(nn.Conv2d(2 * w, 4 * w, 3, 2, 1, bias=False), 4 * w),
+                *blocks[:half],
+            ]
+        )
+        self.decoder = nn.Sequential(
+            *blocks[half:],
+            _stage(UpConv2d(4 * w, 2 * w, bias=False), 2 * w),
+            _stage(UpConv2d(2 * w, w, bias=False), w),
+            nn.Conv2d(w, c, 7, padding=3, padding_mode="reflect"),
+        )
+        self.feature_widths = [c, 2 * w, 4 * w, *([4 * w] if half else [])]
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.normal_(layer.weight, 0, 0.02)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """The picture itself, both halvings, and the last map of the encoder."""
+        return self._encode(pad_to(x, 4))[1]
+
+    def with_features(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The translation and, at no further cost, the features of what was translated."""
+        size = x.shape[-2], x.shape[-1]
+        y, features = self._encode(pad_to(x, 4))
+        return crop_to(torch.tanh(self.decoder(y).float()), size), features
+
+    def _encode(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        found = [x]
+        for i, stage in enumerate(self.encoder):
+            x = stage(x)
+            if i in (1, 2):
+                found.append(x)
+        return x, found if len(self.encoder) == 3 else [*found, x]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.with_features(x)[0]
+
+
+def _norm(width: int) -> nn.InstanceNorm2d:
+    return nn.InstanceNorm2d(width, affine=True)
+
+
+def _stage(conv: nn.Conv2d, width: int) -> nn.Sequential:
+    return nn.Sequential(conv, _norm(width), nn.ReLU())

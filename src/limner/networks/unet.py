@@ -1,0 +1,69 @@
+"""The U-Net translator: down to a few pixels and up again, with a bridge at every size.
+
+Isola et al. 2017, "Image-to-image translation with conditional adversarial networks", section 3.2.1 and appendix 6.1.1:
+4x4 convolutions of stride 2 and leaky ReLU 0.2 down, ReLU up, each level's map joined to its mirror, dropout in the three
+lowest levels on the way up. Normalisation is instance-wise (the paper's batch norm with batches of one is just that),
+doubling is by resize-convolution (Odena et al. 2016), and the number of halvings follows the picture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from limner.core.images import ImageSpec
+from limner.networks.borders import crop_to, pad_to
+from limner.networks.layers import UpConv2d
+
+SOURCE = "Isola et al. 2017, Image-to-image translation with conditional adversarial networks"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    width: int = 32  # channels next to the picture; doubles with every halving, up to 8 times
+    dropout: float = 0.0  # in the lowest levels on the way up (the paper: 0.5)
+
+
+TINY = Config(width=8)
+
+
+class Translator(nn.Module):
+    """x [N,C,H,W] in [-1,1] -> the same shape; any H and W from `least` up."""
+
+    def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
+        super().__init__()
+        depth = max(2, min(8, (min(spec.size) // 4).bit_length() - 1))
+        self.multiple = 2**depth
+        self.least = 2 * self.multiple  # smaller pictures leave instance normalisation a single pixel
+        widths = [config.width * min(8, 2**i) for i in range(depth)]
+        self.downs = nn.ModuleList(
+            [nn.Conv2d(a, b, 4, 2, 1) for a, b in zip([spec.channels, *widths[:-1]], widths, strict=True)]
+        )
+        self.down_norms = nn.ModuleList([_norm(w) if i else nn.Identity() for i, w in enumerate(widths)])
+        outputs = [*widths[-2::-1], config.width]
+        inputs = [widths[-1], *(2 * w for w in widths[-2::-1])]
+        self.ups = nn.ModuleList([UpConv2d(a, b) for a, b in zip(inputs, outputs, strict=True)])
+        self.up_norms = nn.ModuleList([_norm(w) for w in outputs])
+        self.dropout = nn.Dropout(config.dropout)
+        self.last = nn.Conv2d(config.width + spec.channels, spec.channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        size, x = (x.shape[-2], x.shape[-1]), pad_to(x, self.multiple)
+        bridges = [x]
+        y = x
+        for down, norm in zip(self.downs, self.down_norms, strict=True):
+            y = F.leaky_relu(norm(down(y)), 0.2)  # [N,W,h/2,w/2]
+            bridges.append(y)
+        bridges.pop()
+        for i, (up, norm) in enumerate(zip(self.ups, self.up_norms, strict=True)):
+            y = F.relu(norm(up(y)))  # [N,·,2h,2w]
+            y = self.dropout(y) if i < 3 else y
+            y = torch.cat([y, bridges.pop().to(y.dtype)], 1)
+        return crop_to(torch.tanh(self.last(y).float()), size)
+
+
+def _norm(width: int) -> nn.InstanceNorm2d:
+    return nn.InstanceNorm2d(width, affine=True)

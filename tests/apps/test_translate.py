@@ -1,0 +1,113 @@
+"""A translator in the hand: every size, mode and ending; tiles that leave no seam."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import limner
+from limner.apps.tiles import in_tiles, starts
+from limner.apps.translate import Translator, translate
+from limner.networks import patch, resnet
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Translator]:
+    rng = np.random.default_rng(0)
+    folder = tmp_path_factory.mktemp("translator")
+    np.savez(folder / "a.npz", images=rng.integers(0, 255, (8, 16, 16, 3), dtype=np.uint8))
+    np.savez(folder / "b.npz", images=rng.integers(0, 255, (8, 16, 16, 3), dtype=np.uint8))
+    with pytest.MonkeyPatch.context() as change:
+        change.setattr("limner.recipes.session.measure", lambda *args, **more: 100.0)
+        limner.train(folder / "a.npz", folder / "b.npz", recipe="cyclegan", images=8, out=folder / "run", device="cpu",
+                     changes={"network": resnet.TINY, "judge": patch.Config(width=8)})  # fmt: skip
+    yield limner.load(folder / "run")
+
+
+PICTURES = {
+    "dot": Image.new("RGB", (1, 1), (200, 3, 9)),
+    "small": Image.new("RGB", (3, 7)),
+    "long": Image.effect_noise((3000, 50), 40).convert("RGB"),
+    "clear": Image.merge("RGBA", [Image.effect_noise((40, 30), 60)] * 4),
+    "deep": Image.fromarray(np.arange(40 * 30, dtype=np.uint16).reshape(30, 40) * 50),
+    "grey": Image.effect_noise((40, 30), 60),
+    "palette": Image.effect_noise((40, 30), 60).convert("P"),
+}
+
+
+@pytest.mark.parametrize("kind", list(PICTURES))
+def test_every_kind_of_picture_keeps_its_size(kind: str, model: Translator) -> None:
+    before = PICTURES[kind]
+    after = model.translate(before)
+    assert after.size == before.size and after.mode == ("RGBA" if kind == "clear" else "RGB")
+    if kind == "clear":
+        assert np.array_equal(np.asarray(after)[..., 3], np.asarray(before)[..., 3])
+
+
+def test_exif_orientation_is_applied(model: Translator, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    PICTURES["grey"].convert("RGB").save(tmp_path / "turned.jpg", exif=exif)
+    assert model.translate(tmp_path / "turned.jpg").size == (30, 40)
+
+
+def test_a_file_a_folder_and_a_zip(model: Translator, tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    (source / "deep").mkdir(parents=True)
+    PICTURES["grey"].save(source / "one.png")
+    PICTURES["clear"].convert("RGB").save(source / "deep/two.jpg")
+    PICTURES["palette"].save(source / "three.gif")
+    (source / "broken.png").write_bytes(b"\x89PNG nothing")
+    said: list[str] = []
+    told = translate(model, source, tmp_path / "out", "b2a", tmp_path / "sheet.png", say=said.append)
+    assert "3 translated pictures" in told and "1 were skipped" in told and "broken.png" in said[0]
+    found = {str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*.*")}
+    assert found == {"one.png", "deep/two.jpg", "three.gif.png"}
+    assert Image.open(tmp_path / "sheet.png").size[0] > 150
+    translate(model, source, tmp_path / "out.zip", say=said.append)
+    assert sorted(zipfile.ZipFile(tmp_path / "out.zip").namelist()) == ["deep/two.jpg", "one.png", "three.gif.png"]
+    translate(model, tmp_path / "out.zip", tmp_path / "again")
+    assert (tmp_path / "again/deep/two.jpg").exists()
+    translate(model, source / "one.png", tmp_path / "single.webp")
+    assert Image.open(tmp_path / "single.webp").size == PICTURES["grey"].size
+
+
+def test_what_cannot_be_done_is_a_sentence(model: Translator, tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"cannot be used.*\.$"):
+        model.translate(tmp_path / "x.png")
+    with pytest.raises(ValueError, match="not 'up'"):
+        model.translate(PICTURES["grey"], "up")
+    with pytest.raises(ValueError, match=r"folder or a \.zip"):
+        translate(model, tmp_path, tmp_path / "many.png", say=lambda text: None)
+
+
+# ---- tiles -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("length", [1, 63, 64, 65, 100, 128, 500])
+def test_tiles_cover_a_side_and_share_enough(length: int) -> None:
+    begins = starts(length, 64, 16)
+    assert begins[0] == 0 and begins[-1] + 64 >= length
+    assert all(a + 64 - b >= 16 for a, b in zip(begins, begins[1:], strict=False))
+
+
+@pytest.mark.parametrize("size", [(150, 90), (64, 300), (65, 64)], ids=str)
+def test_tiles_equal_the_whole_for_a_known_reach(size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(*(torch.nn.Conv2d(2, 2, 3, padding=1) for _ in range(4)))  # sees 4 pixels far
+    x = torch.randn(1, 2, *size)
+    with torch.no_grad():
+        torch.testing.assert_close(in_tiles(net, x, 64, 16), net(x), atol=1e-5, rtol=1e-4)
+
+
+def test_blended_tiles_of_an_unsteady_network_have_no_step() -> None:
+    calls = iter(range(1000))
+    y = in_tiles(lambda x: torch.full_like(x, float(next(calls) % 2)), torch.zeros(1, 1, 64, 400), 64, 32)
+    assert (y[..., 1:] - y[..., :-1]).abs().max() < 0.1 and y.min() == 0 and y.max() == 1

@@ -1,0 +1,94 @@
+"""Pairs by equal names, by halves and by a table; what is wrong with them is listed and left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from limner.data.pairs import prepare_pairs
+
+
+def picture(path: Path, value: int, size: tuple[int, int] = (20, 20), mode: str = "RGB") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, value if mode == "L" else (value, 0, 255 - value)).save(path)
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    a, b = tmp_path / "a", tmp_path / "b"
+    for i in range(6):
+        picture(a / f"{i}.png", 10 * i)
+        picture(b / f"{i}.jpg", 10 * i + 100)
+    return a, b
+
+
+def test_partners_have_equal_names_whatever_their_ending(folders: tuple[Path, Path]) -> None:
+    pairs = prepare_pairs(*folders, paired=True)
+    assert len(pairs) == 6 and pairs.a.names == pairs.b.names and not pairs.bad
+    batch = pairs.batch(3, 9, seed=1)
+    assert (batch["b"][:, 0].float().mean((1, 2)) - batch["a"][:, 0].float().mean((1, 2)) - 100).abs().max() < 3
+    assert prepare_pairs(*folders, paired=True, swap=True).a.images[0, 0].float().mean() > 90
+
+
+def test_wrong_partners_are_listed_and_left_out(folders: tuple[Path, Path]) -> None:
+    a, b = folders
+    picture(a / "alone.png", 0)
+    picture(b / "nobody.png", 0)
+    picture(a / "shape.png", 0, (20, 20)), picture(b / "shape.png", 0, (40, 20))
+    picture(a / "broken.png", 0), (b / "broken.png").write_bytes(b"nothing")
+    picture(a / "cut.png", 0), picture(b / "cut.png", 0)
+    whole = (b / "cut.png").read_bytes()
+    (b / "cut.png").write_bytes(whole[: len(whole) - 30])
+    pairs = prepare_pairs(a, b, paired=True)
+    assert pairs.a.names == pairs.b.names and len(pairs) == 6
+    told = {name.split(".")[0]: why for name, why in pairs.bad}
+    assert "no partner" in told["alone"] and "no partner" in told["nobody"] and "proportions" in told["shape"]
+    assert {"broken", "cut"} <= told.keys() and "left out" in pairs.notes[0]
+
+
+def test_unpaired_sets_keep_all_and_go_in_orders_of_their_own(folders: tuple[Path, Path]) -> None:
+    a, b = folders
+    for i in range(10, 13):
+        picture(b / f"{i}.jpg", 0)
+    pairs = prepare_pairs(a, b, paired=False)
+    assert (len(pairs.a), len(pairs.b), len(pairs)) == (6, 9, 9)
+    first, again = pairs.batch(4, 8, 0), pairs.batch(4, 8, 0)
+    assert all(np.array_equal(first[k], again[k]) for k in "ab") and first["a"].shape == first["b"].shape
+
+
+def test_sides_of_one_picture(tmp_path: Path) -> None:
+    for i in range(3):
+        sheet = Image.new("RGB", (40, 20), (255, 0, 0))
+        sheet.paste((0, 0, 255), (20, 0, 40, 20))
+        sheet.save(tmp_path / f"{i}.png")
+    picture(tmp_path / "odd.png", 0, (41, 20))
+    pairs = prepare_pairs(tmp_path, paired=True)
+    assert pairs.spec.size == (20, 20) and len(pairs) == 3 and "no two equal halves" in pairs.bad[0][1]
+    assert pairs.a.images[0, :, 0, 0].tolist() == [255, 0, 0] and pairs.b.images[0, :, 0, 0].tolist() == [0, 0, 255]
+
+
+def test_a_table_of_pairs(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    table = tmp_path / "pairs.csv"
+    table.write_text("photo,drawing\na/0.png,b/3.jpg\na/1.png,b/1.jpg\na/2.png,b/gone.jpg\n")
+    pairs = prepare_pairs(table, paired=True)
+    assert len(pairs) == 2 and pairs.bad[0][1] == "the file is missing"
+    assert abs(pairs.b.images[0, 0].float().mean() - 130) < 3
+    table.write_text("one column\n")
+    with pytest.raises(ValueError, match="two columns"):
+        prepare_pairs(table, paired=True)
+
+
+def test_both_sides_get_the_channels_that_either_needs(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    for i in range(6):
+        picture(tmp_path / "grey" / f"{i}.png", 9, mode="L")
+    pairs = prepare_pairs(tmp_path / "grey", folders[1], paired=True)
+    assert pairs.a.spec.channels == pairs.b.spec.channels == pairs.spec.channels == 3
+
+
+def test_no_common_name_is_a_sentence(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    picture(tmp_path / "c" / "other.png", 0)
+    with pytest.raises(ValueError, match=r"equal names.*\.$"):
+        prepare_pairs(folders[0], tmp_path / "c", paired=True)

@@ -10,7 +10,7 @@ from typing import Any
 from limner.core import dist
 from limner.data import Dataset, open_source, prepare
 from limner.data.pairs import prepare_pairs
-from limner.recipes import gan, translate, vae
+from limner.recipes import automatic, gan, translate, vae
 from limner.recipes.session import Options, Trained, start
 from limner.training.loop import Hook
 
@@ -114,7 +114,7 @@ def train(
         if unconditional:
             dataset = without_labels(dataset)
         if recipe == AUTO:
-            name, chosen, why = gan.choose(dataset, options, machine)
+            name, chosen, why = automatic.choose(dataset.spec, len(dataset), options, machine)
         return family_of(chosen).train(name, gan.with_changes(chosen, changes), dataset, options, machine, why, hooks)
 
 

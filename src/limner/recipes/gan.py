@@ -83,12 +83,6 @@ PRESETS = {
 }
 
 
-def choose(dataset: Dataset, options: Options, machine: Machine) -> tuple[str, Recipe, str]:
-    """`auto`: the preset that gives the best pictures for this data and budget, and why, in one sentence."""
-    recipe = spectral()
-    return "spectral", recipe, "auto chose spectral."
-
-
 def train(
     name: str,
     recipe: Recipe,
@@ -169,7 +163,7 @@ def train(
         published="generator",
         kind="generator",
         preview=preview_of(generator.z_size, spec.classes, machine.device),
-        generate=generator_of(spec.classes, machine),
+        generate=generator_of(dataset.labels if spec.classes else None, machine),
         notes=notes,
         hooks=hooks,
     )
@@ -189,8 +183,8 @@ def preview_of(z_size: int, classes: int, device: torch.device) -> Callable[[nn.
     return preview
 
 
-def generator_of(classes: int, machine: Machine) -> Callable[[nn.Module, int], np.ndarray]:
-    """(generator, n) -> n samples from fixed latents, classes in turn, uint8 [n,C,H,W]."""
+def generator_of(labels: torch.Tensor | None, machine: Machine) -> Callable[[nn.Module, int], np.ndarray]:
+    """(generator, n) -> n samples from fixed latents, uint8 [n,C,H,W]; classes as frequent as in `labels`, the data's."""
 
     @torch.no_grad()
     def generate(generator: nn.Module, n: int) -> np.ndarray:
@@ -199,7 +193,8 @@ def generator_of(classes: int, machine: Machine) -> Callable[[nn.Module, int], n
             rows = min(100, n - start)
             z_size = int(generator.z_size)  # type: ignore[arg-type]
             z = torch.from_numpy(rng.standard_normal((rows, z_size), np.float32)).to(machine.device)
-            y = torch.arange(start, start + rows, device=machine.device) % classes if classes else None
+            drawn = None if labels is None else labels[torch.from_numpy(rng.integers(0, len(labels), rows))]
+            y = None if drawn is None else drawn.to(machine.device)
             with torch.autocast(machine.device.type, machine.precision, enabled=machine.precision != torch.float32):
                 parts.append(to_uint8(generator(z, y)).cpu().numpy())
         return np.concatenate(parts)

@@ -1,0 +1,35 @@
+"""`auto`: which recipe for which data, machine and budget, and what was measured to say so.
+
+On two CPU cores (benchmarks/README.md): `spectral` shows its critic about 15 times as many pictures a second as `r3gan`
+and is far ahead at equal time for every budget that was tried; at 32x32 width 32 beats 48 up to 300,000 images at equal
+time, and at 64x64 a width of 24 beats 16 and 32 in the first minutes. On GPUs nothing was measured: the same recipe,
+wider, is a guess and is said to be one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from limner.core.images import ImageSpec
+from limner.networks import conv
+from limner.recipes.game import Recipe
+from limner.recipes.gan import SMALL_SET, spectral
+from limner.recipes.session import Machine, Options
+
+LARGE = 48 * 48  # pixels above which a CPU is short of steps rather than of width
+LONG = 30.0  # minutes from which on it is not
+
+
+def choose(spec: ImageSpec, count: int, options: Options, machine: Machine) -> tuple[str, Recipe, str]:
+    """The recipe's name, the recipe, and the reason in one sentence, for `count` pictures of `spec`."""
+    recipe = spectral()
+    minutes = options.minutes or 10.0
+    small = f"; {count:,} pictures are few, so the critic sees shifted ones" if count < SMALL_SET else ""
+    if machine.device.type != "cpu":
+        width, why = 64, "it was measured best on CPUs; on GPUs nothing was measured, so it is wider by guess"
+    elif spec.height * spec.width > LARGE and options.images is None and minutes < LONG:
+        width, why = 24, f"narrow nets see more of {spec.height}x{spec.width} pictures in {minutes:g} minutes on a CPU"
+    else:
+        width, why = 32, f"it gives the best {spec.height}x{spec.width} pictures that a CPU was measured to make in minutes"
+    recipe = dataclasses.replace(recipe, network=conv.Config(width=width))
+    return "spectral", recipe, f"auto chose spectral, width {width}: {why}{small}."

@@ -321,6 +321,7 @@ def evaluate(
     features: list[str] | None = None,
     n: Annotated[int, Parameter(name=["-n", "--number"])] = 10_000,
     held_out: str | None = None,
+    size: str | None = None,
     weights: Path | None = None,
     seed: int = 0,
     out: Path | None = None,
@@ -343,6 +344,8 @@ def evaluate(
         At most so many pictures.
     held_out
         Real pictures that were not trained on: they calibrate the copy check.
+    size
+        Height and width to bring folders of mixed sizes to: 64 or 48x64.
     weights
         The file of Inception's weights.
     seed
@@ -361,7 +364,18 @@ def evaluate(
 
     with _progress("learning features") as progress:
         result, report = measure(
-            pictures, data, metrics, features or ["own"], n, held_out, weights, seed, out, device, progress
+            pictures,
+            data,
+            metrics,
+            features or ["own"],
+            n,
+            held_out,
+            weights,
+            seed,
+            out,
+            device,
+            parse_size(size),
+            progress,
         )
     if json:
         print(result.to_json())

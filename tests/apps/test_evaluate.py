@@ -62,5 +62,7 @@ def test_a_folder_of_mixed_sizes_is_told(squares: Path, tmp_path: Path) -> None:
     for i in range(30):
         side = 16 + 8 * (i % 3)
         Image.fromarray(rng.integers(0, 255, (side, side), np.uint8)).save(tmp_path / f"{i}.png")
-    result, _ = evaluate(tmp_path, str(squares), ["fid"], ["pixels"], out=tmp_path / "r.html")
-    assert any("size" in warning for warning in result.warnings)
+    with pytest.raises(ValueError, match="pictures of 3 sizes"):
+        evaluate(tmp_path, str(squares), ["fid"], ["pixels"], out=tmp_path / "r.html")
+    result, _ = evaluate(tmp_path, str(squares), ["fid"], ["pixels"], out=tmp_path / "r.html", size=16)
+    assert np.isfinite(result["fid(pixels)"])

@@ -28,13 +28,15 @@ def evaluate(
     seed: int = 0,
     out: Path | None = None,
     device: str = "auto",
+    size: int | tuple[int, int] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Result, Path]:
     """Compare a run folder's samples, or any pictures, with real ones; write the report and its JSON beside it.
 
     Returns the result and the report's path. Raises ValueError in one sentence for what cannot be compared.
     """
-    size, curve = None, []
+    curve: list = []
+    size = (size, size) if isinstance(size, int) else size
     given: Pictures | str = str(subject)
     reference = held = None
     folder = Path()
@@ -53,6 +55,7 @@ def evaluate(
         features=list(features),
         n=n,
         weights=weights,
+        size=size,
         device=device,
         seed=seed,
         curve=curve,

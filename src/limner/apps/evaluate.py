@@ -36,17 +36,17 @@ def evaluate(
     Returns the result and the report's path. Raises ValueError in one sentence for what cannot be compared.
     """
     curve: list = []
-    size = (size, size) if isinstance(size, int) else size
+    sides = (size, size) if isinstance(size, int) else size
     given: Pictures | str = str(subject)
     reference = held = None
     folder = Path()
     if (subject / artifact.CARD).exists():
         model = load_kind(subject, device, Model, "evaluate")
-        given, size, folder = sampled(model, n, seed), model.spec.size, subject
+        given, sides, folder = sampled(model, n, seed), model.spec.size, subject
         curve = [entry for entry in artifact.read_log(subject) if any(name.startswith("fid_") for name in entry)]
         channels: int | str = model.spec.channels  # the model's own pictures decide what the data is brought to
-        reference = prepare(open_source(data), size=size, channels=channels)
-        held = prepare(open_source(held_out), size=size, channels=channels) if held_out else None
+        reference = prepare(open_source(data), size=sides, channels=channels)
+        held = prepare(open_source(held_out), size=sides, channels=channels) if held_out else None
     result = compare(
         given,
         reference or data,
@@ -55,7 +55,7 @@ def evaluate(
         features=list(features),
         n=n,
         weights=weights,
-        size=size,
+        size=sides,
         device=device,
         seed=seed,
         curve=curve,

@@ -1,0 +1,59 @@
+"""`auto` says what it chose and why; a person's own choices win."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import limner
+from limner.core import dist
+from limner.core.images import ImageSpec
+from limner.recipes import automatic, gan
+from limner.recipes.session import Machine, Options
+
+CPU = Machine(torch.device("cpu"), torch.float32, dist.ALONE)
+
+
+@pytest.mark.parametrize(
+    ("spec", "count", "options", "said"),
+    [
+        (ImageSpec(1, 32, 32, 10), 60_000, Options(), "width 32: it gives the best 32x32"),
+        (ImageSpec(4, 64, 64), 3_786, Options(minutes=10), "width 24: narrow nets see more"),
+        (ImageSpec(4, 64, 64), 3_786, Options(minutes=60), "width 32"),
+        (ImageSpec(3, 32, 32), 400, Options(), "400 pictures are few"),
+    ],
+)
+def test_the_choice_is_told(spec: ImageSpec, count: int, options: Options, said: str) -> None:
+    name, recipe, why = automatic.choose(spec, count, options, CPU)
+    assert said in why and why.endswith(".") and name in gan.PRESETS and isinstance(recipe, gan.Recipe)
+    assert f"width {recipe.network.width}" in why
+
+
+def test_a_gpu_is_said_to_be_unmeasured() -> None:
+    machine = Machine(torch.device("meta"), torch.float32, dist.ALONE)
+    assert "nothing was measured" in automatic.choose(ImageSpec(3, 64, 64), 9999, Options(), machine)[2]
+
+
+def test_own_choices_win_over_auto_and_reach_the_description(squares: Path, tmp_path: Path) -> None:
+    limner.train(squares, images=32, out=tmp_path, batch=8, changes={"critic.rate": 1e-3}, quiet=True, metric="none")
+    recipe = json.loads((tmp_path / "limner.json").read_text())["recipe"]
+    assert recipe["name"] == "spectral" and recipe["batch"] == 8 and recipe["critic"]["rate"] == 1e-3
+    assert not (tmp_path / "best").exists()
+
+
+def test_unknown_options_of_a_recipe_are_sentences(squares: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no option 'colour'"):
+        limner.train(squares, images=32, out=tmp_path, colour=3)
+    with pytest.raises(ValueError, match=r"no option 'critic\.speed'"):
+        limner.train(squares, images=32, out=tmp_path, changes={"critic.speed": 3})
+    with pytest.raises(ValueError, match="metric 'beauty' is not known"):
+        limner.train(squares, images=32, out=tmp_path, metric="beauty")
+
+
+def test_every_preset_can_be_built() -> None:
+    for name, preset in gan.PRESETS.items():
+        recipe = preset.make()
+        assert isinstance(recipe, gan.Recipe) and preset.summary and any(c.isdigit() for c in preset.source), name

@@ -28,6 +28,9 @@ class Tally:
         total, count = self.sums.get(name, [0.0, 0.0])
         self.sums[name] = [total + found[0].item(), count + found[1].item()]
 
+    def copy(self) -> dict[str, list[float]]:
+        return {name: list(pair) for name, pair in self.sums.items()}
+
     def take(self) -> dict[str, tuple[float, float]]:
         """name -> (mean, count); and begin anew."""
         taken = {name: (total / count, count) for name, (total, count) in self.sums.items()}
@@ -59,7 +62,7 @@ class RunningMeans:
         return self.means[name]
 
     def state_dict(self) -> dict[str, Any]:
-        return {"means": self.means, "seen": self.seen, "sums": self.tally.sums}
+        return {"means": dict(self.means), "seen": self.seen, "sums": self.tally.copy()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.means, self.seen = dict(state["means"]), state["seen"]
@@ -98,7 +101,7 @@ class Adaptive:
 
     def state_dict(self) -> dict[str, Any]:
         names = ("p", "rate", "batches", "seen")
-        return {name: getattr(self, name) for name in names} | {"sums": self.tally.sums}
+        return {name: getattr(self, name) for name in names} | {"sums": self.tally.copy()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.p, self.rate, self.batches, self.seen = (state[name] for name in ("p", "rate", "batches", "seen"))

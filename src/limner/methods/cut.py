@@ -19,7 +19,7 @@ def patch_nce(query: Tensor, key: Tensor, temperature: float = 0.07) -> Tensor:
 
     query, key [N,P,D] of unit length; row p of one belongs to row p of the other -> [N]
     """
-    logits = query @ key.transpose(1, 2) / temperature  # [N,P,P]
+    logits = (query / temperature) @ key.transpose(1, 2)  # [N,P,P]
     target = torch.arange(logits.shape[1], device=logits.device).expand(len(logits), -1)
     return F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none").view(target.shape).mean(1)
 

@@ -156,6 +156,8 @@ def test_a_trained_growing_net_keeps_its_level() -> None:
     two.load_state_dict(one.state_dict())
     z = torch.randn(2, 8)
     assert two.level == one.level and torch.equal(one(z), two(z))
+    traced = torch.export.export(two, (z,)).module()  # an exporter sees the level that was loaded
+    torch.testing.assert_close(traced(z), one(z))
 
 
 # ---- across rows -----------------------------------------------------------------------------------------------------

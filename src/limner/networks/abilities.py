@@ -34,17 +34,27 @@ class Growing(nn.Module):
         super().__init__()
         self.depth, self.share = depth, share
         self.register_buffer("progress", torch.ones(()))
+        self.told = 1.0  # the same, for an exporter, to which a buffer is a name without a value
+        self.register_load_state_dict_post_hook(_tell_what_was_loaded)
 
     def at(self, progress: float) -> None:
         self.progress.fill_(progress)
+        self.told = progress
 
     @property
     def level(self) -> float:
-        return growth(float(self.progress), self.depth, self.share)
+        progress = self.told if torch.compiler.is_compiling() else float(self.progress)
+        return growth(progress, self.depth, self.share)
 
     def shown(self, x: Tensor) -> Tensor:
         """Real pictures as a net of this level could make them. [N,C,H,W] -> the same"""
         return x
+
+
+def _tell_what_was_loaded(net: nn.Module, _: object) -> None:
+    assert isinstance(net, Growing)
+    if not net.progress.is_meta:
+        net.told = float(net.progress)
 
 
 @runtime_checkable

@@ -67,6 +67,7 @@ def train(
     channels: str = "auto",
     background: str = "white",
     labels: Path | None = None,
+    drop_duplicates: bool = False,
     unconditional: bool = False,
     options: Options | None = None,
     progress: Any = None,
@@ -77,10 +78,10 @@ def train(
     """Train a generator on pictures, or resume; the same call again continues where it stopped.
 
     data: a folder, zip, IDX file, .npy/.npz, array, `fashion` or `emoji`; translators take two, or pairs in one
-    (`data.pairs.prepare_pairs`). recipe: a name or a whole Recipe.
-    size: height and width in pixels (default: the pictures' own, or 64). fit: crop, pad or stretch. Further keywords
-    are those of `Options` (minutes, images, out, seed, device …), or options of the recipe (`batch=64`), which
-    `changes` takes too with dots for nested ones ({"network.width": 48}).
+    (`data.pairs.prepare_pairs`). recipe: a name or a whole Recipe. size: height and width in pixels (default: the
+    pictures' own, or 64). fit: crop, pad or stretch. drop_duplicates: train on one of each group of equal pictures.
+    Further keywords are those of `Options` (minutes, images, out, seed, device …), or options of the recipe
+    (`batch=64`), which `changes` takes too with dots for nested ones ({"network.width": 48}).
 
     hooks are called between iterations (`training.loop.Hook`).
 
@@ -110,7 +111,7 @@ def train(
             return translate.train(name, changed, pairs, options, machine, "", hooks)
         if second is not None:
             raise ValueError(f"The recipe {name} learns from one set of pictures: give one, or another recipe.")
-        dataset = prepare(open_source(data, labels=labels), **shape)
+        dataset = prepare(open_source(data, labels=labels), drop_duplicates=drop_duplicates, **shape)
         if unconditional:
             dataset = without_labels(dataset)
         if recipe == AUTO:

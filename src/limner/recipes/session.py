@@ -145,7 +145,7 @@ def _play_claimed(job: Job, machine: Machine, folder: Path, say: Callable[[str],
         checkpoint_seconds=options.checkpoint_minutes * 60,
     )
     sizes = ", ".join(f"{name} {_short(parameter_count(net))}" for name, net in job.method.nets.items())
-    for note in job.notes:
+    for note in (*facts(job.dataset), *job.notes):
         say(note)
     say(
         f"Training {job.name} ({sizes} parameters) on {len(job.dataset):,} pictures of {job.dataset.name} ({spec}), "
@@ -178,6 +178,21 @@ def _play_claimed(job: Job, machine: Machine, folder: Path, say: Callable[[str],
     if outcome.finished and machine.ranks.first:
         animate(folder)
     return Trained(folder, outcome)
+
+
+def facts(dataset: Any) -> list[str]:
+    """What a person should know of the data before it is trained on: classes, skipped files, decisions."""
+    said = []
+    if dataset.labels is not None and dataset.spec.classes:
+        counts = torch.bincount(dataset.labels, minlength=len(dataset.classes)).tolist()
+        told = [f"{name} {count:,}" for name, count in zip(dataset.classes, counts, strict=True)]
+        more = f" and {len(told) - 20} more" if len(told) > 20 else ""
+        said.append(f"{len(told)} classes: {', '.join(told[:20])}{more}.")
+    said += dataset.notes
+    if dataset.bad:
+        name, reason = dataset.bad[0]
+        said.append(f"Skipped, for example: {name} ({reason}); `limner data` lists all.")
+    return said
 
 
 def best_keeper(job: Job, machine: Machine, decided: Mapping[str, Any]) -> Callable[[View, Mapping[str, float]], None]:

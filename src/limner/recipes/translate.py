@@ -205,7 +205,7 @@ def train(
         kind="translator",
         preview=preview_of(pairs, machine.device),
         hooks=hooks,
-        notes=[*([why] if why else []), *pairs.notes],
+        notes=[why] if why else [],
     )
     return play(job, machine)
 

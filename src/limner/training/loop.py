@@ -195,7 +195,8 @@ def measure(method: Method, stream: Stream, plan: Plan, device: torch.device, ra
             seconds: float = 4.0) -> float:  # fmt: skip
     """Images a second of this run on this machine, from a short trial that leaves the method as it was.
 
-    The trial's first iterations (compilation, allocation) are not counted; the median iteration is.
+    Some games grow while they run, so the trial visits four moments of it. At each the first iteration (allocation,
+    kernel choice) is not counted and the median of the others is.
     """
     state = State(method, plan.optimisers)
     kept = {name: tensor.detach().clone() for name, tensor in state.tensors().items()}
@@ -210,11 +211,15 @@ def measure(method: Method, stream: Stream, plan: Plan, device: torch.device, ra
             torch.cuda.synchronize(device)
         return (time.monotonic() - start) / cycle
 
+    medians = []
     with _training(method):
-        timed()
-        # every rank must play as many iterations, or they wait for each other forever: the first one decides
-        count = int(dist.told_by_first(round(seconds / (timed() * cycle))))  # type: ignore[call-overload]
-        times = [timed() for _ in range(min(max(count, 3), 2000))]
+        for share in (0.125, 0.375, 0.625, 0.875):
+            unit = plan.batch * cycle
+            state.seen = int(share * plan.images) // unit * unit
+            timed()
+            # every rank must play as many iterations, or they wait for each other forever: the first one decides
+            count = int(dist.told_by_first(round(seconds / 4 / (timed() * cycle))))  # type: ignore[call-overload]
+            medians.append(statistics.median(timed() for _ in range(min(max(count, 2), 500))))
     with torch.no_grad():
         for name, tensor in state.tensors().items():
             if name in kept:
@@ -222,7 +227,7 @@ def measure(method: Method, stream: Stream, plan: Plan, device: torch.device, ra
     for name, thing in method.memory.items():
         tensors = {k[len(f"memory.{name}.") :]: v for k, v in kept.items() if k.startswith(f"memory.{name}.")}
         thing.load_state_dict(tensors | kept_scalars["memory"][name])
-    return float(dist.told_by_first(plan.batch / statistics.median(times)))  # type: ignore[arg-type]
+    return float(dist.told_by_first(plan.batch / statistics.mean(medians)))  # type: ignore[arg-type]
 
 
 def fit(

@@ -1,0 +1,153 @@
+"""Verbs before and during training: data, train, recipes, show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from limner.cli.app import Progress, app, tell
+from limner.cli.flags import changes as changes_of
+from limner.cli.flags import parse_size
+
+
+@app.command
+def data(
+    source: Annotated[str, Parameter(name="data")],
+    /,
+    *,
+    size: str | None = None,
+    fit: Literal["crop", "pad", "stretch"] = "crop",
+    channels: Literal["auto", "1", "3", "4"] = "auto",
+    background: str = "white",
+    labels: Path | None = None,
+    sheet: Path = Path("data.png"),
+) -> None:
+    """Look at a set of pictures before training: what is there, what is damaged, what would be trained.
+
+    Parameters
+    ----------
+    source
+        A folder, zip, IDX file, .npy or .npz array, or a sample: fashion, emoji.
+    size
+        Height and width in pixels: 64 or 48x64 (default: the pictures' own, or 64).
+    fit
+        How a picture of another shape is brought to the size.
+    channels
+        1 grey, 3 RGB, 4 RGBA; auto takes what the pictures have.
+    background
+        What transparent pictures are flattened on, and bars of --fit pad are filled with.
+    labels
+        A CSV or JSON file that names each picture's class.
+    sheet
+        Where to write a sheet of thumbnails.
+    """
+    from rich.console import Console
+
+    from limner.data import open_source, scan
+    from limner.data.report import report_table, write_sheet
+
+    with Progress("reading") as progress:
+        opened = open_source(source, labels=labels)
+        report = scan(
+            opened, size=parse_size(size), fit=fit, channels=channels, background=background, progress=progress
+        )
+    Console().print(report_table(report))
+    write_sheet(sheet, report)
+    print(f"A sheet of thumbnails is in {sheet}.")
+
+
+def train(
+    source: Annotated[str, Parameter(name="data")],
+    second: Annotated[str | None, Parameter(name="second")] = None,
+    /,
+    *,
+    recipe: str = "auto",
+    size: str | None = None,
+    fit: Literal["crop", "pad", "stretch"] = "crop",
+    channels: Literal["auto", "1", "3", "4"] = "auto",
+    background: str = "white",
+    labels: Path | None = None,
+    drop_duplicates: bool = False,
+    unconditional: bool = False,
+    options: Any = None,
+    choices: Any = None,
+) -> int:
+    """Train on a set of pictures. The same command again resumes; `--recipe NAME --help` shows a recipe's own options.
+
+    Parameters
+    ----------
+    source
+        A folder, zip, IDX file, .npy or .npz array, or a sample: fashion, emoji.
+    second
+        What to translate to, for recipes that translate: pictures of equal names for pix2pix, any for cyclegan and cut.
+        Without it, the first holds pairs: pictures of two sides, or a CSV of two columns.
+    recipe
+        How to train: auto, or one that `limner recipes` lists.
+    size
+        Height and width in pixels: 64 or 48x64 (default: the pictures' own, or 64).
+    fit
+        How a picture of another shape is brought to the size.
+    channels
+        1 grey, 3 RGB, 4 RGBA; auto takes what the pictures have.
+    background
+        What transparent pictures are flattened on, and bars of --fit pad are filled with.
+    labels
+        A CSV or JSON file that names each picture's class.
+    drop_duplicates
+        Train on one of each group of equal pictures.
+    unconditional
+        Ignore the classes.
+    """
+    from limner import recipes
+
+    with Progress("decoding") as progress:
+        trained = recipes.train(
+            source,
+            second,
+            recipe=recipe,
+            size=parse_size(size),
+            fit=fit,
+            channels=channels,
+            background=background,
+            labels=labels,
+            drop_duplicates=drop_duplicates,
+            unconditional=unconditional,
+            options=recipes.Options(**(vars(options) if options else {})),
+            progress=progress,
+            changes=changes_of(choices, recipes.defaults(recipe)) if choices else {},
+        )
+    outcome = trained.outcome
+    if outcome.finished:
+        tell(f"Done: {outcome.seen:,} images seen. Samples: {trained.folder / 'preview.png'}")
+        tell(f"Next: limner {recipes.next_verb(recipe)} {trained.folder}")
+        return 0
+    tell(f"Stopped at {outcome.seen:,} images; everything is saved. The same command again goes on from there.")
+    return 128 + (outcome.signal or 0)
+
+
+@app.command
+def recipes() -> None:
+    """List the recipes and where they come from."""
+    from rich.console import Console
+
+    from limner.recipes import table
+
+    Console().print(table())
+
+
+@app.command
+def show(run: Path, /) -> None:
+    """Tell what a run folder holds: the data, the recipe, how far it is, its figures.
+
+    Parameters
+    ----------
+    run
+        The folder that `limner train` wrote.
+    """
+    from rich.console import Console
+
+    from limner.apps.show import table
+
+    Console().print(table(run))

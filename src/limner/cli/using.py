@@ -1,0 +1,263 @@
+"""Verbs after training: sample, evaluate, reconstruct, interpolate, encode, translate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from limner.cli.app import Progress, app, tell
+from limner.cli.flags import parse_size
+
+
+@app.command
+def sample(
+    run: Path,
+    /,
+    *,
+    n: Annotated[int, Parameter(name=["-n", "--number"])] = 64,
+    seed: int = 0,
+    label: str | None = None,
+    truncation: float | None = None,
+    out: Path = Path("samples.png"),
+    seconds: float = 8.0,
+    device: str = "auto",
+) -> None:
+    """Make pictures with a trained generator; the same seed makes the same ones.
+
+    Parameters
+    ----------
+    run
+        The folder that `limner train` wrote.
+    n
+        How many pictures.
+    seed
+        Another seed, other pictures.
+    label
+        A class by name, or all (default: as frequent as in the training data).
+    truncation
+        Keep latents within this many standard deviations: less variety, fewer failures.
+    out
+        A sheet (.png), a folder, a .zip, or a walk through the latents (.gif, .webp, .mp4).
+    seconds
+        How long a walk lasts.
+    device
+        auto, cpu, cuda or mps.
+    """
+    from limner.apps.loading import load_kind
+    from limner.apps.model import Model
+    from limner.apps.sample import sample as make
+
+    print(make(load_kind(run, device, Model, "sample"), out, n, seed, label, truncation, seconds))
+
+
+@app.command
+def evaluate(
+    pictures: Path,
+    /,
+    *,
+    data: str,
+    metrics: list[str] | None = None,
+    features: list[str] | None = None,
+    n: Annotated[int, Parameter(name=["-n", "--number"])] = 10_000,
+    held_out: str | None = None,
+    size: str | None = None,
+    weights: Path | None = None,
+    seed: int = 0,
+    out: Path | None = None,
+    json: Annotated[bool, Parameter(negative=())] = False,
+    device: str = "auto",
+) -> None:
+    """Measure how good pictures are, how varied, and whether they are copies; works offline and on few pictures.
+
+    Parameters
+    ----------
+    pictures
+        A run folder (n pictures are sampled), or any pictures as `limner train` takes them.
+    data
+        The real pictures to compare with.
+    metrics
+        Names such as fid, kid, precision_recall, copies (default: the usual ones; a wrong name lists all).
+    features
+        own (learned from the data, offline), pixels, convolutions or inception (default: own).
+    n
+        At most so many pictures.
+    held_out
+        Real pictures that were not trained on: they calibrate the copy check.
+    size
+        Height and width to bring folders of mixed sizes to: 64 or 48x64.
+    weights
+        The file of Inception's weights.
+    seed
+        Of the samples and of every random choice.
+    out
+        Where the HTML report and the JSON go (default: evaluation.html and .json in the run folder, or here).
+    json
+        Print the JSON in place of the table.
+    device
+        auto, cpu, cuda or mps.
+    """
+    from rich.console import Console
+
+    from limner.apps.evaluate import evaluate as measure
+    from limner.evaluation.report import table
+
+    with Progress("learning features") as progress:
+        result, report = measure(
+            pictures,
+            data,
+            metrics,
+            features or ["own"],
+            n,
+            held_out,
+            weights,
+            seed,
+            out,
+            device,
+            parse_size(size),
+            progress,
+        )
+    if json:
+        print(result.to_json())
+    else:
+        Console().print(table(result))
+        for warning in result.warnings:
+            tell(warning)
+    tell(f"The report is in {report}.")
+
+
+@app.command
+def reconstruct(
+    run: Path,
+    source: Annotated[str, Parameter(name="data")],
+    /,
+    *,
+    n: Annotated[int, Parameter(name=["-n", "--number"])] = 32,
+    out: Path = Path("reconstructed.png"),
+    device: str = "auto",
+) -> None:
+    """Code pictures with an autoencoder and decode them again: a sheet of both, and the error.
+
+    Parameters
+    ----------
+    run
+        The folder that `limner train` wrote.
+    source
+        Pictures, as `limner train` takes them.
+    n
+        How many of them.
+    out
+        Where to write the sheet.
+    device
+        auto, cpu, cuda or mps.
+    """
+    from limner.apps.autoencode import Autoencoder
+    from limner.apps.autoencode import reconstruct as make
+    from limner.apps.loading import load_kind
+
+    print(make(load_kind(run, device, Autoencoder, "reconstruct"), source, out, n))
+
+
+@app.command
+def interpolate(
+    run: Path,
+    a: Path,
+    b: Path,
+    /,
+    *,
+    steps: int = 10,
+    out: Path = Path("between.png"),
+    seconds: float = 4.0,
+    device: str = "auto",
+) -> None:
+    """Go from one picture to another through an autoencoder's latents.
+
+    Parameters
+    ----------
+    run
+        The folder that `limner train` wrote.
+    a
+        The picture to start from.
+    b
+        The picture to end at.
+    steps
+        How many pictures, both ends included.
+    out
+        A row (.png), a folder, a .zip, or a film (.gif, .webp, .mp4).
+    seconds
+        How long a film lasts.
+    device
+        auto, cpu, cuda or mps.
+    """
+    from limner.apps.autoencode import Autoencoder
+    from limner.apps.autoencode import interpolate as make
+    from limner.apps.loading import load_kind
+
+    print(make(load_kind(run, device, Autoencoder, "interpolate"), a, b, out, steps, seconds))
+
+
+@app.command
+def encode(
+    run: Path,
+    source: Annotated[str, Parameter(name="data")],
+    /,
+    *,
+    out: Path = Path("latents.npz"),
+    device: str = "auto",
+) -> None:
+    """Write the latents (or codes) that an autoencoder gives pictures, with their names, to an .npz file.
+
+    Parameters
+    ----------
+    run
+        The folder that `limner train` wrote.
+    source
+        Pictures, as `limner train` takes them.
+    out
+        Where to write them.
+    device
+        auto, cpu, cuda or mps.
+    """
+    from limner.apps.autoencode import Autoencoder
+    from limner.apps.autoencode import encode as make
+    from limner.apps.loading import load_kind
+
+    print(make(load_kind(run, device, Autoencoder, "encode"), source, out))
+
+
+@app.command
+def translate(
+    run: Path,
+    source: Annotated[Path, Parameter(name="in")],
+    out: Path,
+    /,
+    *,
+    direction: Literal["a2b", "b2a"] = "a2b",
+    sheet: Path | None = None,
+    device: str = "auto",
+) -> None:
+    """Translate a picture, a folder or a zip at their own sizes; names, transparency and orientation are kept.
+
+    Parameters
+    ----------
+    run
+        The folder that `limner train` wrote.
+    source
+        A picture, a folder or a zip.
+    out
+        A file for one picture; a folder or a .zip for many.
+    direction
+        From the first kind to the second (a2b) or back (b2a).
+    sheet
+        A PNG to write of pictures above their translations.
+    device
+        auto, cpu, cuda or mps.
+    """
+    from limner.apps.loading import load_kind
+    from limner.apps.translate import Translator
+    from limner.apps.translate import translate as make
+
+    model = load_kind(run, device, Translator, "translate")
+    with Progress("translating") as progress:
+        print(make(model, source, out, direction, sheet, progress, tell))

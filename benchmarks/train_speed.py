@@ -96,7 +96,10 @@ def worker(kind: str, folder: str, batch: int, seconds: float, pipe: Connection)
             step = lambda: _iterate(state, stream, plan, dist.ALONE, torch.device("cpu"), False, Means())  # noqa: E731
             serve(step, batch, seconds, pipe, {"flops": flops_an_image(state, plan), "precision": str(precision)})
     else:
-        serve(textbook.Loop(Path(folder), batch=batch).step, batch, seconds, pipe, {})
+        loop = textbook.Loop(Path(folder), batch=batch)
+        with FlopCounterMode(display=False) as counter:
+            loop.step()
+        serve(loop.step, batch, seconds, pipe, {"textbook_flops": counter.get_total_flops() / batch})
 
 
 def serve(step: Callable[[], object], batch: int, seconds: float, pipe: Connection, facts: dict) -> None:
@@ -142,6 +145,8 @@ def main() -> None:
     ratio = statistics.median(b / a for a, b in rows)
     ours_speed, peak, work = statistics.median(b for _, b in rows), statistics.median(peaks), facts["flops"]
     achieved = ours_speed * work / 1e9
+    peak32 = gemm_peak(torch.float32)
+    theirs_achieved = statistics.median(a for a, _ in rows) * facts["textbook_flops"] / 1e9
     result = {
         "textbook": statistics.median(a for a, _ in rows),
         "ours": ours_speed,
@@ -149,14 +154,17 @@ def main() -> None:
         "gflops": achieved,
         "peak_gflops": peak,
         "share_of_peak": achieved / peak,
+        "textbook_gflops": theirs_achieved,
+        "peak_gflops_fp32": peak32,
         "precision": facts["precision"],
         "threads": torch.get_num_threads(),
         "batch": options.batch,
         "rows": rows,
     }
     print(
-        f"median ratio x{ratio:.2f}; {work / 1e6:.0f} MFLOP an image, {achieved:.0f} of {peak:.0f} GFLOP/s = "
-        f"{achieved / peak:.0%}"
+        f"median ratio x{ratio:.2f}; ours {work / 1e6:.0f} MFLOP an image, {achieved:.0f} of {peak:.0f} GFLOP/s = "
+        f"{achieved / peak:.0%} of the {facts['precision']} peak; textbook {facts['textbook_flops'] / 1e6:.0f} MFLOP, "
+        f"{theirs_achieved:.0f} of {peak32:.0f} GFLOP/s = {theirs_achieved / peak32:.0%} of the fp32 peak"
     )
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "train_speed.json").write_text(json.dumps(result, indent=1) + "\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -23,7 +24,7 @@ CPU = Machine(torch.device("cpu"), torch.float32, dist.ALONE)
         (ImageSpec(1, 32, 32, 10), 60_000, Options(), "width 32: it gives the best 32x32"),
         (ImageSpec(4, 64, 64), 3_786, Options(minutes=10), "width 24: narrow nets see more"),
         (ImageSpec(4, 64, 64), 3_786, Options(minutes=60), "width 32"),
-        (ImageSpec(3, 32, 32), 400, Options(), "400 pictures are few"),
+        (ImageSpec(3, 32, 32), 400, Options(), "a set of 400 is small"),
     ],
 )
 def test_the_choice_is_told(spec: ImageSpec, count: int, options: Options, said: str) -> None:
@@ -51,6 +52,13 @@ def test_unknown_options_of_a_recipe_are_sentences(squares: Path, tmp_path: Path
         limner.train(squares, images=32, out=tmp_path, changes={"critic.speed": 3})
     with pytest.raises(ValueError, match="metric 'beauty' is not known"):
         limner.train(squares, images=32, out=tmp_path, metric="beauty")
+
+
+def test_a_set_of_one_picture_trains(tmp_path: Path) -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (1, 20, 36, 3), dtype=np.uint8)
+    outcome = limner.train(picture, images=32, batch=8, out=tmp_path / "run", changes={"network.width": 8}).outcome
+    assert outcome.finished
+    assert limner.load(tmp_path / "run").sample(1).shape == (1, 3, 20, 36)
 
 
 def test_every_preset_can_be_built() -> None:

@@ -26,7 +26,7 @@ def choose(spec: ImageSpec, count: int, options: Options, machine: Machine) -> t
     """The recipe's name, the recipe, and the reason in one sentence, for `count` pictures of `spec`."""
     recipe = spectral()
     minutes = options.minutes or 10.0
-    small = f"; {count:,} pictures are few, so the critic sees shifted ones" if count < SMALL_SET else ""
+    small = f"; a set of {count:,} is small, so the critic sees shifted pictures" if count < SMALL_SET else ""
     if machine.device.type != "cpu":
         width, why = 64, "it was measured best on CPUs; on GPUs nothing was measured, so it is wider by guess"
     elif spec.height * spec.width > LARGE and options.images is None and minutes < LONG:

@@ -24,7 +24,7 @@ from limner.data.pairs import Pairs
 from limner.methods.phase import Method
 from limner.networks import parameter_count
 from limner.recipes.publishing import publish
-from limner.recipes.watching import METRICS, Meter, Previews, animate
+from limner.recipes.watching import FEWEST, METRICS, Meter, Previews, animate
 from limner.training.log import Board, duration
 from limner.training.loop import Hook, Outcome, Plan, Stream, View, fit, measure
 from limner.training.run import claimed, recall, remember
@@ -148,7 +148,8 @@ def _play_claimed(job: Job, machine: Machine, folder: Path, say: Callable[[str],
     for note in (*facts(job.dataset), *job.notes):
         say(note)
     say(
-        f"Training {job.name} ({sizes} parameters) on {len(job.dataset):,} pictures of {job.dataset.name} ({spec}), "
+        f"Training {job.name} ({sizes} parameters) on {len(job.dataset):,} "
+        f"{'picture' if len(job.dataset) == 1 else 'pictures'} of {job.dataset.name} ({spec}), "
         f"{machine}: {plan.images:,} images seen, about {duration(plan.images / decided['images_per_second'])}. "
         f"Results go to {folder}."
     )
@@ -156,7 +157,7 @@ def _play_claimed(job: Job, machine: Machine, folder: Path, say: Callable[[str],
     hooks: list[Hook] = [Previews(job.preview, job.published, plan.images, plan.batch), *job.hooks]
     if options.metric not in METRICS:
         raise ValueError(f"The metric {options.metric!r} is not known: say one of {', '.join(METRICS)}.")
-    if job.generate and options.metric != "none":
+    if job.generate and options.metric != "none" and len(job.dataset) >= FEWEST:
         keep = best_keeper(job, machine, decided)
         data = job.dataset
         assert isinstance(data, Dataset), "a metric of samples compares with one set of pictures"

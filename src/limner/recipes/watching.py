@@ -19,6 +19,7 @@ from limner.training.loop import View
 
 METRICS = ("none", "convolutions", "pixels", "own")  # features of the metric that a run watches
 SAMPLES, REFERENCE = 500, 5_000  # pictures it compares
+FEWEST = 50  # pictures of a set below which a distance between distributions says nothing
 
 
 class _AtMarks:

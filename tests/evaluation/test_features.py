@@ -172,7 +172,7 @@ def test_the_shift_keeps_pixels_and_training_reports() -> None:
 
 def test_what_is_not_there_is_told() -> None:
     with pytest.raises(ValueError, match="no features called"):
-        choose("clip", REFERENCE)
+        choose("vgg", REFERENCE)
     with pytest.raises(ValueError, match="16 or more"):
         own_features(shapes(5))
     with pytest.raises(ValueError, match="empty"):

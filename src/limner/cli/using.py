@@ -80,7 +80,8 @@ def evaluate(
     metrics
         Names such as fid, kid, precision_recall, copies (default: the usual ones; a wrong name lists all).
     features
-        own (learned from the data, offline), pixels, convolutions or inception (default: own).
+        own (learned from the data, offline), pixels, convolutions, or from local weights inception, dinov2 or clip
+        (default: own).
     n
         At most so many pictures.
     held_out
@@ -88,7 +89,7 @@ def evaluate(
     size
         Height and width to bring folders of mixed sizes to: 64 or 48x64.
     weights
-        The file of Inception's weights.
+        Inception's file, the folder of DINOv2's or CLIP's weights, or a folder that holds them all.
     seed
         Of the samples and of every random choice.
     out

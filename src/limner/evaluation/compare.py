@@ -72,7 +72,7 @@ def evaluate(
     features: str | Extractor | Sequence[str | Extractor] = "own",
     n: int | None = None,                          # at most so many generated pictures, drawn by the seed
     size: tuple[int, int] | None = None,           # (H,W) to bring folders and zips to; None: their own
-    weights: Path | None = None,                   # the file of Inception's weights
+    weights: Path | None = None,                   # Inception's file, DINOv2's or CLIP's folder, or a folder of all
     device: str = "auto",
     seed: int = 0,
     cache: bool = True,                            # keep the encoder and the reference's features by content

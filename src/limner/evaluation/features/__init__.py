@@ -1,4 +1,4 @@
-"""Feature extractors by name: own, inception, pixels, convolutions."""
+"""Feature extractors by name: own, inception, dinov2, clip, pixels, convolutions."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from limner.evaluation.features.encoder import Progress
 from limner.evaluation.features.extractor import Extractor, extract, extract_cached, resized, with_channels
 from limner.evaluation.features.inception import Inception
 from limner.evaluation.features.own import OwnFeatures, own_features
+from limner.evaluation.features.pretrained import KINDS, Pretrained
 from limner.evaluation.features.simple import Convolutions, Pixels
 from limner.evaluation.sets import Pictures
 
-NAMES = ("own", "inception", "pixels", "convolutions")
+NAMES = ("own", "inception", *KINDS, "pixels", "convolutions")
 
 __all__ = [
-    "NAMES", "Convolutions", "Extractor", "Inception", "OwnFeatures", "Pixels", "choose", "extract", "extract_cached",
-    "own_features", "resized", "with_channels",
+    "NAMES", "Convolutions", "Extractor", "Inception", "OwnFeatures", "Pixels", "Pretrained", "choose", "extract",
+    "extract_cached", "own_features", "resized", "with_channels",
 ]
 
 
@@ -25,7 +26,8 @@ def choose(
 ) -> Extractor:
     """The extractor of that name for this reference set; an extractor is given back as it is.
 
-    weights: the file of Inception's. Raises ValueError for a name that is not known and for weights not found.
+    weights: Inception's file, the folder of DINOv2's or CLIP's, or a folder that holds them all. Raises ValueError for a name
+    that is not known, and for weights or a library not found.
     """
     if not isinstance(name, str):
         return name
@@ -33,6 +35,8 @@ def choose(
         return own_features(reference, cache, device, progress)
     if name == "inception":
         return Inception.load(weights, device)
+    if name in KINDS:
+        return Pretrained.load(name, weights, device)
     if name == "pixels":
         return Pixels(reference)
     if name == "convolutions":

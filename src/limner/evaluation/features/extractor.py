@@ -19,7 +19,7 @@ from limner.data.cache import cache_folder
 class Extractor(Protocol):
     """uint8 [N,C,H,W] -> float32 [N,F]; row i depends on picture i alone."""
 
-    name: str      # the short name that stands beside every number: own, inception, pixels, convolutions
+    name: str      # the short name that stands beside every number: own, inception, dinov2 … (features.NAMES)
     identity: str  # hex; equal for extractors that give equal features, so that their numbers compare
     width: int     # F
     resize: str    # how pictures are brought to the extractor's size, in words
@@ -59,11 +59,11 @@ def extract_cached(extractor: Extractor, images: Tensor, fingerprint: str) -> Te
     return rows
 
 
-def resized(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """uint8 [N,C,H,W] -> uint8 at `size`, bilinear and antialiased where smaller; the same where it has that size."""
+def resized(images: Tensor, size: tuple[int, int], mode: str = "bilinear") -> Tensor:
+    """uint8 [N,C,H,W] -> uint8 at `size`, antialiased where smaller; the same where it has that size. Or mode bicubic."""
     if tuple(images.shape[2:]) == tuple(size):
         return images
-    wide = F.interpolate(images.float(), size, mode="bilinear", antialias=True, align_corners=False)
+    wide = F.interpolate(images.float(), size, mode=mode, antialias=True, align_corners=False)
     return wide.round_().clamp_(0, 255).to(torch.uint8)
 
 

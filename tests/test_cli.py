@@ -204,7 +204,7 @@ def test_an_unwritable_place(squares: Path, tmp_path: Path) -> None:
         (["train", "DATA", "--size", "4", "--images", "16"], "16"),
         (["train", "DATA", "--objective", "best", "--images", "16"], "say one of minimax"),
         (["train", "DATA", "--device", "tpu", "--images", "16"], "say auto, cpu, cuda or mps"),
-        (["train", "DATA", "--augmentation", "wild", "--images", "16"], "say auto, none, light, full"),
+        (["train", "DATA", "--augmentation", "wild", "--images", "16"], "say auto, adaptive, none, light, full"),
         (["train", "DATA", "--sizee", "32"], "--size"),
         (["train"], "data requires an argument"),
         (["sample", "nowhere"], "There is no folder"),

@@ -8,7 +8,7 @@ import numpy as np
 
 from limner.apps.model import Model
 from limner.core.files import writing
-from limner.core.images import grid, write_animation
+from limner.core.images import grid, write_animation, write_png
 
 ANIMATIONS = {".gif", ".webp", ".mp4"}
 KEYS = 8  # latents that a walk passes
@@ -34,7 +34,10 @@ def sample(
         write_film(out, frames, seconds)
         return f"A walk of {len(frames)} frames past {KEYS} latents is in {out}."
     pictures = model.sample(n, seed=seed, label=label, truncation=truncation)
-    pictures.save(out)
+    if label == "all" and out.suffix.lower() == ".png" and n >= model.spec.classes:
+        write_png(out, grid(pictures, columns=-(-n // model.spec.classes)))  # every row begins with another class
+    else:
+        pictures.save(out)
     return f"{n} picture{'s are' if n > 1 else ' is'} in {out}."
 
 

@@ -216,6 +216,8 @@ class GAN:
     def _augmented(self, x: Tensor, batch: Batch, name: str) -> Tensor:
         if self.controller:
             return adaptive.adaptive(x, batch.uniform(name, adaptive.DRAWS), self.controller.p)
+        if self.augmentation == "none":  # draw nothing for nothing: this is asked three times an iteration
+            return x
         return augment.augment(x, batch.uniform(name, augment.DRAWS), self.augmentation)
 
 

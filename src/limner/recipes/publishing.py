@@ -108,7 +108,7 @@ tags: [image-generation, gan, limner]
 
 ![samples](preview.png)
 
-Made by [Limner](https://pypi.org/project/limner/) {description["limner"]} with the recipe `{description["recipe"]["name"]}`.
+Made by Limner {description["limner"]} with the recipe `{description["recipe"]["name"]}`.
 
 ## What it was trained on
 

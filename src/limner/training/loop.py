@@ -220,13 +220,7 @@ def measure(method: Method, stream: Stream, plan: Plan, device: torch.device, ra
             # every rank must play as many iterations, or they wait for each other forever: the first one decides
             count = int(dist.told_by_first(round(seconds / 4 / (timed() * cycle))))  # type: ignore[call-overload]
             medians.append(statistics.median(timed() for _ in range(min(max(count, 2), 500))))
-    with torch.no_grad():
-        for name, tensor in state.tensors().items():
-            if name in kept:
-                tensor.copy_(kept[name])
-    for name, thing in method.memory.items():
-        tensors = {k[len(f"memory.{name}.") :]: v for k, v in kept.items() if k.startswith(f"memory.{name}.")}
-        thing.load_state_dict(tensors | kept_scalars["memory"][name])
+    state.restore(kept, kept_scalars)
     return float(dist.told_by_first(plan.batch / statistics.mean(medians)))  # type: ignore[arg-type]
 
 

@@ -1,4 +1,4 @@
-"""Verbs before and during training: data, train, recipes, show."""
+"""Verbs before and during training: data, train, recipes, doctor, show."""
 
 from __future__ import annotations
 
@@ -135,6 +135,28 @@ def recipes() -> None:
     from limner.recipes import table
 
     Console().print(table())
+
+
+@app.command
+def doctor(run: Path, /, *, html: Path | None = None) -> None:
+    """Tell what went wrong in a run, or that nothing did, with plots of every signal over training.
+
+    Parameters
+    ----------
+    run
+        The folder that `limner train` wrote; it may still be training.
+    html
+        Where to write the page with the plots (default: doctor.html in the run folder).
+    """
+    from rich.console import Console
+
+    from limner.apps.doctor import examine, table, write_page
+
+    report = examine(run)
+    page = html or run / "doctor.html"
+    write_page(report, page)
+    Console().print(table(report))
+    print(f"Plots are in {page}.")
 
 
 @app.command

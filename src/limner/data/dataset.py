@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -17,6 +16,7 @@ from limner.core.images import ImageSpec
 from limner.data import cache as store
 from limner.data.decode import FITS, as_colour
 from limner.data.decoding import Decoded, Progress, compact, decode_all, target_size
+from limner.data.order import Order, permutation
 from limner.data.source import Bad, Source
 
 CHANNELS = {"auto": None, "1": 1, "3": 3, "4": 4}
@@ -41,55 +41,39 @@ class Dataset:
     sizes: dict[tuple[int, int], int] = field(default_factory=dict)  # upright (H,W) as stored -> how many
     modes: dict[str, int] = field(default_factory=dict)              # Pillow mode as stored -> how many
     duplicates: list[list[str]] = field(default_factory=list)        # names of pictures that are equal, by group
-    _orders: OrderedDict = field(default_factory=OrderedDict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         assert self.images.dtype == torch.uint8 and self.images.shape[1:] == (self.spec.channels, *self.spec.size)
         self._rows = self.images.permute(0, 2, 3, 1)  # the storage again: gathering from it copies whole rows
         assert self._rows.is_contiguous()
+        self._order = Order(len(self.images))
 
     def __len__(self) -> int:
         return len(self.images)
 
     def batch(self, first: int, count: int, seed: int) -> tuple[Tensor, Tensor | None]:
-        """Pictures number first ... first + count - 1 of the endless order of `seed`.
+        """Pictures number first ... first + count - 1 of the endless order of `seed` (`data.order.Order`).
 
-        Every N of them, from a multiple of N on, are each picture once, in an order that depends on (seed, epoch)
-        alone. Returns (uint8 [count,C,H,W] channels_last, int64 [count] or None).
+        Returns (uint8 [count,C,H,W] channels_last, int64 [count] or None).
         """
-        index = torch.from_numpy(self.positions(first, count, seed))
+        return self.rows(self._order.positions(first, count, seed))
+
+    def rows(self, rows: np.ndarray) -> tuple[Tensor, Tensor | None]:
+        """The pictures (and labels) of some rows, int64 [count]."""
+        index = torch.from_numpy(rows)
         images = self._rows.index_select(0, index).permute(0, 3, 1, 2)
         return images, None if self.labels is None else self.labels.index_select(0, index)
 
-    def positions(self, first: int, count: int, seed: int) -> np.ndarray:
-        """Which pictures `batch` gives: int64 [count]."""
-        assert first >= 0 and count >= 0, (first, count)
-        parts, n = [], len(self)
-        while count > 0:
-            epoch, offset = divmod(first, n)
-            part = self._order(seed, epoch)[offset : offset + count]
-            parts.append(part)
-            first, count = first + len(part), count - len(part)
-        return parts[0] if len(parts) == 1 else np.concatenate(parts or [np.empty(0, np.int64)])
+    def split(self, held_out: int, seed: int) -> tuple[Share, Share]:
+        """(to train on, held out): `held_out` pictures chosen by `seed`, none copied.
 
-    def _order(self, seed: int, epoch: int) -> np.ndarray:
-        if (seed, epoch) not in self._orders:
-            self._orders[seed, epoch] = permutation(len(self), seed, epoch)
-            if len(self._orders) > 4:
-                self._orders.popitem(last=False)
-        return self._orders[seed, epoch]
-
-    def split(self, held_out: int | float, seed: int) -> tuple[Dataset, Dataset]:
-        """(to train on, held out): `held_out` pictures, or that fraction of them when a float, chosen by `seed`.
-
-        Both are copies. Raises ValueError in one sentence when either side would be empty.
+        Raises ValueError in one sentence when either side would be empty.
         """
         n = len(self)
-        count = round(held_out * n) if isinstance(held_out, float) else held_out
-        if not 0 < count < n:
+        if not 0 < held_out < n:
             raise ValueError(f"Holding out {held_out} of {n:,} pictures leaves nothing on one side: give 1 to {n - 1:,}.")
         order = permutation(n, seed, 0)
-        return self._subset(np.sort(order[count:])), self._subset(np.sort(order[:count]))
+        return Share(self, np.sort(order[held_out:])), Share(self, np.sort(order[:held_out]))
 
     def _subset(self, rows: np.ndarray) -> Dataset:
         pictures = compact(self._rows.numpy(), rows, self.spec.channels)
@@ -97,17 +81,22 @@ class Dataset:
         return replace(
             self, images=as_images(pictures), labels=labels, names=[self.names[i] for i in rows],
             fingerprint=store.content_hash(pictures, None if labels is None else labels.numpy()),
-            _orders=OrderedDict(),
         )
 
 
-def permutation(n: int, seed: int, epoch: int) -> np.ndarray:
-    """A random order of 0 ... n-1, int64, the same on every machine and version.
+class Share:
+    """Some pictures of a dataset, shown as a dataset of their own would be."""
 
-    It sorts the raw output of PCG64, whose stream NumPy guarantees; that of Generator.permutation may change.
-    """
-    bits = np.random.PCG64(np.random.SeedSequence([seed % 2**64, epoch])).random_raw(n)
-    return np.argsort(bits, kind="stable")
+    def __init__(self, dataset: Dataset, rows: np.ndarray) -> None:
+        self.dataset, self.kept = dataset, rows
+        self._order = Order(len(rows))
+
+    def __len__(self) -> int:
+        return len(self.kept)
+
+    def batch(self, first: int, count: int, seed: int) -> tuple[Tensor, Tensor | None]:
+        """As `Dataset.batch`, of these pictures alone."""
+        return self.dataset.rows(self.kept[self._order.positions(first, count, seed)])
 
 
 def as_images(pictures: np.ndarray) -> Tensor:

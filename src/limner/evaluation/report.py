@@ -102,7 +102,12 @@ def render(result: Result, title: str = "Evaluation") -> str:
     if result.curve:
         parts.append("<h2>Over training</h2>" + curves(result.curve))
     parts.append(f"<h2>Protocol</h2><pre>{e(result.to_json())}</pre>")
-    return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{e(title)}</title>'
+    return page(title, parts)
+
+
+def page(title: str, parts: Sequence[str]) -> str:
+    """A whole HTML page of some parts, which needs nothing else."""
+    return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
             f"<style>{STYLE}</style></head><body>{''.join(parts)}</body></html>\n")
 
 
@@ -124,18 +129,34 @@ def curves(points: Sequence[Mapping[str, float]]) -> str:
     found = []
     for name in dict.fromkeys(key for point in points for key in point if key != "images"):
         line = [(p["images"], p[name]) for p in points if name in p and math.isfinite(p[name])]
-        if len(line) < 2:
-            continue
-        right, low, high = max(x for x, _ in line) or 1, min(y for _, y in line), max(y for _, y in line)
-        steps = " ".join(f"{60 + 560 * x / right:.1f},{150 - 130 * (y - low) / ((high - low) or 1):.1f}" for x, y in line)
-        found.append(_svg(
-            660, 180,
-            f'<text x="60" y="12">{html.escape(name)}</text><text x="54" y="26" text-anchor="end">{number(high)}</text>'
-            f'<text x="54" y="154" text-anchor="end">{number(low)}</text>'
-            f'<text x="620" y="174" text-anchor="end">{right:,.0f} images seen</text>'
-            f'<polyline points="{steps}" fill="none" stroke="var(--ink)" stroke-width="2"/>',
-        ))
+        if len(line) > 1:
+            found.append(plot(name, line))
     return "".join(found)
+
+
+def plot(
+    name: str,
+    points: Sequence[tuple[float, float]],
+    budget: float | None = None,
+    marks: Sequence[tuple[float, str]] = (),
+) -> str:
+    """One line over images seen, up to `budget` (default: the last point), with marks at some of them; inline SVG."""
+    points = [(x, y) for x, y in points if math.isfinite(y)] or [(0.0, 0.0)]
+    right = budget or max(x for x, _ in points) or 1
+    low, high = min(y for _, y in points), max(y for _, y in points)
+    steps = " ".join(f"{60 + 560 * x / right:.1f},{150 - 130 * (y - low) / ((high - low) or 1):.1f}" for x, y in points)
+    lines = "".join(
+        f'<line x1="{60 + 560 * x / right:.1f}" x2="{60 + 560 * x / right:.1f}" y1="20" y2="150" stroke="#d08a00" '
+        f'stroke-dasharray="3"><title>{html.escape(text)}</title></line>'
+        for x, text in marks
+    )
+    return _svg(
+        660, 180,
+        f'<text x="60" y="12">{html.escape(name)}</text><text x="54" y="26" text-anchor="end">{number(high)}</text>'
+        f'<text x="54" y="154" text-anchor="end">{number(low)}</text>'
+        f'<text x="620" y="174" text-anchor="end">{right:,.0f} images seen</text>{lines}'
+        f'<polyline points="{steps}" fill="none" stroke="var(--ink)" stroke-width="2"/>',
+    )
 
 
 def _numbers(measures: Sequence[Measure]) -> str:

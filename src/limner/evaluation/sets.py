@@ -15,7 +15,7 @@ from torch import Tensor
 from limner.core.images import MODES, ImageSpec
 from limner.data import Dataset, open_source, prepare
 from limner.data.cache import content_hash
-from limner.data.dataset import permutation
+from limner.data.order import permutation
 
 Given = Union["Pictures", Dataset, str, Path, np.ndarray, Tensor, Iterable[Any]]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
 import torch
@@ -53,6 +53,7 @@ class CUT:
             "critic": list(critic.parameters()),
         }
         self.memory: Mapping[str, Stateful] = {}
+        self.levers: MutableMapping[str, float] = {}
         self.objective, self.contrast, self.identity = objective, contrast, identity
         self.patches, self.flip = patches, flip
         self.phases: Sequence[Phase] = [

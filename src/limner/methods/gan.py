@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import cast
 
 import torch
@@ -28,6 +28,9 @@ class GAN:
     critic_steps: turns of the critic for one of the generator. clip_weights: the critic's weights stay within +- this
     (Arjovsky et al. 2017, algorithm 1). historical: weight of the distance of either player from its own past.
     mixing: share of pictures that change styles midway (Karras et al. 2019, section 3.1), where the generator has styles.
+
+    Levers: "penalty", a factor on its weight; "augmentation", the probability of more of it (Karras et al. 2020,
+    "Training GANs with limited data"), where nothing steers it already.
     """
 
     averaged: Sequence[str] = ("generator",)
@@ -81,6 +84,9 @@ class GAN:
         if self.controller:
             memory["augmentation"] = self.controller
         self.memory: Mapping[str, Stateful] = memory
+        self.levers: MutableMapping[str, float] = {"penalty": 1.0} if self.penalty else {}
+        if not self.controller:  # which has a will of its own
+            self.levers["augmentation"] = 0.0
         self.phases: Sequence[Phase] = [
             Phase("critic", self.critic_turn),
             *([Phase("critic", self.penalty_turn, every=penalty_every)] if self.penalty else []),
@@ -129,7 +135,8 @@ class GAN:
         parts = self.penalty.parts(scene)
         loss = torch.stack(list(parts.values())).sum(0) if len(parts) > 1 else next(iter(parts.values()))
         terms = {name: part.detach().mean() for name, part in parts.items()}
-        return loss * (self.penalty.scale * self.gamma * self.penalty_every), terms
+        weight = self.penalty.scale * self.gamma * self.penalty_every * self.levers["penalty"]
+        return loss * weight, terms
 
     def generator_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
         self._begin(clock)
@@ -216,9 +223,11 @@ class GAN:
     def _augmented(self, x: Tensor, batch: Batch, name: str) -> Tensor:
         if self.controller:
             return adaptive.adaptive(x, batch.uniform(name, adaptive.DRAWS), self.controller.p)
-        if self.augmentation == "none":  # draw nothing for nothing: this is asked three times an iteration
-            return x
-        return augment.augment(x, batch.uniform(name, augment.DRAWS), self.augmentation)
+        if self.augmentation != "none":  # draw nothing for nothing: this is asked three times an iteration
+            x = augment.augment(x, batch.uniform(name, augment.DRAWS), self.augmentation)
+        if more := self.levers["augmentation"]:
+            x = adaptive.adaptive(x, batch.uniform(f"{name} more", adaptive.DRAWS), more)
+        return x
 
 
 def features(critic: nn.Module, x: Tensor, y: Tensor | None) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
 import torch
@@ -40,6 +40,7 @@ class Paired:
         self.players: Mapping[str, Sequence[nn.Parameter]] = {"translators": list(translators.parameters())}
         self.phases: Sequence[Phase] = [Phase("translators", self.translator_turn)]
         self.memory: Mapping[str, Stateful] = {}
+        self.levers: MutableMapping[str, float] = {}
         if critic is not None:
             self.nets = {**self.nets, "critic": critic}
             self.players = {**self.players, "critic": list(critic.parameters())}

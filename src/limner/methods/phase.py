@@ -6,7 +6,7 @@ that; it knows nothing of optimisers, devices, ranks or files.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 from zlib import crc32
@@ -104,3 +104,4 @@ class Method(Protocol):
     players: Mapping[str, Sequence[nn.Parameter]]  # disjoint, one optimiser each
     phases: Sequence[Phase]  # in order, every iteration
     memory: Mapping[str, Stateful]  # mostly empty
+    levers: MutableMapping[str, float]  # what may be changed while it plays ("penalty": a factor); mostly empty

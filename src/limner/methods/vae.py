@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
 import torch
@@ -40,6 +40,7 @@ class VAE:
         self.nets: Mapping[str, nn.Module] = {"autoencoder": autoencoder}
         self.players: Mapping[str, Sequence[nn.Parameter]] = {"autoencoder": list(autoencoder.parameters())}
         self.memory: Mapping[str, Stateful] = {}
+        self.levers: MutableMapping[str, float] = {}
         self.likelihood = fidelity.likelihood(likelihood)
         self.beta, self.free_bits, self.warm_up, self.flip = beta, free_bits, warm_up, flip
         self.phases: Sequence[Phase] = [Phase("autoencoder", self.turn)]

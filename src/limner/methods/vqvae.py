@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from math import log2
 from typing import Any
 
@@ -37,6 +37,7 @@ class VQVAE:
         self.nets: Mapping[str, nn.Module] = {"autoencoder": autoencoder}
         self.players: Mapping[str, Sequence[nn.Parameter]] = {"autoencoder": list(autoencoder.parameters())}
         self.memory: Mapping[str, Stateful] = {}
+        self.levers: MutableMapping[str, float] = {}
         self.commitment, self.decay, self.dead, self.flip = commitment, decay, dead, flip
         self.phases: Sequence[Phase] = [Phase("autoencoder", self.turn)]
 

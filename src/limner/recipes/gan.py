@@ -18,6 +18,7 @@ from limner.losses.penalties import weight_for
 from limner.methods.gan import GAN
 from limner.methods.memory import Adaptive
 from limner.networks import architecture, augment, conv, dcgan, describe, mlp, r3gan
+from limner.recipes import checkup
 from limner.recipes.classics import CLASSICS
 from limner.recipes.game import Preset, Recipe
 from limner.recipes.session import Job, Machine, Options, Trained, play
@@ -140,13 +141,20 @@ def train(
             clip=recipe.clip,
         )
 
+    pictures, held = checkup.held_out_of(dataset, options.seed) if options.doctor else (dataset, None)
+    examine = None
+    if options.doctor:
+        examine = checkup.GameCheckup(method, pictures, held, spec.classes > 0, options.seed, machine)
+
     def stream(first: int, count: int) -> dict[str, torch.Tensor]:
-        images, labels = dataset.batch(first, count, options.seed)
+        images, labels = pictures.batch(first, count, options.seed)
         return {"image": images} if labels is None or not spec.classes else {"image": images, "label": labels}
 
     notes = [why] if why else []
     if recipe.penalty != "none":
         notes.append(f"Penalty {recipe.penalty} with gamma {gamma:.3g}.")
+    if held is not None:
+        notes.append(f"{len(held):,} pictures are kept aside for the doctor; --no-doctor trains on them too.")
     if policy != "none":
         notes.append(
             f"Augmentation {policy}: the set is small." if recipe.augmentation == "auto" else f"Augmentation {policy}."
@@ -165,6 +173,7 @@ def train(
         preview=preview_of(generator.z_size, spec.classes, machine.device),
         generate=generator_of(dataset.labels if spec.classes else None, machine),
         notes=notes,
+        examine=examine,
         hooks=hooks,
     )
     return play(job, machine)

@@ -25,6 +25,7 @@ from limner.methods.phase import Method
 from limner.networks import parameter_count
 from limner.recipes.publishing import publish
 from limner.recipes.watching import FEWEST, METRICS, Meter, Previews, animate
+from limner.training.doctor import Doctor, Examination
 from limner.training.log import Board, duration
 from limner.training.loop import Hook, Outcome, Plan, Stream, View, fit, measure
 from limner.training.run import claimed, recall, remember
@@ -42,6 +43,8 @@ class Options:
     precision: str = "auto"  # auto, bf16 or fp32
     threads: int | None = None  # CPU threads (default: PyTorch's choice)
     checkpoint_minutes: float = 2.0  # at most this much is lost by a kill
+    doctor: bool = True  # look for trouble while training; keeps one picture in twenty aside, at most 256 (generators only)
+    auto_tune: bool = False  # let the doctor change rates, penalty and augmentation within bounds, each change logged
     metric: str = "convolutions"  # features of the metric watched while training: convolutions, pixels, own or none
     tensorboard: bool = False  # write curves and grids for TensorBoard too (needs limner[tensorboard])
     quiet: bool = False  # say nothing while it works
@@ -85,6 +88,7 @@ class Job:
     kind: str  # what the product is: "generator", …
     preview: Callable[[nn.Module], np.ndarray]  # averaged network -> uint8 [N,C,H,W], always the same inputs
     generate: Callable[[nn.Module, int], np.ndarray] | None = None  # (averaged network, n) -> n samples, for the metric
+    examine: Examination | None = None  # what the doctor looks at
     hooks: Sequence[Hook] = ()  # further things to do between iterations
     asked: Mapping[str, Any] = field(default_factory=dict)  # what else of the command changes the result
     notes: list[str] = field(default_factory=list)  # sentences to say before the start
@@ -120,7 +124,8 @@ def default_name(job: Job) -> str:
 
 def _play_claimed(job: Job, machine: Machine, folder: Path, say: Callable[[str], None]) -> Trained:
     options, spec = job.options, job.dataset.spec
-
+    if options.auto_tune and job.examine is None:
+        raise ValueError("--auto-tune needs the doctor, who looks at games of a generator and a critic only: leave it out.")
     asked = {
         "recipe": job.name,
         "options": dataclasses.asdict(job.recipe),
@@ -131,6 +136,8 @@ def _play_claimed(job: Job, machine: Machine, folder: Path, say: Callable[[str],
         "minutes": None if options.images else options.minutes or 10.0,
         "images": options.images,
         "seed": options.seed,
+        "doctor": options.doctor,
+        "auto_tune": options.auto_tune,
         **job.asked,
     }
     decided: Any = dist.told_by_first(recall(folder, asked) if machine.ranks.first else None)
@@ -171,6 +178,7 @@ def _play_claimed(job: Job, machine: Machine, folder: Path, say: Callable[[str],
         ranks=machine.ranks,
         hooks=hooks,
         publish=lambda view: publish(job, machine, view, decided),
+        doctor=Doctor(job.examine, options.auto_tune) if job.examine else None,
         quiet=options.quiet,
         board=board,
     )

@@ -43,10 +43,14 @@ class LogFile:
 
     def __init__(self, path: Path, seen: int) -> None:
         self.path = path
-        if path.exists():
-            lines = path.read_text(encoding="utf-8").splitlines()
+        self.cut(seen)
+
+    def cut(self, seen: int) -> None:
+        """Forget what was told of images beyond `seen`."""
+        if self.path.exists():
+            lines = self.path.read_text(encoding="utf-8").splitlines()
             kept = [line for line in lines if (at := images_seen(line)) is not None and at <= seen]
-            write_whole(path, "".join(line + "\n" for line in kept))
+            write_whole(self.path, "".join(line + "\n" for line in kept))
 
     def write(self, entry: Mapping[str, Any]) -> None:
         try:

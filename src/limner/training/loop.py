@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from limner.core import dist, schedule
 from limner.core.images import to_float
 from limner.methods.phase import Batch, Clock, Method, Phase
 from limner.training import state as checkpoints
+from limner.training.doctor import Doctor, not_finite
 from limner.training.guard import Diverged, Interrupt
 from limner.training.log import Board, LogFile, Means, Voice
 from limner.training.state import Optimiser, State
@@ -108,11 +109,11 @@ def _freeze_others(method: Method, player: str) -> None:
 
 
 def _turn(
-    state: State, phase: Phase, batch: Batch, clock: Clock, plan: Plan, ranks: dist.Ranks, wish: Tensor, means: Means
+    state: State, phase: Phase, batch: Batch, clock: Clock, plan: Plan, wish: Tensor, means: Means, weigh: bool
 ) -> tuple[bool, bool]:
     """Play one phase: forward, backward, sum over ranks, step. Returns (finite, somebody wishes to stop).
 
-    A loss or gradient that is no number is found before the step, on every rank alike.
+    A loss or gradient that is no number is found before the step, on every rank alike. weigh: measure the step.
     """
     method = state.method
     _freeze_others(method, phase.player)
@@ -143,16 +144,29 @@ def _turn(
     loss_value, wishes, norm_value = torch.cat([total, norm[None].float()]).tolist()
     if not math.isfinite(loss_value + norm_value):
         return False, wishes > 0
+    state.vitals[f"gradient_{phase.player}"] = norm_value
     if plan.clip and norm_value > plan.clip:
         torch._foreach_mul_(gradients, plan.clip / norm_value)
     for group in optimiser.param_groups:
-        group["lr"] = state.rates[phase.player] * plan.rate(clock) * state.caution
+        group["lr"] = state.rates[phase.player] * plan.rate(clock) * state.caution[phase.player]
+    before = [p.detach().clone() for p in parameters] if weigh else []
     optimiser.step()
+    if weigh:
+        moved = torch._foreach_norm(torch._foreach_sub(list(parameters), before))
+        share = torch.stack(moved).norm() / torch.stack(torch._foreach_norm(before)).norm().clamp_min(1e-12)
+        state.vitals[f"step_{phase.player}"] = share.item()
     return True, wishes > 0
 
 
 def _iterate(
-    state: State, stream: Stream, plan: Plan, ranks: dist.Ranks, device: torch.device, wish: bool, means: Means
+    state: State,
+    stream: Stream,
+    plan: Plan,
+    ranks: dist.Ranks,
+    device: torch.device,
+    wish: bool,
+    means: Means,
+    weigh: bool = False,
 ) -> tuple[str | None, bool]:
     """Every phase once. Returns (the player whose loss was not finite or None, somebody wishes to stop)."""
     clock = Clock(state.seen, plan.images, plan.batch)
@@ -164,7 +178,7 @@ def _iterate(
         if (clock.seen // clock.batch) % phase.every:
             continue
         drawn = Batch(batch.tensors, batch.first, batch.total, (*batch.key, turn))
-        finite, asked = _turn(state, phase, drawn, clock, plan, ranks, wished, means)
+        finite, asked = _turn(state, phase, drawn, clock, plan, wished, means, weigh)
         if not finite:
             return phase.player, asked
     state.seen += plan.batch
@@ -234,6 +248,7 @@ def fit(
     ranks: dist.Ranks = dist.ALONE,
     hooks: Sequence[Hook] = (),
     publish: Callable[[View], None] | None = None,
+    doctor: Doctor | None = None,
     quiet: bool = False,
     board: Board | None = None,
 ) -> Outcome:
@@ -245,9 +260,9 @@ def fit(
 
     Raises ValueError (one sentence) when the disk is full, the checkpoint belongs to another recipe, or training
     diverges twice; the last good state is then on disk. SIGINT and SIGTERM end the run after a checkpoint, told in
-    the outcome.
+    the outcome. The doctor visits now and then, says what is wrong and, if it may, changes learning rates and levers.
     """
-    state = State(method, plan.optimisers)
+    state = State(method, plan.optimisers, {"doctor": doctor} if doctor else None)
     saves = folder / "checkpoint"
     resumed = checkpoints.load(state, saves, device)
     voice = Voice(plan.images, state.seen, quiet or not ranks.first)
@@ -268,10 +283,23 @@ def fit(
                 publish(view())
         saved = time.monotonic()
 
+    def visited() -> dict[str, Any]:
+        """What the doctor sees, says and changes; the first rank decides for all."""
+        assert doctor
+        settings = state.settings()
+        told = doctor.visit(state.seen, state.vitals, settings) if ranks.first else None
+        told, settings = cast(Any, dist.told_by_first((told, settings)))
+        state.set(settings)
+        signals, finding, done = told
+        if finding is None:
+            return signals
+        voice.say(f"Doctor: {finding.says}; {'changed ' + done + '.' if done else finding.advice}")
+        return {**signals, "doctor": finding.told(done)}
+
     def between() -> None:
-        """What happens between iterations and does not change the run: hooks and the log."""
-        figures: dict[str, Any] = {}
+        """What happens between iterations: the doctor, and hooks and the log, which change nothing of the run."""
         clock = Clock(state.seen, plan.images, plan.batch)
+        figures: dict[str, Any] = visited() if doctor and doctor.due(clock) else {}
         for hook in hooks:
             if ranks.first and hook.due(clock):
                 figures |= hook(view()) or {}
@@ -279,10 +307,10 @@ def fit(
             terms.update(means.take())
             figures = terms | figures
         if figures and log:
-            entry = {"images": state.seen, "seconds": round(state.seconds, 2), "rate": plan.rate(clock) * state.caution}
+            entry = {"images": state.seen, "seconds": round(state.seconds, 2), "rate": plan.rate(clock)}
             log.write(entry | figures)
             if board:
-                board.write(state.seen, figures)
+                board.write(state.seen, {name: value for name, value in figures.items() if name != "doctor"})
         voice.tell(state.seen, terms)
 
     try:
@@ -293,10 +321,13 @@ def fit(
             between()
         with _training(method), Interrupt() as interrupt:
             while state.seen < plan.images:
-                tripped, asked = _iterate(state, stream, plan, ranks, device, interrupt.signal is not None, means)
+                ahead = Clock(state.seen + plan.batch, plan.images, plan.batch)
+                weigh = doctor is not None and doctor.due(ahead)
+                wish = interrupt.signal is not None
+                tripped, asked = _iterate(state, stream, plan, ranks, device, wish, means, weigh)
                 state.seconds = before + time.monotonic() - started
                 if tripped:
-                    _step_back(state, saves, device, tripped, voice)
+                    _step_back(state, saves, device, tripped, voice, log)
                     means.take()
                     continue
                 between()
@@ -311,17 +342,23 @@ def fit(
         voice.close()
 
 
-def _step_back(state: State, saves: Path, device: torch.device, player: str, voice: Voice) -> None:
+def _step_back(
+    state: State, saves: Path, device: torch.device, player: str, voice: Voice, log: LogFile | None
+) -> None:
     """After a loss that is no number: the last good state, at half the learning rates, once.
 
     Raises Diverged the second time.
     """
     at, trips = state.seen, state.trips
+    checkpoints.load(state, saves, device)
+    state.trips = trips + 1
+    state.caution = {name: factor * 0.5 for name, factor in state.caution.items()}
+    finding = not_finite(player, at)
+    back = f"went back to {state.seen:,} images and on at half the learning rates"
+    if log:
+        log.cut(state.seen)
+        entry = {"images": state.seen, "seconds": round(state.seconds, 2)}
+        log.write(entry | {"doctor": finding.told("stopped" if trips else back)})
     if trips:
         raise Diverged(player, at)
-    checkpoints.load(state, saves, device)
-    state.trips, state.caution = trips + 1, state.caution * 0.5
-    voice.say(
-        f"The {player}'s loss was not finite after {at:,} images: going back to {state.seen:,} images and on at half the "
-        "learning rates."
-    )
+    voice.say(f"Doctor: {finding.says}; {back}.")

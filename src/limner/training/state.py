@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from limner.core.files import write_tensors
-from limner.methods.phase import Method
+from limner.methods.phase import Method, Stateful
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +47,12 @@ class Optimiser:
 class State:
     """The networks, their averages, the optimisers, the method's memory, and how far the run is."""
 
-    def __init__(self, method: Method, optimisers: Mapping[str, Optimiser]) -> None:
+    def __init__(
+        self, method: Method, optimisers: Mapping[str, Optimiser], beside: Mapping[str, Stateful] | None = None
+    ) -> None:
+        """beside: what else has state, besides the method's own memory."""
         self.method = method
+        self.memory = {**method.memory, **(beside or {})}
         self.averages = {
             name: copy.deepcopy(method.nets[name]).requires_grad_(False).eval() for name in method.averaged
         }
@@ -56,7 +60,8 @@ class State:
         self.rates = {player: optimisers[player].rate for player in method.players}
         self.seen = 0
         self.seconds = 0.0  # of training, over all starts
-        self.caution = 1.0  # what every learning rate is multiplied with; the guard lowers it
+        self.caution = dict.fromkeys(method.players, 1.0)  # what each learning rate is multiplied with
+        self.vitals: dict[str, float] = {}  # norm of each player's last gradient; its last step, as a share of its weights
         self.trips = 0  # non-finite losses met
 
     def average(self, decay: float) -> None:
@@ -68,6 +73,15 @@ class State:
             with torch.no_grad():
                 torch._foreach_lerp_([a.data for a, _ in pairs], [b.data for _, b in pairs], 1 - decay)
 
+    def settings(self) -> dict[str, float]:
+        """What may be changed while the game is played: factors on the learning rates, and the method's levers."""
+        return {f"rate of {player}": factor for player, factor in self.caution.items()} | dict(self.method.levers)
+
+    def set(self, settings: Mapping[str, float]) -> None:
+        """Change what `settings` gave."""
+        self.caution = {player: settings[f"rate of {player}"] for player in self.caution}
+        self.method.levers.update({name: settings[name] for name in self.method.levers})
+
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor of the state by name; they are the state's own, not copies."""
         found: dict[str, Tensor] = {}
@@ -78,17 +92,17 @@ class State:
         for player, optimiser in self.optimisers.items():
             for i, values in optimiser.state_dict()["state"].items():
                 found |= {f"optimiser.{player}.{i}.{k}": v for k, v in values.items() if isinstance(v, Tensor)}
-        for name, thing in self.method.memory.items():
+        for name, thing in self.memory.items():
             found |= {f"memory.{name}.{k}": v for k, v in thing.state_dict().items() if isinstance(v, Tensor)}
         return found
 
     def scalars(self) -> dict[str, Any]:
         memory = {
             name: {k: v for k, v in thing.state_dict().items() if not isinstance(v, Tensor)}
-            for name, thing in self.method.memory.items()
+            for name, thing in self.memory.items()
         }
-        own = {"seen": self.seen, "seconds": self.seconds, "caution": self.caution, "trips": self.trips}
-        return own | {"memory": memory}
+        own = {"seen": self.seen, "seconds": self.seconds, "caution": dict(self.caution), "trips": self.trips}
+        return own | {"levers": dict(self.method.levers), "memory": memory}
 
     def restore(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
         """Put back what `tensors` and `scalars` gave. Raises ValueError when they belong to other networks."""
@@ -108,10 +122,11 @@ class State:
                 index, slot = key.split(".", 1)
                 states.setdefault(int(index), {})[slot] = _laid_out_like(value, parameters[int(index)])
             optimiser.load_state_dict({"state": states, "param_groups": optimiser.state_dict()["param_groups"]})
-        for name, thing in self.method.memory.items():
+        for name, thing in self.memory.items():
             thing.load_state_dict(_below(tensors, f"memory.{name}.") | scalars["memory"].get(name, {}))
         self.seen, self.seconds = scalars["seen"], scalars["seconds"]
-        self.caution, self.trips = scalars["caution"], scalars["trips"]
+        self.caution, self.trips = dict(scalars["caution"]), scalars["trips"]
+        self.method.levers.update(scalars["levers"])
 
 
 def _laid_out_like(value: Tensor, parameter: Tensor) -> Tensor:

@@ -1,0 +1,101 @@
+"""`limner doctor`: what was found in a run, when, and what was done about it, as a table and as a page with plots."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from limner.core import artifact
+from limner.core.files import write_whole
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+MEANINGS = {  # signal -> what it is, for people
+    "right": "pairs of a real picture and a sample that the critic orders rightly (0.5: it cannot tell)",
+    "by_heart": "how wrong held-out pictures look to the critic (0: as right as the others, 1: as wrong as samples)",
+    "spread": "how much samples differ from each other (1: as much as pictures of the data)",
+    "change": "how much a sample has changed since the visit before (1: into another picture)",
+    "variety": "how much the pictures of the data differ",
+    "gap": "how much higher the critic's logits of real pictures are",
+    "gradient_critic": "norm of the critic's gradient",
+    "gradient_generator": "norm of the generator's gradient",
+    "step_critic": "a step of the critic as a share of its weights",
+    "step_generator": "a step of the generator as a share of its weights",
+}
+
+
+@dataclass(frozen=True)
+class Report:
+    """A finished or running run as its log tells it."""
+
+    name: str
+    entries: list[dict[str, Any]]  # every line of the log
+    budget: int
+
+    @property
+    def findings(self) -> list[dict[str, Any]]:
+        """What was told, in order: images, finding, says, advice, done."""
+        return [{"images": e["images"], **e["doctor"]} for e in self.entries if "doctor" in e]
+
+    @property
+    def visits(self) -> int:
+        return sum("spread" in e or "variety" in e for e in self.entries)
+
+    @property
+    def verdict(self) -> str:
+        """One sentence."""
+        found = self.findings
+        if not self.visits and not found:
+            return "This run was not looked at while it trained: only games of a generator and a critic are."
+        if not found:
+            return f"Nothing is wrong: {self.visits} visits, no alarm."
+        names = ", ".join(dict.fromkeys(f["finding"] for f in found))
+        last = found[-1]
+        return f"Found in {self.visits} visits: {names}. The newest: {last['says']}. To do: {last['advice']}"
+
+
+def examine(folder: Path) -> Report:
+    """Read a run folder. Raises ValueError when it holds no run or no log."""
+    description = artifact.read_description(folder)
+    entries = artifact.read_log(folder)
+    if not entries:
+        raise ValueError(f"{folder} holds no log.jsonl to look at: give the folder of a run that has begun to train.")
+    return Report(str(folder), entries, int(description["training"]["budget"]))
+
+
+def table(report: Report) -> Table:
+    """The findings (rich)."""
+    from rich.table import Table
+
+    result = Table(
+        "images seen", "finding", "what was seen", "done", title=report.name, caption=report.verdict,
+        title_justify="left", caption_justify="left",
+    )  # fmt: skip
+    for f in report.findings:
+        result.add_row(f"{f['images']:,}", f["finding"], f["says"], f["done"] or f"advised: {f['advice']}")
+    return result
+
+
+def write_page(report: Report, path: Path) -> None:
+    """One HTML page that needs nothing else: the verdict, the findings, every signal and loss over images seen."""
+    from limner.evaluation.report import page, plot
+
+    e = html.escape
+    rows = "".join(
+        f"<tr><td class=number>{f['images']:,}</td><td>{e(f['finding'])}</td><td>{e(f['says'])}</td>"
+        f"<td>{e(f['done'] or f['advice'])}</td></tr>"
+        for f in report.findings
+    )
+    parts = [f"<h1>{e(report.name)}</h1><p>{e(report.verdict)}</p>"]
+    if rows:
+        parts.append(f"<table><tr><th>images seen</th><th>finding</th><th>what was seen</th><th>done or to do</th></tr>{rows}</table>")
+    names = dict.fromkeys(n for e in report.entries for n, v in e.items() if isinstance(v, int | float))
+    marks = [(f["images"], f["finding"]) for f in report.findings]
+    for name in [*(n for n in MEANINGS if n in names), *(n for n in names if n not in MEANINGS)]:
+        points = [(e["images"], float(e[name])) for e in report.entries if name in e]
+        if name not in ("images", "seconds") and len(points) > 1:
+            parts.append(plot(f"{name}: {MEANINGS[name]}" if name in MEANINGS else name, points, report.budget, marks))
+    write_whole(path, page(f"Doctor: {report.name}", parts))

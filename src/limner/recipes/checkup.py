@@ -1,0 +1,112 @@
+"""What the doctor looks at in a game of a generator and a critic: a few fixed latents, a few pictures, a few held out."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from limner.core.images import to_float
+from limner.data import Dataset
+from limner.data.dataset import Share
+from limner.methods.gan import GAN
+from limner.recipes.session import Machine
+
+LATENTS, PICTURES = 32, 32  # looked at in a visit
+USUAL = 512  # pictures that say how much two of them usually differ
+FEWEST = 16  # pictures below which none is held out
+HELD_OUT = 256  # pictures held out at most
+
+
+def held_out_of(dataset: Dataset, seed: int) -> tuple[Dataset | Share, Share | None]:
+    """(to train on, kept from training so that the doctor sees what the critic learns by heart): one in twenty."""
+    if len(dataset) < FEWEST:
+        return dataset, None
+    return dataset.split(max(2, min(HELD_OUT, len(dataset) // 20)), seed)
+
+
+def typical_distance(x: Tensor, labels: Tensor | None) -> Tensor:
+    """The mean distance between two rows, of one class where there are labels. [N,F] -> []
+
+    Zero when no two rows are of one class.
+    """
+    apart = torch.ones(len(x), len(x), dtype=torch.bool, device=x.device).triu(1)
+    if labels is not None:
+        alike = apart & (labels[:, None] == labels)
+        apart = alike if alike.any() else apart
+    return torch.cdist(x, x)[apart].mean() if apart.any() else x.new_zeros(())
+
+
+def coarse(x: Tensor) -> Tensor:
+    """[N,C,H,W] -> [N,F]: at most 16 pixels a side, so that noise does not pass for variety."""
+    return F.adaptive_avg_pool2d(x.float(), (min(16, x.shape[2]), min(16, x.shape[3]))).flatten(1)
+
+
+class GameCheckup:
+    """The signals of a game, from its networks as they are: nothing of the run changes.
+
+    right: share of pairs of a real picture and a sample that the critic orders rightly (0.5: it cannot tell).
+    by_heart: how far held-out pictures are from training pictures towards samples, in the critic's eyes: 0 at home, 1 as
+    wrong as samples. It is r_v of Karras et al. 2020, "Training GANs with limited data", section 3.2, in ranks instead
+    of means, which bear a critic whose scale drifts.
+    spread: how much samples of one class differ from each other, as a share of what real pictures do.
+    change: how much a sample of the same latent has changed since the last visit, on the same scale.
+    variety: how much real pictures differ, as a share of their own size.
+    """
+
+    def __init__(
+        self, method: GAN, pictures: Dataset | Share, held: Share | None, conditional: bool, seed: int, machine: Machine
+    ) -> None:
+        self.nets, self.pictures, self.held, self.seed, self.machine = method.nets, pictures, held, seed, machine
+        self.conditional = conditional
+        self.before: Tensor | None = None  # the samples of the visit before, coarsened
+
+    @torch.no_grad()
+    def __call__(self, seen: int) -> dict[str, float]:
+        for net in self.nets.values():
+            net.eval()
+        try:
+            precision = self.machine.precision
+            with torch.autocast(self.machine.device.type, precision, enabled=precision != torch.float32):
+                return self._signals(seen)
+        finally:
+            for net in self.nets.values():
+                net.train()
+
+    def _signals(self, seen: int) -> dict[str, float]:
+        generator, critic = self.nets["generator"], self.nets["critic"]
+        many, classes = self._batch(self.pictures, 0, USUAL)
+        asked = None if classes is None else classes[torch.arange(LATENTS) // 2 % len(classes)]  # each of them twice
+        z = np.random.default_rng(self.seed).standard_normal((LATENTS, cast(int, generator.z_size)), np.float32)
+        made = generator(torch.from_numpy(z).to(self.machine.device), asked)
+        shown, usual = coarse(made), typical_distance(coarse(many), classes)
+        scale = usual.clamp_min(1e-6)
+        signals = {
+            "variety": (usual / coarse(many).norm(dim=1).mean().clamp_min(1e-6)).item(),
+            "spread": (typical_distance(shown, asked) / scale).item(),
+        }
+        if self.before is not None:
+            signals["change"] = ((shown - self.before).norm(dim=1).mean() / scale).item()
+        self.before = shown
+        real, y = self._batch(self.pictures, seen, PICTURES)  # other pictures at every visit
+        real_logits, fake_logits = critic(real, y).float(), critic(made, asked).float()
+        signals["right"] = (real_logits[:, None] > fake_logits).float().mean().item()
+        if self.held is not None:
+            held_logits = critic(*self._batch(self.held, seen, PICTURES)).float()
+            known = (real_logits[:, None] > held_logits).float().mean().item()
+            signals["by_heart"] = (known - 0.5) / max(signals["right"] - 0.5, 0.05)
+        return signals
+
+    def _batch(self, pictures: Dataset | Share, first: int, count: int) -> tuple[Tensor, Tensor | None]:
+        images, labels = pictures.batch(first, min(count, len(pictures)), self.seed)
+        x = to_float(images.to(self.machine.device))
+        return x, None if labels is None or not self.conditional else labels.to(self.machine.device)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {} if self.before is None else {"before": self.before}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.before = state.get("before")

@@ -1,0 +1,100 @@
+"""Failures that are made to happen, each named by its name, and a healthy run without alarm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from limner import recipes
+from limner.apps import doctor
+from limner.data import open_source, prepare
+from limner.recipes import session
+from limner.recipes.checkup import held_out_of, typical_distance
+
+
+@pytest.fixture(scope="module")
+def clothes() -> np.ndarray:
+    """Embedded Fashion-MNIST pictures at 16x16, without classes: uint8 [2000,1,16,16]."""
+    return prepare(open_source("fashion"), size=16).images[::5].numpy()
+
+
+def played(pictures: np.ndarray, out: Path, images: int = 2560, **changes: Any) -> list[str]:
+    """The names of what the doctor found in a small run."""
+    small = {"network.width": 8, **changes}
+    recipes.train(
+        pictures, recipe="spectral", images=images, out=out, device="cpu", threads=1, quiet=True, metric="none", seed=1,
+        precision="fp32", changes=small,
+    )  # fmt: skip
+    return [finding["finding"] for finding in doctor.examine(out).findings]
+
+
+@pytest.fixture(autouse=True)
+def no_speed_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "measure", lambda *a, **k: 100.0)
+
+
+def test_a_healthy_run_raises_no_alarm(clothes: np.ndarray, tmp_path: Path) -> None:
+    assert played(clothes, tmp_path / "run") == []
+    report = doctor.examine(tmp_path / "run")
+    assert report.visits == 40 and report.verdict.startswith("Nothing is wrong")
+
+
+def test_a_critic_a_hundred_times_too_fast(clothes: np.ndarray, tmp_path: Path) -> None:
+    found = played(clothes, tmp_path / "run", **{"critic.rate": 0.08})
+    assert "critic-leaps" in found and set(found) <= {"critic-leaps", "critic-ahead"}
+
+
+def test_identical_pictures(clothes: np.ndarray, tmp_path: Path) -> None:
+    assert played(clothes[:1].repeat(40, 0), tmp_path / "run", images=320) == ["pictures-alike"]
+
+
+def test_twenty_pictures_are_learned_by_heart(clothes: np.ndarray, tmp_path: Path) -> None:
+    changes = {"network.width": 16, "augmentation": "none"}
+    assert "by-heart" in played(clothes[::100], tmp_path / "run", images=9600, **changes)
+
+
+def test_auto_tune_slows_the_critic_that_leaps_and_logs_it(clothes: np.ndarray, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    recipes.train(
+        clothes, recipe="spectral", images=1920, out=out, device="cpu", threads=1, quiet=True, metric="none",
+        precision="fp32", auto_tune=True, changes={"network.width": 8, "critic.rate": 0.08},
+    )  # fmt: skip
+    done = [f["done"] for f in doctor.examine(out).findings if f["finding"] == "critic-leaps"]
+    assert done[0] == "rate of critic 1 -> 0.25" and len(done) <= 4
+
+
+def test_auto_tune_where_nothing_is_examined_is_a_sentence(clothes: np.ndarray, tmp_path: Path) -> None:
+    for more in ({"recipe": "vae"}, {"recipe": "spectral", "doctor": False}):
+        with pytest.raises(ValueError, match="--auto-tune needs the doctor"):
+            recipes.train(clothes, images=32, out=tmp_path / "no", device="cpu", quiet=True, auto_tune=True, **more)
+
+
+def test_pictures_are_kept_aside_only_when_there_are_enough() -> None:
+    for count, aside in ((15, 0), (16, 2), (100, 5), (10_000, 256)):
+        data = prepare(open_source(np.arange(count, dtype=np.uint16).astype(np.uint8)[:, None, None, None].repeat(16, 2).repeat(16, 3)))
+        rest, held = held_out_of(data, 0)
+        assert len(rest) == count - aside and (len(held) if held else 0) == aside
+
+
+def test_typical_distance_is_of_one_class_where_there_is_one() -> None:
+    x = torch.tensor([[0.0], [1.0], [10.0], [13.0]])
+    assert typical_distance(x, None).item() == pytest.approx((1 + 10 + 13 + 9 + 12 + 3) / 6)
+    assert typical_distance(x, torch.tensor([0, 0, 1, 1])).item() == pytest.approx(2)
+    assert typical_distance(x, torch.arange(4)).item() == pytest.approx(8)  # no two of one class: all
+    assert typical_distance(x[:1], None).item() == 0
+
+
+def test_the_page_and_the_table_tell_the_findings(clothes: np.ndarray, tmp_path: Path) -> None:
+    played(clothes[:1].repeat(40, 0), tmp_path / "run", images=320)
+    report = doctor.examine(tmp_path / "run")
+    doctor.write_page(report, tmp_path / "doctor.html")
+    page = (tmp_path / "doctor.html").read_text()
+    assert "pictures-alike" in page and page.count("<svg") >= 5 and "http" not in page.replace("http://www.w3.org", "")
+    assert doctor.table(report).row_count == 1
+    (tmp_path / "run" / "log.jsonl").unlink()
+    with pytest.raises(ValueError, match="holds no log"):
+        doctor.examine(tmp_path / "run")

@@ -1,0 +1,136 @@
+"""What the doctor concludes from signals, what it may change, and that a treated run resumes exactly."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from toy import CPU, StopAt, Toy, stream, weights
+from toy import PLAN as FAST
+
+from limner.training.doctor import REST, SETTLING, TREATMENTS, VISITS, WINDOW, Doctor, diagnose, treat
+from limner.training.loop import fit
+from limner.training.state import Optimiser
+
+PLAN = replace(FAST, optimisers={name: Optimiser(rate=1e-4) for name in FAST.optimisers})  # no leaps of its own
+HEALTHY = {
+    "variety": 0.7, "spread": 0.8, "change": 0.4, "right": 0.85, "by_heart": 0.1, "gradient_critic": 5.0,
+    "gradient_generator": 3.0, "step_critic": 0.004, "step_generator": 0.003,
+}  # fmt: skip
+
+
+def course(length: int = VISITS, **odd: float) -> list[dict[str, float]]:
+    """A healthy start, then some signals as given."""
+    return [HEALTHY] * (SETTLING + WINDOW) + [HEALTHY | odd] * (length - SETTLING - WINDOW)
+
+
+@pytest.mark.parametrize(
+    "odd, name",
+    [
+        ({"variety": 0.001}, "pictures-alike"),
+        ({"step_critic": 0.04}, "critic-leaps"),
+        ({"step_generator": 0.3}, "generator-leaps"),
+        ({"by_heart": 0.8}, "by-heart"),
+        ({"spread": 0.1}, "collapse"),
+        ({"gradient_generator": 1e-4}, "generator-starves"),
+        ({"right": 1.0, "gradient_critic": 0.3}, "critic-ahead"),
+        ({"change": 1.1}, "oscillation"),
+    ],
+)
+def test_each_sign_has_its_name_and_needs_to_last(odd: dict[str, float], name: str) -> None:
+    assert diagnose(course()) is None
+    found = diagnose(course(**odd))
+    assert found is not None and found.name == name and found.says and found.advice.endswith(".")
+    if name != "pictures-alike":
+        assert diagnose([*course()[:-1], HEALTHY | odd]) is None, "one odd visit is no illness"
+
+
+def test_a_generator_that_has_yet_to_spread_is_no_collapse_but_one_that_never_does_is() -> None:
+    slow = [HEALTHY | {"spread": 0.01 * i} for i in range(VISITS)]
+    assert all(diagnose(slow[: i + 1]) is None for i in range(VISITS // 2))
+    stuck = [HEALTHY | {"spread": 0.05}] * VISITS
+    assert diagnose(stuck[: VISITS // 2 - 1]) is None
+    assert diagnose(stuck).name == "collapse"  # type: ignore[union-attr]
+
+
+def test_a_step_that_leads_by_far_but_is_small_is_no_leap() -> None:
+    assert diagnose(course(step_critic=0.004, step_generator=0.0001)) is None
+
+
+def test_treatments_stay_within_their_bounds_and_end() -> None:
+    for name in TREATMENTS:
+        found = diagnose(course(change=1.1))
+        assert found is not None
+        settings = {"rate of critic": 1.0, "rate of generator": 1.0, "penalty": 1.0, "augmentation": 0.0}
+        done = []
+        while (what := treat(type(found)(name, "", ""), settings)) and len(done) < 100:
+            done.append(what)
+        assert 1 <= len(done) < 30
+        assert all(1 / 256 - 1e-6 <= settings[f"rate of {player}"] <= 1 for player in ("critic", "generator"))
+        assert settings["penalty"] <= 8 and settings["augmentation"] <= 0.6
+        assert treat(type(found)(name, "", ""), {}) == "", "a game without levers is left alone"
+
+
+class Scripted:
+    """An examination that finds what it is told to find, and counts its visits."""
+
+    def __init__(self, **odd: float) -> None:
+        self.odd, self.visits = odd, 0
+
+    def __call__(self, seen: int) -> dict[str, float]:
+        self.visits += 1
+        return HEALTHY | self.odd | {"visit": self.visits}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"visits": self.visits}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.visits = state["visits"]
+
+
+def play(folder: Path, tune: bool, **more: Any) -> tuple[Toy, list[dict[str, Any]]]:
+    method = Toy()
+    method.levers = {"penalty": 1.0}
+    examine = Scripted(change=1.1)
+    fit(method, stream, folder, PLAN, device=CPU, quiet=True, doctor=Doctor(examine, tune), **more)
+    return method, [json.loads(line) for line in (folder / "log.jsonl").open()]
+
+
+def test_without_leave_it_tells_once_and_changes_nothing(tmp_path: Path) -> None:
+    method, log = play(tmp_path / "told", tune=False)
+    plain = Toy()
+    fit(plain, stream, tmp_path / "plain", PLAN, device=CPU, quiet=True)
+    assert all(torch.equal(v, weights(plain)[k]) for k, v in weights(method).items())
+    told = [e["doctor"] for e in log if "doctor" in e]
+    assert [t["finding"] for t in told] == ["oscillation"] and told[0]["done"] == ""
+    assert method.levers == {"penalty": 1.0}
+
+
+def test_with_leave_it_acts_rests_logs_and_resumes_exactly(tmp_path: Path) -> None:
+    whole, log = play(tmp_path / "whole", tune=True)
+    told = [e for e in log if "doctor" in e and e["doctor"]["done"]]
+    assert [e["doctor"]["done"] for e in told][:2] == ["penalty 1 -> 2", "penalty 2 -> 4"]
+    visits = [e["images"] for e in log if "visit" in e]
+    assert visits.index(told[1]["images"]) - visits.index(told[0]["images"]) == REST
+    assert whole.levers["penalty"] > 1
+    for at in (64, 96, 120):
+        play(tmp_path / f"broken{at}", tune=True, hooks=[StopAt(at)])
+        again, again_log = play(tmp_path / f"broken{at}", tune=True)
+        assert again.levers == whole.levers
+        assert all(torch.equal(v, weights(whole)[k]) for k, v in weights(again).items())
+        assert [e.get("doctor") for e in again_log if "visit" in e] == [e.get("doctor") for e in log if "visit" in e]
+
+
+def test_a_loss_that_is_no_number_stands_in_the_log(tmp_path: Path) -> None:
+    method = Toy()
+    method.poison = {80}
+    fit(method, stream, tmp_path, PLAN, device=CPU, quiet=True)
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").open()]
+    (entry,) = [e for e in log if "doctor" in e]
+    assert entry["doctor"]["finding"] == "not-finite" and "a's loss" in entry["doctor"]["says"]
+    assert "half the learning rates" in entry["doctor"]["done"]
+    assert [e["images"] for e in log] == sorted(e["images"] for e in log)

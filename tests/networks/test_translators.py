@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -45,6 +47,24 @@ def test_rebuilt_from_its_description(name: str) -> None:
     for wrong in ({}, {"architecture": "os"}, described | {"directions": ["up"]}, described | {"config": {"width": "x"}}):
         with pytest.raises(ValueError, match=r"^[^\n]+\.$"):
             networks.rebuild_translators(spec, wrong)
+
+
+def test_keeping_starts_near_the_picture_and_reaches_every_colour() -> None:
+    torch.manual_seed(0)
+    spec = ImageSpec(3, 17, 24)
+    net = resnet.Translator(spec, replace(resnet.TINY, keep=True))
+    x = torch.rand(2, 3, *spec.size) * 2 - 1
+    y = net(x)
+    assert y.shape == x.shape and y.abs().max() <= 1 and 0 < (y - x).abs().mean() < 0.1
+    y.square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+    white = torch.ones(1, 3, 32, 32)
+    moves = torch.optim.Adam(net.parameters(), lr=1e-2)
+    for _ in range(60):  # a border of the range is no trap
+        moves.zero_grad()
+        (net(white) + 1).abs().mean().backward()
+        moves.step()
+    assert net(white).max() < -0.9
 
 
 def test_blocks_follow_the_resolution_and_features_come_for_free() -> None:

@@ -4,6 +4,10 @@ Johnson et al. 2016, "Perceptual losses for real-time style transfer", and Zhu e
 translation using cycle-consistent adversarial networks", appendix 7.2: c7s1-w, d2w, d4w, R4w x 6 below 256 pixels and 9
 from there, u2w, uw, c7s1. Doubling is by resize-convolution (Odena et al. 2016), and only the 7x7 layers mirror the
 border. It keeps to the picture's plane, so it translates any size.
+
+With `keep` the last layer also paints a mask, and each pixel is mixed from the picture and what was painted (Pumarola et
+al. 2018, "GANimation", eq. 1): the untrained translator nearly leaves a picture alone, so that a short training need not
+first learn to copy.
 """
 
 from __future__ import annotations
@@ -25,9 +29,11 @@ SOURCE = "Zhu et al. 2017, Unpaired image-to-image translation using cycle-consi
 class Config:
     width: int = 32  # channels next to the picture (the paper: 64)
     blocks: int = 0  # residual blocks (default: 6 below 256 pixels, 9 from there)
+    keep: bool = False  # a mask decides how much of each pixel stays as it was; learns sooner
 
 
 TINY = Config(width=8, blocks=2)
+KEPT = 3.0  # the mask's first logit: 95 % of each pixel stays
 
 
 class Block(nn.Module):
@@ -67,14 +73,19 @@ class Translator(nn.Module):
             *blocks[half:],
             _stage(UpConv2d(4 * w, 2 * w, bias=False), 2 * w),
             _stage(UpConv2d(2 * w, w, bias=False), w),
-            nn.Conv2d(w, c, 7, padding=3, padding_mode="reflect"),
+            nn.Conv2d(w, c + config.keep, 7, padding=3, padding_mode="reflect"),
         )
+        self.keep = config.keep
         self.feature_widths = [c, 2 * w, 4 * w, *([4 * w] if half else [])]
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.normal_(layer.weight, 0, 0.02)
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
+        if config.keep:
+            last = self.decoder[-1]
+            assert isinstance(last, nn.Conv2d) and last.bias is not None
+            nn.init.constant_(last.bias[c:], KEPT)
 
     def features(self, x: Tensor) -> list[Tensor]:
         """The picture itself, both halvings, and the last map of the encoder."""
@@ -82,9 +93,14 @@ class Translator(nn.Module):
 
     def with_features(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The translation and, at no further cost, the features of what was translated."""
-        size = x.shape[-2], x.shape[-1]
-        y, features = self._encode(pad_to(x, 4))
-        return crop_to(torch.tanh(self.decoder(y).float()), size), features
+        size, x = (x.shape[-2], x.shape[-1]), pad_to(x, 4)
+        y, features = self._encode(x)
+        made = self.decoder(y).float()
+        if self.keep:
+            made = torch.lerp(torch.tanh(made[:, :-1]), x.float(), torch.sigmoid(made[:, -1:]))
+        else:
+            made = torch.tanh(made)
+        return crop_to(made, size), features
 
     def _encode(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         found = [x]

@@ -10,10 +10,13 @@ that no picture's partner is among what they see.
 
 Measured on the held-out names, each translation against its own truth: L1 (mean difference in levels of 255), SSIM, and
 `layers`, the LPIPS form on the layers of the encoder that Limner trains on the Noto training pictures (`own`); and the
-Fréchet distance on that encoder between all translations and the Noto training pictures. Beside the recipes stand
-`identity` (the Twemoji left alone), `mean` (every pixel's mean over the Noto training pictures) and `truth` (the held-out
-Noto pictures themselves). Every recipe's rows are merged into results/translate_quality.json, so it can be run in parts;
-sheets (before, after, truth) lie beside it. --set and --name are for trials of other options.
+Fréchet distance on that encoder between all translations and the Noto training pictures. Beside the recipes stand what
+needs no training: `identity` (the Twemoji left alone), `recoloured` (each channel brought to the mean and spread of Noto's,
+known without pairs), `paled` (a tenth of white mixed in, which lowers L1 where shapes disagree), `mean` (every pixel's mean
+over the Noto training pictures) and `truth` (the held-out Noto pictures themselves).
+
+Rows are merged into results/translate_quality.json, so that it can be run in parts; sheets (before, after, truth) lie beside
+it. --set and --name are for trials of other options.
 """
 
 from __future__ import annotations
@@ -121,6 +124,23 @@ def run(name: str, emoji: Emoji, options: argparse.Namespace, seed: int, folder:
     return made, {"minutes": round(minutes, 2), "images": model.description["training"]["images"]}
 
 
+def untrained(emoji: Emoji, judge: Judge) -> dict[str, Tensor]:
+    """What needs no training: a translator is worth its name only beside these."""
+    before = emoji.shown(emoji.before, emoji.test)
+    one = emoji.shown(emoji.before, emoji.halves[0]).double()
+    two = emoji.shown(emoji.after, emoji.halves[1]).double()
+    (spread_one, mean_one), (spread_two, mean_two) = (torch.std_mean(x, (0, 2, 3), keepdim=True) for x in (one, two))
+    mean = judge.reference.images.double().mean(0, keepdim=True).expand(judge.truth.shape)
+    made = {
+        "identity": before.double(),
+        "recoloured": (before.double() - mean_one) / spread_one * spread_two + mean_two,
+        "paled": 0.9 * before.double() + 0.1 * 255,
+        "mean": mean,
+        "truth": judge.truth.double(),
+    }
+    return {name: x.round().clamp(0, 255).to(torch.uint8).contiguous() for name, x in made.items()}
+
+
 def sheet(before: Tensor, after: Tensor, truth: Tensor) -> np.ndarray:
     """Pictures above, below each what was made of it, and its truth under that: two bands of eight."""
     rows = torch.linspace(0, len(truth) - 1, SHOWN).long()
@@ -147,10 +167,7 @@ def main() -> None:
     RESULTS.mkdir(exist_ok=True)
     emoji = Emoji(options.data, options.size)
     judge = Judge(emoji)
-    before = emoji.shown(emoji.before, emoji.test)
-    mean = judge.reference.images.double().mean(0, keepdim=True).round().to(torch.uint8).expand_as(judge.truth)
-    baselines = {"identity": before, "mean": mean.contiguous(), "truth": judge.truth}
-    rows = [{"recipe": name, "size": options.size, **judge(made)} for name, made in baselines.items()]
+    rows = [{"recipe": name, "size": options.size, **judge(made)} for name, made in untrained(emoji, judge).items()]
     for row in rows:
         print(json.dumps(row), flush=True)
     rows = merge(options, emoji, judge, rows)
@@ -160,6 +177,7 @@ def main() -> None:
                 made, facts = run(name, emoji, options, seed, Path(folder) / "run")
             row = {"recipe": name, "size": options.size, "seed": seed, "set": options.set, **facts, **judge(made)}
             print(json.dumps(row), flush=True)
+            before = emoji.shown(emoji.before, emoji.test)
             write_png(RESULTS / f"{options.name}-{name}-{options.size}-{seed}.png", sheet(before, made, judge.truth))
             rows = merge(options, emoji, judge, [row | {"threads": torch.get_num_threads()}])
     summary(rows)

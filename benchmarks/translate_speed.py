@@ -131,7 +131,7 @@ def main() -> None:
     pairs = prepare_pairs(*sets, paired=False)
     assert pairs.spec == ImageSpec(3, options.size, options.size)
     network, judge = resnet.Config(width=options.width), patch.Config(width=options.width)
-    cycle = replace(translate.CycleRecipe(), network=network, judge=judge)
+    cycle = replace(translate.CycleRecipe(), network=network, judge=judge, identity=2.5)  # the textbook has it too
     cut = replace(translate.CutRecipe(), network=network, judge=judge)
     steps = {
         "textbook CycleGAN": textbook(pairs, network, judge),

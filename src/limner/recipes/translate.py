@@ -68,7 +68,7 @@ class CycleRecipe(_Shared):
     penalty: str = "none"  # on the critics' slope: none, r1, r2 or r1r2
     gamma: float | None = None  # weight of the penalty (default: from resolution and batch)
     cycle: float = 5.0  # weight of coming back to where one was
-    identity: float = 2.5  # weight of leaving alone what is already of the kind; 0 is faster
+    identity: float = 0.0  # weight of leaving alone what is already of the kind; costs half as much again
     pool: int = 50  # pictures of the past that each critic is shown
 
 
@@ -118,6 +118,7 @@ def cyclegan_2017() -> CycleRecipe:
     return CycleRecipe(
         network=resnet.Config(width=64),
         judge=patch.Config(width=64),
+        identity=2.5,
         batch=1,
         translators=_adam(2e-4),
         critics=_adam(2e-4),

@@ -2,21 +2,21 @@
 
     python benchmarks/translate_quality.py --recipes pix2pix cyclegan cut --minutes 12 --size 64 --seeds 1 --threads 1
 
-Data: the npm packages emoji-datasource-twitter and emoji-datasource-google (`npm pack NAME@16.0.0`; --data is the folder
-that holds the two .tgz): pictures of the same emoji by two makers under equal names, 64x64, put on white. A tenth of the
-names, drawn once, is held out from everything. pix2pix learns from the pairs of the rest. CycleGAN and CUT learn without
-pairs and could not find any: of the remaining names one half gives its Twemoji and the other half its Noto pictures, so
-that no picture's partner is among what they see.
+Data: the npm packages emoji-datasource-twitter and emoji-datasource-google (`npm pack NAME@16.0.0`; --data is the
+folder that holds the two .tgz): pictures of the same emoji by two makers under equal names, 64x64, put on white. A
+tenth of the names, drawn once, is held out from everything. pix2pix learns from the pairs of the rest. CycleGAN and
+CUT learn without pairs and could not find any: of the remaining names one half gives its Twemoji and the other half
+its Noto pictures, so that no picture's partner is among what they see.
 
-Measured on the held-out names, each translation against its own truth: L1 (mean difference in levels of 255), SSIM, and
-`layers`, the LPIPS form on the layers of the encoder that Limner trains on the Noto training pictures (`own`); and the
-Fréchet distance on that encoder between all translations and the Noto training pictures. Beside the recipes stand what
-needs no training: `identity` (the Twemoji left alone), `recoloured` (each channel brought to the mean and spread of Noto's,
-known without pairs), `paled` (a tenth of white mixed in, which lowers L1 where shapes disagree), `mean` (every pixel's mean
-over the Noto training pictures) and `truth` (the held-out Noto pictures themselves).
+Measured on the held-out names, each translation against its own truth: L1 (mean difference in levels of 255), SSIM,
+and `layers`, the LPIPS form on the layers of the encoder that Limner trains on the Noto training pictures (`own`);
+and the Fréchet distance on that encoder between all translations and the Noto training pictures. Beside the recipes
+stand what needs no training: `identity` (the Twemoji left alone), `recoloured` (each channel brought to the mean and
+spread of Noto's, known without pairs), `paled` (a tenth of white mixed in, which lowers L1 where shapes disagree),
+`mean` (every pixel's mean over the Noto training pictures) and `truth` (the held-out Noto pictures themselves).
 
-Rows are merged into results/translate_quality.json, so that it can be run in parts; sheets (before, after, truth) lie beside
-it. --set and --name are for trials of other options.
+Rows are merged into results/translate_quality.json, so that it can be run in parts; sheets (before, after, truth) lie
+beside it. --set and --name are for trials of other options.
 """
 
 from __future__ import annotations

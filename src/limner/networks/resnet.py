@@ -5,9 +5,9 @@ translation using cycle-consistent adversarial networks", appendix 7.2: c7s1-w, 
 from there, u2w, uw, c7s1. Doubling is by resize-convolution (Odena et al. 2016), and only the 7x7 layers mirror the
 border. It keeps to the picture's plane, so it translates any size.
 
-With `keep` the last layer also paints a mask, and each pixel is mixed from the picture and what was painted (Pumarola et
-al. 2018, "GANimation", eq. 1): the untrained translator nearly leaves a picture alone, so that a short training need not
-first learn to copy.
+With `keep` the last layer also paints a mask, and each pixel is mixed from the picture and what was painted (Pumarola
+et al. 2018, "GANimation", eq. 1): the untrained translator nearly leaves a picture alone, so that a short training need
+not first learn to copy.
 """
 
 from __future__ import annotations

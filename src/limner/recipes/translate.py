@@ -62,7 +62,7 @@ class CycleRecipe(_Shared):
     """Unpaired translation, both directions."""
 
     network: resnet.Config = field(default_factory=lambda: resnet.Config(keep=True))  # the translators
-    critics: Optimiser = field(default_factory=lambda: _adam(1e-3))  # how the critics move; faster: they begin with copies
+    critics: Optimiser = field(default_factory=lambda: _adam(1e-3))  # the critics; fast, as they judge copies at first
     judge: patch.Config = field(default_factory=lambda: patch.Config(width=32))  # the critics
     objective: str = "least-squares"  # of the critics: non-saturating, least-squares, hinge or relativistic
     penalty: str = "none"  # on the critics' slope: none, r1, r2 or r1r2
@@ -76,12 +76,12 @@ class CycleRecipe(_Shared):
 class CutRecipe(_Shared):
     """Unpaired translation, one direction, at less than half the cost.
 
-    The published weights are 1 (Park et al. 2020, section 4); the official code takes the mean of both contrasts and its
+    The published weights are 1 (Park et al. 2020, section 4). The official code takes the mean of both contrasts, and
     squares without the 1/2 of the least-squares objective here, so that its weights of 1 are 0.25 here.
     """
 
     network: resnet.Config = field(default_factory=lambda: resnet.Config(keep=True))  # the translator
-    critics: Optimiser = field(default_factory=lambda: _adam(1e-3))  # how the critic moves; faster: it begins with copies
+    critics: Optimiser = field(default_factory=lambda: _adam(1e-3))  # the critic; fast, as it judges copies at first
     judge: patch.Config = field(default_factory=lambda: patch.Config(width=32))  # the critic
     objective: str = "least-squares"  # of the critic: non-saturating, least-squares, hinge or relativistic
     contrast: float = 0.25  # weight of each patch knowing its origin

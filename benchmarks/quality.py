@@ -25,16 +25,11 @@ import textbook
 from limner import recipes
 from limner.core import device
 from limner.core.images import grid, to_uint8, write_png
-from limner.data import open_source, prepare
-from limner.evaluation import evaluate, pictures
-from limner.evaluation.features.own import own_features
+from limner.data import open_source
+from limner.evaluation import Result
 from limner.methods.phase import Clock
 from limner.training.loop import View
-
-FASHION = Path("/usr/share/datasets/fashion-mnist")
-RESULTS = Path(__file__).parent / "results"
-METRICS = ["fid", "kid", "precision_recall", "density_coverage"]
-SAMPLES = 10_000
+from yardstick import RESULTS, SAMPLES, TEST, TRAIN, figures, yardstick
 
 
 class Marks:
@@ -117,8 +112,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--data", default=str(FASHION / "train-images-idx3-ubyte.gz"))
-    parser.add_argument("--reference", default=str(FASHION / "t10k-images-idx3-ubyte.gz"))
+    parser.add_argument("--data", default=str(TRAIN))
+    parser.add_argument("--reference", default=str(TEST))
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="options of the recipe to change")
     parser.add_argument("--name", default="quality", help="of the files in results/")
     options = parser.parse_args()
@@ -127,10 +122,9 @@ def main() -> None:
     device.settle()
     RESULTS.mkdir(exist_ok=True)
     print("preparing the reference and its classifier", flush=True)
-    train, test = (prepare(open_source(path), size=32) for path in (options.data, options.reference))
-    features = own_features(pictures(train))
-    real = evaluate(train.images[:SAMPLES], pictures(test), metrics=METRICS, features=features)
-    print("real against real:", {m.label: round(m.value, 4) for m in real.measures}, flush=True)
+    stick = yardstick(options.data, options.reference)
+    real = stick.real()
+    print("real against real:", {label: round(value, 4) for label, value in real.items()}, flush=True)
     rows = []
     for seed in range(options.first_seed, options.first_seed + options.seeds):
         for name in options.recipes:
@@ -141,20 +135,20 @@ def main() -> None:
                 else:
                     hook = run_recipe(name, options.data, marks, seed, folder / "run", changes)
             for mark, samples in hook.samples.items():
-                result = evaluate(samples, pictures(test), metrics=METRICS, features=features)
-                figures = {m.label: m.value for m in result.measures}
-                rows.append({"recipe": name, "seed": seed, "minutes": mark, "images": hook.images[mark], **figures})
+                result = stick.measure(samples)
+                row = {"recipe": name, "seed": seed, "minutes": mark, "images": hook.images[mark]}
+                rows.append(row | figures(result))
                 print(json.dumps(rows[-1]), flush=True)
                 write_png(RESULTS / f"{options.name}-{name}-{seed}-{mark:g}.png", grid(samples[:100], 10))
             write(options, rows, real, result)
     summary(rows, marks)
 
 
-def write(options: argparse.Namespace, rows: list[dict], real, result) -> None:  # type: ignore[no-untyped-def]
+def write(options: argparse.Namespace, rows: list[dict], real: dict[str, float], result: Result) -> None:
     content = {
         "protocol": vars(options)
         | {"samples": SAMPLES, "threads": torch.get_num_threads(), "evaluation": result.protocol},
-        "real": {m.label: m.value for m in real.measures},
+        "real": real,
         "rows": rows,
     }
     (RESULTS / f"{options.name}.json").write_text(json.dumps(content, indent=1, default=str) + "\n")

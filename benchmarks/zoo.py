@@ -12,7 +12,7 @@ samples that `limner sample` would draw of it (averaged weights, classes as freq
 results/zoo.json holds a row a recipe and is written as each ends, so that parts may run one after the other or at once. It
 holds one protocol: another number of minutes, threads or processes, another seed or machine wants another --name. A
 recipe that fails is a row with its reason. Prints the table, best first; beside it stand a sheet of a row of samples a
-recipe and, where asked for, the table as Markdown.
+recipe and, where asked for, the table as Markdown. --publish hands the figures to `limner recipes`.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ from limner.core.files import write_whole
 from limner.core.images import grid, write_png
 from limner.networks import architecture, parameter_count
 from limner.recipes import gan
+from limner.recipes.measured import FIGURE
+from limner.recipes.measured import FILE as PUBLISHED
 from yardstick import RESULTS, SAMPLES, TEST, TRAIN, figures, yardstick
 
 SIZE = 32
@@ -168,7 +170,7 @@ def ranked(content: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[
     """Rows by FID, and those that failed."""
     rows = list(content["rows"].values())
     good = [row for row in rows if "failed" not in row]
-    return sorted(good, key=lambda row: row["fid(own)"]), [row for row in rows if "failed" in row]
+    return sorted(good, key=lambda row: row[FIGURE]), [row for row in rows if "failed" in row]
 
 
 def cells(row: Mapping[str, Any]) -> list[str]:
@@ -207,6 +209,21 @@ def markdown(content: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def published(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What goes into the package: figures to four digits, and what decided them."""
+
+    def short(row: Mapping[str, Any]) -> dict[str, Any]:
+        return {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in row.items() if k != "recipe"}
+
+    protocol = content["protocol"] | {key: Path(content["protocol"][key]).name for key in ("data", "reference")}
+    return {
+        "told": Protocol(**protocol).sentence(),
+        "protocol": protocol,
+        "real": short(content["real"]),
+        "rows": {name: short(row) for name, row in sorted(content["rows"].items())},
+    }
+
+
 def sheet(book: Book) -> None:
     """results/NAME.png: a row of samples a recipe, best first, its name and distance at the left."""
     good, _ = ranked(book.read())
@@ -220,7 +237,7 @@ def sheet(book: Book) -> None:
     for i, (row, strip) in enumerate(strips):
         top = i * (height + gap)
         page.paste(strip.resize((width, height), Image.Resampling.NEAREST), (margin, top))
-        draw.text((6, top + height // 2 - 20), f"{row['recipe']}\nFID {row['fid(own)']:.3g}", fill=0, font=font)
+        draw.text((6, top + height // 2 - 20), f"{row['recipe']}\nFID {row[FIGURE]:.3g}", fill=0, font=font)
     write_png(book.path.with_suffix(".png"), np.asarray(page)[None])
 
 
@@ -257,6 +274,7 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="measure anew what is there already")
     parser.add_argument("--runs", help="a folder to keep the trained runs in (default: they are thrown away)")
     parser.add_argument("--markdown", type=Path, help="write the table there")
+    parser.add_argument("--publish", action="store_true", help="give the figures to `limner recipes`")
     parser.add_argument("--name", default="zoo", help="of the files in results/")
     asked = parser.parse_args()
     book = Book(asked.name)
@@ -273,6 +291,8 @@ def main() -> None:
     print(f"{Protocol(**content['protocol']).sentence()}\n{table(content)}")
     if asked.markdown:
         write_whole(asked.markdown, markdown(content))
+    if asked.publish:
+        write_whole(PUBLISHED, json.dumps(published(content), indent=1) + "\n")
 
 
 def run(book: Book, names: Sequence[str], asked: argparse.Namespace) -> None:
@@ -291,7 +311,7 @@ def run(book: Book, names: Sequence[str], asked: argparse.Namespace) -> None:
             print(f"{name} begins", flush=True)
             row, samples = attempt(name, protocol, asked.runs)
             book.keep(row, samples)
-            told = f"failed: {row['failed']}" if "failed" in row else f"FID(own) {row['fid(own)']:.3g}"
+            told = f"failed: {row['failed']}" if "failed" in row else f"FID(own) {row[FIGURE]:.3g}"
             print(f"{name} {told}", flush=True)
 
     with ThreadPoolExecutor(asked.workers or asked.at_once) as threads:

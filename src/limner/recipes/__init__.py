@@ -11,6 +11,7 @@ from limner.core import dist
 from limner.data import Dataset, open_source, prepare
 from limner.data.pairs import prepare_pairs
 from limner.recipes import automatic, gan, translate, vae
+from limner.recipes.measured import measurements, protocol, told
 from limner.recipes.session import Options, Trained, start
 from limner.training.loop import Hook
 
@@ -47,13 +48,18 @@ def defaults(name: str) -> Any:
 
 
 def table() -> Any:
-    """The recipes as a table (rich)."""
+    """The recipes as a table (rich), with what they were measured to give where they were."""
     from rich.table import Table
 
+    found = measurements()
     result = Table("recipe", "what it is", "from", title="limner train DATA --recipe NAME", title_justify="left")
-    result.add_row(AUTO, "the one that measured best for your data and budget", "")
-    for name, made in PRESETS.items():
-        result.add_row(name, made.summary, made.source)
+    rows = [(AUTO, "the one that measured best for your data and budget", "")]
+    rows += [(name, made.summary, made.source) for name, made in PRESETS.items()]
+    if found["rows"]:
+        result.add_column("measured", no_wrap=True)
+        result.caption, result.caption_justify = protocol(found), "left"
+    for name, *rest in rows:
+        result.add_row(name, *rest, *([told(found, name)] if found["rows"] else []))
     return result
 
 

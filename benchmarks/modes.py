@@ -28,7 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limner.core import device, schedule
+from limner.core import device, latents, schedule
 from limner.core.images import ImageSpec, to_float
 from limner.data import open_source, prepare
 from limner.losses.adversarial import OBJECTIVES, objective
@@ -184,8 +184,8 @@ def stacked_stream(images: Tensor, seed: int) -> Callable[[int, int], dict[str, 
     return stream
 
 
-def stacked_game(name: str, images: Tensor, seed: int, seconds: float) -> tuple[nn.Module, int]:
-    """A preset's game, or `objective+penalty` on the nets of DCGAN without norms in the critic; and pictures seen."""
+def stacked_game(name: str, images: Tensor, seed: int, seconds: float) -> tuple[nn.Module, str, int]:
+    """A preset's game, or `objective+penalty` on the nets of DCGAN without norms in the critic; its kind of noise; and pictures seen."""
     spec = ImageSpec(3, 32, 32)
     if name in gan.PRESETS:
         recipe = gan.PRESETS[name].make()
@@ -205,7 +205,7 @@ def stacked_game(name: str, images: Tensor, seed: int, seconds: float) -> tuple[
     method = GAN(
         *nets, objective(recipe.objective), penalty=recipe.penalty, gamma=gamma, penalty_every=recipe.penalty_every,
         manner_name=recipe.manner, manner_every=recipe.manner_every, critic_steps=recipe.critic_steps,
-        clip_weights=recipe.clip_weights, historical=recipe.historical, mixing=recipe.mixing,
+        clip_weights=recipe.clip_weights, historical=recipe.historical, mixing=recipe.mixing, noise=recipe.noise,
     )  # fmt: skip
 
     def plan(budget: int) -> Plan:
@@ -218,14 +218,15 @@ def stacked_game(name: str, images: Tensor, seed: int, seconds: float) -> tuple[
     stream = stacked_stream(images, seed)
     speed = measure(method, stream, plan(10**9), CPU, seconds=min(4.0, seconds / 10))
     budget = max(1, round(speed * seconds / recipe.batch)) * recipe.batch
-    return trained(method, stream, plan(budget)), budget
+    return trained(method, stream, plan(budget)), recipe.noise, budget
 
 
 @torch.no_grad()
-def samples(generator: nn.Module, n: int) -> Tensor:
+def samples(generator: nn.Module, noise: str, n: int) -> Tensor:
     random = torch.Generator().manual_seed(1)
     size: int = generator.z_size  # type: ignore[assignment]
-    return torch.cat([generator(torch.randn(500, size, generator=random)) for _ in range(n // 500)]).clamp(-1, 1)
+    z = latents.bent(torch.randn(n // 500 * 500, size, generator=random), noise)
+    return torch.cat([generator(part) for part in z.split(500)]).clamp(-1, 1)
 
 
 # ---- the table -------------------------------------------------------------------------------------------------------
@@ -293,8 +294,8 @@ def main() -> None:
             for seed in range(asked.seeds):
 
                 def play(name: str = name, seed: int = seed) -> dict[str, float]:
-                    generator, seen = stacked_game(name, images, seed, asked.minutes * 60)
-                    return count_modes(judge, samples(generator, n)) | {"images": seen}
+                    generator, noise, seen = stacked_game(name, images, seed, asked.minutes * 60)
+                    return count_modes(judge, samples(generator, noise, n)) | {"images": seen}
 
                 keep(attempt({"on": "stacked", "game": name, "seed": seed}, play))
 

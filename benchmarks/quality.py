@@ -23,7 +23,7 @@ import torch
 
 import textbook
 from limner import recipes
-from limner.core import device
+from limner.core import device, latents
 from limner.core.images import grid, to_uint8, write_png
 from limner.data import open_source
 from limner.evaluation import Result
@@ -35,7 +35,8 @@ from yardstick import RESULTS, SAMPLES, TEST, TRAIN, figures, yardstick
 class Marks:
     """A hook that draws samples when the wall-clock passes each mark, its own time not counted."""
 
-    def __init__(self, minutes: list[float], z_size: int | None = None) -> None:
+    def __init__(self, minutes: list[float], noise: str = "normal") -> None:
+        self.noise = noise
         self.waiting, self.started, self.off = sorted(minutes), time.monotonic(), 0.0
         self.samples: dict[float, np.ndarray] = {}
         self.images: dict[float, int] = {}
@@ -53,30 +54,30 @@ class Marks:
         if view.clock.seen >= view.clock.budget:
             mark = round((start - self.started - self.off) / 60, 2)
             self.waiting.clear()
-        self.samples[mark] = draw(view.averages["generator"])
+        self.samples[mark] = draw(view.averages["generator"], self.noise)
         self.images[mark] = view.clock.seen
         self.off += time.monotonic() - start
 
 
 @torch.no_grad()
-def draw(generator: torch.nn.Module, n: int = SAMPLES) -> np.ndarray:
+def draw(generator: torch.nn.Module, noise: str, n: int = SAMPLES) -> np.ndarray:
     """uint8 [n,C,H,W] with classes in turn, from fixed latents."""
     rng = np.random.default_rng(1)
     classes = generator.spec.classes
     parts = []
     for start in range(0, n, 500):
-        z = torch.from_numpy(rng.standard_normal((500, generator.z_size), np.float32))
+        z = latents.draw(rng, 500, generator.z_size, noise)
         y = torch.arange(start, start + 500) % classes if classes else None
         parts.append(to_uint8(generator(z, y)).contiguous().numpy())
     return np.concatenate(parts)
 
 
 def run_recipe(name: str, data: str, marks: list[float], seed: int, folder: Path, changes: dict) -> Marks:
-    hook = Marks(marks)
-    unconditional = name.endswith("-unconditional")
+    unconditional, plain = name.endswith("-unconditional"), name.removesuffix("-unconditional")
+    hook = Marks(marks, changes.get("noise", recipes.defaults(plain).noise))
     recipes.train(
         data,
-        recipe=name.removesuffix("-unconditional"),
+        recipe=plain,
         size=32,
         minutes=marks[-1],
         seed=seed,

@@ -107,6 +107,23 @@ def test_every_manner_moves_the_generator_alone(name: str, home) -> None:
     assert any(p.grad is not None and p.grad.any() for p in method.players["generator"])
 
 
+def test_every_turn_plays_with_the_noise_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Tensor] = []
+    mapping = stylegan2.Generator.mapping
+    monkeypatch.setattr(stylegan2.Generator, "mapping", lambda net, z, y: given.append(z) or mapping(net, z, y))
+    kinds = {}
+    for noise in ("normal", "uniform"):
+        method = game(stylegan2, noise=noise, penalty="r1r2", manner_name="path-length", mixing=0.9)
+        given.clear()
+        for turn, phase in enumerate(method.phases):
+            phase.loss(batch(turn), CLOCK)
+        kinds[noise] = torch.cat(given)
+    assert len(kinds["uniform"]) >= 8 * 6 and kinds["uniform"].abs().max() <= 1 < kinds["normal"].abs().max()
+    torch.testing.assert_close(kinds["uniform"], torch.erf(kinds["normal"] / 2**0.5))
+    with pytest.raises(ValueError, match="noise"):
+        game(noise="pink")
+
+
 @pytest.mark.parametrize("name", networks.NAMES)
 def test_features_are_what_the_last_layer_takes(name: str) -> None:
     home = networks.architecture(name)

@@ -8,12 +8,18 @@ import os
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from limner import recipes
+from limner.apps.evaluate import sampled
+from limner.apps.loading import load
+from limner.apps.sample import walk
 from limner.cli import app, main
+from limner.core import dist
+from limner.core.latents import KINDS
 from limner.losses.adversarial import OBJECTIVES
 from limner.losses.manners import MANNERS
 from limner.losses.penalties import PENALTIES
@@ -77,7 +83,7 @@ def test_a_preset_names_its_source_and_changes_only_what_it_says(name: str) -> N
     recipe = preset.make()
     assert recipe.objective in OBJECTIVES and recipe.architecture in NAMES
     assert recipe.penalty in (*PENALTIES, "none") and recipe.manner in (*MANNERS, "none")
-    assert recipe.augmentation in (*augment.POLICIES, "adaptive", "auto")
+    assert recipe.augmentation in (*augment.POLICIES, "adaptive", "auto") and recipe.noise in KINDS
 
 
 def test_the_help_of_the_recipe_names_every_choice() -> None:
@@ -91,3 +97,48 @@ def test_the_help_of_the_recipe_names_every_choice() -> None:
     assert all(name.removesuffix("-fast") in lines["penalty"] for name in PENALTIES)
     assert all(name in lines["manner"] for name in MANNERS) and all(name in lines["architecture"] for name in NAMES)
     assert all(name in lines["augmentation"] for name in augment.POLICIES)
+    assert all(name in lines["noise"] for name in KINDS)
+
+
+@pytest.mark.parametrize("noise", ["uniform", "truncated"])
+def test_everything_that_samples_draws_the_kind_of_noise_that_was_trained_on(
+    noise: str, squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network is replaced by one that only keeps what it was given."""
+    monkeypatch.setattr(session, "measure", lambda *a, **k: 100.0)
+    limner("train", squares, "--recipe", "spectral", "--noise", noise, "--images", 24, "--batch", 8, "--network.width",
+           8, "--device", "cpu", "--threads", 1, "--quiet", "--out", tmp_path)  # fmt: skip
+    assert json.loads((tmp_path / "limner.json").read_text())["network"]["noise"] == noise
+    limit = {"uniform": 1.0, "truncated": 2.0}[noise] * (1 + 1e-6)
+    model, given = load(tmp_path, "cpu"), []
+    network = model.network
+    network.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+    whole = model.sample(200)
+    machine = session.Machine(torch.device("cpu"), torch.float32, dist.ALONE)
+    gan.preview_of(model.z_size, 2, noise, machine.device)(network)
+    gan.generator_of(torch.arange(2), noise, machine)(network, 200)
+    sampled(model, 200, 0)
+    walk(model, 4, seconds=1)
+    for z in given:
+        assert z.abs().max() <= limit
+    assert torch.cat(given).std() == pytest.approx({"uniform": 3**-0.5, "truncated": 0.88}[noise], abs=0.02)
+    given.clear()
+    model.sample(200, truncation=0.5)
+    assert torch.cat(given).abs().max() < 0.51 and not np.array_equal(whole, model.sample(200, truncation=0.5))
+
+
+def test_runs_from_before_there_were_kinds_sample_from_normal_noise(
+    squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "measure", lambda *a, **k: 100.0)
+    recipes.train(squares, recipe="spectral", images=8, device="cpu", threads=1, quiet=True, out=tmp_path,
+                  changes={"batch": 8, "network.width": 8})  # fmt: skip
+    description = json.loads((tmp_path / "limner.json").read_text())
+    pictures = load(tmp_path, "cpu").sample(3)
+    assert description["network"].pop("noise") == "normal"
+    (tmp_path / "limner.json").write_text(json.dumps(description))
+    assert np.array_equal(load(tmp_path, "cpu").sample(3), pictures)
+    description["network"]["noise"] = "pink"
+    (tmp_path / "limner.json").write_text(json.dumps(description))
+    with pytest.raises(ValueError, match="noise 'pink' is not known"):
+        load(tmp_path, "cpu")

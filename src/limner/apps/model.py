@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from limner.core import device
+from limner.core import device, latents
 from limner.core.files import for_people, write_whole, writing
 from limner.core.images import ImageSpec, grid, to_pil, to_uint8, write_png
 
@@ -63,6 +63,7 @@ class Model:
                  folder: Path) -> None:  # fmt: skip
         self.network, self.spec, self.description, self.folder = network, spec, description, folder
         self.classes: list[str] = list(description["data"].get("classes") or [])
+        self.noise = latents.known(description["network"].get("noise", "normal"))
         self._device = where
         self._precision = device.precision(where)
 
@@ -83,13 +84,8 @@ class Model:
         return self.render(self.latents(n, rng, truncation), labels)
 
     def latents(self, n: int, rng: np.random.Generator, truncation: float | None = None) -> np.ndarray:
-        """Standard normal latents [n, z_size], truncated by drawing again."""
-        if truncation is not None and truncation <= 0:
-            raise ValueError("The truncation must be above 0: 2 is mild, 0.5 is strong.")
-        z = rng.standard_normal((n, self.z_size), np.float32)
-        while truncation is not None and (outside := np.abs(z) > truncation).any():
-            z[outside] = rng.standard_normal(int(outside.sum()), np.float32)
-        return z
+        """Standard normal latents [n, z_size], truncated by drawing again; `render` bends them to the model's kind."""
+        return latents.normal(rng, n, self.z_size, truncation)
 
     def labels(self, n: int, label: str | int | Sequence[int] | None, rng: np.random.Generator) -> np.ndarray | None:
         """One class number a picture, int64 [n], or None for a model without classes."""
@@ -117,10 +113,13 @@ class Model:
 
     @torch.no_grad()
     def render(self, z: np.ndarray, labels: np.ndarray | None = None) -> Pictures:
-        """Latents float32 [n, z_size] (and class numbers [n]) -> uint8 [n,C,H,W]."""
+        """Standard normal latents float32 [n, z_size] (and class numbers [n]) -> uint8 [n,C,H,W].
+
+        A model trained from another kind of noise gets them bent to that kind, as `core.latents` does.
+        """
         parts = []
         for start in range(0, len(z), CHUNK):
-            latent = torch.from_numpy(z[start : start + CHUNK]).to(self._device)
+            latent = latents.bent(torch.from_numpy(z[start : start + CHUNK]).to(self._device), self.noise)
             y = None if labels is None else torch.from_numpy(labels[start : start + CHUNK]).to(self._device)
             with torch.autocast(self._device.type, self._precision, enabled=self._precision != torch.float32):
                 parts.append(to_uint8(self.network(latent, y)).contiguous().cpu().numpy())

@@ -50,7 +50,8 @@ def walk(
     seconds: float = 8.0,
 ) -> list[np.ndarray]:
     """Frames uint8 [C,H',W'] of a closed walk: n latents (at most 64, in a sheet) move at once, each past KEYS of its
-    own along great circles (Shoemake 1985), so that they stay as long as drawn latents are."""
+    own along great circles (Shoemake 1985), so that they stay as long as drawn latents are; they are walked as normal
+    numbers and bent to the model's kind of noise afterwards, so that every step is as likely as a sample."""
     n = min(n, 64)
     rng = np.random.default_rng(seed)
     labels = model.labels(n, label, rng)

@@ -8,6 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from limner.core import latents
 from limner.losses.adversarial import Objective
 from limner.losses.manners import Studio, manner
 from limner.losses.penalties import Scene, critic_penalty
@@ -28,6 +29,7 @@ class GAN:
     critic_steps: turns of the critic for one of the generator. clip_weights: the critic's weights stay within +- this
     (Arjovsky et al. 2017, algorithm 1). historical: weight of the distance of either player from its own past.
     mixing: share of pictures that change styles midway (Karras et al. 2019, section 3.1), where the generator has styles.
+    noise: the kind of latents, one of `core.latents`.
 
     Levers: "penalty", a factor on its weight; "augmentation", the probability of more of it (Karras et al. 2020,
     "Training GANs with limited data"), where nothing steers it already.
@@ -54,6 +56,7 @@ class GAN:
         clip_weights: float = 0.0,
         historical: float = 0.0,
         mixing: float = 0.0,
+        noise: str = "normal",
     ) -> None:
         if penalty.endswith("-fast") and any(isinstance(m, nn.Dropout) and m.p > 0 for m in critic.modules()):
             raise ValueError(
@@ -70,7 +73,7 @@ class GAN:
         self.manner, self.manner_every = manner(manner_name), manner_every
         default = self.manner.weight if self.manner else 0.0
         self.manner_weight = default if manner_weight is None else manner_weight
-        self.augmentation, self.flip = augmentation, flip
+        self.augmentation, self.flip, self.noise = augmentation, flip, latents.known(noise)
         self.clip_weights, self.historical, self.mixing = clip_weights, historical, mixing
         self.mixes_rows = any(isinstance(m, nn.modules.batchnorm._BatchNorm | AcrossRows) for m in critic.modules())
         self.usual = RunningMeans(
@@ -159,7 +162,7 @@ class GAN:
         generator, y = self.nets["generator"], batch.get("label")
         styled = generator if isinstance(generator, Styled) else None
         studio = Studio(
-            latent=lambda name: batch.normal(name, cast(int, generator.z_size)),
+            latent=lambda name: self._latent(batch, name),
             generate=lambda z: generator(z, y),
             style=lambda z: styled.mapping(z, y)[:, None].repeat(1, styled.layers, 1) if styled else z[:, None],
             paint=styled.synthesis if styled else lambda styles: generator(styles.squeeze(1), y),
@@ -210,15 +213,19 @@ class GAN:
 
     def _generated(self, batch: Batch, y: Tensor | None) -> Tensor:
         generator = self.nets["generator"]
-        z = batch.normal("z", cast(int, generator.z_size))
+        z = self._latent(batch, "z")
         if not (self.mixing and isinstance(generator, Styled)):
             return generator(z, y)
         one = generator.mapping(z, y)
-        two = generator.mapping(batch.normal("mixed z", z.shape[1]), y)
+        two = generator.mapping(self._latent(batch, "mixed z"), y)
         crossing = 1 + batch.integers("crossing", generator.layers - 1)
         crossing = torch.where(batch.uniform("mixing") < self.mixing, crossing, generator.layers)
         second = torch.arange(generator.layers, device=z.device) >= crossing[:, None]  # [N,L]
         return generator.synthesis(torch.where(second[:, :, None], two[:, None], one[:, None]))
+
+    def _latent(self, batch: Batch, name: str) -> Tensor:
+        """[n,Z], the same whenever asked by this name."""
+        return latents.bent(batch.normal(name, cast(int, self.nets["generator"].z_size)), self.noise)
 
     def _augmented(self, x: Tensor, batch: Batch, name: str) -> Tensor:
         if self.controller:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from limner.core import schedule
+from limner.core import latents, schedule
 from limner.core.images import to_uint8
 from limner.data import Dataset
 from limner.losses.adversarial import objective
@@ -48,6 +48,7 @@ def dcgan_2016() -> Recipe:
         architecture="dcgan",
         network=dcgan.Config(),
         objective="non-saturating",
+        noise="uniform",
         batch=128,
         critic=adam,
         generator=adam,
@@ -128,6 +129,7 @@ def train(
         clip_weights=recipe.clip_weights,
         historical=recipe.historical,
         mixing=recipe.mixing,
+        noise=recipe.noise,
     )
 
     def plan(images: int) -> Plan:
@@ -167,11 +169,11 @@ def train(
         method=method,
         stream=stream,
         plan=plan,
-        network=describe(recipe.architecture, recipe.network),
+        network=describe(recipe.architecture, recipe.network) | {"noise": recipe.noise},
         published="generator",
         kind="generator",
-        preview=preview_of(generator.z_size, spec.classes, machine.device),
-        generate=generator_of(dataset.labels if spec.classes else None, machine),
+        preview=preview_of(generator.z_size, spec.classes, recipe.noise, machine.device),
+        generate=generator_of(dataset.labels if spec.classes else None, recipe.noise, machine),
         notes=notes,
         examine=examine,
         hooks=hooks,
@@ -179,10 +181,10 @@ def train(
     return play(job, machine)
 
 
-def preview_of(z_size: int, classes: int, device: torch.device) -> Callable[[nn.Module], np.ndarray]:
+def preview_of(z_size: int, classes: int, noise: str, device: torch.device) -> Callable[[nn.Module], np.ndarray]:
     """Eight columns of samples from fixed latents; with classes, every row is one class (at most ten rows)."""
     rows = min(classes, 10) if classes > 1 else 8
-    z = torch.from_numpy(np.random.default_rng(0).standard_normal((rows * 8, z_size), np.float32)).to(device)
+    z = latents.draw(np.random.default_rng(0), rows * 8, z_size, noise).to(device)
     y = (torch.arange(rows, device=device) * classes // rows).repeat_interleave(8) if classes else None
 
     @torch.no_grad()
@@ -192,7 +194,9 @@ def preview_of(z_size: int, classes: int, device: torch.device) -> Callable[[nn.
     return preview
 
 
-def generator_of(labels: torch.Tensor | None, machine: Machine) -> Callable[[nn.Module, int], np.ndarray]:
+def generator_of(
+    labels: torch.Tensor | None, noise: str, machine: Machine
+) -> Callable[[nn.Module, int], np.ndarray]:
     """(generator, n) -> n samples from fixed latents, uint8 [n,C,H,W]; classes as frequent as in `labels`, the data's."""
 
     @torch.no_grad()
@@ -201,7 +205,7 @@ def generator_of(labels: torch.Tensor | None, machine: Machine) -> Callable[[nn.
         for start in range(0, n, 100):
             rows = min(100, n - start)
             z_size = int(generator.z_size)  # type: ignore[arg-type]
-            z = torch.from_numpy(rng.standard_normal((rows, z_size), np.float32)).to(machine.device)
+            z = latents.draw(rng, rows, z_size, noise).to(machine.device)
             drawn = None if labels is None else labels[torch.from_numpy(rng.integers(0, len(labels), rows))]
             y = None if drawn is None else drawn.to(machine.device)
             with torch.autocast(machine.device.type, machine.precision, enabled=machine.precision != torch.float32):

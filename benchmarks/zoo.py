@@ -39,8 +39,8 @@ import limner
 from limner import recipes
 from limner.core import device
 from limner.core.files import write_whole
-from limner.core.images import grid, write_png
-from limner.networks import architecture, parameter_count
+from limner.core.images import ImageSpec, grid, write_png
+from limner.networks import parameter_count
 from limner.recipes import gan
 from limner.recipes.measured import FIGURE
 from limner.recipes.measured import FILE as PUBLISHED
@@ -99,19 +99,17 @@ def measured(name: str, protocol: Protocol, runs: str | None) -> tuple[dict[str,
         "images": outcome.seen,
         "minutes": round(minutes, 2),
         "images_per_second": round(outcome.seen / outcome.seconds, 1),
-        "parameters": sizes(model.description["network"], model.spec),
+        "parameters": sizes(name, model.spec),
         **figures(stick.measure(model.sample(protocol.samples, seed=1))),
     }
     return row, np.asarray(model.sample(10, seed=2, label="all" if model.spec.classes else None))
 
 
-def sizes(network: Mapping[str, Any], spec: Any) -> dict[str, int]:
-    """Parameters of both players."""
-    home = architecture(network["architecture"])
-    config = home.Config(**network["config"])
+def sizes(name: str, spec: ImageSpec) -> dict[str, int]:
+    """Parameters of either player."""
     with torch.device("meta"):
-        nets = {"generator": home.Generator(spec, config), "critic": home.Critic(spec, config)}
-    return {player: parameter_count(net) for player, net in nets.items()}
+        nets = {player: parameter_count(net) for player, net in gan.players(recipes.defaults(name), spec).items()}
+    return {"generator": nets.pop("generator"), "critic": sum(nets.values())}
 
 
 def attempt(name: str, protocol: Protocol, runs: str | None) -> tuple[dict[str, Any], np.ndarray | None]:

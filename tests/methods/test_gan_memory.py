@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,11 @@ from limner.core.images import ImageSpec
 from limner.losses.adversarial import objective
 from limner.losses.manners import MANNERS
 from limner.losses.penalties import PENALTIES
-from limner.methods.gan import GAN, features
+from limner.methods.gan import GAN, judged
 from limner.methods.memory import Adaptive, History, RunningMeans
 from limner.methods.phase import Batch, Clock
 from limner.networks import adaptive, conv, mlp, progan, r3gan, stylegan2
+from limner.networks.classifier import Classifier
 from limner.training import state as checkpoints
 from limner.training.loop import Plan, fit, measure
 from limner.training.state import Optimiser, State
@@ -35,6 +37,10 @@ def batch(turn: int = 0, seen: int = 0, rows: slice = slice(0, 8)) -> Batch:
 def game(home=conv, **more) -> GAN:
     torch.manual_seed(0)
     name = more.pop("objective", "hinge")
+    if more.get("classifier"):
+        unlabelled = home.Critic(replace(SPEC, classes=0), home.TINY)
+        head = Classifier(unlabelled, SPEC.classes)
+        return GAN(home.Generator(SPEC, home.TINY), unlabelled, objective(name), **more | {"classifier": head})
     return GAN(home.Generator(SPEC, home.TINY), home.Critic(SPEC, home.TINY), objective(name), **more)
 
 
@@ -129,7 +135,8 @@ def test_features_are_what_the_last_layer_takes(name: str) -> None:
     home = networks.architecture(name)
     critic = home.Critic(ImageSpec(3, 16, 16), home.TINY).eval()
     x = batch()["image"]
-    found = features(critic, x, None)
+    logits, found = judged(critic, x, None)
+    assert torch.equal(logits, critic(x))
     assert found.shape[0] == 8 and found.ndim == 2 and found.shape[1] > 1
     torch.testing.assert_close(critic.last(found).flatten(), critic(x), rtol=1e-4, atol=1e-4)
     assert not critic.last._forward_pre_hooks
@@ -273,6 +280,7 @@ MEMORABLE = {
     "lecam": {"penalty": "lecam", "gamma": 0.3},
     "path-length": {"home": stylegan2, "manner_name": "path-length", "manner_every": 2, "mixing": 0.9},
     "historical": {"historical": 0.1},
+    "classifier": {"classifier": True},
     "growing": {"home": progan, "penalty": "wgan-gp", "gamma": 10.0},
 }
 
@@ -317,6 +325,7 @@ def test_resume_is_exact_with_memory(options: dict, tmp_path: Path) -> None:
         {"augmentation": "adaptive"},
         {"manner_name": "mode-seeking"},
         {"historical": 1.0},
+        {"classifier": True, "classifier_weight": 2.0},
     ],
     ids=str,
 )

@@ -6,6 +6,7 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limner.core import latents
@@ -30,6 +31,9 @@ class GAN:
     (Arjovsky et al. 2017, algorithm 1). historical: weight of the distance of either player from its own past.
     mixing: share of pictures that change styles midway (Karras et al. 2019, section 3.1), where the generator has styles.
     noise: the kind of latents, one of `core.latents`.
+    classifier, classifier_weight: a head [N,F] -> [N,K] on the critic's last features that names the class of a picture,
+    and what its cross-entropy weighs on both players (Odena et al. 2017, eq. 2-3: the critic names real and generated
+    pictures, the generator's should be named as asked). It moves with the critic, which then is one without labels.
 
     Levers: "penalty", a factor on its weight; "augmentation", the probability of more of it (Karras et al. 2020,
     "Training GANs with limited data"), where nothing steers it already.
@@ -57,18 +61,22 @@ class GAN:
         historical: float = 0.0,
         mixing: float = 0.0,
         noise: str = "normal",
+        classifier: nn.Module | None = None,
+        classifier_weight: float = 1.0,
     ) -> None:
         if penalty.endswith("-fast") and any(isinstance(m, nn.Dropout) and m.p > 0 for m in critic.modules()):
             raise ValueError(
                 f"The penalty {penalty} compares two answers of the critic, which dropout makes random: set the "
                 "network's dropout to 0, or take the penalty without -fast."
             )
-        self.nets: Mapping[str, nn.Module] = {"generator": generator, "critic": critic}
+        heads = {} if classifier is None else {"classifier": classifier}
+        self.nets: Mapping[str, nn.Module] = {"generator": generator, "critic": critic, **heads}
         self.players: Mapping[str, Sequence[nn.Parameter]] = {
-            "critic": list(critic.parameters()),
+            "critic": [p for net in (critic, *heads.values()) for p in net.parameters()],
             "generator": list(generator.parameters()),
         }
         self.objective = objective
+        self.classifier, self.classifier_weight = classifier, classifier_weight
         self.penalty, self.gamma, self.penalty_every = critic_penalty(penalty), gamma, penalty_every
         self.manner, self.manner_every = manner(manner_name), manner_every
         default = self.manner.weight if self.manner else 0.0
@@ -107,13 +115,18 @@ class GAN:
         # One forward over both halves keeps the matrices large. A critic whose rows see each other sees each half
         # alone: it would be told which pictures came together (Radford et al. 2016 feed them apart as well).
         if self.mixes_rows:
-            real_logits, fake_logits = critic(real, y), critic(fake, fake_y)
+            (real_logits, real_features), (fake_logits, fake_features) = self._judged(real, y), self._judged(fake, fake_y)
         else:
             both = None if y is None or fake_y is None else torch.cat([y, fake_y])
-            real_logits, fake_logits = critic(torch.cat([real, fake]), both).chunk(2)
+            logits, found = self._judged(torch.cat([real, fake]), both)
+            (real_logits, fake_logits), (real_features, fake_features) = logits.chunk(2), found.chunk(2)
         loss = self.objective.critic(real_logits, fake_logits)
         gap = real_logits.detach().mean() - fake_logits.detach().mean()
         terms = {"critic": loss.detach().mean(), "gap": gap}
+        if self.classifier is not None:
+            real_naming, fake_naming = self._naming(real_features, y), self._naming(fake_features, fake_y)
+            loss = loss + self.classifier_weight * (real_naming + fake_naming)
+            terms |= {"class real": real_naming.detach().mean(), "class fake": fake_naming.detach().mean()}
         if isinstance(critic, SelfTaught):
             lesson = critic.lesson(real, y, batch.uniform("lesson"))
             loss, terms["lesson"] = loss + lesson, lesson.detach().mean()
@@ -143,17 +156,19 @@ class GAN:
 
     def generator_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
         self._begin(clock)
-        critic, objective = self.nets["critic"], self.objective
+        objective = self.objective
         fake, fake_y = self._fake(batch, gradient=True)
-        judge = features if objective.features else lambda net, x, y: net(x, y)
-        fake_logits = judge(critic, fake, fake_y)
+        fakes = self._judged(fake, fake_y)
         if objective.sees_real:
             with torch.no_grad():
-                real_logits = judge(critic, self._real(batch), batch.get("label"))
+                reals = self._judged(self._real(batch), batch.get("label"))
         else:
-            real_logits = fake_logits.detach()
-        loss = objective.generator(real_logits, fake_logits)
+            reals = fakes[0].detach(), fakes[1].detach()
+        which = 1 if objective.features else 0  # what the critic looks at, or what it says
+        loss = objective.generator(reals[which], fakes[which])
         terms = {"generator": loss.detach().mean()}
+        if self.classifier is not None:
+            loss = loss + self.classifier_weight * self._naming(fakes[1], fake_y)
         return self._with_history(loss, "generator", clock), terms
 
     def manner_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
@@ -187,6 +202,18 @@ class GAN:
             with torch.no_grad():
                 for p in self.players["critic"]:
                     p.clamp_(-self.clip_weights, self.clip_weights)
+
+    def _judged(self, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
+        """What the critic says [N], and the last features [N,F] where somebody asks for them (else F = 0)."""
+        critic = self.nets["critic"]
+        if self.objective.features or self.classifier is not None:
+            return judged(critic, x, y)
+        return critic(x, y), x.new_empty(len(x), 0)
+
+    def _naming(self, features: Tensor, y: Tensor | None) -> Tensor:
+        """What it costs to be named otherwise than y. [N,F], [N] -> [N]"""
+        assert self.classifier is not None and y is not None, "a classifier needs labels"
+        return F.cross_entropy(self.classifier(features), y, reduction="none")
 
     def _with_history(self, loss: Tensor, player: str, clock: Clock) -> Tensor:
         if not self.histories:
@@ -237,12 +264,12 @@ class GAN:
         return x
 
 
-def features(critic: nn.Module, x: Tensor, y: Tensor | None) -> Tensor:
-    """What goes into the critic's last layer. -> [N,F]"""
+def judged(critic: nn.Module, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The critic's logits [N] and what goes into its last layer [N,F]."""
     found: list[Tensor] = []
     handle = cast(nn.Module, critic.last).register_forward_pre_hook(lambda _, inputs: found.append(inputs[0]))
     try:
-        critic(x, y)
+        logits = critic(x, y)
     finally:
         handle.remove()
-    return found[0].flatten(1).float()
+    return logits, found[0].flatten(1).float()

@@ -6,7 +6,7 @@ the critic, norms) is the paper's.
 
 from __future__ import annotations
 
-from limner.networks import biggan, conv, dcgan, fastgan, progan, r3gan, sagan, sngan, stylegan2
+from limner.networks import biggan, classifier, conv, dcgan, fastgan, progan, r3gan, sagan, sngan, stylegan2
 from limner.recipes.game import Preset, Recipe
 from limner.training.state import Optimiser
 
@@ -104,6 +104,22 @@ def dragan_2017() -> Recipe:
         objective="non-saturating",
         penalty="dragan",
         batch=64,
+        critic=adam,
+        generator=adam,
+        falling_from=1.0,
+        augmentation="none",
+    )
+
+
+def acgan_2017() -> Recipe:
+    """Odena et al.: section 3 and appendix A, on the nets of DCGAN; the critic names classes instead of being told."""
+    adam = _adam(2e-4, 0.5, 0.999)
+    return Recipe(
+        architecture="dcgan",
+        network=dcgan.Config(),
+        objective="non-saturating",
+        classifier=1.0,
+        batch=100,
         critic=adam,
         generator=adam,
         falling_from=1.0,
@@ -292,6 +308,7 @@ CLASSICS = {
     "dragan": Preset(
         dragan_2017, "slopes held at one around the data", "Kodali et al. 2017, On convergence and stability of GANs"
     ),
+    "acgan": Preset(acgan_2017, "the critic also names the class: needs labels", classifier.SOURCE),
     "r1": Preset(
         r1_2018,
         "zero slope at the data: the game converges",

@@ -23,6 +23,7 @@ class Recipe:
     manner: str = "none"  # penalty on the generator: none, mode-seeking, orthogonal or path-length
     manner_weight: float | None = None  # its weight (default: the paper's)
     manner_every: int = 1  # iterations between them, each weighing as much more
+    classifier: float = 0.0  # weight of naming the class on both sides, instead of telling it to the critic (AC-GAN; 0: tell it)
     noise: str = "normal"  # what pictures are made from: normal, uniform (in [-1,1]) or truncated (normal within 2 deviations)
     batch: int = 32  # pictures an iteration, over all ranks
     micro: int = 0  # pictures a forward pass (0: all at once); less memory, same result

@@ -11,13 +11,14 @@ import torch
 from torch import nn
 
 from limner.core import latents, schedule
-from limner.core.images import to_uint8
+from limner.core.images import ImageSpec, to_uint8
 from limner.data import Dataset
 from limner.losses.adversarial import objective
 from limner.losses.penalties import weight_for
 from limner.methods.gan import GAN
 from limner.methods.memory import Adaptive
 from limner.networks import architecture, augment, conv, dcgan, describe, mlp, r3gan
+from limner.networks.classifier import Classifier
 from limner.recipes import checkup
 from limner.recipes.classics import CLASSICS
 from limner.recipes.game import Preset, Recipe
@@ -96,9 +97,6 @@ def train(
 ) -> Trained:
     """Train a generator on the dataset; returns its run folder. Raises ValueError as `session.play` does."""
     spec = dataset.spec
-    home = architecture(recipe.architecture)
-    if not isinstance(recipe.network, home.Config):
-        raise ValueError(f"The options of the network are not those of {recipe.architecture}.")
     gamma = recipe.gamma
     if gamma is None:
         gamma = weight_for(recipe.penalty, spec.height, spec.width, recipe.batch)
@@ -109,12 +107,13 @@ def train(
         known = ", ".join(augment.POLICIES)
         raise ValueError(f"The augmentation {policy!r} is not known: say auto, adaptive, {known}.")
     torch.manual_seed(options.seed)
-    generator, critic = home.Generator(spec, recipe.network), home.Critic(spec, recipe.network)
-    for net in (generator, critic):
-        net.to(machine.device, memory_format=torch.channels_last)
+    nets = players(recipe, spec)
+    for net in nets.values():
+        net.to(machine.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    generator: Any = nets["generator"]
     method = GAN(
         generator,
-        critic,
+        nets["critic"],
         objective(recipe.objective),
         penalty=recipe.penalty,
         gamma=gamma,
@@ -130,6 +129,8 @@ def train(
         historical=recipe.historical,
         mixing=recipe.mixing,
         noise=recipe.noise,
+        classifier=nets.get("classifier"),
+        classifier_weight=recipe.classifier,
     )
 
     def plan(images: int) -> Plan:
@@ -179,6 +180,26 @@ def train(
         hooks=hooks,
     )
     return play(job, machine)
+
+
+def players(recipe: Recipe, spec: ImageSpec) -> dict[str, nn.Module]:
+    """The networks of a recipe for pictures of `spec`: generator, critic, and a classifier where one is asked for.
+
+    Raises ValueError for options of another architecture, and for a classifier of data without classes.
+    """
+    home = architecture(recipe.architecture)
+    if not isinstance(recipe.network, home.Config):
+        raise ValueError(f"The options of the network are not those of {recipe.architecture}.")
+    generator = home.Generator(spec, recipe.network)
+    if not recipe.classifier:
+        return {"generator": generator, "critic": home.Critic(spec, recipe.network)}
+    if spec.classes < 2:
+        raise ValueError(
+            "The classifier names classes, and these pictures have none: put each class into a folder of its own, name "
+            "them with --labels, or choose --classifier 0 (recipe acgan: another recipe, such as dcgan)."
+        )
+    critic = home.Critic(dataclasses.replace(spec, classes=0), recipe.network)
+    return {"generator": generator, "critic": critic, "classifier": Classifier(critic, spec.classes)}
 
 
 def preview_of(z_size: int, classes: int, noise: str, device: torch.device) -> Callable[[nn.Module], np.ndarray]:

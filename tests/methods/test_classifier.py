@@ -1,0 +1,111 @@
+"""A critic that names classes (AC-GAN): what either player pays, on every architecture, and that classes are learned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+import limner
+from limner import networks
+from limner.core.images import ImageSpec
+from limner.losses.adversarial import OBJECTIVES, objective
+from limner.methods.gan import GAN
+from limner.methods.phase import Batch, Clock
+from limner.networks import conv, dcgan, mlp
+from limner.networks.classifier import Classifier
+from limner.recipes import gan, session
+from limner.recipes.game import Recipe
+
+SPEC = ImageSpec(1, 16, 16, 2)
+CLOCK = Clock(0, 100, 8)
+
+
+def batch() -> Batch:
+    g = torch.Generator().manual_seed(5)
+    tensors = {"image": torch.rand(8, 1, 16, 16, generator=g) * 2 - 1, "label": torch.arange(8) % 2}
+    return Batch(tensors, 0, 8, (0, 0, 0))
+
+
+def game(name: str = "conv", weight: float = 2.0, objective_name: str = "hinge", **more) -> GAN:
+    home = networks.architecture(name)
+    torch.manual_seed(0)
+    nets = gan.players(Recipe(architecture=name, network=home.TINY, classifier=weight), SPEC)
+    return GAN(nets["generator"], nets["critic"], objective(objective_name), classifier=nets.get("classifier"),
+               classifier_weight=weight, **more)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", networks.NAMES)
+def test_every_architecture_can_name_classes(name: str) -> None:
+    method = game(name)
+    for phase in method.phases:
+        loss, terms = phase.loss(batch(), CLOCK)
+        assert loss.shape == (8,) and loss.isfinite().all()
+        loss.sum().backward()
+        assert all(value.ndim == 0 and not value.requires_grad for value in terms.values())
+    assert {"class real", "class fake"} <= set(method.phases[0].loss(batch(), CLOCK)[1])
+    assert all(p.grad is not None and p.grad.any() for p in method.nets["classifier"].parameters())
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_either_player_pays_for_names_by_the_weight(name: str) -> None:
+    """On nets whose rows do not see each other, so that the halves may be looked at alone."""
+    method = game(weight=2.0, objective_name=name)
+    plain = GAN(method.nets["generator"], method.nets["critic"], objective(name))
+    x, y = batch()["image"], batch()["label"]
+    for net in method.nets.values():
+        net.eval()
+    fake = method._fake(batch())[0]
+
+    def naming(pictures: torch.Tensor) -> torch.Tensor:
+        features = []
+        handle = method.nets["critic"].last.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0]))
+        method.nets["critic"](pictures, None)
+        handle.remove()
+        return F.cross_entropy(method.nets["classifier"](features[0].flatten(1)), y, reduction="none")
+
+    both = naming(x) + naming(fake)
+    torch.testing.assert_close(method.critic_turn(batch(), CLOCK)[0], plain.critic_turn(batch(), CLOCK)[0] + 2 * both)
+    torch.testing.assert_close(
+        method.generator_turn(batch(), CLOCK)[0], plain.generator_turn(batch(), CLOCK)[0] + 2 * naming(fake)
+    )
+
+
+def test_the_critic_is_not_told_the_class_and_the_head_moves_with_it() -> None:
+    method = game("dcgan")
+    critic = method.nets["critic"].eval()
+    x = batch()["image"]
+    assert torch.equal(critic(x, torch.zeros(8, dtype=torch.long)), critic(x, torch.ones(8, dtype=torch.long)))
+    theirs = {id(p) for p in method.players["critic"]}
+    assert theirs == {id(p) for name in ("critic", "classifier") for p in method.nets[name].parameters()}
+    method.critic_turn(batch(), CLOCK)[0].sum().backward()
+    assert all(p.grad is None for p in method.nets["generator"].parameters())
+
+
+@pytest.mark.parametrize(("home", "width"), [(conv, 8 * 2 * 16), (dcgan, 8 * 2 * 16), (mlp, 8)], ids=str)
+def test_the_head_is_as_wide_as_the_critics_last_layer(home, width: int) -> None:
+    head = Classifier(home.Critic(ImageSpec(1, 16, 16), home.TINY), 5)
+    assert head(torch.randn(3, width)).shape == (3, 5)
+
+
+def test_pictures_without_classes_are_refused_in_a_sentence(tmp_path: Path) -> None:
+    pictures = np.zeros((20, 16, 16), np.uint8)
+    for choice in ({"recipe": "acgan"}, {"recipe": "spectral", "classifier": 1.0}):
+        with pytest.raises(ValueError, match=r"^The classifier names classes, and these pictures have none: [^\n]+\.$"):
+            limner.train(pictures, images=8, out=tmp_path / "run", quiet=True, **choice)
+
+
+def test_classes_are_learned_from_their_names_alone(
+    squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bright squares lie at the left or at the right; only the head tells the generator which is which."""
+    monkeypatch.setattr(session, "measure", lambda *a, **k: 100.0)
+    limner.train(squares, recipe="acgan", images=16 * 200, batch=16, out=tmp_path, quiet=True, metric="none",
+                 changes={"network.width": 8})  # fmt: skip
+    model = limner.load(tmp_path)
+    for label in (0, 1):
+        halves = model.sample(32, label=label).astype(float).mean((0, 1, 2)).reshape(2, 8).mean(1)
+        assert halves[label] > halves[1 - label] + 30, (label, halves)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
+from typing import Any
 
 import pytest
 import torch
@@ -20,14 +22,24 @@ SPECS = [
     ImageSpec(3, 16, 16),
     ImageSpec(1, 17, 41),
 ]
-every_architecture = pytest.mark.parametrize("name", networks.NAMES)
+VARIANTS: dict[str, dict[str, Any]] = {  # options that make another network of an architecture
+    "dcgan, virtual norm": {"norm": "virtual", "reference": 6, "discrimination": 3},
+}
+every_architecture = pytest.mark.parametrize("name", [*networks.NAMES, *VARIANTS])
 every_spec = pytest.mark.parametrize("spec", SPECS, ids=str)
+
+
+def tiny(name: str) -> tuple[str, Any]:
+    """The architecture of a name or variant, and its smallest options."""
+    plain = name.split(",")[0]
+    return plain, dataclasses.replace(networks.architecture(plain).TINY, **VARIANTS.get(name, {}))
 
 
 def build(name: str, spec: ImageSpec) -> tuple[torch.nn.Module, torch.nn.Module]:
     torch.manual_seed(0)
-    home = networks.architecture(name)
-    return home.Generator(spec, home.TINY), home.Critic(spec, home.TINY)
+    plain, config = tiny(name)
+    home = networks.architecture(plain)
+    return home.Generator(spec, config), home.Critic(spec, config)
 
 
 def inputs(generator: torch.nn.Module, spec: ImageSpec, n: int = 4) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -107,7 +119,7 @@ def test_saved_and_rebuilt_from_its_description(name: str, spec: ImageSpec) -> N
     generator, _ = build(name, spec)
     generator.eval()
     z, y = inputs(generator, spec)
-    described = networks.describe(name, networks.architecture(name).TINY)
+    described = networks.describe(*tiny(name))
     raw = save_tensors({k: v.contiguous() for k, v in generator.state_dict().items()})
     again = networks.rebuild_generator(spec, described)
     assert all(t.is_meta for t in again.state_dict().values())
@@ -138,6 +150,8 @@ def test_bf16_and_channels_last_agree_with_fp32(name: str) -> None:
         {"architecture": "conv", "config": {"colour": 3}},
         {"architecture": "conv", "config": {"width": "wide"}},
         {"architecture": "conv", "config": {"width": -4}},
+        {"architecture": "dcgan", "config": {"norm": "layer"}},
+        {"architecture": "dcgan", "config": {"norm": "virtual", "reference": 1}},
         {"architecture": "../../evil", "config": {}},
     ],
     ids=str,

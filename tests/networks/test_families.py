@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
 
+from limner.core import latents
 from limner.core.images import ImageSpec
 from limner.networks import biggan, dcgan, fastgan, progan, stylegan2
 from limner.networks.abilities import Growing, SelfTaught, Styled, growth
@@ -13,6 +16,8 @@ from limner.networks.across import AcrossRows, MinibatchDiscrimination, Minibatc
 from limner.networks.attention import SelfAttention, attended
 from limner.networks.equalised import EqualConv2d, EqualLinear, pixel_norm, rectified
 from limner.networks.layers import SpectralUpConv2d
+from limner.recipes import gan
+from limner.recipes.game import Recipe
 
 SPEC = ImageSpec(3, 32, 32)
 
@@ -210,6 +215,36 @@ def test_dcgans_critic_takes_discrimination_and_does_without_norms() -> None:
     assert not torch.allclose(critic(x[:1].repeat(4, 1, 1, 1))[0], alone[0])  # rows see each other
     alone.sum().backward()
     assert all(p.grad is not None and p.grad.any() for p in critic.parameters())
+
+
+# ---- a reference batch --------------------------------------------------------------------------------------------------
+
+
+def test_the_reference_stays_what_it_was_and_training_rows_do_not_see_each_other() -> None:
+    spec = ImageSpec(1, 16, 16, 2)
+    torch.manual_seed(0)
+    generator = dcgan.Generator(spec, replace(dcgan.TINY, norm="virtual", reference=6)).train()
+    before = {key: value.clone() for key, value in generator.named_buffers()}
+    assert before["reference_z"].shape == (6, 8) and before["reference_y"].tolist() == [0, 1] * 3
+    z, y = torch.randn(4, 8), torch.arange(4) % 2
+    x = generator(z, y)
+    x.square().mean().backward()
+    torch.testing.assert_close(generator(z[1:3], y[1:3]), x[1:3])  # as batch normalisation's would not
+    assert all(torch.equal(value, before[key]) for key, value in generator.named_buffers())
+    x = generator.eval()(z, y)
+    generator.reference_z += 1
+    assert not torch.allclose(generator(z, y), x, atol=1e-3)
+
+
+def test_a_reference_is_of_the_kind_of_noise_that_is_trained_on() -> None:
+    config = replace(dcgan.TINY, norm="virtual", reference=200)
+    kinds = {}
+    for noise in ("normal", "uniform"):
+        torch.manual_seed(0)
+        recipe = Recipe(architecture="dcgan", network=config, noise=noise)
+        kinds[noise] = gan.players(recipe, ImageSpec(1, 16, 16))["generator"].reference_z
+    assert kinds["uniform"].abs().max() <= 1 < kinds["normal"].abs().max()
+    torch.testing.assert_close(kinds["uniform"], latents.bent(kinds["normal"], "uniform"))
 
 
 # ---- attention, latents, lessons -------------------------------------------------------------------------------------

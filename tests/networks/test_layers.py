@@ -15,6 +15,7 @@ from limner.networks.layers import (
     SpectralConv2d,
     SpectralLinear,
     UpConv2d,
+    VirtualBatchNorm2d,
     base_size,
     centre_crop,
     levels,
@@ -96,6 +97,24 @@ def test_batch_norm_is_pytorchs_when_alone() -> None:
     ours, theirs = BatchNorm2d(4), nn.BatchNorm2d(4)
     x = torch.randn(8, 4, 5, 5)
     assert torch.equal(ours(x), theirs(x)) and torch.equal(ours.running_var, theirs.running_var)
+
+
+def test_virtual_batch_norm_takes_a_row_as_one_more_of_the_reference() -> None:
+    torch.manual_seed(0)
+    reference, rows = 2 + 3 * torch.randn(5, 4, 3, 6), torch.randn(2, 4, 3, 6)
+    layer = VirtualBatchNorm2d(4, 5)
+    nn.init.normal_(layer.weight)
+    nn.init.normal_(layer.bias)
+    found = layer(torch.cat([reference, rows]))
+
+    def normalised(x: torch.Tensor) -> torch.Tensor:
+        return F.batch_norm(x, None, None, layer.weight, layer.bias, training=True)
+
+    torch.testing.assert_close(found[:5], normalised(reference))
+    for i in range(2):
+        torch.testing.assert_close(found[5 + i], normalised(torch.cat([reference, rows[i : i + 1]]))[5])
+    layer.eval()
+    assert torch.equal(layer(torch.cat([reference, rows])), found)  # nothing runs behind
 
 
 def test_conditional_batch_norm_scales_by_class() -> None:

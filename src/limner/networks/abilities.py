@@ -71,6 +71,13 @@ class Styled(Protocol):
 
 
 @runtime_checkable
+class Referring(Protocol):
+    """A generator that normalises by a batch of latents of its own, which must be of the kind that it is trained on."""
+
+    reference_z: Tensor  # [R,Z], standard normal until somebody bends it
+
+
+@runtime_checkable
 class SelfTaught(Protocol):
     """A critic that also learns from real pictures by a task of its own."""
 

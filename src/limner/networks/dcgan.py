@@ -4,7 +4,7 @@ Radford et al. 2016, "Unsupervised representation learning with deep convolution
 section 3 and figure 1: no pooling, batch normalisation in both nets except the generator's last and the critic's first
 layer, ReLU in the generator, leaky ReLU 0.2 in the critic, weights from N(0, 0.02). Doubling is by resize-convolution
 (Odena et al. 2016) rather than the paper's transposed convolution, which leaves checkerboards; it costs the same once
-folded. Labels by concatenation of an embedding (to the latent) and of a plane (to the picture): Mirza & Osindero 2014.
+folded. Virtual batch normalisation in the generator is a choice (Salimans et al. 2016, section 3.5). Labels by concatenation of an embedding (to the latent) and of a plane (to the picture): Mirza & Osindero 2014.
 """
 
 from __future__ import annotations
@@ -17,7 +17,16 @@ from torch import Tensor, nn
 
 from limner.core.images import ImageSpec
 from limner.networks.across import MinibatchDiscrimination
-from limner.networks.layers import BatchNorm2d, UpConv2d, base_size, centre_crop, levels, to_map, to_row
+from limner.networks.layers import (
+    BatchNorm2d,
+    UpConv2d,
+    VirtualBatchNorm2d,
+    base_size,
+    centre_crop,
+    levels,
+    to_map,
+    to_row,
+)
 
 SOURCE = "Radford et al. 2016, Unsupervised representation learning with deep convolutional GANs"
 
@@ -26,15 +35,24 @@ SOURCE = "Radford et al. 2016, Unsupervised representation learning with deep co
 class Config:
     z_size: int = 100  # numbers in a latent
     width: int = 64  # channels next to the picture; doubles with every halving, up to 8 times
+    norm: str = "batch"  # of the generator: batch, or virtual (by a fixed reference batch: rows do not see each other)
+    reference: int = 32  # latents in the reference batch of virtual normalisation; as many again are computed each time
     critic_norm: bool = True  # batch normalisation in the critic; penalties that look at single pictures want none
     discrimination: int = 0  # kernels of minibatch discrimination in the critic (Salimans et al. 2016)
 
 
+NORMS = ("batch", "virtual")
 TINY = Config(z_size=8, width=8)
 
 
 class Generator(nn.Module):
-    """(z [N,Z], y [N] | None) -> [N,C,H,W] in [-1,1]"""
+    """(z [N,Z], y [N] | None) -> [N,C,H,W] in [-1,1]
+
+    With virtual normalisation the latents of the reference batch are buffers: drawn once, saved with the weights.
+    """
+
+    reference_z: Tensor  # [R,Z]
+    reference_y: Tensor  # [R]
 
     def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
         super().__init__()
@@ -45,7 +63,17 @@ class Generator(nn.Module):
         self.label = nn.Embedding(spec.classes, config.z_size) if spec.classes else None
         inputs = config.z_size * (2 if spec.classes else 1)
         self.first = nn.Linear(inputs, widths[0] * self.base[0] * self.base[1], bias=False)
-        self.norms = nn.ModuleList([BatchNorm2d(w) for w in widths])
+        if config.norm not in NORMS:
+            raise ValueError(f"The generator's norm {config.norm!r} is not known: say one of {', '.join(NORMS)}.")
+        self.reference = config.reference if config.norm == "virtual" else 0
+        if config.norm == "virtual":
+            if config.reference < 2:
+                raise ValueError("Virtual normalisation needs a reference of 2 latents at least.")
+            self.register_buffer("reference_z", torch.randn(config.reference, config.z_size))
+            self.register_buffer("reference_y", torch.arange(config.reference) % max(1, spec.classes))
+            self.norms = nn.ModuleList([VirtualBatchNorm2d(w, config.reference) for w in widths])
+        else:
+            self.norms = nn.ModuleList([BatchNorm2d(w) for w in widths])
         outputs = [*widths[1:], spec.channels]
         self.ups = nn.ModuleList(
             [UpConv2d(a, b, bias=i == depth - 1) for i, (a, b) in enumerate(zip(widths, outputs, strict=True))]
@@ -55,10 +83,17 @@ class Generator(nn.Module):
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         if self.label is not None:
             assert y is not None, "a class-conditional network needs labels"
+        if self.reference:
+            z = torch.cat([self.reference_z.to(z.dtype), z])  # [R+N,Z]
+            y = None if y is None else torch.cat([self.reference_y, y])
+        if self.label is not None:
             z = torch.cat([z, self.label(y)], 1)
         x = to_map(self.first(z), self.ups[0].in_channels, self.base)  # type: ignore[arg-type]  # [N,W,h,w]
         for norm, up in zip(self.norms, self.ups, strict=True):
-            x = up(F.relu(norm(x)))  # [N,·,2h,2w]
+            x = F.relu(norm(x))
+            if up is self.ups[-1]:
+                x = x[self.reference :]  # the reference has told what it knows
+            x = up(x)  # [N,·,2h,2w]
         return torch.tanh(centre_crop(x, self.spec.size).float())
 
 
@@ -103,5 +138,5 @@ def _radford(layer: nn.Module) -> None:
         nn.init.normal_(layer.weight, 0, 0.02)
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
-    elif isinstance(layer, BatchNorm2d):
+    elif isinstance(layer, BatchNorm2d | VirtualBatchNorm2d):
         nn.init.normal_(layer.weight, 1, 0.02)

@@ -171,6 +171,30 @@ class BatchNorm2d(nn.BatchNorm2d):
         return (y * scale[:, None, None] + shift[:, None, None]).to(x.dtype)
 
 
+class VirtualBatchNorm2d(nn.Module):
+    """Normalisation of each row by a fixed reference batch and itself (Salimans et al. 2016, "Improved techniques for
+    training GANs", section 3.5). [R+N,C,H,W] -> the same; the first R rows are the reference.
+
+    A row's statistics are those of the R reference rows and its own as one more; the reference rows take their own
+    alone. So no row sees another of its batch, in training as out of it, and nothing runs behind.
+    """
+
+    def __init__(self, channels: int, reference: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.reference, self.eps = reference, eps
+        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, count = x.float(), self.reference
+        moments = torch.stack([y.mean((2, 3)), y.square().mean((2, 3))])  # [2,R+N,C]
+        theirs = moments[:, :count].mean(1, keepdim=True)
+        own = (theirs * count + moments[:, count:]) / (count + 1)
+        mean, square = torch.cat([theirs.expand(-1, count, -1), own], 1)
+        scale = (square - mean.square()).clamp_min(0).add(self.eps).rsqrt() * self.weight
+        shift = self.bias - mean * scale
+        return (y * scale[:, :, None, None] + shift[:, :, None, None]).to(x.dtype)
+
+
 class ConditionalBatchNorm2d(nn.Module):
     """Batch normalisation whose scale and shift depend on the class (Dumoulin et al. 2017, "A learned representation for
     artistic style", eq. 5); with no classes, plain batch normalisation."""

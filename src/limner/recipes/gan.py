@@ -18,6 +18,7 @@ from limner.losses.penalties import weight_for
 from limner.methods.gan import GAN
 from limner.methods.memory import Adaptive
 from limner.networks import architecture, augment, conv, dcgan, describe, mlp, r3gan
+from limner.networks.abilities import Referring
 from limner.networks.classifier import Classifier
 from limner.recipes import checkup
 from limner.recipes.classics import CLASSICS
@@ -191,6 +192,8 @@ def players(recipe: Recipe, spec: ImageSpec) -> dict[str, nn.Module]:
     if not isinstance(recipe.network, home.Config):
         raise ValueError(f"The options of the network are not those of {recipe.architecture}.")
     generator = home.Generator(spec, recipe.network)
+    if isinstance(generator, Referring):
+        generator.reference_z.copy_(latents.bent(generator.reference_z, recipe.noise))
     if not recipe.classifier:
         return {"generator": generator, "critic": home.Critic(spec, recipe.network)}
     if spec.classes < 2:

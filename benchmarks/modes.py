@@ -32,9 +32,9 @@ from limner.core import device, latents, schedule
 from limner.core.images import ImageSpec, to_float
 from limner.data import open_source, prepare
 from limner.losses.adversarial import OBJECTIVES, objective
-from limner.losses.penalties import PENALTIES, weight_for
+from limner.losses.penalties import PENALTIES
 from limner.methods.gan import GAN
-from limner.networks import architecture, dcgan
+from limner.networks import dcgan
 from limner.recipes import gan
 from limner.training.loop import Plan, fit, measure
 from limner.training.state import Optimiser
@@ -196,17 +196,8 @@ def stacked_game(name: str, images: Tensor, seed: int, seconds: float) -> tuple[
             architecture="dcgan", network=dcgan.Config(width=32, critic_norm=False), objective=objective_name,
             penalty=penalty, critic=adam, generator=adam, falling_from=1.0,
         )  # fmt: skip
-    home = architecture(recipe.architecture)
     torch.manual_seed(seed)
-    nets = [home.Generator(spec, recipe.network), home.Critic(spec, recipe.network)]
-    for net in nets:
-        net.to(memory_format=torch.channels_last)
-    gamma = recipe.gamma if recipe.gamma is not None else weight_for(recipe.penalty, 32, 32, recipe.batch)
-    method = GAN(
-        *nets, objective(recipe.objective), penalty=recipe.penalty, gamma=gamma, penalty_every=recipe.penalty_every,
-        manner_name=recipe.manner, manner_every=recipe.manner_every, critic_steps=recipe.critic_steps,
-        clip_weights=recipe.clip_weights, historical=recipe.historical, mixing=recipe.mixing, noise=recipe.noise,
-    )  # fmt: skip
+    method = gan.game(recipe, spec, CPU)
 
     def plan(budget: int) -> Plan:
         return Plan(

@@ -98,9 +98,6 @@ def train(
 ) -> Trained:
     """Train a generator on the dataset; returns its run folder. Raises ValueError as `session.play` does."""
     spec = dataset.spec
-    gamma = recipe.gamma
-    if gamma is None:
-        gamma = weight_for(recipe.penalty, spec.height, spec.width, recipe.batch)
     policy = recipe.augmentation
     if policy == "auto":
         policy = "light" if len(dataset) < SMALL_SET else "none"
@@ -108,31 +105,8 @@ def train(
         known = ", ".join(augment.POLICIES)
         raise ValueError(f"The augmentation {policy!r} is not known: say auto, adaptive, {known}.")
     torch.manual_seed(options.seed)
-    nets = players(recipe, spec)
-    for net in nets.values():
-        net.to(machine.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    generator: Any = nets["generator"]
-    method = GAN(
-        generator,
-        nets["critic"],
-        objective(recipe.objective),
-        penalty=recipe.penalty,
-        gamma=gamma,
-        penalty_every=recipe.penalty_every,
-        manner_name=recipe.manner,
-        manner_weight=recipe.manner_weight,
-        manner_every=recipe.manner_every,
-        augmentation=policy,
-        controller=Adaptive(recipe.adaptive_target, recipe.adaptive_images),
-        flip=recipe.flip,
-        critic_steps=recipe.critic_steps,
-        clip_weights=recipe.clip_weights,
-        historical=recipe.historical,
-        mixing=recipe.mixing,
-        noise=recipe.noise,
-        classifier=nets.get("classifier"),
-        classifier_weight=recipe.classifier,
-    )
+    method = game(recipe, spec, machine.device, policy)
+    generator: Any = method.nets["generator"]
 
     def plan(images: int) -> Plan:
         return Plan(
@@ -156,7 +130,7 @@ def train(
 
     notes = [why] if why else []
     if recipe.penalty != "none":
-        notes.append(f"Penalty {recipe.penalty} with gamma {gamma:.3g}.")
+        notes.append(f"Penalty {recipe.penalty} with gamma {method.gamma:.3g}.")
     if held is not None:
         notes.append(f"{len(held):,} pictures are kept aside for the doctor; --no-doctor trains on them too.")
     if policy != "none":
@@ -203,6 +177,37 @@ def players(recipe: Recipe, spec: ImageSpec) -> dict[str, nn.Module]:
         )
     critic = home.Critic(dataclasses.replace(spec, classes=0), recipe.network)
     return {"generator": generator, "critic": critic, "classifier": Classifier(critic, spec.classes)}
+
+
+def game(recipe: Recipe, spec: ImageSpec, device: torch.device, augmentation: str = "none") -> GAN:
+    """The game of a recipe on pictures of `spec`, its networks fresh on the device. Raises ValueError as `players` does."""
+    nets = players(recipe, spec)
+    for net in nets.values():
+        net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    gamma = recipe.gamma
+    if gamma is None:
+        gamma = weight_for(recipe.penalty, spec.height, spec.width, recipe.batch)
+    return GAN(
+        nets["generator"],
+        nets["critic"],
+        objective(recipe.objective),
+        penalty=recipe.penalty,
+        gamma=gamma,
+        penalty_every=recipe.penalty_every,
+        manner_name=recipe.manner,
+        manner_weight=recipe.manner_weight,
+        manner_every=recipe.manner_every,
+        augmentation=augmentation,
+        controller=Adaptive(recipe.adaptive_target, recipe.adaptive_images),
+        flip=recipe.flip,
+        critic_steps=recipe.critic_steps,
+        clip_weights=recipe.clip_weights,
+        historical=recipe.historical,
+        mixing=recipe.mixing,
+        noise=recipe.noise,
+        classifier=nets.get("classifier"),
+        classifier_weight=recipe.classifier,
+    )
 
 
 def preview_of(z_size: int, classes: int, noise: str, device: torch.device) -> Callable[[nn.Module], np.ndarray]:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from limner.core import latents
 from limner.core.images import to_float
 from limner.data import Dataset
 from limner.data.dataset import Share
@@ -61,7 +62,7 @@ class GameCheckup:
         self, method: GAN, pictures: Dataset | Share, held: Share | None, conditional: bool, seed: int, machine: Machine
     ) -> None:
         self.nets, self.pictures, self.held, self.seed, self.machine = method.nets, pictures, held, seed, machine
-        self.conditional = conditional
+        self.conditional, self.noise = conditional, method.noise
         self.before: Tensor | None = None  # the samples of the visit before, coarsened
 
     @torch.no_grad()
@@ -80,8 +81,8 @@ class GameCheckup:
         generator, critic = self.nets["generator"], self.nets["critic"]
         many, classes = self._batch(self.pictures, 0, USUAL)
         asked = None if classes is None else classes[torch.arange(LATENTS) // 2 % len(classes)]  # each of them twice
-        z = np.random.default_rng(self.seed).standard_normal((LATENTS, cast(int, generator.z_size)), np.float32)
-        made = generator(torch.from_numpy(z).to(self.machine.device), asked)
+        z = latents.draw(np.random.default_rng(self.seed), LATENTS, cast(int, generator.z_size), self.noise)
+        made = generator(z.to(self.machine.device), asked)
         shown, usual = coarse(made), typical_distance(coarse(many), classes)
         scale = usual.clamp_min(1e-6)
         signals = {

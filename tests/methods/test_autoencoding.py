@@ -19,6 +19,7 @@ from limner.methods.phase import Batch, Clock
 from limner.methods.vae import VAE, VAEGAN
 from limner.methods.vqvae import VQVAE
 from limner.networks import patch, vae, vqvae
+from limner.networks.mixture import Mixture
 from limner.networks.vqvae import Codebook, straight_through
 from limner.recipes import family_of, preset
 
@@ -45,7 +46,7 @@ class Linear(nn.Module):
         w, _ = torch.linalg.qr(torch.randn(4, 2, generator=torch.Generator().manual_seed(0)))
         self.w, self.s = nn.Parameter(w * torch.tensor([0.9, 0.4])), s
         self.b = nn.Parameter(torch.tensor([0.1, -0.2, 0.3, 0.0]))
-        self.encoder, self.decoder = self.posterior, self
+        self.encoder, self.decoder, self.prior = self.posterior, self, Mixture(1, 2)
 
     def posterior(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         variance = 1 / (1 + self.w.square().sum(0) / self.s**2)
@@ -78,6 +79,30 @@ def test_beta_rises_with_images_seen() -> None:
     none, half, whole, after = (method.turn(batch, Clock(s, 100, 4))[0] for s in (0, 25, 50, 99))
     torch.testing.assert_close(half - none, (whole - none) / 2)
     assert torch.equal(whole, after) and (whole > none).all()
+
+
+def test_the_prior_learns_where_latents_lie_and_moves_alone() -> None:
+    torch.manual_seed(0)
+    net = vae.Autoencoder(SPEC, vae.TINY)
+    with torch.no_grad():
+        net.encoder.last.bias.copy_(torch.cat([torch.full((8,), 3.0), torch.full((8,), -4.0)]))  # far from N(0, I)
+    method = VAE(net, "gaussian")
+    optimiser = torch.optim.Adam(method.players["prior"], 0.05)
+    saved = []
+    for i in range(400):
+        batch = batch_of(torch.rand(16, 1, 16, 16, generator=torch.Generator().manual_seed(i)) * 2 - 1, i)
+        with torch.no_grad():
+            method.turn(batch, CLOCK)
+        loss, terms = method.prior_turn(batch, CLOCK)
+        optimiser.zero_grad()
+        loss.mean().backward()
+        optimiser.step()
+        saved.append(terms["prior_saves"].item())
+    assert loss.shape == (16,) and saved[0] < saved[-1] and saved[-1] > 0.2
+    assert all(p.grad is None for p in method.players["autoencoder"])
+    assert not {*map(id, method.players["prior"])} & {*map(id, method.players["autoencoder"])}
+    drawn, there = net.prior.draw(torch.randn(500, 8), torch.rand(500)), net.encode(batch["image"])
+    assert (drawn.mean(0) - there.mean(0)).abs().max() < 1  # from 3
 
 
 def test_straight_through_has_the_value_of_one_and_the_gradient_of_the_other() -> None:

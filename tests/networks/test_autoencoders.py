@@ -9,6 +9,7 @@ from limner import networks
 from limner.core.images import ImageSpec
 from limner.networks import patch, vae, vqvae
 from limner.networks.borders import crop_to, pad_to
+from limner.networks.mixture import Mixture
 
 HOMES = {"vae": vae, "vqvae": vqvae}
 SPECS = [ImageSpec(1, 28, 28), ImageSpec(3, 32, 32), ImageSpec(4, 20, 36), ImageSpec(1, 17, 41)]
@@ -51,11 +52,28 @@ def test_gradient_reaches_every_parameter_of_a_vae(likelihood: str, spec: ImageS
     nats = fidelity.likelihood(likelihood)(x, parameters)
     assert nats.shape == (4,) and nats.isfinite().all()
     assert net.decoder.mean(parameters).shape == x.shape
-    nats.sum().backward()
+    (nats.sum() - net.prior(torch.randn(4, 8)).sum()).backward()
+    net.prior.factors.grad = net.prior.factors.grad.tril(-1) + 1  # what lies on and above the diagonal is not used
     assert all(p.grad is not None and p.grad.isfinite().all() and p.grad.any() for p in net.parameters())
 
 
-@pytest.mark.parametrize("wrong", [{"likelihood": "poisson"}, {"halvings": 99}])
+def test_the_mixture_is_a_density_and_draws_from_it() -> None:
+    torch.manual_seed(0)
+    prior = Mixture(3, 2)
+    with torch.no_grad():
+        for p in prior.parameters():
+            p.copy_(torch.randn(p.shape) * 0.7)
+    triangles = prior._triangles()
+    each = torch.distributions.MultivariateNormal(prior.means, precision_matrix=triangles.mT @ triangles)
+    truth = torch.distributions.MixtureSameFamily(torch.distributions.Categorical(logits=prior.weights), each)
+    z = torch.randn(50, 2) * 2
+    torch.testing.assert_close(prior(z), truth.log_prob(z), atol=1e-4, rtol=1e-4)
+    drawn, theirs = prior.draw(torch.randn(40_000, 2), torch.rand(40_000)), truth.sample((40_000,))
+    torch.testing.assert_close(drawn.mean(0), theirs.mean(0), atol=0.05, rtol=0.05)
+    torch.testing.assert_close(torch.cov(drawn.T), torch.cov(theirs.T), atol=0.1, rtol=0.05)
+
+
+@pytest.mark.parametrize("wrong", [{"likelihood": "poisson"}, {"components": 0}, {"halvings": 99}])
 def test_impossible_options_are_sentences(wrong: dict) -> None:
     home = vqvae if "halvings" in wrong else vae
     with pytest.raises(ValueError, match=r"^[^\n]+\.$"):

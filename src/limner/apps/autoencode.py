@@ -34,6 +34,12 @@ class Autoencoder(Model):
             raise ValueError("This model codes pictures as symbols and draws none: train `--recipe vae` to sample.")
         return int(self.autoencoder.z_size)
 
+    def latents(self, n: int, rng: np.random.Generator, truncation: float | None = None) -> np.ndarray:
+        """Latents [n, z_size] as the pictures' own are distributed; a truncation is that of the noise they come from."""
+        noise, prior = super().latents(n, rng, truncation), self.autoencoder.prior
+        chance = torch.from_numpy(rng.random(n, np.float32)).to(self._device)
+        return prior.draw(torch.from_numpy(noise).to(self._device), chance).cpu().numpy()
+
     def encode(self, pictures: np.ndarray) -> np.ndarray:
         """uint8 [N,C,H,W] -> latents float32 [N,Z], or codes int64 [N,h,w]"""
         if pictures.shape[1:] != (self.spec.channels, *self.spec.size) or pictures.dtype != np.uint8:

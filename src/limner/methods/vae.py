@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping, Sequence
+from math import log, pi
 from typing import Any
 
 import torch
@@ -22,6 +23,8 @@ class VAE:
 
     beta: weight of KL (Higgins et al. 2017, "beta-VAE", eq. 4), rising from 0 over the first `warm_up` of the budget
     (Bowman et al. 2016, section 3.1; Sønderby et al. 2016). free_bits: see `losses.fidelity.with_free_bits`.
+
+    A second player, the prior, learns where the latents lie, and changes nothing for the first: see `networks.mixture`.
     """
 
     averaged: Sequence[str] = ("autoencoder",)
@@ -38,12 +41,16 @@ class VAE:
     ) -> None:
         self.autoencoder: Any = autoencoder
         self.nets: Mapping[str, nn.Module] = {"autoencoder": autoencoder}
-        self.players: Mapping[str, Sequence[nn.Parameter]] = {"autoencoder": list(autoencoder.parameters())}
+        self.players: Mapping[str, Sequence[nn.Parameter]] = {
+            "autoencoder": [p for name, p in autoencoder.named_parameters() if not name.startswith("prior.")],
+            "prior": list(autoencoder.prior.parameters()),
+        }
         self.memory: Mapping[str, Stateful] = {}
         self.levers: MutableMapping[str, float] = {}
+        self._fresh: dict[int, Tensor] = {}  # row -> latents that were drawn for it
         self.likelihood = fidelity.likelihood(likelihood)
         self.beta, self.free_bits, self.warm_up, self.flip = beta, free_bits, warm_up, flip
-        self.phases: Sequence[Phase] = [Phase("autoencoder", self.turn)]
+        self.phases: Sequence[Phase] = [Phase("autoencoder", self.turn), Phase("prior", self.prior_turn)]
 
     def turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
         x = self._pictures(batch)
@@ -53,6 +60,15 @@ class VAE:
         loss, more = self._bound(x, parameters, kl, clock)
         return loss, terms | more
 
+    def prior_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
+        """Maximum likelihood for the latents of this iteration."""
+        z = self._fresh[batch.first]
+        log_density = self.autoencoder.prior(z)
+        with torch.no_grad():
+            standard = -0.5 * (z.square() + log(2 * pi)).sum(1)
+            saved = fidelity.bits_per_dimension(log_density - standard, batch["image"]).mean()
+        return -log_density, {"prior_saves": saved}
+
     def _pictures(self, batch: Batch) -> Tensor:
         x = batch["image"]
         return augment.flip(x, batch.uniform("flip")) if self.flip else x
@@ -61,6 +77,7 @@ class VAE:
         """A draw from q(z|x) [N,Z], its KL [N,Z], and what to log."""
         mean, log_variance = self.autoencoder.encoder(x)
         z = mean + torch.exp(0.5 * log_variance) * batch.normal("z", mean.shape[1])
+        self._fresh[batch.first] = z.detach()
         kl = fidelity.kl_to_standard(mean, log_variance)
         active = (mean.detach().var(0, correction=0) > ACTIVE).sum()
         return z, kl, {"latent_bits_per_dim": fidelity.bits_per_dimension(kl.detach().sum(1), x).mean(), "active": active}
@@ -101,15 +118,15 @@ class VAEGAN(VAE):
         super().__init__(autoencoder, likelihood, **more)  # type: ignore[arg-type]
         self.critic: Any = critic
         self.nets = {"autoencoder": autoencoder, "critic": critic}
-        self.players = {"autoencoder": list(autoencoder.parameters()), "critic": list(critic.parameters())}
+        self.players = {**self.players, "critic": list(critic.parameters())}
         self.objective, self.features, self.adversarial = objective, features, adversarial
-        self.phases = [Phase("critic", self.critic_turn), Phase("autoencoder", self.turn)]
+        self.phases = [Phase("critic", self.critic_turn), *self.phases]
 
     def critic_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
         x, critic = self._pictures(batch), self.critic
         with torch.no_grad():
             z, _, _ = self._code(x, batch)
-            fakes = self.autoencoder.decoder(torch.cat([z, self._prior(batch, z)]))
+            fakes = self.autoencoder.decoder(torch.cat([z, self._drawn(batch)]))
         real, coded, drawn = critic(torch.cat([x, fakes])).chunk(3)
         loss = 0.5 * (self.objective.critic(real, coded) + self.objective.critic(real, drawn)).flatten(1).mean(1)
         gap = real.detach().mean() - drawn.detach().mean()
@@ -119,7 +136,7 @@ class VAEGAN(VAE):
         x, critic = self._pictures(batch), self.critic
         z, kl, terms = self._code(x, batch)
         decoder = self.autoencoder.decoder
-        parameters = decoder.distribution(torch.cat([z, self._prior(batch, z)]))
+        parameters = decoder.distribution(torch.cat([z, self._drawn(batch)]))
         loss, more = self._bound(x, parameters[: len(x)], kl, clock)
         fakes = decoder.mean(parameters)
         maps, logits = critic.look(torch.cat([fakes, x]))
@@ -134,5 +151,7 @@ class VAEGAN(VAE):
         own = {"features": similarity.detach().mean(), "generator": fooled.detach().mean()}
         return loss + self.features * similarity + self.adversarial * fooled, terms | more | own
 
-    def _prior(self, batch: Batch, z: Tensor) -> Tensor:
-        return batch.normal("prior", z.shape[1])
+    def _drawn(self, batch: Batch) -> Tensor:
+        """Latents as samples have them [N,Z]."""
+        prior = self.autoencoder.prior
+        return prior.draw(batch.normal("prior", prior.size), batch.uniform("component"))

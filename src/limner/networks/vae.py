@@ -9,7 +9,8 @@ variance of q(z|x), the decoder the parameters of p(x|z). What these parameters 
     logistic    a mixture of K logistics: K weights, then K means and K log scales a channel (Salimans et al. 2017,
                 "PixelCNN++", section 2.1; the weights are the pixel's, its channels are independent given the component)
 
-`losses.fidelity` states how probable a picture is under them.
+`losses.fidelity` states how probable a picture is under them. What latents are trained towards is N(0, I); what they are
+drawn from afterwards is `prior`, a mixture that follows where the encoder puts the pictures.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from limner.core.images import ImageSpec
 from limner.networks import stages
 from limner.networks.layers import base_size, centre_crop, levels, to_map, to_row
+from limner.networks.mixture import Mixture
 
 SOURCE = "Kingma & Welling 2014, Auto-encoding variational Bayes"
 
@@ -35,9 +37,10 @@ class Config:
     blocks: int = 1  # residual blocks a stage
     likelihood: str = "gaussian"  # of a pixel given the latent: gaussian, bernoulli or logistic (a mixture)
     mixtures: int = 5  # components of the logistic mixture
+    components: int = 20  # Gaussians of the density that samples are drawn from
 
 
-TINY = Config(z_size=8, width=8, mixtures=2)
+TINY = Config(z_size=8, width=8, mixtures=2, components=3)
 
 
 class Encoder(nn.Module):
@@ -110,6 +113,7 @@ class Autoencoder(nn.Module):
     def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
         super().__init__()
         self.encoder, self.decoder = Encoder(spec, config), Decoder(spec, config)
+        self.prior = Mixture(config.components, config.z_size)
         self.z_size = config.z_size
 
     def encode(self, x: Tensor) -> Tensor:

@@ -39,6 +39,7 @@ class Recipe:
     batch: int = 32  # pictures an iteration, over all ranks
     micro: int = 0  # pictures a forward pass (0: all at once); less memory, same result
     autoencoder: Optimiser = field(default_factory=lambda: Optimiser(rate=1e-3, beta1=0.9, beta2=0.99))  # how it moves
+    prior: Optimiser = field(default_factory=lambda: Optimiser(rate=3e-3, beta1=0.9, beta2=0.99))  # how the prior moves
     critic: Optimiser = field(default_factory=lambda: Optimiser(rate=2e-4, beta1=0.0))  # how the critic moves
     falling_from: float = 0.5  # share of the budget after which the learning rates fall to zero
     ema_half_life: float = 10_000  # images over which the averaged network forgets half
@@ -112,6 +113,7 @@ def train(
             autoencoder, commitment=recipe.commitment, decay=recipe.decay, dead=recipe.dead, flip=recipe.flip
         )
     else:
+        optimisers["prior"] = recipe.prior
         knobs = {"beta": recipe.beta, "free_bits": recipe.free_bits, "warm_up": recipe.warm_up, "flip": recipe.flip}
         if recipe.adversarial > 0:
             critic = patch.Critic(spec, recipe.judge)
@@ -163,8 +165,10 @@ def preview_of(dataset: Dataset, device: torch.device) -> Callable[[nn.Module], 
         y = to_uint8(autoencoder(to_float(x.to(device)))).cpu()
         rows = [x[:8], y[:8], x[8:], y[8:]]
         if isinstance(autoencoder, vae.Autoencoder):
-            z = torch.from_numpy(np.random.default_rng(0).standard_normal((32, autoencoder.z_size), np.float32))
-            rows.append(to_uint8(autoencoder.decode(z.to(device))).cpu())
+            rng = np.random.default_rng(0)
+            noise, chance = rng.standard_normal((32, autoencoder.z_size), np.float32), rng.random(32, np.float32)
+            z = autoencoder.prior.draw(torch.from_numpy(noise).to(device), torch.from_numpy(chance).to(device))
+            rows.append(to_uint8(autoencoder.decode(z)).cpu())
         return torch.cat(rows).numpy()
 
     return preview

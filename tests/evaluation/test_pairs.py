@@ -66,6 +66,11 @@ def test_multi_scale_is_its_definition_and_near_torchmetrics() -> None:
     assert torch.allclose(ours, theirs, atol=1e-3)
 
 
+def test_multi_scale_at_its_least_size() -> None:
+    a = images(1, 1, 176, 191)
+    assert 0 < ms_ssim(a, noisy(a, 30)).item() < 1
+
+
 def test_equal_pictures_are_perfect_and_noise_costs() -> None:
     a = images(2, 3, 48, 48)
     assert torch.isinf(psnr(a, a)).all() and torch.allclose(ssim(a, a), torch.ones(2, dtype=torch.float64))
@@ -96,7 +101,8 @@ def test_what_cannot_be_compared_is_told() -> None:
         (lambda: psnr(a, a[:1]), "one shape"),
         (lambda: ssim(a.float(), a.float()), "uint8"),
         (lambda: ssim(a[..., :8], a[..., :8]), "11 pixels"),
-        (lambda: ms_ssim(a, a), "161 pixels"),
+        (lambda: ms_ssim(a, a), "176 pixels"),
+        (lambda: ms_ssim(images(1, 1, 175, 300), images(1, 1, 175, 300)), "176 pixels"),  # 175, 87, 43, 21, 10: too few
         (lambda: ms_ssim(a, a, scales=6), "1 to 5"),
         (lambda: psnr(a[:0], a[:0]), "empty"),
     ):

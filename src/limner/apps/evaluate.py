@@ -8,18 +8,22 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from limner.apps.loading import load_kind
+from limner.apps.loading import load
 from limner.apps.model import Model
+from limner.apps.translate import Translator
 from limner.core import artifact
-from limner.data import open_source, prepare
-from limner.evaluation import Pictures, Result
+from limner.data import Dataset, open_source, prepare
+from limner.data.pairs import Pairs, prepare_pairs
+from limner.evaluation import PAIRED, Pictures, Result
 from limner.evaluation import evaluate as compare
 from limner.evaluation.report import write_html, write_json
+
+Watch = Callable[[int, int], None]
 
 
 def evaluate(
     subject: Path,
-    data: str,
+    data: str | Sequence[str],
     metrics: Sequence[str] | None = None,
     features: Sequence[str] = ("own",),
     n: int = 10_000,
@@ -29,29 +33,42 @@ def evaluate(
     out: Path | None = None,
     device: str = "auto",
     size: int | tuple[int, int] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Watch | None = None,
+    direction: str = "a2b",
 ) -> tuple[Result, Path]:
-    """Compare a run folder's samples, or any pictures, with real ones; write the report and its JSON beside it.
+    """Compare what a run makes, or any pictures, with real ones; write the report and its JSON beside it.
 
-    Returns the result and the report's path. Raises ValueError in one sentence for what cannot be compared.
+    subject: a generator's run (n samples are drawn); a translator's (data is then what it was trained on, or like it: two
+    sets or one of pairs, and the first is translated); or any pictures. Returns the result and the report's path. Raises
+    ValueError in one sentence for what cannot be compared.
     """
     curve: list = []
     sides = (size, size) if isinstance(size, int) else size
     given: Pictures | str = str(subject)
-    reference = held = None
-    folder = Path()
-    if (subject / artifact.CARD).exists():
-        model = load_kind(subject, device, Model, "evaluate")
-        given, sides, folder = sampled(model, n, seed), model.spec.size, subject
+    places = [data] if isinstance(data, str) else list(data)
+    reference: Dataset | Pictures | str = places[0]
+    held: Dataset | str | None = held_out
+    folder, paired = Path(), False
+    model = load(subject, device) if (subject / artifact.CARD).exists() else None
+    if not isinstance(model, Translator) and len(places) != 1:
+        raise ValueError(f"{subject} is compared with one set of pictures: only a translator takes two.")
+    if isinstance(model, Translator):
+        folder = subject
+        given, reference, paired = translated(model, places, direction, metrics, sides, n, seed, progress)
+        sides = given.spec.size
+    elif model is not None:
+        assert isinstance(model, Model)
         curve = [entry for entry in artifact.read_log(subject) if any(name.startswith("fid_") for name in entry)]
-        channels: int | str = model.spec.channels  # the model's own pictures decide what the data is brought to
-        reference = prepare(open_source(data), size=sides, channels=channels)
-        held = prepare(open_source(held_out), size=sides, channels=channels) if held_out else None
+        given, sides, folder = sampled(model, n, seed), model.spec.size, subject
+        reference = prepare(open_source(places[0]), size=sides, channels=model.spec.channels)
+    if model is not None and held_out:  # the model's own pictures decide what other data is brought to
+        held = prepare(open_source(held_out), size=sides, channels=model.spec.channels)
     result = compare(
         given,
-        reference or data,
-        held_out=held or held_out,
+        reference,
+        held_out=held,
         metrics=metrics,
+        paired=paired,
         features=list(features),
         n=n,
         weights=weights,
@@ -62,7 +79,7 @@ def evaluate(
         progress=progress,
     )
     report = out or folder / "evaluation.html"
-    write_html(result, report, f"{subject.name} against {data}")
+    write_html(result, report, f"{subject.name} against {' and '.join(places)}")
     write_json(result, report.with_suffix(".json"))
     return result, report
 
@@ -78,3 +95,53 @@ def sampled(model: Model, n: int, seed: int) -> Pictures:
         tuple(model.classes) if labels is not None else (),
         model.folder.name,
     )
+
+
+def translated(
+    model: Translator,
+    places: Sequence[str],
+    direction: str,
+    metrics: Sequence[str] | None,
+    size: tuple[int, int] | None,
+    n: int,
+    seed: int,
+    progress: Watch | None,
+) -> tuple[Pictures, Pictures, bool]:
+    """(at most n translations, what they should be or be like, whether they are pairs), at the size of the training.
+
+    places: as at the training, two sets or one that holds pairs; sets without common names are compared as wholes, unless
+    metrics of pairs were asked for.
+    """
+    if len(places) > 2:
+        raise ValueError("A translator is measured on two sets of pictures at most: what it translates, and the truth.")
+    network = model._network(direction)
+    second = places[1] if len(places) == 2 else None
+    swap = bool(model.description["recipe"].get("swap"))
+    notes: list[str] = []
+
+    def pairs_of(paired: bool) -> Pairs:
+        return prepare_pairs(
+            places[0], second, paired=paired, swap=swap, size=size or model.spec.size, channels=str(model.spec.channels)
+        )
+
+    try:
+        pairs = pairs_of(True)
+    except ValueError:
+        if second is None or any(name.replace("-", "_") in PAIRED for name in metrics or ()):
+            raise
+        pairs = pairs_of(False)
+        notes.append("No pictures of both sets have one name, so translations and truths are compared as whole sets.")
+    before, after = (_set(data) for data in ((pairs.a, pairs.b) if direction == "a2b" else (pairs.b, pairs.a)))
+    before = before.some(n, seed)
+    after = after.some(n, seed) if pairs.paired else after
+    parts = []
+    for i, picture in enumerate(before.images.split(1)):
+        parts.append(model.render(picture, network))
+        if progress:
+            progress(i + 1, len(before))
+    made = Pictures(torch.cat(parts), name=model.folder.name, notes=[*pairs.notes, *notes], names=before.names)
+    return made, after, pairs.paired
+
+
+def _set(data: Dataset) -> Pictures:
+    return Pictures(data.images, name=data.name, names=tuple(data.names))

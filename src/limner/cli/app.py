@@ -52,3 +52,4 @@ class Progress:
         self.bar.update(self.task, completed=done, total=total)
         if done >= total:
             self.bar.stop()
+            self.bar = None  # what comes next has a bar of its own

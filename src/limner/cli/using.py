@@ -57,12 +57,13 @@ def evaluate(
     pictures: Path,
     /,
     *,
-    data: str,
-    metrics: list[str] | None = None,
-    features: list[str] | None = None,
+    data: Annotated[list[str], Parameter(consume_multiple=True, negative=())],
+    metrics: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None,
+    features: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None,
     n: Annotated[int, Parameter(name=["-n", "--number"])] = 10_000,
     held_out: str | None = None,
     size: str | None = None,
+    direction: Literal["a2b", "b2a"] = "a2b",
     weights: Path | None = None,
     seed: int = 0,
     out: Path | None = None,
@@ -74,11 +75,12 @@ def evaluate(
     Parameters
     ----------
     pictures
-        A run folder (n pictures are sampled), or any pictures as `limner train` takes them.
+        A run folder (n pictures are sampled or translated), or any pictures as `limner train` takes them.
     data
-        The real pictures to compare with.
+        The real pictures to compare with. For a translator's run what it was trained on: two sets, or one of pairs.
     metrics
-        Names such as fid, kid, precision_recall, copies (default: the usual ones; a wrong name lists all).
+        Names such as fid, kid, precision_recall, copies (default: the usual ones; a wrong name lists all). Of pairs,
+        each picture with the one of equal name: psnr, ssim, ms_ssim, lpips_form.
     features
         own (learned from the data, offline), pixels, convolutions, or from local weights inception, dinov2 or clip
         (default: own).
@@ -87,7 +89,9 @@ def evaluate(
     held_out
         Real pictures that were not trained on: they calibrate the copy check.
     size
-        Height and width to bring folders of mixed sizes to: 64 or 48x64.
+        Height and width to bring folders of mixed sizes to: 64 or 48x64 (pairs need none: each has its own).
+    direction
+        Of a translator: from the first kind to the second (a2b) or back (b2a).
     weights
         Inception's file, the folder of DINOv2's or CLIP's weights, or a folder that holds them all.
     seed
@@ -104,7 +108,7 @@ def evaluate(
     from limner.apps.evaluate import evaluate as measure
     from limner.evaluation.report import table
 
-    with Progress("learning features") as progress:
+    with Progress("evaluating") as progress:
         result, report = measure(
             pictures,
             data,
@@ -118,6 +122,7 @@ def evaluate(
             device,
             parse_size(size),
             progress,
+            direction,
         )
     if json:
         print(result.to_json())

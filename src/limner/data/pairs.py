@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from limner.core.images import ImageSpec
 from limner.data.dataset import Dataset, prepare
-from limner.data.decode import Damaged, eight_bit, header, reason
+from limner.data.decode import ENDINGS, Damaged, eight_bit, header, reason
 from limner.data.opening import open_source
 from limner.data.source import Bad, Source, short_name
 
@@ -120,7 +120,7 @@ def partners(a: Source, b: Source) -> tuple[Source, Source, list[Bad]]:
 
     Raises ValueError when no name is in both.
     """
-    one, two = _by_stem(a), _by_stem(b)
+    one, two = by_stem(a.names), by_stem(b.names)
     bad = [(a.names[i], "no partner in the second set") for key, i in one.items() if key not in two]
     bad += [(b.names[i], "no partner in the first set") for key, i in two.items() if key not in one]
     keys = [key for key in one if key in two]
@@ -138,10 +138,12 @@ def partners(a: Source, b: Source) -> tuple[Source, Source, list[Bad]]:
     return _part(a, [one[k] for k in kept], kept), _part(b, [two[k] for k in kept], kept), bad
 
 
-def _by_stem(source: Source) -> dict[str, int]:
+def by_stem(names: Sequence[str]) -> dict[str, int]:
+    """Name without a picture's ending -> its number; the first of those that differ in their endings only."""
     found: dict[str, int] = {}
-    for i, name in enumerate(source.names):
-        found.setdefault(str(PurePosixPath(name).with_suffix("")), i)
+    for i, name in enumerate(names):
+        path = PurePosixPath(name)
+        found.setdefault(str(path.with_suffix("") if path.suffix.lower() in ENDINGS else path), i)
     return found
 
 

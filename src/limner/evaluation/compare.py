@@ -6,7 +6,7 @@ import json
 import math
 import platform
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from limner.evaluation.features import Extractor, Progress, choose, extract, ext
 from limner.evaluation.frechet import fid
 from limner.evaluation.measures import BY_CLASS, LEAST, MEASURES, MOST, USUAL, Comparison, Measure
 from limner.evaluation.moments import moments
+from limner.evaluation.partners import PAIRED, Partners, measure_partners, summary
 from limner.evaluation.sets import Given, Pictures, pictures
 
 
@@ -32,9 +33,11 @@ class Result:
     classes: dict[str, dict[str, float]]           # measure -> class -> value
     protocol: dict[str, Any]                       # everything that decided the numbers
     warnings: list[str]                            # where a number means little, a sentence each
-    generated: Pictures
-    reference: Pictures
+    generated: Pictures | None = None              # the two sets; None where only pairs were asked for
+    reference: Pictures | None = None
     copies: Copies | None = None
+    partners: Partners | None = None               # pictures beside their truths, where that was asked for
+    title: str = ""                                # what was compared with what, and how many
     curve: Sequence[Mapping[str, float]] = field(default_factory=list)  # points {"images": …, measure: …} of a training
 
     def __getitem__(self, label: str) -> float:
@@ -68,7 +71,8 @@ def evaluate(
     labels: Any = None,                            # classes of the generated pictures [N], where they were asked for
     reference_labels: Any = None,                  # of the reference [M], where it brings none
     held_out: Given | None = None,                 # real pictures that were not trained on: they calibrate the copy check
-    metrics: Sequence[str] | None = None,          # names of measures.MEASURES; None: the usual ones
+    metrics: Sequence[str] | None = None,          # of measures.MEASURES and partners.PAIRED; None: the usual ones
+    paired: bool = False,                          # whether the usual ones include those of pairs
     features: str | Extractor | Sequence[str | Extractor] = "own",
     n: int | None = None,                          # at most so many generated pictures, drawn by the seed
     size: tuple[int, int] | None = None,           # (H,W) to bring folders and zips to; None: their own
@@ -84,36 +88,64 @@ def evaluate(
     Each set may be a Dataset, a path, uint8 [N,C,H,W] or an iterable of such batches. Every picture is resized at most
     once, from its own size to the extractor's. Raises ValueError in one sentence for sets that cannot be compared.
     """
-    for name in metrics or ():
-        if name not in MEASURES:
-            raise ValueError(f"There is no metric {name!r}: choose from {', '.join(MEASURES)}.")
-    generated = pictures(images, labels, size).some(n, seed)
-    real = pictures(reference, reference_labels, size, else_size=generated.spec.size)
-    held = None if held_out is None else pictures(held_out, size=size, else_size=real.spec.size)
-    generated = _named_alike(generated, real)
-    for one, what in ((generated, "generated"), (real, "reference")):
-        if len(one) < 2:
-            raise ValueError(f"One {what} picture cannot be measured: give 2 at least, better some thousand.")
-    asked = list(metrics or _usual(generated, real))
-    result = Result([], {}, {}, _warnings_of_sets(generated, real), generated, real, curve=curve)
-    used = []
-    for chosen in [features] if isinstance(features, str) or callable(features) else features:
-        extractor = choose(chosen, real, weights, str(pick(device)), cache, progress)
-        comparison = _compared(generated, real, held, extractor, seed, cache)
-        result.warnings += _warnings_of_features(comparison, asked)
-        for name in asked:
-            result.measures += MEASURES[name](comparison)
-        result.classes |= comparison.classes
-        result.copies = result.copies or comparison.copies
-        used.append({
-            "name": extractor.name, "identity": extractor.identity, "width": extractor.width, "resize": extractor.resize,
-        })
-    result.protocol = {
-        "generated": _described(generated), "reference": _described(real),
-        "held_out": None if held is None else _described(held), "features": used, "metrics": asked, "seed": seed,
-        "pairs_of_at_most": MOST, "accumulation": "float64", "limner": limner.__version__, "torch": torch.__version__,
-        "machine": platform.machine(),
-    }
+    wanted = [name.replace("-", "_") for name in metrics or ()]
+    for name in wanted:
+        if name not in MEASURES and name not in PAIRED:
+            raise ValueError(f"There is no metric {name!r}: choose from {', '.join((*MEASURES, *PAIRED))}.")
+    of_pairs = [name for name in wanted if name in PAIRED] if metrics else list(PAIRED) if paired else []
+    result = Result([], {}, {}, [], curve=curve)
+    chosen = [features] if isinstance(features, str) or callable(features) else list(features)
+    made: list[Extractor] = []
+
+    def extractors(real: Pictures) -> list[Extractor]:
+        for one in chosen[len(made) :]:
+            made.append(choose(one, real, weights, str(pick(device)), cache, progress))
+        return made
+
+    asked = [name for name in wanted if name in MEASURES]
+    if asked or not of_pairs or not metrics:
+        generated = pictures(images, labels, size).some(n, seed)
+        real = pictures(reference, reference_labels, size, else_size=generated.spec.size)
+        held = None if held_out is None else pictures(held_out, size=size, else_size=real.spec.size)
+        generated = _named_alike(generated, real)
+        for one, what in ((generated, "generated"), (real, "reference")):
+            if len(one) < 2:
+                raise ValueError(f"One {what} picture cannot be measured: give 2 at least, better some thousand.")
+        asked = asked or list(_usual(generated, real))
+        result.generated, result.reference, result.warnings = generated, real, _warnings_of_sets(generated, real)
+        result.title = f"{generated.name} ({len(generated):,}) against {real.name} ({len(real):,})"
+        for extractor in extractors(real):
+            comparison = _compared(generated, real, held, extractor, seed, cache)
+            result.warnings += _warnings_of_features(comparison, asked)
+            for name in asked:
+                result.measures += MEASURES[name](comparison)
+            result.classes |= comparison.classes
+            result.copies = result.copies or comparison.copies
+        result.protocol = {
+            "generated": _described(generated), "reference": _described(real),
+            "held_out": None if held is None else _described(held),
+        }
+    if of_pairs:
+        if "lpips_form" in of_pairs:  # the encoder learns from the truths, at one size
+            extractors(result.reference or pictures(reference, size=size, else_size=(64, 64)))
+        found = measure_partners(images, reference, of_pairs, made, size, n, seed)
+        measures, said = summary(found)
+        if not metrics:  # not asked for by name: what cannot be measured need not be told
+            said = [text for text in said if "is left out" not in text]
+        result.partners, result.warnings = found, result.warnings + said
+        result.measures = measures + result.measures
+        result.title = result.title or f"{found.title[0]} against {found.title[1]}"
+        result.title += f", {len(found):,} pairs"
+        if not result.measures:
+            raise ValueError(said[0])
+        result.protocol["pairs"] = found.protocol()
+    result.protocol |= {
+        "features": [
+            {"name": e.name, "identity": e.identity, "width": e.width, "resize": e.resize} for e in made
+        ],
+        "metrics": [*of_pairs, *asked], "seed": seed, "pairs_of_at_most": MOST, "accumulation": "float64",
+        "limner": limner.__version__, "torch": torch.__version__, "machine": platform.machine(),
+    }  # fmt: skip
     return result
 
 
@@ -162,12 +194,12 @@ def _named_alike(generated: Pictures, real: Pictures) -> Pictures:
         return generated
     if all(name in real.classes for name in generated.classes):
         to = torch.tensor([real.classes.index(name) for name in generated.classes])
-        return Pictures(generated.images, to[generated.labels], real.classes, generated.name, generated.notes)
+        return replace(generated, labels=to[generated.labels], classes=real.classes)
     if all(name.isdigit() for name in generated.classes) and int(generated.labels.max()) < len(real.classes):
-        return Pictures(generated.images, generated.labels, real.classes, generated.name, generated.notes)  # numbers
+        return replace(generated, classes=real.classes)  # numbers
     missing = next(name for name in generated.classes if name not in real.classes)
     note = f"The generated class {missing!r} is not one of the reference's, so labels were left aside."
-    return Pictures(generated.images, None, (), generated.name, [*generated.notes, note])
+    return replace(generated, labels=None, classes=(), notes=[*generated.notes, note])
 
 
 def _warnings_of_sets(generated: Pictures, real: Pictures) -> list[str]:

@@ -35,12 +35,12 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
 def ms_ssim(a: Tensor, b: Tensor, scales: int = 5) -> Tensor:
     """Multi-scale SSIM [N] (Wang, Simoncelli & Bovik 2003, eq. 7), halving by 2×2 means; negative terms count as 0.
 
-    Five scales need 161 pixels; fewer ones are another measure (their exponents are scaled to sum 1): say so beside it.
+    An odd row or column is left behind where a scale is halved, so five scales need 176 pixels; fewer ones are another measure (their exponents are scaled to sum 1): say so beside it.
     """
     _same(a, b)
     if not 1 <= scales <= len(SCALES):
         raise ValueError(f"MS-SSIM has 1 to {len(SCALES)} scales, not {scales}.")
-    needed = (WINDOW - 1) * 2 ** (scales - 1) + 1
+    needed = least_side(scales)
     if min(a.shape[2:]) < needed:
         raise ValueError(f"MS-SSIM of {scales} scales needs pictures of {needed} pixels at least: give fewer scales.")
     exponents = [weight / sum(SCALES[:scales]) if scales < len(SCALES) else weight for weight in SCALES[:scales]]
@@ -54,6 +54,11 @@ def ms_ssim(a: Tensor, b: Tensor, scales: int = 5) -> Tensor:
         return result
 
     return _in_parts(a, b, over_scales)
+
+
+def least_side(scales: int = 5) -> int:
+    """Pixels that the shorter side of a picture needs for so many scales of MS-SSIM."""
+    return WINDOW * 2 ** (scales - 1)
 
 
 def layer_distance(a: Tensor, b: Tensor, layers: Callable[[Tensor], list[Tensor]], batch: int = 64) -> Tensor:

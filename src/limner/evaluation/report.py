@@ -18,6 +18,7 @@ from limner.core.images import grid, to_pil
 from limner.evaluation.compare import Result
 from limner.evaluation.features import resized, with_channels
 from limner.evaluation.measures import Measure
+from limner.evaluation.partners import Partners
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; --ink: #3a6ea5; }
@@ -31,10 +32,8 @@ pre { overflow: auto; font-size: .8rem; } svg { max-width: 100%; } figure { marg
 
 def table(result: Result) -> Table:
     """The numbers as a rich table, features by features, never mixed; what each rests on stands in JSON and HTML."""
-    heading = f"{result.generated.name} ({len(result.generated):,}) against {result.reference.name} "
-    heading += f"({len(result.reference):,})"
     verdict = result.copies.verdict if result.copies else None
-    found = Table(title=heading, caption=verdict, title_justify="left", caption_justify="left")
+    found = Table(title=result.title, caption=verdict, title_justify="left", caption_justify="left")
     for column, side in (("measure", "left"), ("value", "right"), ("95 %", "left"), ("better", "left")):
         found.add_column(column, justify=side, no_wrap=True)  # type: ignore[arg-type]
     last = None
@@ -60,7 +59,7 @@ def span(m: Measure) -> str:
 
 def closest_pairs(result: Result, most: int = 24) -> Tensor | None:
     """The samples nearest to training above their training pictures: uint8 [2·k,C,H,W]; None without a copy check."""
-    if result.copies is None:
+    if result.copies is None or result.generated is None or result.reference is None:
         return None
     rows = result.copies.closest[:most]
     samples = result.generated.images[rows]
@@ -82,13 +81,17 @@ def write_html(result: Result, path: Path, title: str = "Evaluation") -> None:
 def render(result: Result, title: str = "Evaluation") -> str:
     """The HTML of the report."""
     e = html.escape
-    heading = f"{result.generated.name} against {result.reference.name}"
-    parts = [f"<h1>{e(title)}</h1>", f"<p>{e(heading)}: {len(result.generated):,} generated pictures "
-             f"({result.generated.spec}), {len(result.reference):,} of the reference ({result.reference.spec}).</p>"]
+    kinds = "" if result.generated is None or result.reference is None else (
+        f": {result.generated.spec} against {result.reference.spec}"
+    )
+    parts = [f"<h1>{e(title)}</h1>", f"<p>{e(result.title + kinds)}.</p>"]
     parts += [f'<p class="warning">{e(warning)}</p>' for warning in result.warnings]
     parts.append(_numbers(result.measures))
-    rows = torch.linspace(0, len(result.generated) - 1, min(64, len(result.generated))).long()
-    parts.append(_figure("Samples", result.generated.images[rows], None))
+    if result.partners is not None:
+        parts.append(_worst(result.partners))
+    if result.generated is not None:
+        rows = torch.linspace(0, len(result.generated) - 1, min(64, len(result.generated))).long()
+        parts.append(_figure("Samples", result.generated.images[rows], None))
     pairs = closest_pairs(result)
     if result.copies is not None and pairs is not None:
         half = len(pairs) // 2
@@ -109,6 +112,26 @@ def page(title: str, parts: Sequence[str]) -> str:
     """A whole HTML page of some parts, which needs nothing else."""
     return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
             f"<style>{STYLE}</style></head><body>{''.join(parts)}</body></html>\n")
+
+
+def _worst(partners: Partners) -> str:
+    """The pairs that are farthest apart, and what was measured of each."""
+    if partners.sheet is None:
+        return ""
+    k = len(partners.worst)
+    labels = [label for label in partners.values if any(label in row for row in partners.worst)]
+    head = "".join(f"<th>{html.escape(label)}</th>" for label in labels)
+    rows = "".join(
+        f"<tr><td>{html.escape(row['name'])}</td>"
+        + "".join(f'<td class="number">{number(row.get(label, math.nan))}</td>' for label in labels) + "</tr>"
+        for row in partners.worst
+    )
+    # Rows of six pairs: what was generated, and under each its truth.
+    lines = [part[i : i + 6] for i in range(0, k, 6) for part in (partners.sheet[:k], partners.sheet[k:])]
+    return (
+        "<h2>Farthest from their truth</h2><p>Above what was generated, below its truth, the worst first.</p>"
+        + "".join(_figure("", line, 6) for line in lines) + f"<table><tr><th>pair</th>{head}</tr>{rows}</table>"
+    )  # fmt: skip
 
 
 def bars(values: Mapping[str, float]) -> str:

@@ -29,6 +29,7 @@ class Pictures:
     classes: tuple[str, ...] = ()
     name: str = "pictures"
     notes: list[str] = field(default_factory=list)
+    names: tuple[str, ...] = ()          # one a picture, where they have names: partners are found by them
 
     def __len__(self) -> int:
         return len(self.images)
@@ -52,7 +53,8 @@ class Pictures:
             raise ValueError(f"{n} pictures cannot be measured: give a number from 2 up.")
         rows = torch.from_numpy(np.sort(permutation(len(self), seed, 0)[:n]))
         labels = None if self.labels is None else self.labels[rows]
-        return replace(self, images=self.images[rows], labels=labels)
+        names = tuple(self.names[i] for i in rows) if self.names else ()
+        return replace(self, images=self.images[rows], labels=labels, names=names)
 
 
 def pictures(
@@ -68,7 +70,7 @@ def pictures(
     if isinstance(given, str | Path):
         given = _prepared(given, size, else_size)
     if isinstance(given, Dataset):
-        found = Pictures(given.images, given.labels, given.classes, given.name, list(given.notes))
+        found = Pictures(given.images, given.labels, given.classes, given.name, list(given.notes), tuple(given.names))
         return found if labels is None else pictures(found, labels)
     images = _array(given)
     index, classes = (None, ()) if labels is None else _labels(labels, len(images), ())

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import limner
-from limner.apps.autoencode import Autoencoder, encode, interpolate, reconstruct
+from limner.apps.autoencode import Autoencoder, encode, interpolate, reconstruct, traverse
 from limner.apps.loading import load_kind
 from limner.networks import vae, vqvae
 
@@ -60,6 +60,33 @@ def test_interpolate_between_two_files(run: Path, tmp_path: Path) -> None:
         interpolate(model, a, tmp_path / "nothing.png", tmp_path / "row.png")
     with pytest.raises(ValueError, match="at least 2"):
         interpolate(model, a, b, tmp_path / "row.png", 1)
+
+
+def test_traverse_orders_by_cost_and_moves_one_number_alone(run: Path, squares: Path, tmp_path: Path) -> None:
+    model = limner.load(run)
+    x = np.load(squares)["images"][:, None]
+    if run.name == "vqvae":
+        with pytest.raises(ValueError, match="codes pictures as symbols"):
+            model.traverse(x)
+        return
+    found = model.traverse(x, dims=3, steps=5, around=x[7])
+    assert found.pictures.shape == (15, 1, 16, 16) and found.columns == [-3.0, -1.5, 0.0, 1.5, 3.0]
+    assert found.nats.shape == (8,) and 0 <= found.active <= 8 and (found.nats >= 0).all()
+    assert found.rows == np.argsort(-found.nats)[:3].tolist()
+    z, latents = model.encode(x), model.encode(x[7:8])
+    latents[0, found.rows[1]] = z[:, found.rows[1]].mean()
+    np.testing.assert_array_equal(found.pictures[7], model.decode(latents)[0])  # the middle of the second row
+    assert found.save(tmp_path / "sheet.png").exists()
+    sheet = found.sheet()
+    assert sheet.shape[0] == 3 and (sheet[:, :, :90] < 128).any() and (sheet[:, :20] < 128).any()  # a legend on each side
+    assert "3 of 8 numbers" in traverse(model, str(squares), tmp_path / "drawn.png", 3)
+    for call, says in (
+        (lambda: model.traverse(x, dims=0), "1 row and 2 steps"),
+        (lambda: model.traverse(x[:1]), "2 pictures at least"),
+        (lambda: found.save(tmp_path / "sheet.gif"), r"a \.png"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            call()
 
 
 def test_samples_come_from_the_prior_or_are_refused(run: Path) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from limner.apps.model import CHUNK, Model, Pictures
 from limner.apps.sample import ANIMATIONS, write_film
+from limner.apps.traverse import Traversal, traversal
 from limner.core.files import write_whole
 from limner.core.images import ImageSpec, grid, to_float, to_uint8, write_png
 from limner.data import Damaged, Dataset, open_source, prepare
@@ -65,6 +66,22 @@ class Autoencoder(Model):
         t = torch.linspace(0, 1, steps, device=self._device)
         parts = [to_uint8(self.autoencoder.between(one, two, part)).cpu().numpy() for part in t.split(CHUNK)]
         return np.ascontiguousarray(np.concatenate(parts)).view(Pictures)
+
+    def traverse(
+        self, pictures: np.ndarray, dims: int = 8, steps: int = 7, around: np.ndarray | None = None
+    ) -> Traversal:
+        """What each number of a latent does: the `dims` that cost most, each moved alone over 3 standard deviations on
+        either side of its mean.
+
+        pictures: uint8 [N,C,H,W], on which costs, means and deviations are measured. around: a picture uint8 [C,H,W] at
+        whose latent the others are held; None holds them at their means. Raises ValueError for codes, which are no numbers.
+        """
+        if not hasattr(self.autoencoder, "z_size"):
+            raise ValueError("This model codes pictures as symbols, between which nothing lies: train `--recipe vae`.")
+        moments = self._in_chunks(pictures, lambda x: torch.cat(self.autoencoder.encoder(to_float(x)), 1))
+        base = None if around is None else self.encode(around[None])[0]
+        means, log_variances = np.split(moments, 2, axis=1)
+        return traversal(means, log_variances, self.decode, base, dims, steps)
 
     @torch.no_grad()
     def _in_chunks(self, array: np.ndarray, work: Callable[[Tensor], Tensor]) -> np.ndarray:
@@ -121,6 +138,18 @@ def interpolate(model: Autoencoder, a: Path, b: Path, out: Path, steps: int = 10
     else:
         frames.save(out)
     return f"{steps} pictures from {a.name} to {b.name} are in {out}."
+
+
+def traverse(model: Autoencoder, data: str, out: Path, dims: int = 8, steps: int = 7, around: Path | None = None,
+             n: int = 1000) -> str:  # fmt: skip
+    """Write the sheet of a traversal that is measured on the first n pictures of the data; returns a sentence."""
+    x = pictures_of(model, data).images[:n].contiguous().numpy()
+    found = model.traverse(x, dims, steps, None if around is None else picture_of(model, around))
+    found.save(out)
+    return (
+        f"{len(found.rows)} of {len(found.nats)} numbers of a latent, each moved alone, are in {out}: {found.active} are "
+        f"active, and all together cost {found.nats.sum():.1f} nats a picture, measured on {len(x):,} pictures."
+    )
 
 
 def encode(model: Autoencoder, data: str, out: Path) -> str:

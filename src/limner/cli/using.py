@@ -1,4 +1,4 @@
-"""Verbs after training: sample, evaluate, reconstruct, interpolate, encode, translate."""
+"""Verbs after training: sample, evaluate, reconstruct, interpolate, traverse, encode, translate."""
 
 from __future__ import annotations
 
@@ -201,6 +201,47 @@ def interpolate(
     from limner.apps.loading import load_kind
 
     print(make(load_kind(run, device, Autoencoder, "interpolate"), a, b, out, steps, seconds))
+
+
+@app.command
+def traverse(
+    run: Path,
+    source: Annotated[str, Parameter(name="data")],
+    /,
+    *,
+    dims: int = 8,
+    steps: int = 7,
+    around: Path | None = None,
+    n: Annotated[int, Parameter(name=["-n", "--number"])] = 1000,
+    out: Path = Path("traverse.png"),
+    device: str = "auto",
+) -> None:
+    """Show what each number of an autoencoder's latent does: a sheet with a row for each, the one that says most first.
+
+    Parameters
+    ----------
+    run
+        The folder that `limner train` wrote.
+    source
+        Pictures, as `limner train` takes them: what each number costs is measured on them.
+    dims
+        How many numbers.
+    steps
+        How many pictures a row, from 3 standard deviations below a number's mean to 3 above.
+    around
+        A picture to start from (default: the mean latent).
+    n
+        At most so many pictures are measured.
+    out
+        Where to write the sheet, a .png.
+    device
+        auto, cpu, cuda or mps.
+    """
+    from limner.apps.autoencode import Autoencoder
+    from limner.apps.autoencode import traverse as make
+    from limner.apps.loading import load_kind
+
+    print(make(load_kind(run, device, Autoencoder, "traverse"), source, out, dims, steps, around, n))
 
 
 @app.command

@@ -43,7 +43,7 @@ class VAE:
         self.nets: Mapping[str, nn.Module] = {"autoencoder": autoencoder}
         self.players: Mapping[str, Sequence[nn.Parameter]] = {
             "autoencoder": [p for name, p in autoencoder.named_parameters() if not name.startswith("prior.")],
-            "prior": list(autoencoder.prior.parameters()),
+            "prior": [p for name, p in autoencoder.named_parameters() if name.startswith("prior.")],
         }
         self.memory: Mapping[str, Stateful] = {}
         self.levers: MutableMapping[str, float] = {}

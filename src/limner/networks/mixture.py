@@ -22,7 +22,7 @@ class Mixture(nn.Module):
             raise ValueError(f"A prior has 1 component at least, not {components}.")
         self.size = size
         self.weights = nn.Parameter(torch.zeros(components))  # logits
-        self.means = nn.Parameter(torch.randn(components, size))  # apart, or they stay alike
+        self.means = nn.Parameter(0.3 * torch.randn(components, size))  # apart, or they stay alike; together near N(0, I)
         self.log_diagonals = nn.Parameter(torch.zeros(components, size))
         self.factors = nn.Parameter(torch.zeros(components, size, size))  # only what lies below the diagonal counts
 

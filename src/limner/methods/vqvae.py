@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import replace
 from math import log2
 from typing import Any
 
@@ -68,15 +69,17 @@ class VQVAE:
         k = len(book.vectors)
         count = torch.bincount(chosen, minlength=k).float()
         total = torch.zeros_like(book.vectors).index_add_(0, chosen, rows)
-        # candidates for dead codes come from the rank that holds the first row; slices after it restart none
-        leads = rows.new_full((1,), float(batch.first == 0))
-        where = (batch.uniform("restart", k)[0] * len(rows)).long().clamp_max(len(rows) - 1)
-        candidates = rows[where] * leads
+        # A dead code's candidate is a vector of the global batch, whoever holds it: ranks choose as one would. Of an
+        # accumulated batch only those restart whose candidate lies in this slice.
+        each = len(rows) // len(batch)
+        anywhere = (replace(batch, first=0).uniform("restart", k)[0] * (batch.total * each)).long()
+        where = anywhere.clamp_max(batch.total * each - 1) - batch.first * each
+        here = ((where >= 0) & (where < len(rows))).to(rows.dtype)
+        candidates = rows[where.clamp(0, len(rows) - 1)] * here[:, None]
         share = rows.new_full((1,), len(batch) / batch.total)
-        dist.sum_over_ranks([count, total, leads, candidates, share])
+        dist.sum_over_ranks([count, total, here, candidates, share])
         # a slice of an accumulated batch moves the codebook by its share, and counts as if it were the whole
         book.follow(count / share, total / share, self.decay ** share.item())
-        if leads.item():
-            book.restart(book.counts < self.dead, candidates)
+        book.restart((book.counts < self.dead) & (here > 0), candidates)
         p = count / count.sum()
         return torch.exp(-(p * p.clamp_min(1e-10).log()).sum())

@@ -68,14 +68,57 @@ def test_a_file_a_folder_and_a_zip(model: Translator, tmp_path: Path) -> None:
     told = translate(model, source, tmp_path / "out", "b2a", tmp_path / "sheet.png", say=said.append)
     assert "3 translated pictures" in told and "1 were skipped" in told and "broken.png" in said[0]
     found = {str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*.*")}
-    assert found == {"one.png", "deep/two.jpg", "three.gif.png"}
+    assert found == {"one.png", "deep/two.jpg", "three.png"}
     assert Image.open(tmp_path / "sheet.png").size[0] > 150
     translate(model, source, tmp_path / "out.zip", say=said.append)
-    assert sorted(zipfile.ZipFile(tmp_path / "out.zip").namelist()) == ["deep/two.jpg", "one.png", "three.gif.png"]
+    assert sorted(zipfile.ZipFile(tmp_path / "out.zip").namelist()) == ["deep/two.jpg", "one.png", "three.png"]
     translate(model, tmp_path / "out.zip", tmp_path / "again")
     assert (tmp_path / "again/deep/two.jpg").exists()
     translate(model, source / "one.png", tmp_path / "single.webp")
     assert Image.open(tmp_path / "single.webp").size == PICTURES["grey"].size
+
+
+def test_names_that_would_meet_stay_apart(model: Translator, tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    for name in ("a.gif", "a.png", "b.gif", "b.bmp", "v1.5.webp"):
+        PICTURES["grey"].save(source / name)
+    translate(model, source, tmp_path / "out")
+    found = {path.name for path in (tmp_path / "out").iterdir()}
+    assert len(found) == 5 and {"a.gif.png", "a.png", "b.png", "v1.5.webp"} < found
+
+
+def test_one_picture_into_a_folder_keeps_its_name(model: Translator, tmp_path: Path) -> None:
+    PICTURES["grey"].save(tmp_path / "one.jpg")
+    assert "out/one.jpg" in translate(model, tmp_path / "one.jpg", tmp_path / "out")
+    assert Image.open(tmp_path / "out/one.jpg").size == (40, 30)
+
+
+def test_originals_are_never_overwritten(model: Translator, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    PICTURES["grey"].save(tmp_path / "in/one.png")
+    with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:
+        archive.write(tmp_path / "in/one.png", "one.png")
+    before = (tmp_path / "in/one.png").read_bytes()
+    for source, out in (("in", "in"), ("in.zip", "in.zip"), ("in/one.png", "in/one.png"), ("in/one.png", "in")):
+        with pytest.raises(ValueError, match=r"would be lost: choose another place"):
+            translate(model, tmp_path / source, tmp_path / out)
+    assert (tmp_path / "in/one.png").read_bytes() == before
+
+
+def test_progress_counts_pictures_and_the_tiles_of_one(model: Translator, tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    for name in ("a.png", "b.png"):
+        PICTURES["grey"].save(source / name)
+    (source / "c.png").write_bytes(b"nothing")
+    seen: list[tuple[int, int]] = []
+    translate(model, source, tmp_path / "out", progress=lambda *at: seen.append(at), say=lambda text: None)
+    assert seen[-1][0] == seen[-1][1] and len(seen) >= 2
+    seen.clear()
+    PICTURES["long"].save(tmp_path / "long.png")
+    translate(model, tmp_path / "long.png", tmp_path / "long-out.png", progress=lambda *at: seen.append(at))
+    assert seen == [(i + 1, 7) for i in range(7)]
 
 
 def test_what_cannot_be_done_is_a_sentence(model: Translator, tmp_path: Path) -> None:
@@ -111,3 +154,14 @@ def test_blended_tiles_of_an_unsteady_network_have_no_step() -> None:
     calls = iter(range(1000))
     y = in_tiles(lambda x: torch.full_like(x, float(next(calls) % 2)), torch.zeros(1, 1, 64, 400), 64, 32)
     assert (y[..., 1:] - y[..., :-1]).abs().max() < 0.1 and y.min() == 0 and y.max() == 1
+
+
+def test_a_normalising_network_treats_all_tiles_as_parts_of_one_picture(model: Translator) -> None:
+    """By itself an empty tile would be stretched into noise, and each tile would have a contrast of its own."""
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 1), torch.nn.InstanceNorm2d(8, affine=True), torch.nn.Conv2d(8, 3, 1))
+    net.least = 2
+    ramp = torch.linspace(0, 255, 900).expand(1, 3, 400, 900).to(torch.uint8).clone()
+    ramp[..., :300, 500:] = 128  # an empty tile
+    whole, tiled = (model.render(ramp, net, tile=tile, overlap=16).int() for tile in (1000, 128))
+    assert (whole - tiled).abs().max() <= 3 and whole.float().std() > 10

@@ -1,11 +1,14 @@
-"""Large pictures piece by piece: overlapping tiles whose results are blended, so that no seam is seen."""
+"""Large pictures piece by piece: overlapping tiles, normalised alike and blended, so that no seam is seen."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 
 def starts(length: int, tile: int, overlap: int) -> list[int]:
@@ -29,12 +32,51 @@ def window(length: int, before: int, after: int, margin: int) -> Tensor:
     return weight
 
 
-def in_tiles(translate: Callable[[Tensor], Tensor], x: Tensor, tile: int, overlap: int) -> Tensor:
+def thumbnail(x: Tensor, side: int, least: int) -> Tensor:
+    """x [1,C,H,W] with its longer side brought to `side`, antialiased, and its shorter one not below `least`."""
+    factor = side / max(x.shape[-2:])
+    size = [max(min(least, length), round(length * factor)) for length in x.shape[-2:]]
+    return F.interpolate(x, size, mode="bilinear", antialias=True, align_corners=False)
+
+
+@contextmanager
+def normalised_as(network: nn.Module, translate: Callable[[Tensor], Tensor], small: Tensor) -> Iterator[None]:
+    """Within, every instance normalisation of the network takes mean and variance from the picture `small`.
+
+    By its own statistics each tile would be stretched differently, an empty one into noise; by those of the whole picture
+    made small, all are treated alike (Chen et al. 2022, "Towards ultra-resolution neural style transfer via thumbnail
+    instance normalization", section 3.2).
+    """
+    norms = [module for module in network.modules() if isinstance(module, nn.InstanceNorm2d)]
+    known: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+
+    def measure(norm: nn.Module, inputs: Any) -> None:
+        x = inputs[0].float()
+        known[norm] = x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0)
+
+    def normalise(norm: Any, inputs: Any, output: Tensor) -> Tensor:
+        made = F.batch_norm(inputs[0].float(), *known[norm], norm.weight, norm.bias, eps=norm.eps)
+        return made.to(output.dtype)
+
+    with ExitStack() as stack:
+        for norm in norms:
+            stack.callback(norm.register_forward_pre_hook(measure).remove)
+        translate(small)
+    with ExitStack() as stack:
+        for norm in norms:
+            stack.callback(norm.register_forward_hook(normalise).remove)
+        yield
+
+
+def in_tiles(
+    translate: Callable[[Tensor], Tensor], x: Tensor, tile: int, overlap: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> Tensor:
     """`translate` [1,C,H,W] -> the same shape, applied to tiles of at most `tile` pixels a side and blended.
 
     What lies within a quarter of the overlap of a tile's inner edge does not count: for a network that looks no farther
-    than that, the result is that of the whole picture.
-    """
+    than that, the result is that of the whole picture. progress: called with (tiles done, tiles).
+    """  # fmt: skip
     assert 0 <= overlap <= tile // 2, (tile, overlap)
     h, w = x.shape[-2:]
     if h <= tile and w <= tile:
@@ -50,6 +92,8 @@ def in_tiles(translate: Callable[[Tensor], Tensor], x: Tensor, tile: int, overla
             area = (..., slice(top, top + piece.shape[-2]), slice(left, left + piece.shape[-1]))
             total[area] += translate(piece) * weight
             weights[area] += weight
+            if progress:
+                progress(i * len(lefts) + j + 1, len(tops) * len(lefts))
     return total / weights.clamp_min(1e-8)
 
 

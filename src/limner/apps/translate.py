@@ -15,17 +15,18 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
-from limner.apps.tiles import in_tiles
+from limner.apps.tiles import in_tiles, normalised_as, thumbnail
 from limner.core import device
 from limner.core.files import for_people, write_whole, writing
 from limner.core.images import ImageSpec, grid, to_float, to_pil, to_uint8, write_png
 from limner.data import Damaged, open_source
-from limner.data.decode import eight_bit, in_channels, opened, reason
+from limner.data.decode import ENDINGS, eight_bit, in_channels, opened, reason
 
 TILE, OVERLAP = 512, 64  # pixels; larger pictures go through in pieces
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
 SHOWN = 8  # pictures on a before/after sheet
 WHITE = (255, 255, 255)
+Progress = Callable[[int, int], None]  # (done, of how many)
 
 
 class Translator:
@@ -39,8 +40,8 @@ class Translator:
         self._device, self._precision = where, device.precision(where)
 
     def translate(self, image: Image.Image | np.ndarray | str | Path, direction: str = "a2b", tile: int = TILE,
-                  overlap: int = OVERLAP) -> Image.Image:  # fmt: skip
-        """One picture at its own size: a file, a Pillow image or uint8 [C,H,W].
+                  overlap: int = OVERLAP, progress: Progress | None = None) -> Image.Image:  # fmt: skip
+        """One picture at its own size: a file, a Pillow image or uint8 [C,H,W]. progress: of its tiles, if it is large.
 
         It is turned upright as its EXIF says. Transparency is kept: colours are translated on white, unless the model
         knows transparency itself. Raises ValueError for an unknown direction and a picture that cannot be read.
@@ -53,7 +54,7 @@ class Translator:
         upright = eight_bit(ImageOps.exif_transpose(image))
         array = np.asarray(in_channels(upright, self.spec.channels, WHITE))
         array = array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
-        made = self.render(torch.from_numpy(array.copy())[None], network, tile, overlap)[0]
+        made = self.render(torch.from_numpy(array.copy())[None], network, tile, overlap, progress)[0]
         result = to_pil(made)
         if upright.mode == "RGBA" and self.spec.channels < 4:
             result = result.convert("RGB")
@@ -61,7 +62,8 @@ class Translator:
         return result
 
     @torch.no_grad()
-    def render(self, pictures: Tensor, network: nn.Module, tile: int = TILE, overlap: int = OVERLAP) -> Tensor:
+    def render(self, pictures: Tensor, network: nn.Module, tile: int = TILE, overlap: int = OVERLAP,
+               progress: Progress | None = None) -> Tensor:  # fmt: skip
         """uint8 [N,C,H,W] -> translated uint8 [N,C,H,W], in tiles where they are large."""
 
         def through(x: Tensor) -> Tensor:
@@ -71,7 +73,14 @@ class Translator:
 
         tile = max(tile, 2 * overlap, *self.spec.size)
         x = to_float(pictures.to(self._device)).contiguous(memory_format=torch.channels_last)
-        return to_uint8(torch.cat([in_tiles(through, one, tile, overlap) for one in x.split(1)])).cpu()
+        if max(x.shape[-2:]) <= tile:
+            return to_uint8(torch.cat([through(one) for one in x.split(1)])).cpu()
+        made = []
+        for one in x.split(1):
+            small = thumbnail(one, tile, int(network.least))  # type: ignore[arg-type]
+            with normalised_as(network, through, small):
+                made.append(in_tiles(through, one, tile, overlap, progress))
+        return to_uint8(torch.cat(made)).cpu()
 
     def _network(self, direction: str) -> nn.Module:
         if direction not in self.directions:
@@ -107,7 +116,7 @@ def translate(
     out: Path,
     direction: str = "a2b",
     sheet: Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     say: Callable[[str], None] = print,
 ) -> str:
     """Translate a file, a folder or a zip; names are kept. Returns a sentence that says what was written.
@@ -119,20 +128,24 @@ def translate(
     shown: list[tuple[Image.Image, Image.Image]] = []
     if source.is_file() and source.suffix.lower() not in (".zip", ".npy", ".npz"):
         before = read(source)
-        after = model.translate(before, direction)
-        out = out / source.name if out.is_dir() else out
+        out = out / source.name if out.is_dir() or not out.suffix else out
         out = out if out.suffix.lower() in FORMATS else out.with_name(out.name + ".png")
+        _keep_apart(source, out)
+        after = model.translate(before, direction, progress=progress)
         write_whole(out, encoded(after, out.suffix))
         shown.append((before, after))
         done, bad = 1, 0
     else:
         pictures = open_source(source)
-        done, bad = 0, len(pictures.bad)
+        _keep_apart(source, out)
+        done, bad, taken = 0, len(pictures.bad), set(pictures.names)
         for name, why in pictures.bad:
             say(f"Skipped {name}: {why}.")
         with ExitStack() as stack:
             put = _sink(out, stack)
             for i, name in enumerate(pictures.names):
+                if progress and i:
+                    progress(i, len(pictures))
                 try:
                     before = pictures.read(i)
                     after = model.translate(before, direction)
@@ -140,19 +153,40 @@ def translate(
                     say(f"Skipped {name}: {reason(error)}.")
                     bad += 1
                     continue
-                name = name if PurePosixPath(name).suffix.lower() in FORMATS else f"{name}.png"
+                name = written_as(name, taken)
                 put(name, encoded(after, PurePosixPath(name).suffix))
                 done += 1
                 if len(shown) < SHOWN:
                     shown.append((before, after))
-                if progress:
-                    progress(i + 1, len(pictures))
-        if not done:
-            raise ValueError(f"No picture of {source} could be translated: all {bad:,} are damaged.")
+            if progress:
+                progress(len(pictures), len(pictures))
+            if not done:  # said in here, so that no empty .zip is left behind
+                raise ValueError(f"No picture of {source} could be translated: all {bad:,} are damaged.")
     if sheet:
         write_png(sheet, before_after(shown, max(model.spec.size)))
     skipped = f"; {bad:,} were skipped" if bad else ""
     return f"{done:,} translated picture{'s are' if done > 1 else ' is'} in {out}{skipped}."
+
+
+def _keep_apart(source: Path, out: Path) -> None:
+    """Raises ValueError where a translation would take the place of what it was made from."""
+    if out.exists() and out.resolve() == source.resolve():
+        raise ValueError(f"{out} holds the pictures themselves, which would be lost: choose another place to write to.")
+
+
+def written_as(name: str, taken: set[str]) -> str:
+    """The name of a translation: that of its picture, with .png where the picture's format is not written here.
+
+    taken: names that are not free; the new one is added.
+    """
+    path = PurePosixPath(name)
+    if path.suffix.lower() in FORMATS:
+        return name
+    known = path.suffix.lower() in ENDINGS  # a dot may also be part of the name
+    renamed = str(path.with_suffix(".png")) if known else f"{name}.png"
+    renamed = f"{name}.png" if renamed in taken else renamed
+    taken.add(renamed)
+    return renamed
 
 
 def _sink(out: Path, stack: ExitStack) -> Sink:

@@ -74,7 +74,8 @@ class Autoencoder(Model):
         either side of its mean.
 
         pictures: uint8 [N,C,H,W], on which costs, means and deviations are measured. around: a picture uint8 [C,H,W] at
-        whose latent the others are held; None holds them at their means. Raises ValueError for codes, which are no numbers.
+        whose latent the others are held; None holds them at their means. Raises ValueError for codes, which are not
+        numbers.
         """
         if not hasattr(self.autoencoder, "z_size"):
             raise ValueError("This model codes pictures as symbols, between which nothing lies: train `--recipe vae`.")

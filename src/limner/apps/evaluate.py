@@ -38,9 +38,9 @@ def evaluate(
 ) -> tuple[Result, Path]:
     """Compare what a run makes, or any pictures, with real ones; write the report and its JSON beside it.
 
-    subject: a generator's run (n samples are drawn); a translator's (data is then what it was trained on, or like it: two
-    sets or one of pairs, and the first is translated); or any pictures. Returns the result and the report's path. Raises
-    ValueError in one sentence for what cannot be compared.
+    subject: a generator's run (n samples are drawn); a translator's (data is then what it was trained on, or like it:
+    two sets or one of pairs, and the first is translated); or any pictures. Returns the result and the report's path.
+    Raises ValueError in one sentence for what cannot be compared.
     """
     curve: list = []
     sides = (size, size) if isinstance(size, int) else size
@@ -109,8 +109,8 @@ def translated(
 ) -> tuple[Pictures, Pictures, bool]:
     """(at most n translations, what they should be or be like, whether they are pairs), at the size of the training.
 
-    places: as at the training, two sets or one that holds pairs; sets without common names are compared as wholes, unless
-    metrics of pairs were asked for.
+    places: as at the training, two sets or one that holds pairs; sets without common names are compared as wholes,
+    unless metrics of pairs were asked for.
     """
     if len(places) > 2:
         raise ValueError("A translator is measured on two sets of pictures at most: what it translates, and the truth.")

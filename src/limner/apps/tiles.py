@@ -43,8 +43,8 @@ def thumbnail(x: Tensor, side: int, least: int) -> Tensor:
 def normalised_as(network: nn.Module, translate: Callable[[Tensor], Tensor], small: Tensor) -> Iterator[None]:
     """Within, every instance normalisation of the network takes mean and variance from the picture `small`.
 
-    By its own statistics each tile would be stretched differently, an empty one into noise; by those of the whole picture
-    made small, all are treated alike (Chen et al. 2022, "Towards ultra-resolution neural style transfer via thumbnail
+    By its own statistics each tile would be stretched differently, an empty one into noise; by those of the whole
+    picture made small, all are treated alike (Chen et al. 2022, "Towards ultra-resolution neural style transfer via thumbnail
     instance normalization", section 3.2).
     """
     norms = [module for module in network.modules() if isinstance(module, nn.InstanceNorm2d)]

@@ -45,7 +45,8 @@ class Traversal:
         pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size)
         across, down = cells.width / len(self.columns), cells.height / len(self.rows)
         for i, deviations in enumerate(self.columns):
-            pen.text((left + (i + 0.5) * across, top / 2), f"{deviations:+.3g} sd" if deviations else "mean", "black", font, "mm")
+            said = f"{deviations:+.3g} sd" if deviations else "mean"
+            pen.text((left + (i + 0.5) * across, top / 2), said, "black", font, "mm")
         for i, number in enumerate(self.rows):
             middle = top + (i + 0.5) * down
             pen.text((left - 8, middle - 9), f"z{number}", "black", font, "rm")
@@ -57,8 +58,9 @@ def traversal(
     means: np.ndarray, log_variances: np.ndarray, decode: Callable[[np.ndarray], Pictures], base: np.ndarray | None,
     dims: int, steps: int,
 ) -> Traversal:
-    """Move the `dims` numbers that cost most, each alone; means and log variances [N,Z] are those of q(z|x) of N pictures.
+    """Move the `dims` numbers that cost most, each alone.
 
+    means, log_variances: [N,Z], of q(z|x) for N pictures.
     base: the latent [Z] whose other numbers are held; None holds them at their means.
     """  # fmt: skip
     if dims < 1 or steps < 2:

@@ -35,7 +35,8 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
 def ms_ssim(a: Tensor, b: Tensor, scales: int = 5) -> Tensor:
     """Multi-scale SSIM [N] (Wang, Simoncelli & Bovik 2003, eq. 7), halving by 2×2 means; negative terms count as 0.
 
-    An odd row or column is left behind where a scale is halved, so five scales need 176 pixels; fewer ones are another measure (their exponents are scaled to sum 1): say so beside it.
+    An odd row or column is left behind where a scale is halved, so five scales need 176 pixels; fewer ones are another
+    measure (their exponents are scaled to sum 1): say so beside it.
     """
     _same(a, b)
     if not 1 <= scales <= len(SCALES):

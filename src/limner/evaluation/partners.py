@@ -64,12 +64,14 @@ class Partners:
         return {
             "n": len(self), "matched_by": "file name without ending", "sizes": sizes, "resized": self.resized,
             "resize": "bilinear, antialiased, generated to the size of its truth" if self.resized else "none",
-            "channels": "grey" if self.grey else "RGB, transparency on white", "left_out": [list(b) for b in self.left_out],
-            "worst": self.worst,
+            "channels": "grey" if self.grey else "RGB, transparency on white",
+            "left_out": [list(bad) for bad in self.left_out], "worst": self.worst,
         }  # fmt: skip
 
 
-def matched(generated: Given, truth: Given, size: tuple[int, int] | None = None) -> tuple[Side, Side, list[tuple[int, int]], list[Bad]]:
+def matched(
+    generated: Given, truth: Given, size: tuple[int, int] | None = None
+) -> tuple[Side, Side, list[tuple[int, int]], list[Bad]]:
     """Two sets, which picture belongs to which, and who has no partner. Raises ValueError when nobody has one."""
     a, b = _side(generated, size), _side(truth, size)
     one, two = by_stem(a.names), by_stem(b.names)
@@ -79,8 +81,8 @@ def matched(generated: Given, truth: Given, size: tuple[int, int] | None = None)
     rows = [(i, two[key]) for key, i in one.items() if key in two]
     if not rows:
         raise ValueError(
-            f"No picture of {a.name} has the name of one of {b.name}: psnr, ssim, ms_ssim and lpips_form need partners of "
-            "equal names."
+            f"No picture of {a.name} has the name of one of {b.name}: psnr, ssim, ms_ssim and lpips_form need partners "
+            "of equal names."
         )
     return a, b, rows, bad
 
@@ -163,7 +165,8 @@ def summary(found: Partners) -> tuple[list[Measure], list[str]]:
         mean = finite.mean().item() if len(finite) else float("inf")
         error = 1.96 * finite.std().item() / len(finite) ** 0.5 if len(finite) > 1 else None
         low, high = (None, None) if error is None else (mean - error, mean + error)
-        detail = f"mean of {len(finite) or len(there):,} pairs" + (f"; {equal:,} equal pairs left out" if equal and len(finite) else "")
+        detail = f"mean of {len(finite) or len(there):,} pairs"
+        detail += f"; {equal:,} equal pairs left out" if equal and len(finite) else ""
         measures.append(Measure(name, features, mean, BETTER[name], low, high, detail))
     if found.left_out:
         told = ", ".join(f"{name} ({why})" for name, why in found.left_out[:3])
@@ -172,8 +175,8 @@ def summary(found: Partners) -> tuple[list[Measure], list[str]]:
         said.append(f"{len(found.left_out):,} {plural} left out of the pairs: {told}{more}.")
     if found.resized:
         said.append(
-            f"In {found.resized:,} of {len(found):,} pairs the sizes differ: the generated picture was resized once, to its "
-            "truth's size, which costs sharpness."
+            f"In {found.resized:,} of {len(found):,} pairs the sizes differ: the generated picture was resized once, to "
+            "its truth's size, which costs sharpness."
         )
     return measures, said
 
@@ -233,17 +236,16 @@ def _by_layers(extractor: Any) -> Function:
 
 def _show_worst(found: Partners, a: Side, b: Side, rows: Sequence[tuple[int, int]]) -> None:
     """Fill in the sheet and its list: those with the worst of the most telling measure."""
-    labels = {label.partition("(")[0]: label for label in reversed(found.values) if not found.values[label].isnan().all()}
+    there = [label for label, values in found.values.items() if not values.isnan().all()]
+    labels = {label.partition("(")[0]: label for label in reversed(there)}
     name = next((k for k in ("lpips_form", "ssim", "ms_ssim", "psnr") if k in labels), None)
     if name is None:
         return
     values = found.values[labels[name]]
     badness = (values if BETTER[name] == "lower" else -values).nan_to_num(-float("inf"), neginf=-float("inf"))
     worst = badness.argsort(descending=True, stable=True)[:SHOWN].tolist()
-    found.worst = [
-        {"name": found.names[k]} | {label: round(float(v[k]), 5) for label, v in found.values.items() if v[k].isfinite()}
-        for k in worst
-    ]
+    finite = [{label: round(float(v[k]), 5) for label, v in found.values.items() if v[k].isfinite()} for k in worst]
+    found.worst = [{"name": found.names[k], **values} for k, values in zip(worst, finite, strict=True)]
     cells = [_alike(a.read(rows[k][0]), b.read(rows[k][1])) for k in worst]
     side = min(SIDE, max(max(y.shape[1:]) for _, y in cells))
     found.sheet = torch.stack([_fitted(pair[k], side) for k in (0, 1) for pair in cells])

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 
 class Mixture(nn.Module):
-    """z [N,Z] -> log density [N]. Component k has the mean m and the precision P Pᵀ, P triangular: P (z - m) is N(0, I)."""
+    """z [N,Z] -> log density [N]. Component k has the mean m and the precision PᵀP, P triangular: P (z - m) is N(0, I)."""
 
     def __init__(self, components: int, size: int) -> None:
         super().__init__()

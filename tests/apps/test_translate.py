@@ -100,7 +100,7 @@ def test_originals_are_never_overwritten(model: Translator, tmp_path: Path) -> N
     with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:
         archive.write(tmp_path / "in/one.png", "one.png")
     before = (tmp_path / "in/one.png").read_bytes()
-    for source, out in (("in", "in"), ("in.zip", "in.zip"), ("in/one.png", "in/one.png"), ("in/one.png", "in")):
+    for source, out in (("in", "in"), ("in", "in/deeper"), ("in.zip", "in.zip"), ("in/one.png", "in/one.png"), ("in/one.png", "in")):
         with pytest.raises(ValueError, match=r"would be lost: choose another place"):
             translate(model, tmp_path / source, tmp_path / out)
     assert (tmp_path / "in/one.png").read_bytes() == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from limner.apps import doctor
 from limner.data import open_source, prepare
 from limner.recipes import session
 from limner.recipes.checkup import held_out_of, typical_distance
+from limner.training.doctor import SETTLING, WINDOW
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +65,8 @@ def test_auto_tune_slows_the_critic_that_leaps_and_logs_it(clothes: np.ndarray, 
         clothes, recipe="spectral", images=1920, out=out, device="cpu", threads=1, quiet=True, metric="none",
         precision="fp32", auto_tune=True, changes={"network.width": 8, "critic.rate": 0.08},
     )  # fmt: skip
+    tuned = json.loads((out / "limner.json").read_text())["training"]
+    assert tuned["auto_tune"] and tuned["settings"]["rate of critic"] < 1 and tuned["kept_aside"] == 100
     done = [f["done"] for f in doctor.examine(out).findings if f["finding"] == "critic-leaps"]
     assert done[0] == "rate of critic 1 -> 0.25" and len(done) <= 4
 
@@ -78,6 +82,25 @@ def test_pictures_are_kept_aside_only_when_there_are_enough() -> None:
         data = prepare(open_source(np.arange(count, dtype=np.uint16).astype(np.uint8)[:, None, None, None].repeat(16, 2).repeat(16, 3)))
         rest, held = held_out_of(data, 0)
         assert len(rest) == count - aside and (len(held) if held else 0) == aside
+
+
+def test_no_class_loses_its_last_picture() -> None:
+    labels = np.array([0] * 20 + [1, 2, 3])
+    data = prepare(open_source((np.random.default_rng(0).integers(0, 255, (23, 16, 16), np.uint8), labels)))
+    for seed in range(20):
+        rest, held = held_out_of(data, seed)
+        assert held is not None and len(held) == 2
+        assert set(rest.batch(0, len(rest), 0)[1].tolist()) == {0, 1, 2, 3}
+    each = prepare(open_source((np.random.default_rng(0).integers(0, 255, (17, 16, 16), np.uint8), np.arange(17))))
+    assert held_out_of(each, 0) == (each, None)
+
+
+def test_the_verdict_waits_for_what_a_finding_needs() -> None:
+    assert SETTLING + WINDOW == doctor.EARLY
+    visits = [{"images": i, "spread": 0.8, "variety": 0.7} for i in range(8)]
+    assert "Too early" in doctor.Report("x", visits[:3], 100).verdict
+    assert "Nothing is wrong: 8 visits" in doctor.Report("x", visits, 100).verdict
+    assert "--no-doctor" in doctor.Report("x", [{"images": 1}], 100).verdict
 
 
 def test_typical_distance_is_of_one_class_where_there_is_one() -> None:

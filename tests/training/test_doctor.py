@@ -12,7 +12,7 @@ import torch
 from toy import CPU, StopAt, Toy, stream, weights
 from toy import PLAN as FAST
 
-from limner.training.doctor import REST, SETTLING, TREATMENTS, VISITS, WINDOW, Doctor, diagnose, treat
+from limner.training.doctor import REST, SETTLING, TREATMENTS, VISITS, WINDOW, Doctor, Finding, diagnose, treat
 from limner.training.loop import fit
 from limner.training.state import Optimiser
 
@@ -63,16 +63,29 @@ def test_a_step_that_leads_by_far_but_is_small_is_no_leap() -> None:
 
 def test_treatments_stay_within_their_bounds_and_end() -> None:
     for name in TREATMENTS:
-        found = diagnose(course(change=1.1))
-        assert found is not None
         settings = {"rate of critic": 1.0, "rate of generator": 1.0, "penalty": 1.0, "augmentation": 0.0}
         done = []
-        while (what := treat(type(found)(name, "", ""), settings)) and len(done) < 100:
+        while (what := treat(Finding(name, "", ""), settings)) and len(done) < 100:
             done.append(what)
         assert 1 <= len(done) < 30
         assert all(1 / 256 - 1e-6 <= settings[f"rate of {player}"] <= 1 for player in ("critic", "generator"))
         assert settings["penalty"] <= 8 and settings["augmentation"] <= 0.6
-        assert treat(type(found)(name, "", ""), {}) == "", "a game without levers is left alone"
+        assert treat(Finding(name, "", ""), {}) == "", "a game without levers is left alone"
+
+
+def test_a_dose_never_undoes_what_another_treatment_did() -> None:
+    settings = {"rate of critic": 1.0}
+    for _ in range(4):
+        treat(Finding("critic-leaps", "", ""), settings)
+    assert settings["rate of critic"] == pytest.approx(1 / 256, abs=1e-6)
+    assert treat(Finding("critic-ahead", "", ""), settings) == "", "an eighth is this treatment's bound, and not a way back"
+    assert settings["rate of critic"] == pytest.approx(1 / 256, abs=1e-6)
+
+
+def test_a_step_is_not_compared_with_one_that_is_not_known() -> None:
+    alone = [{k: v for k, v in HEALTHY.items() if k != "step_generator"} | {"step_critic": 0.02}] * VISITS
+    assert diagnose(alone) is None
+    assert diagnose([*alone[:-1], HEALTHY | {"step_critic": 0.02}]) is None
 
 
 class Scripted:
@@ -122,7 +135,10 @@ def test_with_leave_it_acts_rests_logs_and_resumes_exactly(tmp_path: Path) -> No
         again, again_log = play(tmp_path / f"broken{at}", tune=True)
         assert again.levers == whole.levers
         assert all(torch.equal(v, weights(whole)[k]) for k, v in weights(again).items())
-        assert [e.get("doctor") for e in again_log if "visit" in e] == [e.get("doctor") for e in log if "visit" in e]
+        visited = [[{k: v for k, v in e.items() if k in (*HEALTHY, "visit", "doctor", "step_a", "step_b")}
+                    for e in entries if "visit" in e] for entries in (again_log, log)]  # fmt: skip
+        assert visited[0] == visited[1]
+        assert any("step_b" in e for e in visited[1]), "who plays every third iteration only is weighed too"
 
 
 def test_a_loss_that_is_no_number_stands_in_the_log(tmp_path: Path) -> None:

@@ -37,9 +37,22 @@ class Autoencoder(Model):
 
     def latents(self, n: int, rng: np.random.Generator, truncation: float | None = None) -> np.ndarray:
         """Latents [n, z_size] as the pictures' own are distributed; a truncation is that of the noise they come from."""
-        noise, prior = super().latents(n, rng, truncation), self.autoencoder.prior
-        chance = torch.from_numpy(rng.random(n, np.float32)).to(self._device)
-        return prior.draw(torch.from_numpy(noise).to(self._device), chance).cpu().numpy()
+        noise = super().latents(n, rng, truncation)
+        return self._placed(noise, rng.random(n, np.float32))
+
+    def keys(self, count: int, n: int, rng: np.random.Generator, truncation: float | None = None) -> np.ndarray:
+        """Each walk stays in one component of the prior: between two of them lie no pictures."""
+        noise = [super(Autoencoder, self).latents(n, rng, truncation) for _ in range(count)]
+        chance = rng.random(n, np.float32)
+        return np.stack([self._placed(one, chance) for one in noise])
+
+    def _placed(self, noise: np.ndarray, chance: np.ndarray) -> np.ndarray:
+        """Standard normal [N,Z] -> where the latents of pictures lie; the chance [N] chooses the component."""
+        parts = []
+        for start in range(0, len(noise), CHUNK):  # each row needs a matrix of its own
+            one, two = (torch.from_numpy(x[start : start + CHUNK]).to(self._device) for x in (noise, chance))
+            parts.append(self.autoencoder.prior.draw(one, two).cpu().numpy())
+        return np.concatenate(parts)
 
     def encode(self, pictures: np.ndarray) -> np.ndarray:
         """uint8 [N,C,H,W] -> latents float32 [N,Z], or codes int64 [N,h,w]"""

@@ -13,6 +13,7 @@ from limner.core.files import write_whole
 if TYPE_CHECKING:
     from rich.table import Table
 
+EARLY = 8  # visits before the first finding: the settling and the window of training.doctor, which apps do not import
 MEANINGS = {  # signal -> what it is, for people
     "right": "pairs of a real picture and a sample that the critic orders rightly (0.5: it cannot tell)",
     "by_heart": "how wrong held-out pictures look to the critic (0: as right as the others, 1: as wrong as samples)",
@@ -48,13 +49,16 @@ class Report:
     def verdict(self) -> str:
         """One sentence."""
         found = self.findings
-        if not self.visits and not found:
-            return "This run was not looked at while it trained: only games of a generator and a critic are."
-        if not found:
-            return f"Nothing is wrong: {self.visits} visits, no alarm."
-        names = ", ".join(dict.fromkeys(f["finding"] for f in found))
-        last = found[-1]
-        return f"Found in {self.visits} visits: {names}. The newest: {last['says']}. To do: {last['advice']}"
+        if found:
+            names = ", ".join(dict.fromkeys(f["finding"] for f in found))
+            last = found[-1]
+            then = f"Done: {last['done']}." if last["done"] else f"To do: {last['advice']}"
+            return f"Found: {names}. The newest: {last['says']}. {then}"
+        if not self.visits:
+            return "Nothing was looked at while this trained: only games of a generator and a critic are, without --no-doctor."
+        if self.visits < EARLY:
+            return f"Too early to tell: {self.visits} of the {EARLY} visits that a finding needs."
+        return f"Nothing is wrong: {self.visits} visits, no alarm."
 
 
 def examine(folder: Path) -> Report:
@@ -68,14 +72,16 @@ def examine(folder: Path) -> Report:
 
 def table(report: Report) -> Table:
     """The findings (rich)."""
+    from rich.markup import escape
     from rich.table import Table
 
     result = Table(
-        "images seen", "finding", "what was seen", "done", title=report.name, caption=report.verdict,
+        "images seen", "finding", "what was seen", "done", title=escape(report.name), caption=escape(report.verdict),
         title_justify="left", caption_justify="left",
     )  # fmt: skip
     for f in report.findings:
-        result.add_row(f"{f['images']:,}", f["finding"], f["says"], f["done"] or f"advised: {f['advice']}")
+        cells = (f"{f['images']:,}", f["finding"], f["says"], f["done"] or f"advised: {f['advice']}")
+        result.add_row(*map(escape, cells))
     return result
 
 

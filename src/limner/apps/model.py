@@ -87,6 +87,10 @@ class Model:
         """Standard normal latents [n, z_size], truncated by drawing again; `render` bends them to the model's kind."""
         return latents.normal(rng, n, self.z_size, truncation)
 
+    def keys(self, count: int, n: int, rng: np.random.Generator, truncation: float | None = None) -> np.ndarray:
+        """What n walks pass: `count` latents for each, between which latents are as likely, float32 [count, n, z_size]."""
+        return np.stack([self.latents(n, rng, truncation) for _ in range(count)])
+
     def labels(self, n: int, label: str | int | Sequence[int] | None, rng: np.random.Generator) -> np.ndarray | None:
         """One class number a picture, int64 [n], or None for a model without classes."""
         count = self.spec.classes

@@ -55,7 +55,7 @@ def walk(
     n = min(n, 64)
     rng = np.random.default_rng(seed)
     labels = model.labels(n, label, rng)
-    keys = np.stack([model.latents(n, rng, truncation) for _ in range(KEYS)])  # [K,n,Z]
+    keys = model.keys(KEYS, n, rng, truncation)  # [K,n,Z]
     count = max(KEYS, round(seconds * 20))
     frames = []
     for i in range(count):

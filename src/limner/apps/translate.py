@@ -170,8 +170,9 @@ def translate(
 
 def _keep_apart(source: Path, out: Path) -> None:
     """Raises ValueError where a translation would take the place of what it was made from."""
-    if out.exists() and out.resolve() == source.resolve():
-        raise ValueError(f"{out} holds the pictures themselves, which would be lost: choose another place to write to.")
+    among = source.is_dir() and not out.suffix and source.resolve() in out.resolve().parents
+    if among or (out.exists() and out.resolve() == source.resolve()):
+        raise ValueError(f"In {out} the pictures themselves would be lost: choose another place to write to.")
 
 
 def written_as(name: str, taken: set[str]) -> str:

@@ -12,9 +12,9 @@ from PIL import Image, ImageDraw, ImageFont
 from limner.apps.model import Pictures
 from limner.core.images import grid, to_pil, write_png
 from limner.data.decode import in_channels
+from limner.networks.vae import ACTIVE
 
 REACH = 3.0  # standard deviations on either side
-ACTIVE = 0.01  # variance of a number's mean over pictures above which it is in use (Burda et al. 2016, section 5.2)
 WHITE = (255, 255, 255)
 
 

@@ -16,7 +16,7 @@ from limner.core.images import ImageSpec
 from limner.data import cache as store
 from limner.data.decode import FITS, as_colour
 from limner.data.decoding import Decoded, Progress, compact, decode_all, target_size
-from limner.data.order import Order, permutation
+from limner.data.order import Order
 from limner.data.source import Bad, Source
 
 CHANNELS = {"auto": None, "1": 1, "3": 3, "4": 4}
@@ -64,16 +64,11 @@ class Dataset:
         images = self._rows.index_select(0, index).permute(0, 3, 1, 2)
         return images, None if self.labels is None else self.labels.index_select(0, index)
 
-    def split(self, held_out: int, seed: int) -> tuple[Share, Share]:
-        """(to train on, held out): `held_out` pictures chosen by `seed`, none copied.
-
-        Raises ValueError in one sentence when either side would be empty.
-        """
-        n = len(self)
-        if not 0 < held_out < n:
-            raise ValueError(f"Holding out {held_out} of {n:,} pictures leaves nothing on one side: give 1 to {n - 1:,}.")
-        order = permutation(n, seed, 0)
-        return Share(self, np.sort(order[held_out:])), Share(self, np.sort(order[:held_out]))
+    def split(self, held_out: np.ndarray) -> tuple[Share, Share]:
+        """(to train on, held out): the rows `held_out`, int64 [n], and all others; none is copied."""
+        rest = np.setdiff1d(np.arange(len(self)), held_out)
+        assert len(rest) and len(held_out), "a side without pictures"
+        return Share(self, rest), Share(self, np.sort(held_out))
 
     def _subset(self, rows: np.ndarray) -> Dataset:
         pictures = compact(self._rows.numpy(), rows, self.spec.channels)

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from limner.core.images import to_pil
 from limner.data import Damaged, Dataset, open_source, prepare
-from limner.data.dataset import permutation
 from limner.data.decode import eight_bit, in_channels
+from limner.data.order import permutation
 from limner.data.pairs import SLACK, by_stem
 from limner.data.source import Bad, Source
 from limner.evaluation.features import Extractor, resized, with_channels

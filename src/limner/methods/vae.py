@@ -14,8 +14,7 @@ from limner.losses import fidelity
 from limner.losses.adversarial import Objective
 from limner.methods.phase import Batch, Clock, Phase, Stateful, Terms
 from limner.networks import augment
-
-ACTIVE = 0.01  # variance of a latent's mean over pictures above which it is in use (Burda et al. 2016, section 5.2)
+from limner.networks.vae import ACTIVE
 
 
 class VAE:

@@ -4,7 +4,8 @@ Radford et al. 2016, "Unsupervised representation learning with deep convolution
 section 3 and figure 1: no pooling, batch normalisation in both nets except the generator's last and the critic's first
 layer, ReLU in the generator, leaky ReLU 0.2 in the critic, weights from N(0, 0.02). Doubling is by resize-convolution
 (Odena et al. 2016) rather than the paper's transposed convolution, which leaves checkerboards; it costs the same once
-folded. Virtual batch normalisation in the generator is a choice (Salimans et al. 2016, section 3.5). Labels by concatenation of an embedding (to the latent) and of a plane (to the picture): Mirza & Osindero 2014.
+folded. Virtual batch normalisation in the generator is a choice (Salimans et al. 2016, section 3.5). Labels by
+concatenation of an embedding (to the latent) and of a plane (to the picture): Mirza & Osindero 2014.
 """
 
 from __future__ import annotations

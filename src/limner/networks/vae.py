@@ -27,6 +27,7 @@ from limner.networks.mixture import Mixture
 
 SOURCE = "Kingma & Welling 2014, Auto-encoding variational Bayes"
 
+ACTIVE = 0.01  # variance of a latent's mean over pictures above which it is in use (Burda et al. 2016, section 5.2)
 LIKELIHOODS = ("gaussian", "bernoulli", "logistic")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -13,8 +14,10 @@ from limner.core import latents
 from limner.core.images import to_float
 from limner.data import Dataset
 from limner.data.dataset import Share
+from limner.data.order import permutation
 from limner.methods.gan import GAN
 from limner.recipes.session import Machine
+from limner.training.doctor import ALIKE
 
 LATENTS, PICTURES = 32, 32  # looked at in a visit
 USUAL = 512  # pictures that say how much two of them usually differ
@@ -26,7 +29,15 @@ def held_out_of(dataset: Dataset, seed: int) -> tuple[Dataset | Share, Share | N
     """(to train on, kept from training so that the doctor sees what the critic learns by heart): one in twenty."""
     if len(dataset) < FEWEST:
         return dataset, None
-    return dataset.split(max(2, min(HELD_OUT, len(dataset) // 20)), seed)
+    order = permutation(len(dataset), seed, 0)
+    if dataset.labels is not None:  # a class keeps one picture at least: the last of each in the order is not taken
+        labels = dataset.labels.numpy()[order]
+        _, last = np.unique(labels[::-1], return_index=True)
+        order = np.delete(order, len(order) - 1 - last)
+    held = order[: max(2, min(HELD_OUT, len(dataset) // 20))]
+    if not len(held):
+        return dataset, None
+    return dataset.split(held)
 
 
 def typical_distance(x: Tensor, labels: Tensor | None) -> Tensor:
@@ -77,20 +88,31 @@ class GameCheckup:
             for net in self.nets.values():
                 net.train()
 
+    @cached_property
+    def _usual(self) -> tuple[float, float, Tensor | None]:
+        """How much two pictures usually differ, that as a share of their size, and labels to ask for, each twice."""
+        slices, labels = [], []
+        for first in range(0, min(USUAL, len(self.pictures)), PICTURES):  # full-size pictures never fill the memory
+            x, y = self._batch(self.pictures, first, PICTURES)
+            slices.append(coarse(x))
+            labels.append(y)
+        many = torch.cat(slices)[:USUAL]
+        classes = None if labels[0] is None else torch.cat([y for y in labels if y is not None])[: len(many)]
+        asked = None if classes is None else classes[torch.arange(LATENTS) // 2 % len(classes)]
+        usual = typical_distance(many, classes).item()
+        return usual, usual / max(many.norm(dim=1).mean().item(), 1e-6), asked
+
     def _signals(self, seen: int) -> dict[str, float]:
+        usual, variety, asked = self._usual
+        if variety <= ALIKE:
+            return {"variety": variety}  # the others are shares of it
         generator, critic = self.nets["generator"], self.nets["critic"]
-        many, classes = self._batch(self.pictures, 0, USUAL)
-        asked = None if classes is None else classes[torch.arange(LATENTS) // 2 % len(classes)]  # each of them twice
         z = latents.draw(np.random.default_rng(self.seed), LATENTS, cast(int, generator.z_size), self.noise)
         made = generator(z.to(self.machine.device), asked)
-        shown, usual = coarse(made), typical_distance(coarse(many), classes)
-        scale = usual.clamp_min(1e-6)
-        signals = {
-            "variety": (usual / coarse(many).norm(dim=1).mean().clamp_min(1e-6)).item(),
-            "spread": (typical_distance(shown, asked) / scale).item(),
-        }
+        shown = coarse(made)
+        signals = {"variety": variety, "spread": typical_distance(shown, asked).item() / usual}
         if self.before is not None:
-            signals["change"] = ((shown - self.before).norm(dim=1).mean() / scale).item()
+            signals["change"] = (shown - self.before).norm(dim=1).mean().item() / usual
         self.before = shown
         real, y = self._batch(self.pictures, seen, PICTURES)  # other pictures at every visit
         real_logits, fake_logits = critic(real, y).float(), critic(made, asked).float()

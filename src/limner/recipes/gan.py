@@ -152,6 +152,7 @@ def train(
         generate=generator_of(dataset.labels if spec.classes else None, recipe.noise, machine),
         notes=notes,
         examine=examine,
+        kept_aside=len(held) if held is not None else 0,
         hooks=hooks,
     )
     return play(job, machine)

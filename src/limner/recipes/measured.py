@@ -18,7 +18,8 @@ def measurements(file: Path = FILE) -> dict[str, Any]:
     """The content of the file; no rows when it is not there or not whole, for a list of recipes must print anyway."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        return {"told": str(content["told"]), "real": dict(content["real"]), "rows": dict(content["rows"])}
+        real = {FIGURE: float(content["real"][FIGURE])}
+        return {"told": str(content["told"]), "real": real, "rows": dict(content["rows"])}
     except (OSError, ValueError, KeyError, TypeError):
         return {"told": "", "real": {}, "rows": {}}
 

@@ -48,6 +48,10 @@ def publish(job: Job, machine: Machine, view: View, decided: Mapping[str, Any], 
             "machine": str(machine),
             "torch": str(torch.__version__),
             "started": decided["started"],
+            "doctor": job.examine is not None,
+            "kept_aside": job.kept_aside,
+            "auto_tune": job.options.auto_tune,
+            "settings": dict(view.settings),
         },
         "metrics": dict(figures or newest_metric(view)),
         "license": None,
@@ -77,6 +81,7 @@ USES = {  # kind -> commands
     "autoencoder": """\
     limner reconstruct THIS_FOLDER PICTURES --out reconstructed.png
     limner interpolate THIS_FOLDER A.png B.png --out between.gif
+    limner traverse THIS_FOLDER PICTURES --out numbers.png
     limner encode THIS_FOLDER PICTURES --out latents.npz
 """,
     "translator": """\
@@ -98,6 +103,7 @@ def model_card(description: Mapping[str, Any]) -> str:
     metrics = "\n".join(f"- {name}: {value}" for name, value in description["metrics"].items())
     metrics = metrics or "No figures were measured; `limner evaluate` does."
     channels = {1: "grey", 3: "RGB", 4: "RGBA"}[spec["channels"]]
+    aside = f"; {training['kept_aside']:,} of them were kept aside and never trained on" if training["kept_aside"] else ""
     return f"""---
 library_name: limner
 license: {description["license"] or "other  # state the licence of your pictures and weights here"}
@@ -112,7 +118,7 @@ Made by Limner {description["limner"]} with the recipe `{description["recipe"]["
 
 ## What it was trained on
 
-{data["origin"]}: {data["count"]:,} pictures of {spec["height"]}x{spec["width"]} pixels, {channels}.
+{data["origin"]}: {data["count"]:,} pictures of {spec["height"]}x{spec["width"]} pixels, {channels}{aside}.
 {classes}{attribution}
 ## How
 

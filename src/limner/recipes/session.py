@@ -89,6 +89,7 @@ class Job:
     preview: Callable[[nn.Module], np.ndarray]  # averaged network -> uint8 [N,C,H,W], always the same inputs
     generate: Callable[[nn.Module, int], np.ndarray] | None = None  # (averaged network, n) -> n samples, for the metric
     examine: Examination | None = None  # what the doctor looks at
+    kept_aside: int = 0  # pictures of the dataset that are not trained on
     hooks: Sequence[Hook] = ()  # further things to do between iterations
     asked: Mapping[str, Any] = field(default_factory=dict)  # what else of the command changes the result
     notes: list[str] = field(default_factory=list)  # sentences to say before the start
@@ -125,7 +126,8 @@ def default_name(job: Job) -> str:
 def _play_claimed(job: Job, machine: Machine, folder: Path, say: Callable[[str], None]) -> Trained:
     options, spec = job.options, job.dataset.spec
     if options.auto_tune and job.examine is None:
-        raise ValueError("--auto-tune needs the doctor, who looks at games of a generator and a critic only: leave it out.")
+        reason = "looks at games of a generator and a critic only" if options.doctor else "was sent away by --no-doctor"
+        raise ValueError(f"--auto-tune needs the doctor, who {reason}: leave it out.")
     asked = {
         "recipe": job.name,
         "options": dataclasses.asdict(job.recipe),
@@ -136,7 +138,7 @@ def _play_claimed(job: Job, machine: Machine, folder: Path, say: Callable[[str],
         "minutes": None if options.images else options.minutes or 10.0,
         "images": options.images,
         "seed": options.seed,
-        "doctor": options.doctor,
+        "doctor": job.examine is not None,
         "auto_tune": options.auto_tune,
         **job.asked,
     }

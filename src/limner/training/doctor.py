@@ -83,7 +83,7 @@ def _alike(signals: Sequence[Signals]) -> Finding | None:
         return None
     return Finding(
         "pictures-alike",
-        "the training pictures are all but equal",
+        "the training pictures are all but equal, or there is one",
         "look at them with `limner data`: there is nothing else to learn.",
     )
 
@@ -93,7 +93,8 @@ def _leaping(signals: Sequence[Signals]) -> Finding | None:
         step = _recent(signals, f"step_{player}")
         if step is None:
             continue
-        others = [_recent(signals, f"step_{other}") or 0.0 for other in _players(signals, "step_") if other != player]
+        beside = [_recent(signals, f"step_{other}") for other in _players(signals, "step_") if other != player]
+        others = [other for other in beside if other is not None]
         if step > LEAP or (step > SMALL and others and step > LEAD * max(others)):
             return Finding(
                 f"{player}-leaps",
@@ -201,7 +202,11 @@ class Dose:
     most: float = float("inf")
 
     def taken(self, value: float) -> float:
-        return round(min(self.most, max(self.least, value * self.factor + self.plus)), 6)
+        """One dose further, never beyond the bound, nor back to it from where another treatment went further."""
+        further = value * self.factor + self.plus
+        if further < value:
+            return round(max(further, min(self.least, value)), 6)
+        return round(min(further, max(self.most, value)), 6)
 
 
 _CRITIC = Dose("rate of critic", factor=0.5, least=1 / 8)
@@ -251,8 +256,8 @@ class Doctor:
     ) -> tuple[dict[str, float], Finding | None, str]:
         """Look at the run. Returns (signals, a finding that is new or was treated, what was changed or "").
 
-        vitals: of each player the norm of its last gradient (`gradient_NAME`), and its last step as a share of its weights
-        (`step_NAME`). settings: what may be moved, each a factor on a learning rate
+        vitals: of each player's main turn the norm of its last gradient (`gradient_NAME`), and its last step as a share of
+        its weights (`step_NAME`). settings: what may be moved, each a factor on a learning rate
         ("rate of NAME") or a lever of the method; moved in place.
         """
         found = {**self.examine(seen), **vitals}

@@ -62,6 +62,7 @@ class View:
     seconds: float  # of training so far
     folder: Path
     board: Board | None
+    settings: Mapping[str, float]  # factors on the learning rates and the method's levers, as the doctor left them
 
 
 class Hook(Protocol):
@@ -113,7 +114,7 @@ def _turn(
 ) -> tuple[bool, bool]:
     """Play one phase: forward, backward, sum over ranks, step. Returns (finite, somebody wishes to stop).
 
-    A loss or gradient that is no number is found before the step, on every rank alike. weigh: measure the step.
+    A loss or gradient that is no number is found before the step, on every rank alike. weigh: note gradient and step.
     """
     method = state.method
     _freeze_others(method, phase.player)
@@ -144,7 +145,6 @@ def _turn(
     loss_value, wishes, norm_value = torch.cat([total, norm[None].float()]).tolist()
     if not math.isfinite(loss_value + norm_value):
         return False, wishes > 0
-    state.vitals[f"gradient_{phase.player}"] = norm_value
     if plan.clip and norm_value > plan.clip:
         torch._foreach_mul_(gradients, plan.clip / norm_value)
     for group in optimiser.param_groups:
@@ -153,8 +153,8 @@ def _turn(
     optimiser.step()
     if weigh:
         moved = torch._foreach_norm(torch._foreach_sub(list(parameters), before))
-        share = torch.stack(moved).norm() / torch.stack(torch._foreach_norm(before)).norm().clamp_min(1e-12)
-        state.vitals[f"step_{phase.player}"] = share.item()
+        step = torch.stack(moved).norm() / torch.stack(torch._foreach_norm(before)).norm().clamp_min(1e-12)
+        state.vitals |= {f"gradient_{phase.player}": norm_value, f"step_{phase.player}": step.item()}
     return True, wishes > 0
 
 
@@ -173,17 +173,22 @@ def _iterate(
     torch.manual_seed(_mix(plan.seed, ranks.rank, clock.seen))  # layers that draw for themselves
     batch = _gather(stream, clock, plan.seed, ranks, device)
     wished = torch.tensor(float(wish), device=device)
-    asked = False
+    asked, mains = False, _main_turns(state.method)
     for turn, phase in enumerate(state.method.phases):
         if (clock.seen // clock.batch) % phase.every:
             continue
         drawn = Batch(batch.tensors, batch.first, batch.total, (*batch.key, turn))
-        finite, asked = _turn(state, phase, drawn, clock, plan, wished, means, weigh)
+        finite, asked = _turn(state, phase, drawn, clock, plan, wished, means, weigh and phase in mains)
         if not finite:
             return phase.player, asked
     state.seen += plan.batch
     state.average(schedule.ema_decay(state.seen, plan.batch, plan.ema_half_life, plan.ema_ramp))
     return None, asked
+
+
+def _main_turns(method: Method) -> list[Phase]:
+    """The first turn of each player: what comes after it is a penalty's."""
+    return list({phase.player: phase for phase in reversed(method.phases)}.values())
 
 
 def _all_trainable(method: Method) -> None:
@@ -268,12 +273,13 @@ def fit(
     voice = Voice(plan.images, state.seen, quiet or not ranks.first)
     log = LogFile(folder / "log.jsonl", state.seen) if ranks.first else None
     means, terms = Means(), {}
+    rarest = max(phase.every for phase in _main_turns(method))  # iterations in which every player has its turn
     before = state.seconds
     started = saved = time.monotonic()
 
     def view() -> View:
         clock = Clock(state.seen, plan.images, plan.batch)
-        return View(clock, method.nets, state.averages, state.seconds, folder, board)
+        return View(clock, method.nets, state.averages, state.seconds, folder, board, state.settings())
 
     def save() -> None:
         nonlocal saved
@@ -321,8 +327,9 @@ def fit(
             between()
         with _training(method), Interrupt() as interrupt:
             while state.seen < plan.images:
-                ahead = Clock(state.seen + plan.batch, plan.images, plan.batch)
-                weigh = doctor is not None and doctor.due(ahead)
+                weigh = doctor is not None and any(
+                    doctor.due(Clock(state.seen + (i + 1) * plan.batch, plan.images, plan.batch)) for i in range(rarest)
+                )
                 wish = interrupt.signal is not None
                 tripped, asked = _iterate(state, stream, plan, ranks, device, wish, means, weigh)
                 state.seconds = before + time.monotonic() - started

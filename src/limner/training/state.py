@@ -61,7 +61,7 @@ class State:
         self.seen = 0
         self.seconds = 0.0  # of training, over all starts
         self.caution = dict.fromkeys(method.players, 1.0)  # what each learning rate is multiplied with
-        self.vitals: dict[str, float] = {}  # norm of each player's last gradient; its last step, as a share of its weights
+        self.vitals: dict[str, float] = {}  # of each player's main turn: norm of the gradient, step as a share of weights
         self.trips = 0  # non-finite losses met
 
     def average(self, decay: float) -> None:
@@ -102,7 +102,8 @@ class State:
             for name, thing in self.memory.items()
         }
         own = {"seen": self.seen, "seconds": self.seconds, "caution": dict(self.caution), "trips": self.trips}
-        return own | {"levers": dict(self.method.levers), "memory": memory}
+        own |= {"vitals": dict(self.vitals), "levers": dict(self.method.levers)}
+        return own | {"memory": memory}
 
     def restore(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
         """Put back what `tensors` and `scalars` gave. Raises ValueError when they belong to other networks."""
@@ -126,6 +127,7 @@ class State:
             thing.load_state_dict(_below(tensors, f"memory.{name}.") | scalars["memory"].get(name, {}))
         self.seen, self.seconds = scalars["seen"], scalars["seconds"]
         self.caution, self.trips = dict(scalars["caution"]), scalars["trips"]
+        self.vitals = dict(scalars["vitals"])
         self.method.levers.update(scalars["levers"])
 
 

@@ -267,11 +267,11 @@ class Doctor:
             done = treat(finding, settings)
             self.treated = len(self.signals) if done else self.treated
         if finding is None:
-            return self.signals[-1], None, ""
+            return dict(self.signals[-1]), None, ""
         visit = len(self.signals)
         new = visit - self.met.get(finding.name, -VISITS) > SILENCE
         self.met[finding.name] = visit
-        return self.signals[-1], finding if new or done else None, done
+        return dict(self.signals[-1]), finding if new or done else None, done
 
     def state_dict(self) -> dict[str, Any]:
         own = {"signals": self.signals, "met": self.met, "treated": self.treated}

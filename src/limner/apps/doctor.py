@@ -43,7 +43,7 @@ class Report:
 
     @property
     def visits(self) -> int:
-        return sum("spread" in e or "variety" in e for e in self.entries)
+        return sum("variety" in e for e in self.entries)
 
     @property
     def verdict(self) -> str:

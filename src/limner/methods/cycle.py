@@ -50,7 +50,7 @@ class Cycle:
         }
         self.pools = pools
         self.memory: Mapping[str, Stateful] = {f"made_{side}": pool for side, pool in pools.items()}
-        self.levers: MutableMapping[str, float] = {"penalty": 1.0} if penalty != "none" else {}
+        self.levers: MutableMapping[str, float] = {}
         self.objective, self.cycle, self.identity = objective, cycle, identity
         self.penalty, self.gamma, self.flip = penalty, gamma, flip
         slope = [Phase("critics", self.penalty_turn)] if penalty != "none" else []
@@ -100,7 +100,7 @@ class Cycle:
                 if at in self.penalty:
                     slope = slope + squared_slope(partial(_mean_logit, critic), point)
         assert isinstance(slope, Tensor)
-        return 0.5 * self.gamma * self.levers["penalty"] * slope, {"slope": slope.detach().mean()}
+        return 0.5 * self.gamma * slope, {"slope": slope.detach().mean()}
 
     def _fooled(self, critic: nn.Module, real: Tensor, made: Tensor) -> Tensor:
         logits = critic(made)

@@ -91,13 +91,13 @@ class GameCheckup:
     @cached_property
     def _usual(self) -> tuple[float, float, Tensor | None]:
         """How much two pictures usually differ, that as a share of their size, and labels to ask for, each twice."""
-        slices, labels = [], []
-        for first in range(0, min(USUAL, len(self.pictures)), PICTURES):  # full-size pictures never fill the memory
-            x, y = self._batch(self.pictures, first, PICTURES)
+        count, slices, labels = min(USUAL, len(self.pictures)), [], []
+        for first in range(0, count, PICTURES):  # full-size pictures never fill the memory
+            x, y = self._batch(self.pictures, first, min(PICTURES, count - first))  # each picture once
             slices.append(coarse(x))
             labels.append(y)
-        many = torch.cat(slices)[:USUAL]
-        classes = None if labels[0] is None else torch.cat([y for y in labels if y is not None])[: len(many)]
+        many = torch.cat(slices)
+        classes = None if labels[0] is None else torch.cat([y for y in labels if y is not None])
         asked = None if classes is None else classes[torch.arange(LATENTS) // 2 % len(classes)]
         usual = typical_distance(many, classes).item()
         return usual, usual / max(many.norm(dim=1).mean().item(), 1e-6), asked

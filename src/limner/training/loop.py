@@ -166,19 +166,22 @@ def _iterate(
     device: torch.device,
     wish: bool,
     means: Means,
-    weigh: bool = False,
+    weighed: Sequence[Phase] = (),
 ) -> tuple[str | None, bool]:
-    """Every phase once. Returns (the player whose loss was not finite or None, somebody wishes to stop)."""
+    """Every phase once. Returns (the player whose loss was not finite or None, somebody wishes to stop).
+
+    weighed: the phases whose gradient and step are noted.
+    """
     clock = Clock(state.seen, plan.images, plan.batch)
     torch.manual_seed(_mix(plan.seed, ranks.rank, clock.seen))  # layers that draw for themselves
     batch = _gather(stream, clock, plan.seed, ranks, device)
     wished = torch.tensor(float(wish), device=device)
-    asked, mains = False, _main_turns(state.method)
+    asked = False
     for turn, phase in enumerate(state.method.phases):
         if (clock.seen // clock.batch) % phase.every:
             continue
         drawn = Batch(batch.tensors, batch.first, batch.total, (*batch.key, turn))
-        finite, asked = _turn(state, phase, drawn, clock, plan, wished, means, weigh and phase in mains)
+        finite, asked = _turn(state, phase, drawn, clock, plan, wished, means, phase in weighed)
         if not finite:
             return phase.player, asked
     state.seen += plan.batch
@@ -273,7 +276,8 @@ def fit(
     voice = Voice(plan.images, state.seen, quiet or not ranks.first)
     log = LogFile(folder / "log.jsonl", state.seen) if ranks.first else None
     means, terms = Means(), {}
-    rarest = max(phase.every for phase in _main_turns(method))  # iterations in which every player has its turn
+    mains = _main_turns(method)
+    rarest = max(phase.every for phase in mains)  # iterations in which every player has its turn
     before = state.seconds
     started = saved = time.monotonic()
 
@@ -327,11 +331,11 @@ def fit(
             between()
         with _training(method), Interrupt() as interrupt:
             while state.seen < plan.images:
-                weigh = doctor is not None and any(
+                soon = doctor is not None and any(
                     doctor.due(Clock(state.seen + (i + 1) * plan.batch, plan.images, plan.batch)) for i in range(rarest)
                 )
                 wish = interrupt.signal is not None
-                tripped, asked = _iterate(state, stream, plan, ranks, device, wish, means, weigh)
+                tripped, asked = _iterate(state, stream, plan, ranks, device, wish, means, mains if soon else ())
                 state.seconds = before + time.monotonic() - started
                 if tripped:
                     _step_back(state, saves, device, tripped, voice, log)

@@ -202,6 +202,7 @@ def stacked_game(name: str, images: Tensor, seed: int, seconds: float) -> tuple[
     def plan(budget: int) -> Plan:
         return Plan(
             images=budget, batch=recipe.batch, seed=seed, checkpoint_seconds=1e9, ema_half_life=recipe.ema_half_life,
+            precision=device.precision(CPU),
             optimisers={"critic": recipe.critic, "generator": recipe.generator},
             rate=lambda clock: schedule.falling(clock.seen, clock.budget, recipe.falling_from),
         )  # fmt: skip

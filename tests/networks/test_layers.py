@@ -12,6 +12,7 @@ from limner.networks import augment
 from limner.networks.layers import (
     BatchNorm2d,
     ConditionalBatchNorm2d,
+    InstanceNorm2d,
     SpectralConv2d,
     SpectralLinear,
     UpConv2d,
@@ -97,6 +98,26 @@ def test_batch_norm_is_pytorchs_when_alone() -> None:
     ours, theirs = BatchNorm2d(4), nn.BatchNorm2d(4)
     x = torch.randn(8, 4, 5, 5)
     assert torch.equal(ours(x), theirs(x)) and torch.equal(ours.running_var, theirs.running_var)
+
+
+@pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last])
+def test_instance_norm_is_pytorchs_and_keeps_the_layout(form: torch.memory_format) -> None:
+    torch.manual_seed(0)
+    ours, theirs = InstanceNorm2d(4), nn.InstanceNorm2d(4, affine=True)
+    with torch.no_grad():
+        for mine, its in zip(ours.parameters(), theirs.parameters(), strict=True):
+            its.copy_(nn.init.normal_(mine))
+    x = (2 + 3 * torch.randn(3, 4, 5, 6)).to(memory_format=form).requires_grad_()
+    found = []
+    for layer in (ours, theirs):
+        y = layer(x)
+        (slope,) = torch.autograd.grad(y.square().sum() / 2 + y.sin().sum(), x, create_graph=True)
+        found.append([y, slope, *torch.autograd.grad(slope.square().sum(), [x, *layer.parameters()])])
+    for mine, its in zip(*found, strict=True):
+        torch.testing.assert_close(mine, its, rtol=1e-4, atol=1e-4)
+    assert found[0][0].is_contiguous(memory_format=form)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert ours(x.detach().bfloat16()).dtype == torch.bfloat16
 
 
 def test_virtual_batch_norm_takes_a_row_as_one_more_of_the_reference() -> None:

@@ -171,6 +171,25 @@ class BatchNorm2d(nn.BatchNorm2d):
         return (y * scale[:, None, None] + shift[:, None, None]).to(x.dtype)
 
 
+class InstanceNorm2d(nn.InstanceNorm2d):
+    """Instance normalisation with weight and bias (Ulyanov et al. 2016), [N,C,H,W] -> the same.
+
+    PyTorch's copies every channels_last map to contiguous and leaves it so for the layers behind, which on a CPU is a
+    quarter of a translator's step. Batch norm of one picture is the same sum, and has kernels for channels_last: two to
+    eight times as fast, forward and backward. A loop over rows cannot be exported, nor is there anything to win on a GPU.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, affine=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        last = x.is_contiguous(memory_format=torch.channels_last)
+        if not last or x.device.type != "cpu" or torch.compiler.is_compiling():
+            return super().forward(x)
+        rows = [F.batch_norm(row, None, None, self.weight, self.bias, True, eps=self.eps) for row in x.split(1)]
+        return torch.cat(rows)
+
+
 class VirtualBatchNorm2d(nn.Module):
     """Normalisation of each row by a fixed reference batch and itself (Salimans et al. 2016, "Improved techniques for
     training GANs", section 3.5). [R+N,C,H,W] -> the same; the first R rows are the reference.

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limner.core.images import ImageSpec
-from limner.networks.layers import SpectralConv2d
+from limner.networks.layers import InstanceNorm2d, SpectralConv2d
 
 SOURCE = "Isola et al. 2017, Image-to-image translation with conditional adversarial networks"
 
@@ -49,7 +49,7 @@ class Critic(nn.Module):
         )
         normal = config.norm == "instance"
         self.norms = nn.ModuleList(
-            [nn.InstanceNorm2d(w, affine=True) if normal and i else nn.Identity() for i, w in enumerate(widths)]
+            [InstanceNorm2d(w) if normal and i else nn.Identity() for i, w in enumerate(widths)]
         )
         self.last = make(widths[-1], 1, 3, 1, 1)
 

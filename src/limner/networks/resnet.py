@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from limner.core.images import ImageSpec
 from limner.networks.borders import crop_to, pad_to
-from limner.networks.layers import UpConv2d
+from limner.networks.layers import InstanceNorm2d, UpConv2d
 
 SOURCE = "Zhu et al. 2017, Unpaired image-to-image translation using cycle-consistent adversarial networks"
 
@@ -42,7 +42,7 @@ class Block(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.first, self.second = (nn.Conv2d(width, width, 3, padding=1, bias=False) for _ in range(2))
-        self.norms = nn.ModuleList([_norm(width), _norm(width)])
+        self.norms = nn.ModuleList([InstanceNorm2d(width), InstanceNorm2d(width)])
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.norms[0](self.first(x)))
@@ -114,9 +114,5 @@ class Translator(nn.Module):
         return self.with_features(x)[0]
 
 
-def _norm(width: int) -> nn.InstanceNorm2d:
-    return nn.InstanceNorm2d(width, affine=True)
-
-
 def _stage(conv: nn.Conv2d, width: int) -> nn.Sequential:
-    return nn.Sequential(conv, _norm(width), nn.ReLU())
+    return nn.Sequential(conv, InstanceNorm2d(width), nn.ReLU())

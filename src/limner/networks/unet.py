@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from limner.core.images import ImageSpec
 from limner.networks.borders import crop_to, pad_to
-from limner.networks.layers import UpConv2d
+from limner.networks.layers import InstanceNorm2d, UpConv2d
 
 SOURCE = "Isola et al. 2017, Image-to-image translation with conditional adversarial networks"
 
@@ -42,11 +42,11 @@ class Translator(nn.Module):
         self.downs = nn.ModuleList(
             [nn.Conv2d(a, b, 4, 2, 1) for a, b in zip([spec.channels, *widths[:-1]], widths, strict=True)]
         )
-        self.down_norms = nn.ModuleList([_norm(w) if i else nn.Identity() for i, w in enumerate(widths)])
+        self.down_norms = nn.ModuleList([InstanceNorm2d(w) if i else nn.Identity() for i, w in enumerate(widths)])
         outputs = [*widths[-2::-1], config.width]
         inputs = [widths[-1], *(2 * w for w in widths[-2::-1])]
         self.ups = nn.ModuleList([UpConv2d(a, b) for a, b in zip(inputs, outputs, strict=True)])
-        self.up_norms = nn.ModuleList([_norm(w) for w in outputs])
+        self.up_norms = nn.ModuleList([InstanceNorm2d(w) for w in outputs])
         self.dropout = nn.Dropout(config.dropout)
         self.last = nn.Conv2d(config.width + spec.channels, spec.channels, 3, padding=1)
 
@@ -63,7 +63,3 @@ class Translator(nn.Module):
             y = self.dropout(y) if i < 3 else y
             y = torch.cat([y, bridges.pop().to(y.dtype)], 1)
         return crop_to(torch.tanh(self.last(y).float()), size)
-
-
-def _norm(width: int) -> nn.InstanceNorm2d:
-    return nn.InstanceNorm2d(width, affine=True)

@@ -1,40 +1,54 @@
 """Which games drop modes: every objective with every penalty on toy mixtures, and some on a thousand real modes.
 
-    python benchmarks/modes.py                       # everything; about an hour on one core
+    python benchmarks/modes.py                       # everything; two hours on one core
     python benchmarks/modes.py --quick               # a few combinations, a minute or two
     python benchmarks/modes.py --only ring --objectives hinge relativistic --penalties none r1r2
+    python benchmarks/modes.py --only stacked --games spectral --minutes 60 --out hour.json
 
-Ring and grid: 8 Gaussians on a circle and 25 on a square, two small perceptrons, the same budget for all, trained by the
-same game and loop as pictures are. A sample is good within four deviations of its nearest centre; a mode is covered when
-it gets at least a tenth of its share in good samples (2,500 samples, averaged weights).
+Ring: 8 Gaussians of deviation 0.02 on a circle of radius 2 (Metz et al. 2017, "Unrolled GANs", section 3.1). Grid: 25 of
+deviation 0.05 at the points of {-4,-2,0,2,4}^2 (Srivastava et al. 2017, "VEEGAN", section 5.1). Both are brought to [-1,1],
+where pictures live. Two perceptrons, the same budget for all, trained by the same game and loop as pictures are. A sample is
+good within three deviations of its nearest centre; a mode is covered when it gets at least a tenth of its share in good
+samples (2,500 samples, averaged weights). `spectral` stands among the penalties: no penalty, but a critic whose layers are
+normalised, as the default recipe's are.
 
 Stacked: three random Fashion-MNIST pictures are the channels of one 32x32 picture, which makes 1,000 modes, as Metz et
-al. 2017 ("Unrolled GANs", section 3.3.1) did with digits. 26,000 samples are counted with a classifier that is trained
-here; the table gives the modes that occur and KL(generated || uniform). The line `data` is what real stacks get, which
-is the best that can be had of so few samples.
+al. (section 3.3.1) did with digits. 26,000 samples are counted with a classifier that is trained here; the table gives
+the modes that occur and KL(generated || uniform). The line `data` is what real stacks get, which is the best that can be
+had of so few samples.
+
+Prints a line as each ends, and merges it into results/modes.json, so that parts may run one after the other; beside that
+stand pictures of what was made, and with --markdown the toys' tables.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain, pairwise, product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
 from limner.core import device, latents, schedule
-from limner.core.images import ImageSpec, to_float
+from limner.core.images import ImageSpec, grid, to_float, to_uint8, write_png
 from limner.data import open_source, prepare
 from limner.losses.adversarial import OBJECTIVES, objective
 from limner.losses.penalties import PENALTIES
 from limner.methods.gan import GAN
 from limner.networks import dcgan
+from limner.networks.layers import SpectralLinear
 from limner.recipes import gan
 from limner.training.loop import Plan, fit, measure
 from limner.training.state import Optimiser
@@ -43,6 +57,7 @@ FASHION = Path("/usr/share/datasets/fashion-mnist")
 RESULTS = Path(__file__).parent / "results"
 CPU = torch.device("cpu")
 ADAM = Optimiser(rate=1e-3, beta1=0.0, beta2=0.99)
+GAMMA = 0.1  # the weight of R1 and R2 on points of the plane
 
 
 def trained(method: GAN, stream: Callable[[int, int], Mapping[str, Tensor]], plan: Plan) -> nn.Module:
@@ -57,53 +72,76 @@ def trained(method: GAN, stream: Callable[[int, int], Mapping[str, Tensor]], pla
 # ---- toy mixtures ----------------------------------------------------------------------------------------------------
 
 
-class Perceptron(nn.Module):
-    """Points of the plane as pictures [N,1,1,2], or latents, to points or logits."""
+def layers(sizes: Sequence[int], linear: type[nn.Linear], activation: Callable[[], nn.Module]) -> list[nn.Module]:
+    return list(chain.from_iterable((linear(a, b), activation()) for a, b in pairwise(sizes)))
 
-    z_size = 8
 
-    def __init__(self, inputs: int, outputs: int, width: int = 64) -> None:
+class Generator(nn.Module):
+    """(z [N,2]) -> points of the plane as pictures [N,1,1,2]"""
+
+    z_size = 2
+
+    def __init__(self, width: int = 128) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            nn.Linear(inputs, width), nn.LeakyReLU(0.2), nn.Linear(width, width), nn.LeakyReLU(0.2)
-        )
-        self.last = nn.Linear(width, outputs)
+        self.body = nn.Sequential(*layers([self.z_size, width, width, width], nn.Linear, nn.ReLU), nn.Linear(width, 2))
+
+    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        return self.body(z).view(-1, 1, 1, 2)
+
+
+class Critic(nn.Module):
+    """Points [N,1,1,2] -> logits [N]. It sees them four times as large: a mode is small on the plane, and the layers'
+    first weights would make a critic too smooth to see it for most of the budget."""
+
+    def __init__(self, linear: type[nn.Linear], width: int = 128) -> None:
+        super().__init__()
+        self.body = nn.Sequential(*layers([2, width, width, width], linear, partial(nn.LeakyReLU, 0.2)))
+        self.last = linear(width, 1)
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        x = self.last(self.body(x.flatten(1)))
-        return x.squeeze(1) if x.shape[1] == 1 else x.view(-1, 1, 1, 2)
+        return self.last(self.body(4 * x.flatten(1))).squeeze(1)
 
 
-def ring() -> tuple[Tensor, float]:
+@dataclass(frozen=True)
+class Mixture:
+    """Equal Gaussians in the plane."""
+
+    centres: Tensor  # [K,2]
+    deviation: float
+
+
+def ring() -> Mixture:
     angles = torch.arange(8) * torch.pi / 4
-    return torch.stack([angles.cos(), angles.sin()], 1), 0.02
+    return Mixture(torch.stack([angles.cos(), angles.sin()], 1), 0.02 / 2)
 
 
-def square() -> tuple[Tensor, float]:
+def square() -> Mixture:
     axis = torch.linspace(-1, 1, 5)
-    return torch.cartesian_prod(axis, axis), 0.02
+    return Mixture(torch.cartesian_prod(axis, axis), 0.05 / 4)
 
 
-MIXTURES = {"ring": ring, "grid": square}
+MIXTURES = {"ring": ring(), "grid": square()}
+CURBS = ("none", "spectral", *PENALTIES)  # what holds the critic back
 
 
-def toy(mixture: str, objective_name: str, penalty: str, seed: int, iterations: int) -> dict[str, float]:
-    centres, deviation = MIXTURES[mixture]()
+def toy(mixture: Mixture, objective_name: str, curb: str, seed: int, iterations: int) -> Tensor:
+    """The points [2500,2] that a game ends with."""
 
     def stream(first: int, count: int) -> dict[str, Tensor]:
         random = torch.Generator().manual_seed(seed * 1_000_003 + first)
-        which = torch.randint(len(centres), (count,), generator=random)
-        points = centres[which] + deviation * torch.randn(count, 2, generator=random)
+        which = torch.randint(len(mixture.centres), (count,), generator=random)
+        points = mixture.centres[which] + mixture.deviation * torch.randn(count, 2, generator=random)
         return {"image": points.view(-1, 1, 1, 2)}
 
     torch.manual_seed(seed)
-    known = PENALTIES[penalty].weight if penalty != "none" else 0.0
+    penalty = curb if curb in PENALTIES else "none"
+    known = PENALTIES[penalty].weight if penalty in PENALTIES else None
     method = GAN(
-        Perceptron(Perceptron.z_size, 2),
-        Perceptron(2, 1),
+        Generator(),
+        Critic(SpectralLinear if curb == "spectral" else nn.Linear),
         objective(objective_name),
         penalty=penalty,
-        gamma=0.1 if known is None else known,
+        gamma=GAMMA if known is None else known,
     )
     plan = Plan(
         images=256 * iterations,
@@ -116,12 +154,38 @@ def toy(mixture: str, objective_name: str, penalty: str, seed: int, iterations: 
     )
     generator = trained(method, stream, plan)
     with torch.no_grad():
-        points = generator(torch.randn(2_500, Perceptron.z_size, generator=torch.Generator().manual_seed(1)))
-    distance, nearest = torch.cdist(points.view(-1, 2), centres).min(1)
-    good = distance < 4 * deviation
-    counts = nearest[good].bincount(minlength=len(centres))
-    covered = int((counts >= 2_500 / len(centres) / 10).sum())
-    return {"modes": covered, "of": len(centres), "good": round(good.float().mean().item(), 3)}
+        points = generator(torch.randn(2_500, Generator.z_size, generator=torch.Generator().manual_seed(1)))
+    return points.view(-1, 2)
+
+
+def covered(mixture: Mixture, points: Tensor) -> dict[str, float]:
+    """Modes covered by [N,2], of how many, and the share of good points."""
+    distance, nearest = torch.cdist(points, mixture.centres).min(1)
+    good, modes = distance < 3 * mixture.deviation, len(mixture.centres)
+    counts = nearest[good].bincount(minlength=modes)
+    enough = int((counts >= len(points) / modes / 10).sum())
+    return {"modes": enough, "of": modes, "good": round(good.float().mean().item(), 3)}
+
+
+CELL, LABEL = 92, 150  # pixels
+
+
+def scatter(found: Mapping[tuple[str, str], Tensor]) -> np.ndarray:
+    """Every game's points: a row an objective, a column a curb. uint8 [3,H,W]"""
+    objectives, curbs = (list(dict.fromkeys(names)) for names in zip(*found, strict=True))
+    image = Image.new("RGB", (LABEL + CELL * len(curbs), 24 + CELL * len(objectives)), "white")
+    draw = ImageDraw.Draw(image)
+    for i, curb in enumerate(curbs):
+        draw.text((LABEL + CELL * i + 4, 6), curb, "black")
+    for j, name in enumerate(objectives):
+        draw.text((4, 24 + CELL * j + CELL // 2 - 6), name, "black")
+    for (name, curb), points in found.items():
+        left, top = LABEL + CELL * curbs.index(curb), 24 + CELL * objectives.index(name)
+        draw.rectangle((left, top, left + CELL - 4, top + CELL - 4), outline=(200, 200, 200))
+        at = ((points / 1.25).clamp(-1, 1) + 1) / 2 * (CELL - 8)
+        for x, y in at.nan_to_num().tolist():
+            draw.point((left + 2 + x, top + 2 + y), (20, 60, 160))
+    return np.asarray(image).transpose(2, 0, 1)
 
 
 # ---- stacked fashion -------------------------------------------------------------------------------------------------
@@ -237,59 +301,111 @@ def attempt(row: dict[str, Any], play: Callable[[], dict[str, float]]) -> dict[s
     return row
 
 
+def table(rows: list[dict[str, Any]], mixture: str) -> str:
+    """Modes covered and the share of good points, as Markdown; medians where there are several seeds."""
+    keys = "objective", "curb"
+    mine = [row | dict(zip(keys, row["game"].split("+"), strict=True)) for row in rows if row["on"] == mixture]
+    curbs = list(dict.fromkeys(row["curb"] for row in mine))
+    lines = [f"| {mixture} | " + " | ".join(curbs) + " |", "|---|" + "---:|" * len(curbs)]
+    for name in dict.fromkeys(row["objective"] for row in mine):
+        cells = []
+        for curb in curbs:
+            here = [row for row in mine if (row["objective"], row["curb"]) == (name, curb) and "modes" in row]
+            modes, good = (statistics.median(row[key] for row in here) if here else 0 for key in ("modes", "good"))
+            cells.append(f"{modes:g} ({good:.0%})" if here else "failed")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+Keep = Callable[[dict[str, Any]], None]
+Show = Callable[[str, np.ndarray], None]
+
+
+def play_toys(name: str, asked: argparse.Namespace, keep: Keep, show: Show) -> None:
+    mixture = MIXTURES[name]
+    found: dict[tuple[str, str], Tensor] = {}
+
+    def play(objective_name: str, curb: str, seed: int) -> dict[str, float]:
+        points = toy(mixture, objective_name, curb, seed, asked.iterations)
+        found.setdefault((objective_name, curb), points)
+        return covered(mixture, points)
+
+    for goal, curb, seed in product(asked.objectives, asked.penalties, range(asked.seeds)):
+        row = {"on": name, "game": f"{goal}+{curb}", "seed": seed, "iterations": asked.iterations}
+        keep(attempt(row, partial(play, goal, curb, seed)))
+    if found:
+        show(name, scatter(found))
+
+
+def play_stacked(asked: argparse.Namespace, keep: Keep, show: Show) -> None:
+    default = FASHION if FASHION.exists() and not asked.quick else "fashion"
+    dataset = prepare(open_source(asked.data or str(default)), size=32)
+    images, labels = dataset.batch(0, len(dataset), 0)
+    assert labels is not None
+    judge, accuracy = judge_of(images, labels, 1 if asked.quick else 6)
+    print(f"The judge is right about {accuracy:.1%} of {len(images) // 10:,} pictures it has not seen.")
+    n = 5_000 if asked.quick else 26_000
+    real = stacked_stream(images, 99)(0, n)["image"]
+    row = {"on": "stacked", "game": "data", "seed": 0, "judge": accuracy}
+    keep(attempt(row, lambda: count_modes(judge, real)))
+
+    def play(name: str, seed: int) -> dict[str, float]:
+        generator, noise, seen = stacked_game(name, images, seed, asked.minutes * 60)
+        made = samples(generator, noise, n)
+        show(f"stacked-{name}-{seed}", grid(to_uint8(made[:64]).numpy(), 16))
+        return count_modes(judge, made) | {"images": seen}
+
+    for name, seed in product(asked.games, range(asked.seeds)):
+        row = {"on": "stacked", "game": name, "seed": seed, "minutes": asked.minutes}
+        keep(attempt(row, partial(play, name, seed)))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=[*MIXTURES, "stacked"])
     parser.add_argument("--objectives", nargs="+", default=list(OBJECTIVES))
-    parser.add_argument("--penalties", nargs="+", default=["none", *PENALTIES])
+    parser.add_argument("--penalties", nargs="+", choices=CURBS, default=list(CURBS))
     parser.add_argument("--games", nargs="+", default=["spectral", "r3gan", "non-saturating+none", "non-saturating+r1r2",
                                                        "relativistic+none", "relativistic+r1r2", "wasserstein+wgan-gp"],
                         help="of stacked: presets, or objective+penalty")  # fmt: skip
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--iterations", type=int, default=2_000, help="of a toy")
+    parser.add_argument("--iterations", type=int, default=2_500, help="of a toy")
     parser.add_argument("--minutes", type=float, default=4.0, help="of a stacked game")
     parser.add_argument("--data", help="Fashion-MNIST (default: the Debian package's, or the embedded sample)")
+    parser.add_argument("--threads", type=int)
     parser.add_argument("--out", type=Path, help="default: results/modes.json, and with --quick nowhere")
+    parser.add_argument("--markdown", type=Path, help="where the toys' tables go")
     parser.add_argument("--quick", action="store_true", help="see that it works")
     asked = parser.parse_args()
     if asked.quick:
         asked.objectives, asked.penalties = ["non-saturating", "relativistic"], ["none", "r1r2"]
         asked.games, asked.iterations, asked.minutes = ["spectral"], 500, 0.1
-    device.settle()
-    rows: list[dict[str, Any]] = []
+    device.settle(asked.threads)
     out = asked.out or (None if asked.quick else RESULTS / "modes.json")
+    rows: list[dict[str, Any]] = json.loads(out.read_text()) if out and out.exists() else []
 
     def keep(row: dict[str, Any]) -> None:
-        rows.append(row)
+        same = ("on", "game", "seed", "iterations", "minutes", "threads")
+        row["threads"] = torch.get_num_threads()
+        rows[:] = [old for old in rows if any(old.get(key) != row.get(key) for key in same)] + [row]
         if out:
             out.parent.mkdir(exist_ok=True)
-            out.write_text(json.dumps({"threads": torch.get_num_threads(), "rows": rows}, indent=1))
+            out.write_text(json.dumps(rows, indent=1) + "\n")
 
-    for mixture in MIXTURES if asked.only is None else [asked.only] if asked.only in MIXTURES else []:
-        for name in asked.objectives:
-            for penalty in asked.penalties:
-                for seed in range(asked.seeds):
-                    row = {"on": mixture, "game": f"{name}+{penalty}", "seed": seed}
-                    keep(attempt(row, lambda m=mixture, n=name, p=penalty, s=seed: toy(m, n, p, s, asked.iterations)))
+    def show(name: str, image: np.ndarray) -> None:
+        if out:
+            write_png(out.with_name(f"{out.stem}-{name}.png"), image)
+
+    toys = [name for name in MIXTURES if asked.only in (None, name)]
+    for name in toys:
+        play_toys(name, asked, keep, show)
+    mine = [row for row in rows if row.get("iterations") == asked.iterations]
+    tables = "\n\n".join(table(mine, name) for name in toys)
+    print(tables)
+    if asked.markdown:
+        asked.markdown.write_text(tables + "\n")
     if asked.only in (None, "stacked"):
-        default = FASHION if FASHION.exists() and not asked.quick else "fashion"
-        dataset = prepare(open_source(asked.data or str(default)), size=32)
-        images, labels = dataset.batch(0, len(dataset), 0)
-        assert labels is not None
-        judge, accuracy = judge_of(images, labels, 1 if asked.quick else 6)
-        print(f"The judge is right about {accuracy:.1%} of {len(images) // 10:,} pictures it has not seen.")
-        n = 5_000 if asked.quick else 26_000
-        real = stacked_stream(images, 99)(0, n)["image"]
-        keep(attempt({"on": "stacked", "game": "data", "seed": 0, "judge": accuracy},
-                     lambda: count_modes(judge, real)))  # fmt: skip
-        for name in asked.games:
-            for seed in range(asked.seeds):
-
-                def play(name: str = name, seed: int = seed) -> dict[str, float]:
-                    generator, noise, seen = stacked_game(name, images, seed, asked.minutes * 60)
-                    return count_modes(judge, samples(generator, noise, n)) | {"images": seen}
-
-                keep(attempt({"on": "stacked", "game": name, "seed": seed}, play))
+        play_stacked(asked, keep, show)
 
 
 if __name__ == "__main__":

@@ -160,6 +160,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="options of the recipe to change")
     parser.add_argument("--name", default="translate_quality", help="of the files in results/")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="where the run folders stay (default: nowhere)")
     options = parser.parse_args()
     if options.images:
         options.minutes = None
@@ -173,8 +174,9 @@ def main() -> None:
     rows = merge(options, emoji, judge, rows)
     for seed in range(options.first_seed, options.first_seed + options.seeds):
         for name in options.recipes:
-            with tempfile.TemporaryDirectory() as folder:
-                made, facts = run(name, emoji, options, seed, Path(folder) / "run")
+            with tempfile.TemporaryDirectory() as passing:
+                folder = Path(options.keep or passing) / f"{name}-{options.size}-{seed}"
+                made, facts = run(name, emoji, options, seed, folder)
             row = {"recipe": name, "size": options.size, "seed": seed, "set": options.set, **facts, **judge(made)}
             print(json.dumps(row), flush=True)
             before = emoji.shown(emoji.before, emoji.test)

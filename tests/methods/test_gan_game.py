@@ -56,6 +56,20 @@ def test_a_lazy_penalty_weighs_as_much_in_all() -> None:
     assert [phase.every for phase in lazy.phases] == [1, 4, 1]
 
 
+def test_a_manner_weighs_as_much_however_often_the_critic_moves() -> None:
+    once, thrice = (game(manner_name="orthogonal", manner_every=2, critic_steps=steps) for steps in (1, 3))
+    a, b = (method.manner_turn(batch(), CLOCK)[0] for method in (once, thrice))
+    torch.testing.assert_close(b, a)  # an equal share of the generator's turns
+    assert [phase.every for phase in once.phases] == [1, 1, 2] and [phase.every for phase in thrice.phases] == [1, 3, 6]
+
+
+def test_orthogonal_leaves_the_tables_of_classes_alone() -> None:
+    method = game(manner_name="orthogonal")
+    tables = [m for m in method.nets["generator"].modules() if isinstance(m, nn.Embedding)]
+    method.manner_turn(batch(), CLOCK)[0].sum().backward()
+    assert tables and all(table.weight.grad is None for table in tables)
+
+
 def test_flips_mirror_about_half_of_the_real_pictures() -> None:
     method = game(flip=True)
     big = Batch({"image": torch.arange(256.0).view(1, 1, 16, 16).repeat(400, 1, 1, 1)}, 0, 400, (0, 0, 0))

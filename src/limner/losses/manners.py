@@ -20,7 +20,7 @@ class Studio:
     generate: Callable[[Tensor], Tensor]  # latents -> pictures
     style: Callable[[Tensor], Tensor]  # latents [N,Z] -> what synthesis starts from, [N,L,W] (the latent itself: L = 1)
     paint: Callable[[Tensor], Tensor]  # that -> pictures
-    weights: Sequence[Tensor]
+    weights: Sequence[Tensor]  # the generator's, without tables of classes: rows of those may well be alike
     normal: Draw
     usual: Usual
 

@@ -94,9 +94,9 @@ def _between(scene: Scene) -> Tensor:
 
 
 def _around(scene: Scene) -> Tensor:
-    """Real pictures with noise of half their own deviation: where the data is, and about as far as it reaches."""
+    """Real pictures with noise N(0, c I), where c is a quarter of the variance that pixels in [-1,1] usually have."""
     real = scene.real()
-    return real + 0.5 * real.std((1, 2, 3), keepdim=True) * scene.normal("around", *real.shape[1:])
+    return real + 0.25 * scene.normal("around", *real.shape[1:])
 
 
 def _lecam(scene: Scene) -> dict[str, Tensor]:
@@ -142,6 +142,12 @@ PENALTIES: dict[str, Penalty] = {
     "wgan-gp": Penalty(
         lambda s: {"slope": away_from_one(s.critic, _between(s))},
         "Gulrajani et al. 2017, Improved training of Wasserstein GANs, eq. 3",
+        weight=10.0,
+    ),
+    "wgan-gp-drift": Penalty(
+        lambda s: {"slope": away_from_one(s.critic, _between(s)), "drift": 1e-4 * s.critic(s.real()).square()},
+        "Karras et al. 2018, Progressive growing of GANs, appendix A.1: 10 times the slope and 0.001 times the square of "
+        "the logits of data, which the objective leaves free to wander",
         weight=10.0,
     ),
     "dragan": Penalty(

@@ -25,7 +25,7 @@ class GAN:
 
     penalty, gamma: one of `losses.penalties` on the critic and its weight; manner, manner_weight: one of
     `losses.manners` on the generator. Either has a turn of its own every so many iterations, weighing as much more
-    (Karras et al. 2020, "lazy regularisation"; equal in expectation).
+    (Karras et al. 2020, "lazy regularisation"; equal in expectation), the manner's counted in turns of the generator.
     augmentation: a policy of `networks.augment`, or `adaptive` (steered by `controller`), of all that the critic sees.
     critic_steps: turns of the critic for one of the generator. clip_weights: the critic's weights stay within +- this
     (Arjovsky et al. 2017, algorithm 1). historical: weight of the distance of either player from its own past.
@@ -102,7 +102,7 @@ class GAN:
             Phase("critic", self.critic_turn),
             *([Phase("critic", self.penalty_turn, every=penalty_every)] if self.penalty else []),
             Phase("generator", self.generator_turn, every=critic_steps),
-            *([Phase("generator", self.manner_turn, every=manner_every)] if self.manner else []),
+            *([Phase("generator", self.manner_turn, every=critic_steps * manner_every)] if self.manner else []),
         ]
 
     # ---- turns -------------------------------------------------------------------------------------------------------
@@ -181,7 +181,7 @@ class GAN:
             generate=lambda z: generator(z, y),
             style=lambda z: styled.mapping(z, y)[:, None].repeat(1, styled.layers, 1) if styled else z[:, None],
             paint=styled.synthesis if styled else lambda styles: generator(styles.squeeze(1), y),
-            weights=self.players["generator"],
+            weights=[p for m in generator.modules() if not isinstance(m, nn.Embedding) for p in m.parameters(recurse=False)],
             normal=batch.normal,
             usual=self.usual,
         )

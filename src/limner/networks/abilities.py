@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -72,9 +73,10 @@ class Styled(Protocol):
 
 @runtime_checkable
 class Referring(Protocol):
-    """A generator that normalises by a batch of latents of its own, which must be of the kind that it is trained on."""
+    """A generator that may normalise by a batch of latents of its own, which must be of the kind that it is trained on."""
 
-    reference_z: Tensor  # [R,Z], standard normal until somebody bends it
+    def refer(self, bend: Callable[[Tensor], Tensor]) -> None:
+        """Bend the standard normal latents [R,Z] of the reference, if there is one, to that kind; once."""
 
 
 @runtime_checkable

@@ -10,6 +10,7 @@ concatenation of an embedding (to the latent) and of a plane (to the picture): M
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -80,6 +81,10 @@ class Generator(nn.Module):
             [UpConv2d(a, b, bias=i == depth - 1) for i, (a, b) in enumerate(zip(widths, outputs, strict=True))]
         )
         self.apply(_radford)
+
+    def refer(self, bend: Callable[[Tensor], Tensor]) -> None:
+        if self.reference:
+            self.reference_z.copy_(bend(self.reference_z))
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         if self.label is not None:

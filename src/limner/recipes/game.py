@@ -17,12 +17,12 @@ class Recipe:
     architecture: str = "conv"  # mlp, dcgan, conv, sngan, sagan, biggan, progan, stylegan2, r3gan or fastgan
     network: Any = field(default_factory=conv.Config)  # the architecture's own options
     objective: str = "hinge"  # what the players want: minimax, non-saturating, smoothed, least-squares, wasserstein, hinge, relativistic, relativistic-average or feature-matching
-    penalty: str = "none"  # on the critic: none, r1, r2, r1r2 (each also -fast), wgan-gp, dragan or lecam
+    penalty: str = "none"  # on the critic: none, r1, r2, r1r2 (each also -fast), wgan-gp, wgan-gp-drift, dragan or lecam
     gamma: float | None = None  # weight of the penalty (default: the paper's, or from resolution and batch)
     penalty_every: int = 1  # iterations between penalties, each weighing as much more
     manner: str = "none"  # penalty on the generator: none, mode-seeking, orthogonal or path-length
     manner_weight: float | None = None  # its weight (default: the paper's)
-    manner_every: int = 1  # iterations between them, each weighing as much more
+    manner_every: int = 1  # turns of the generator between them, each weighing as much more
     classifier: float = 0.0  # weight of naming the class on both sides, instead of telling it to the critic (AC-GAN; 0: tell it)
     noise: str = "normal"  # what pictures are made from: normal, uniform (in [-1,1]) or truncated (normal within 2 deviations)
     batch: int = 32  # pictures an iteration, over all ranks

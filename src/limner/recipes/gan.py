@@ -168,7 +168,7 @@ def players(recipe: Recipe, spec: ImageSpec) -> dict[str, nn.Module]:
         raise ValueError(f"The options of the network are not those of {recipe.architecture}.")
     generator = home.Generator(spec, recipe.network)
     if isinstance(generator, Referring):
-        generator.reference_z.copy_(latents.bent(generator.reference_z, recipe.noise))
+        generator.refer(lambda z: latents.bent(z, recipe.noise))
     if not recipe.classifier:
         return {"generator": generator, "critic": home.Critic(spec, recipe.network)}
     if spec.classes < 2:

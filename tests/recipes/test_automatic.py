@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import limner
+from limner.cli.flags import changes, flags
 from limner.core import dist
 from limner.core.images import ImageSpec
 from limner.recipes import automatic, gan
@@ -43,6 +44,13 @@ def test_own_choices_win_over_auto_and_reach_the_description(squares: Path, tmp_
     recipe = json.loads((tmp_path / "limner.json").read_text())["recipe"]
     assert recipe["name"] == "spectral" and recipe["batch"] == 8 and recipe["critic"]["rate"] == 1e-3
     assert not (tmp_path / "best").exists()
+
+
+def test_what_a_person_says_to_auto_is_kept_even_where_it_is_a_recipes_usual_value() -> None:
+    choices = flags(gan.Recipe, unset=True)
+    said = choices(batch=gan.Recipe().batch, network=choices().network.__class__(width=32))
+    assert changes(said, None) == {"batch": gan.Recipe().batch, "network.width": 32}
+    assert changes(said, gan.Recipe()) == {}
 
 
 def test_unknown_options_of_a_recipe_are_sentences(squares: Path, tmp_path: Path) -> None:

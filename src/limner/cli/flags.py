@@ -50,10 +50,10 @@ def comments(cls: type) -> dict[str, str]:
 
 
 def changes(choices: Any, defaults: Any, prefix: str = "") -> dict[str, Any]:
-    """The dotted names of what a person set differently from a recipe's defaults."""
+    """The dotted names of what a person set differently from a recipe's defaults; without defaults, of all that was set."""
     changed: dict[str, Any] = {}
     for f in dataclasses.fields(choices):
-        value, default = getattr(choices, f.name), getattr(defaults, f.name)
+        value, default = getattr(choices, f.name), getattr(defaults, f.name, None)
         if dataclasses.is_dataclass(value):
             changed |= changes(value, default, f"{prefix}{f.name}.")
         elif value is not None and value != default:

@@ -116,7 +116,8 @@ def train(
             unconditional=unconditional,
             options=recipes.Options(**(vars(options) if options else {})),
             progress=progress,
-            changes=changes_of(choices, recipes.defaults(recipe)) if choices else {},
+            # what `auto` will choose is not known here: whatever a person says is a change
+            changes=changes_of(choices, None if recipe == recipes.AUTO else recipes.defaults(recipe)) if choices else {},
         )
     outcome = trained.outcome
     if outcome.finished:

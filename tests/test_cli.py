@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import random
@@ -16,6 +17,9 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+
+from limner import recipes
+from limner.recipes.ranges import RANGES, check
 
 LIMNER = [sys.executable, "-m", "limner"]
 TINY = ["--recipe", "spectral", "--network.width", "8", "--batch", "16", "--device", "cpu", "--threads", "1"]
@@ -216,6 +220,51 @@ def test_an_unwritable_place(squares: Path, tmp_path: Path) -> None:
 def test_mistakes_are_sentences(arguments: list[str], said: str, squares: Path, tmp_path: Path) -> None:
     arguments = [str(squares) if a == "DATA" else a for a in arguments]
     assert said in sentence(limner(*arguments, cwd=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "changes", "said"),
+    [
+        ("spectral", {"batch": 0}, "The option batch is 0: give 1 or more."),
+        ("cyclegan", {"micro": -1}, "The option micro is -1: give 0 or more."),
+        ("cyclegan", {"pool": -1}, "The option pool is -1: give 0 or more."),
+        ("cut", {"patches": 0}, "The option patches is 0: give 2 or more."),
+        ("vae", {"beta": -1.0}, "The option beta is -1.0: give 0 or more."),
+        ("vae", {"network.z_size": 0}, "The option network.z_size is 0: give 1 or more."),
+        ("vqvae", {"decay": 2.0}, "The option decay is 2.0: give 0 to 1."),
+        ("vqvae", {"network.codes": 0}, "The option network.codes is 0: give 1 or more."),
+        ("cut", {"judge.halvings": 4}, "4 halvings leave no patches in 16x16"),
+        ("vaegan", {"judge.halvings": 5}, "5 halvings leave no patches in 16x16"),
+        ("cyclegan", {"penalty": "wgan-gp"}, "say one of none, r1, r2, r1r2."),
+        ("cyclegan", {"penalty": "r1-fast"}, "say one of none, r1, r2, r1r2."),
+        ("cyclegan", {"objective": "feature-matching"}, "say one of non-saturating, least-squares, hinge, relativistic."),
+        ("pix2pix", {"objective": "minimax"}, "does not fit this recipe's critic"),
+        ("vaegan", {"objective": "best"}, "is not known: say one of non-saturating"),
+    ],
+)
+def test_values_that_make_no_sense(recipe: str, changes: dict, said: str, squares: Path, tmp_path: Path) -> None:
+    second = squares if recipe in ("cyclegan", "pix2pix", "cut") else None
+    with pytest.raises(ValueError, match=said):
+        recipes.train(squares, second, recipe=recipe, images=16, out=tmp_path / "run", changes=changes, device="cpu")
+    assert not (tmp_path / "run").exists()
+
+
+def test_every_number_among_the_options_has_a_range() -> None:
+    def numbers(thing: object) -> set[str]:
+        found = set()
+        for f in dataclasses.fields(thing):  # type: ignore[arg-type]
+            value = getattr(thing, f.name)
+            if dataclasses.is_dataclass(value):
+                found |= numbers(value)
+            elif not isinstance(value, bool | str):
+                found.add(f.name)
+        return found
+
+    made = [recipes.Options(), *(preset.make() for preset in recipes.PRESETS.values())]
+    every = set().union(*map(numbers, made)) - {"minutes", "images", "out"}
+    assert every == RANGES.keys()
+    for one in made:
+        check(one)
 
 
 def test_an_empty_folder_is_a_sentence(tmp_path: Path) -> None:

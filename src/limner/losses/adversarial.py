@@ -6,7 +6,7 @@ pictures. A new objective is one more value in the dict.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import torch.nn.functional as F
@@ -104,8 +104,12 @@ OBJECTIVES: dict[str, Objective] = {
 }
 
 
-def objective(name: str) -> Objective:
-    """The objective of a name. Raises ValueError for an unknown one."""
-    if name not in OBJECTIVES:
-        raise ValueError(f"The objective {name!r} is not known: say one of {', '.join(OBJECTIVES)}.")
+PATCHWISE = ("non-saturating", "least-squares", "hinge", "relativistic")  # for critics of patches, whose logits are maps
+
+
+def objective(name: str, among: Collection[str] = OBJECTIVES) -> Objective:
+    """The objective of a name. Raises ValueError for one that is unknown or not `among` those that fit."""
+    if name not in among:
+        problem = "does not fit this recipe's critic" if name in OBJECTIVES else "is not known"
+        raise ValueError(f"The objective {name!r} {problem}: say one of {', '.join(among)}.")
     return OBJECTIVES[name]

@@ -15,6 +15,8 @@ from limner.methods.phase import Batch, Clock, Phase, Stateful, Terms
 from limner.methods.pool import Pool
 from limner.networks import augment
 
+PENALTIES = ("none", "r1", "r2", "r1r2")
+
 
 class Cycle:
     """Zhu et al. 2017, eq. 3, and the identity term of section 5.2.
@@ -40,6 +42,8 @@ class Cycle:
         gamma: float = 0.0,
         flip: bool = False,
     ) -> None:
+        if penalty not in PENALTIES:
+            raise ValueError(f"The penalty {penalty!r} does not fit this recipe: say one of {', '.join(PENALTIES)}.")
         assert set(pools) == {"a", "b"}
         self.translators: Any = translators
         self.critic_a, self.critic_b = critic_a, critic_b

@@ -39,6 +39,9 @@ class Critic(nn.Module):
         if config.norm not in NORMS:
             raise ValueError(f"The critic's norm {config.norm!r} is not known: say one of {', '.join(NORMS)}.")
         halvings = config.halvings or (3 if min(spec.size) >= 128 else 2)
+        height, width = (side >> halvings for side in spec.size)
+        if height * width <= (config.norm == "instance"):  # which needs two pixels
+            raise ValueError(f"{halvings} halvings leave no patches in {spec.height}x{spec.width}: give the critic fewer.")
         widths = [config.width * min(8, 2**i) for i in range(halvings + 1)]
         strides = [2] * halvings + [1]
         inputs = [channels or spec.channels, *widths[:-1]]

@@ -10,7 +10,7 @@ from typing import Any
 from limner.core import dist
 from limner.data import Dataset, open_source, prepare
 from limner.data.pairs import prepare_pairs
-from limner.recipes import automatic, gan, translate, vae
+from limner.recipes import automatic, gan, ranges, translate, vae
 from limner.recipes.measured import measurements, protocol, told
 from limner.recipes.session import Options, Trained, start
 from limner.training.loop import Hook
@@ -100,6 +100,7 @@ def train(
     if "out" in given and given["out"] is not None:
         given["out"] = Path(given["out"])
     options = dataclasses.replace(options or Options(), **given)
+    ranges.check(options)
     if options.minutes is not None and options.images is not None:
         raise ValueError("Give the budget in minutes or in images, not both.")
     if (options.minutes is not None and options.minutes <= 0) or (options.images is not None and options.images <= 0):

@@ -20,7 +20,7 @@ from limner.methods.memory import Adaptive
 from limner.networks import architecture, augment, conv, dcgan, describe, mlp, r3gan
 from limner.networks.abilities import Referring
 from limner.networks.classifier import Classifier
-from limner.recipes import checkup
+from limner.recipes import checkup, ranges
 from limner.recipes.classics import CLASSICS
 from limner.recipes.game import Preset, Recipe
 from limner.recipes.session import Job, Machine, Options, Trained, play
@@ -248,10 +248,11 @@ def generator_of(
 def with_changes(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
     """A recipe with some values replaced; dots reach into nested ones (`network.width`).
 
-    Raises ValueError for a name that the recipe does not have.
+    Raises ValueError for a name that the recipe does not have, and for a number out of its range.
     """
     for path, value in changes.items():
         recipe = _replace(recipe, path.split("."), value, path)
+    ranges.check(recipe)
     return recipe
 
 

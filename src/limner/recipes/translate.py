@@ -13,7 +13,7 @@ from torch import nn
 from limner.core import schedule
 from limner.core.images import to_float, to_uint8
 from limner.data.pairs import Pairs
-from limner.losses.adversarial import objective
+from limner.losses.adversarial import PATCHWISE, objective
 from limner.losses.penalties import gamma_for
 from limner.methods.cut import CUT
 from limner.methods.cycle import Cycle
@@ -141,7 +141,7 @@ def build(recipe: Any, pairs: Pairs, device: torch.device) -> tuple[Method, Mapp
     spec, moves = pairs.spec, {"translators": recipe.translators}
     kind = "unet" if isinstance(recipe, PairedRecipe) else "resnet"
     directions = ["a2b", "b2a"] if isinstance(recipe, CycleRecipe) else ["a2b"]
-    goal = objective(recipe.objective)
+    goal = objective(recipe.objective, PATCHWISE)
 
     def placed(net: Any) -> Any:
         return net.to(device, memory_format=torch.channels_last)

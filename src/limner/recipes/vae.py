@@ -14,7 +14,7 @@ from torch import nn
 from limner.core import schedule
 from limner.core.images import to_float, to_uint8
 from limner.data import Dataset
-from limner.losses.adversarial import objective
+from limner.losses.adversarial import PATCHWISE, objective
 from limner.methods.phase import Method
 from limner.methods.vae import VAE, VAEGAN
 from limner.methods.vqvae import VQVAE
@@ -115,13 +115,14 @@ def train(
     else:
         optimisers["prior"] = recipe.prior
         knobs = {"beta": recipe.beta, "free_bits": recipe.free_bits, "warm_up": recipe.warm_up, "flip": recipe.flip}
+        goal = objective(recipe.objective, PATCHWISE)
         if recipe.adversarial > 0:
             critic = patch.Critic(spec, recipe.judge)
             nets.append(critic)
             optimisers["critic"] = recipe.critic
             weights = {"features": recipe.features, "adversarial": recipe.adversarial}
             likelihood = recipe.network.likelihood
-            method = VAEGAN(autoencoder, critic, likelihood, objective(recipe.objective), **weights, **knobs)
+            method = VAEGAN(autoencoder, critic, likelihood, goal, **weights, **knobs)
         else:
             method = VAE(autoencoder, recipe.network.likelihood, **knobs)
     for net in nets:

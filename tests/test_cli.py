@@ -19,6 +19,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from limner import recipes
+from limner.cli.flags import flags
 from limner.recipes.ranges import RANGES, check
 
 LIMNER = [sys.executable, "-m", "limner"]
@@ -83,6 +84,21 @@ def test_recipes_and_their_own_help() -> None:
     assert all(name in listed for name in ("auto", "spectral", "r3gan", "dcgan", "gan"))
     own = limner("train", "--recipe", "dcgan", "--help").stdout
     assert "--network.z-size" in own and "default: 128" in own.replace("\n", " ")
+
+
+@pytest.mark.parametrize("name", ["options", recipes.AUTO, *recipes.PRESETS])
+def test_every_option_has_help(name: str) -> None:
+    def silent(made: type) -> list[str]:
+        found = []
+        for f in dataclasses.fields(made):
+            if dataclasses.is_dataclass(f.type):
+                found += silent(f.type)
+            elif not f.type.__metadata__[0].help:
+                found.append(f.name)
+        return found
+
+    values = recipes.Options() if name == "options" else recipes.defaults(name)
+    assert not silent(flags(type(values), values))
 
 
 def test_data_reports_and_draws(squares: Path, tmp_path: Path) -> None:

@@ -40,9 +40,10 @@ def flags(cls: type, values: Any = None, unset: bool = False) -> type:
 
 
 def comments(cls: type) -> dict[str, str]:
-    """The comment at the end of each field's line in the source of a dataclass."""
+    """The comment at the end of each field's line in the source of a dataclass and of those that it extends."""
     found = {}
-    for line in inspect.getsource(cls).splitlines():
+    sources = [inspect.getsource(part) for part in reversed(cls.__mro__) if dataclasses.is_dataclass(part)]
+    for line in "\n".join(sources).splitlines():
         match = re.match(r"\s+(\w+)\s*:.*?\s{2}#\s(.*)$", line)
         if match:
             found[match[1]] = match[2][:1].upper() + match[2][1:] + "."

@@ -256,12 +256,16 @@ def test_mistakes_are_sentences(arguments: list[str], said: str, squares: Path, 
         ("cyclegan", {"objective": "feature-matching"}, "say one of non-saturating, least-squares, hinge, relativistic."),
         ("pix2pix", {"objective": "minimax"}, "does not fit this recipe's critic"),
         ("vaegan", {"objective": "best"}, "is not known: say one of non-saturating"),
+        ("vae", {"features": 1.0}, "give --adversarial above 0 as well"),
+        ("pix2pix", {"drop_duplicates": True}, "--drop-duplicates means nothing to the recipe pix2pix"),
+        ("cyclegan", {"unconditional": True}, "--unconditional means nothing to the recipe cyclegan"),
+        ("cut", {"labels": Path("classes.csv")}, "--labels means nothing to the recipe cut"),
     ],
 )
 def test_values_that_make_no_sense(recipe: str, changes: dict, said: str, squares: Path, tmp_path: Path) -> None:
     second = squares if recipe in ("cyclegan", "pix2pix", "cut") else None
     with pytest.raises(ValueError, match=said):
-        recipes.train(squares, second, recipe=recipe, images=16, out=tmp_path / "run", changes=changes, device="cpu")
+        recipes.train(squares, second, recipe=recipe, images=16, out=tmp_path / "run", device="cpu", **changes)
     assert not (tmp_path / "run").exists()
 
 

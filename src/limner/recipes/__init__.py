@@ -112,6 +112,9 @@ def train(
         machine = start(options, ranks)
         shape: dict[str, Any] = {"size": size, "fit": fit, "channels": channels, "background": background, "progress": progress}
         if isinstance(chosen, translate.RECIPES):
+            strange = {"--labels": labels, "--drop-duplicates": drop_duplicates, "--unconditional": unconditional}
+            if wrong := [flag for flag, value in strange.items() if value]:
+                raise ValueError(f"{wrong[0]} means nothing to the recipe {name}, which translates: leave it out.")
             changed: Any = gan.with_changes(chosen, changes)  # type: ignore[arg-type]
             paired = isinstance(changed, translate.PairedRecipe)
             pairs = prepare_pairs(data, second, paired=paired, swap=changed.swap, **shape)

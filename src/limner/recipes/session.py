@@ -45,7 +45,7 @@ class Options:
     checkpoint_minutes: float = 2.0  # at most this much is lost by a kill
     doctor: bool = True  # look for trouble while training; keeps one picture in twenty aside, at most 256 (generators only)
     auto_tune: bool = False  # let the doctor change rates, penalty and augmentation within bounds, each change logged
-    metric: str = "convolutions"  # features of the metric watched while training: convolutions, pixels, own or none
+    metric: str = "convolutions"  # features of the metric watched while training: convolutions, pixels, own or none (generators only)
     tensorboard: bool = False  # write curves and grids for TensorBoard too (needs limner[tensorboard])
     quiet: bool = False  # say nothing while it works
 

@@ -32,7 +32,7 @@ class Recipe:
     beta: float = 1.0  # weight of the latent's cost; above 1 tidier latents, below 1 sharper reconstructions
     free_bits: float = 0.0  # bits that each number of a latent may cost before it counts
     warm_up: float = 0.1  # share of the budget over which beta rises from 0
-    features: float = 0.0  # weight of the distance in the critic's features
+    features: float = 0.0  # weight of the distance in the critic's features; needs a critic
     adversarial: float = 0.0  # weight of fooling the critic; 0 has no critic
     objective: str = "hinge"  # of the critic: non-saturating, least-squares, hinge or relativistic
     judge: patch.Config = field(default_factory=lambda: patch.Config(width=32, norm="spectral"))  # the critic, if any
@@ -116,6 +116,8 @@ def train(
         optimisers["prior"] = recipe.prior
         knobs = {"beta": recipe.beta, "free_bits": recipe.free_bits, "warm_up": recipe.warm_up, "flip": recipe.flip}
         goal = objective(recipe.objective, PATCHWISE)
+        if recipe.features and not recipe.adversarial:
+            raise ValueError("Features are a critic's: give --adversarial above 0 as well, or leave --features at 0.")
         if recipe.adversarial > 0:
             critic = patch.Critic(spec, recipe.judge)
             nets.append(critic)

@@ -79,6 +79,15 @@ def test_a_walk_keeps_the_length_of_latents_and_closes() -> None:
     np.testing.assert_allclose(slerp(a, b, 1.0), b, atol=1e-4)
 
 
+@pytest.mark.parametrize("turn", [0.0, 1e-9, 1e-4, 1.0, 3.1, np.pi - 1e-5, np.pi])
+def test_a_walk_in_the_plane_keeps_lengths_whatever_the_angle(turn: float) -> None:
+    a, b = np.array([[3.0, 0.0]], np.float32), np.array([[2 * np.cos(turn), 2 * np.sin(turn)]], np.float32)
+    steps = np.concatenate([slerp(a, b, t) for t in np.linspace(0, 1, 101)])
+    np.testing.assert_allclose(np.linalg.norm(steps, axis=1), np.linspace(3, 2, 101), rtol=1e-5)
+    np.testing.assert_allclose(steps[[0, -1]], np.concatenate([a, b]), atol=1e-4)
+    assert np.linalg.norm(np.diff(steps, axis=0), axis=1).max() < 0.01 + 3 * turn / 100 + 1e-3
+
+
 def test_the_run_folder_describes_itself(run: Path) -> None:
     description = json.loads((run / "limner.json").read_text())
     assert description["data"]["count"] == 96 and description["recipe"]["network"]["width"] == 8

@@ -68,10 +68,22 @@ def walk(
 
 
 def slerp(a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
-    """Spherical interpolation of rows, [n,Z], [n,Z], t in [0,1] -> [n,Z]."""
-    cosine = (a * b).sum(1, keepdims=True) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))[:, None]
-    angle = np.arccos(np.clip(cosine, -0.9999, 0.9999))
-    return ((np.sin((1 - t) * angle) * a + np.sin(t * angle) * b) / np.sin(angle)).astype(np.float32)
+    """From each row of a to that of b, [n,Z], [n,Z], t in [0,1] -> [n,Z]: directions go along a great circle, lengths
+    in a straight line."""
+    (one, length), (two, other) = (_direction(x.astype(np.float64)) for x in (a, b))
+    cosine = (one * two).sum(1, keepdims=True)
+    across, sine = _direction(two - cosine * one)  # at a right angle to a, towards b
+    axis = np.eye(a.shape[1])[np.abs(one).argmin(1)]
+    anywhere, _ = _direction(axis - (axis * one).sum(1, keepdims=True) * one)
+    across = np.where(sine < 1e-6, anywhere, across)  # alike or opposite, they mark out no circle: any will do
+    angle = np.arctan2(sine, cosine)
+    return (((1 - t) * length + t * other) * (np.cos(t * angle) * one + np.sin(t * angle) * across)).astype(np.float32)
+
+
+def _direction(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows [n,Z] -> of length 1 (or 0, as they were), and their lengths [n,1]."""
+    length = np.linalg.norm(x, axis=1, keepdims=True)
+    return x / np.maximum(length, 1e-12), length
 
 
 def write_film(out: Path, frames: list[np.ndarray], seconds: float) -> None:

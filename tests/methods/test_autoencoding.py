@@ -105,6 +105,19 @@ def test_the_prior_learns_where_latents_lie_and_moves_alone() -> None:
     assert (drawn.mean(0) - there.mean(0)).abs().max() < 1  # from 3
 
 
+def test_active_latents_are_counted_over_the_batch_whatever_the_slices() -> None:
+    counts = []
+    for parts in (1, 4, 8):
+        torch.manual_seed(0)
+        method = VAE(vae.Autoencoder(SPEC, vae.TINY), "gaussian")
+        batch = batch_of(torch.rand(8, 1, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1)
+        slices = [batch.rows(slice(i * 8 // parts, (i + 1) * 8 // parts)) for i in range(parts)]
+        for part in slices:
+            method.turn(part, CLOCK)
+        counts.append({method.prior_turn(part, CLOCK)[1]["active"].item() for part in slices})
+    assert counts[0] == counts[1] == counts[2] and counts[0] != {0}, counts
+
+
 def test_straight_through_has_the_value_of_one_and_the_gradient_of_the_other() -> None:
     x, q = torch.randn(3, requires_grad=True), torch.randn(3, requires_grad=True)
     y = straight_through(x, q)

@@ -46,7 +46,7 @@ class VAE:
         }
         self.memory: Mapping[str, Stateful] = {}
         self.levers: MutableMapping[str, float] = {}
-        self._fresh: dict[int, Tensor] = {}  # row -> latents that were drawn for it
+        self._fresh: dict[int, tuple[Tensor, Tensor]] = {}  # row -> latents that were drawn from there on, their means
         self.likelihood = fidelity.likelihood(likelihood)
         self.beta, self.free_bits, self.warm_up, self.flip = beta, free_bits, warm_up, flip
         self.phases: Sequence[Phase] = [Phase("autoencoder", self.turn), Phase("prior", self.prior_turn)]
@@ -60,13 +60,15 @@ class VAE:
         return loss, terms | more
 
     def prior_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
-        """Maximum likelihood for the latents of this iteration."""
-        z = self._fresh[batch.first]
+        """Maximum likelihood for the latents of this iteration, all of which are known by now, whatever the slices."""
+        z, _ = self._fresh[batch.first]
         log_density = self.autoencoder.prior(z)
         with torch.no_grad():
             standard = -0.5 * (z.square() + log(2 * pi)).sum(1)
             saved = fidelity.bits_per_dimension(log_density - standard, batch["image"]).mean()
-        return -log_density, {"prior_saves": saved}
+            means = torch.cat([mean for _, mean in self._fresh.values()])
+            active = (means.var(0, correction=0) > ACTIVE).sum()
+        return -log_density, {"prior_saves": saved, "active": active}
 
     def _pictures(self, batch: Batch) -> Tensor:
         x = batch["image"]
@@ -76,10 +78,9 @@ class VAE:
         """A draw from q(z|x) [N,Z], its KL [N,Z], and what to log."""
         mean, log_variance = self.autoencoder.encoder(x)
         z = mean + torch.exp(0.5 * log_variance) * batch.normal("z", mean.shape[1])
-        self._fresh[batch.first] = z.detach()
+        self._fresh[batch.first] = z.detach(), mean.detach()
         kl = fidelity.kl_to_standard(mean, log_variance)
-        active = (mean.detach().var(0, correction=0) > ACTIVE).sum()
-        return z, kl, {"latent_bits_per_dim": fidelity.bits_per_dimension(kl.detach().sum(1), x).mean(), "active": active}
+        return z, kl, {"latent_bits_per_dim": fidelity.bits_per_dimension(kl.detach().sum(1), x).mean()}
 
     def _bound(self, x: Tensor, parameters: Tensor, kl: Tensor, clock: Clock) -> tuple[Tensor, dict[str, Tensor]]:
         """What is minimised [N], in nats a number of the picture."""

@@ -126,6 +126,8 @@ def test_translate_refuses_in_a_sentence(runs: Path, strange: Path, tmp_path: Pa
     assert "translates a2b, not 'b2a'" in sentence(back) and not (tmp_path / "out").exists()
     assert "cannot be used" in sentence(limner("translate", run, strange / "broken.png", tmp_path / "x.png"))
     assert "would be lost" in sentence(limner("translate", run, strange, strange))
+    assert "not as 'x.jpg'" in sentence(limner("translate", run, strange, tmp_path / "out", "--sheet", tmp_path / "x.jpg"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_translator_is_measured_on_pairs(runs: Path, tmp_path: Path) -> None:

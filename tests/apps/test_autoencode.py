@@ -47,6 +47,37 @@ def test_reconstruct_encode_and_sheet(run: Path, squares: Path, tmp_path: Path) 
         model.encode(x[:, :, :8])
 
 
+def test_none_and_other_kinds_of_numbers(run: Path, squares: Path, tmp_path: Path) -> None:
+    model = limner.load(run)
+    x = np.load(squares)["images"][:3, None]
+    latents = model.encode(x)
+    wide = latents.astype(np.float64 if run.name == "vae" else np.int32)
+    assert np.array_equal(model.decode(wide), model.decode(latents))
+    assert model.reconstruct(x[:0]).shape == (0, 1, 16, 16)
+    if run.name == "vae":
+        assert model.sample(0).shape == (0, 1, 16, 16)
+    for n in (0, -2):
+        for draw in (reconstruct, traverse):
+            with pytest.raises(ValueError, match="At least one picture"):
+                draw(model, str(squares), tmp_path / "sheet.png", n=n)
+    for draw in (reconstruct, traverse):
+        with pytest.raises(ValueError, match=r"a \.png, not as 'r\.jpg'"):
+            draw(model, "nowhere", tmp_path / "r.jpg")
+
+
+def test_damaged_pictures_are_told(run: Path, squares: Path, tmp_path: Path) -> None:
+    model = limner.load(run)
+    (tmp_path / "in").mkdir()
+    for i, x in enumerate(np.load(squares)["images"][:4]):
+        Image.fromarray(x).save(tmp_path / f"in/{i}.png")
+    (tmp_path / "in/broken.png").write_bytes(b"\x89PNG nothing")
+    verbs = {encode: "z.npz", reconstruct: "r.png"} | ({traverse: "t.png"} if run.name == "vae" else {})
+    for verb, out in verbs.items():
+        said: list[str] = []
+        assert verb(model, str(tmp_path / "in"), tmp_path / out, say=said.append).endswith("; 1 was skipped.")
+        assert said[0] == "1 picture could not be used and is skipped." and said[1].startswith("Skipped broken.png: ")
+
+
 def test_interpolate_between_two_files(run: Path, tmp_path: Path) -> None:
     model = limner.load(run)
     for name, size in (("a.png", (40, 30)), ("b.png", (16, 16))):

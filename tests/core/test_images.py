@@ -29,6 +29,8 @@ def test_the_door_in_takes_bytes_only() -> None:
 def test_pictures_reach_the_disk_as_they_are(channels: int, mode: str, tmp_path: Path) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (channels, 5, 7), dtype=np.uint8)
     write_png(tmp_path / "deep/er/x.png", picture)
+    with pytest.raises(ValueError, match=r"a \.png, not as 'x\.jpg'"):
+        write_png(tmp_path / "x.jpg", picture)
     with Image.open(tmp_path / "deep/er/x.png") as again:
         assert again.mode == mode and again.size == (7, 5)
         array = np.asarray(again)

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from limner.apps.model import CHUNK, Model, Pictures
-from limner.apps.sample import ANIMATIONS, write_film
+from limner.apps.sample import ANIMATIONS, at_least_one, write_film
 from limner.apps.traverse import Traversal, traversal
 from limner.core.files import write_whole
-from limner.core.images import ImageSpec, grid, to_float, to_uint8, write_png
+from limner.core.images import ImageSpec, grid, png, to_float, to_uint8, write_png
 from limner.data import Damaged, Dataset, open_source, prepare
 from limner.data.decode import as_colour, decoded, opened, reason
 
@@ -49,7 +49,7 @@ class Autoencoder(Model):
     def _placed(self, noise: np.ndarray, chance: np.ndarray) -> np.ndarray:
         """Standard normal [N,Z] -> where the latents of pictures lie; the chance [N] chooses the component."""
         parts = []
-        for start in range(0, len(noise), CHUNK):  # each row needs a matrix of its own
+        for start in range(0, max(1, len(noise)), CHUNK):  # each row needs a matrix of its own
             one, two = (torch.from_numpy(x[start : start + CHUNK]).to(self._device) for x in (noise, chance))
             parts.append(self.autoencoder.prior.draw(one, two).cpu().numpy())
         return np.concatenate(parts)
@@ -64,6 +64,7 @@ class Autoencoder(Model):
 
     def decode(self, latents: np.ndarray) -> Pictures:
         """What `encode` gave -> uint8 [N,C,H,W]"""
+        latents = np.asarray(latents, np.float32 if hasattr(self.autoencoder, "z_size") else np.int64)
         return self._in_chunks(latents, lambda z: to_uint8(self.autoencoder.decode(z)).contiguous()).view(Pictures)
 
     def reconstruct(self, pictures: np.ndarray) -> Pictures:
@@ -100,7 +101,7 @@ class Autoencoder(Model):
     @torch.no_grad()
     def _in_chunks(self, array: np.ndarray, work: Callable[[Tensor], Tensor]) -> np.ndarray:
         parts = []
-        for start in range(0, len(array), CHUNK):
+        for start in range(0, max(1, len(array)), CHUNK):  # none at all go through as well, for the shape
             part = torch.from_numpy(np.ascontiguousarray(array[start : start + CHUNK])).to(self._device)
             with torch.autocast(self._device.type, self._precision, enabled=self._precision != torch.float32):
                 parts.append(work(part).cpu().numpy())
@@ -122,9 +123,21 @@ def picture_of(model: Autoencoder, path: Path) -> np.ndarray:
     return np.ascontiguousarray(array.transpose(2, 0, 1))
 
 
-def reconstruct(model: Autoencoder, data: str, out: Path, n: int = 32) -> str:
+def tell_of(found: Dataset, say: Callable[[str], None]) -> str:
+    """Say what a person should know of the pictures, and which were skipped; returns the end of a sentence on these."""
+    for said in (*found.notes, *(f"Skipped {name}: {why}." for name, why in found.bad)):
+        say(said)
+    count = len(found.bad)
+    return f"; {count:,} {'was' if count == 1 else 'were'} skipped" if count else ""
+
+
+def reconstruct(model: Autoencoder, data: str, out: Path, n: int = 32, say: Callable[[str], None] = print) -> str:
     """Write a sheet of the first n pictures, each row above its reconstruction; returns a sentence with the error."""
-    x = pictures_of(model, data).images[:n].contiguous().numpy()
+    at_least_one(n)
+    png(out)
+    found = pictures_of(model, data)
+    skipped = tell_of(found, say)
+    x = found.images[:n].contiguous().numpy()
     y = np.asarray(model.reconstruct(x))
     error = np.square(x.astype(np.float64) - y).mean()
     columns = min(8, len(x))
@@ -136,7 +149,7 @@ def reconstruct(model: Autoencoder, data: str, out: Path, n: int = 32) -> str:
             rows.append(np.concatenate([row, blank]))
     write_png(out, grid(np.concatenate(rows), columns=columns))
     ratio = 10 * np.log10(255**2 / error) if error else np.inf
-    return f"{len(x)} pictures above their reconstructions are in {out}: PSNR {ratio:.2f} dB."
+    return f"{len(x)} pictures above their reconstructions are in {out}: PSNR {ratio:.2f} dB{skipped}."
 
 
 def interpolate(model: Autoencoder, a: Path, b: Path, out: Path, steps: int = 10, seconds: float = 4.0) -> str:
@@ -155,24 +168,29 @@ def interpolate(model: Autoencoder, a: Path, b: Path, out: Path, steps: int = 10
 
 
 def traverse(model: Autoencoder, data: str, out: Path, dims: int = 8, steps: int = 7, around: Path | None = None,
-             n: int = 1000) -> str:  # fmt: skip
+             n: int = 1000, say: Callable[[str], None] = print) -> str:  # fmt: skip
     """Write the sheet of a traversal that is measured on the first n pictures of the data; returns a sentence."""
-    x = pictures_of(model, data).images[:n].contiguous().numpy()
+    at_least_one(n)
+    png(out)
+    pictures = pictures_of(model, data)
+    skipped = tell_of(pictures, say)
+    x = pictures.images[:n].contiguous().numpy()
     found = model.traverse(x, dims, steps, None if around is None else picture_of(model, around))
     found.save(out)
     return (
         f"{len(found.rows)} of {len(found.nats)} numbers of a latent, each moved alone, are in {out}: {found.active} are "
-        f"active, and all together cost {found.nats.sum():.1f} nats a picture, measured on {len(x):,} pictures."
+        f"active, and all together cost {found.nats.sum():.1f} nats a picture, measured on {len(x):,} pictures{skipped}."
     )
 
 
-def encode(model: Autoencoder, data: str, out: Path) -> str:
+def encode(model: Autoencoder, data: str, out: Path, say: Callable[[str], None] = print) -> str:
     """Write `latents` (or codes) and `names` of every picture to an .npz; returns a sentence."""
     if out.suffix.lower() != ".npz":
         raise ValueError(f"Latents are written to an .npz file, not to {out.name!r}.")
     found = pictures_of(model, data)
+    skipped = tell_of(found, say)
     latents = model.encode(found.images.contiguous().numpy())
     buffer = io.BytesIO()
     np.savez_compressed(buffer, latents=latents, names=np.array(found.names))
     write_whole(out, buffer.getvalue())
-    return f"{len(latents):,} latents of {'x'.join(map(str, latents.shape[1:]))} numbers are in {out}."
+    return f"{len(latents):,} latents of {'x'.join(map(str, latents.shape[1:]))} numbers are in {out}{skipped}."

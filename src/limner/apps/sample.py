@@ -27,8 +27,7 @@ def sample(
 
     Returns a sentence that says what was written. Raises ValueError for unknown endings, labels and unwritable places.
     """
-    if n < 1:
-        raise ValueError("At least one picture must be asked for: give -n 1 or more.")
+    at_least_one(n)
     if out.suffix.lower() in ANIMATIONS:
         frames = walk(model, n, seed, label, truncation, seconds)
         write_film(out, frames, seconds)
@@ -39,6 +38,12 @@ def sample(
     else:
         pictures.save(out)
     return f"{n} picture{'s are' if n > 1 else ' is'} in {out}."
+
+
+def at_least_one(n: int) -> None:
+    """Raises ValueError when no picture is asked for."""
+    if n < 1:
+        raise ValueError("At least one picture must be asked for: give -n 1 or more.")
 
 
 def walk(

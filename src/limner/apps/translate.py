@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from limner.apps.tiles import in_tiles, normalised_as, thumbnail
 from limner.core import device
 from limner.core.files import for_people, write_whole, writing
-from limner.core.images import ImageSpec, grid, to_float, to_pil, to_uint8, write_png
+from limner.core.images import ImageSpec, grid, png, to_float, to_pil, to_uint8, write_png
 from limner.data import Damaged, open_source
 from limner.data.decode import ENDINGS, eight_bit, in_channels, opened, reason
 
@@ -125,6 +125,8 @@ def translate(
     A damaged picture is told through `say` and skipped. Raises ValueError when none could be translated.
     """
     model._network(direction)
+    if sheet:
+        png(sheet)  # said before hours are spent
     shown: list[tuple[Image.Image, Image.Image]] = []
     if source.is_file() and source.suffix.lower() not in (".zip", ".npy", ".npz"):
         before = read(source)

@@ -41,7 +41,7 @@ def data(
     labels
         A CSV or JSON file that names each picture's class.
     sheet
-        Where to write a sheet of thumbnails.
+        Where to write a sheet of thumbnails, a .png.
     """
     from rich.console import Console
 

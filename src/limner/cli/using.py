@@ -154,7 +154,7 @@ def reconstruct(
     n
         How many of them.
     out
-        Where to write the sheet.
+        Where to write the sheet, a .png.
     device
         auto, cpu, cuda or mps.
     """
@@ -162,7 +162,7 @@ def reconstruct(
     from limner.apps.autoencode import reconstruct as make
     from limner.apps.loading import load_kind
 
-    print(make(load_kind(run, device, Autoencoder, "reconstruct"), source, out, n))
+    print(make(load_kind(run, device, Autoencoder, "reconstruct"), source, out, n, tell))
 
 
 @app.command
@@ -241,7 +241,7 @@ def traverse(
     from limner.apps.autoencode import traverse as make
     from limner.apps.loading import load_kind
 
-    print(make(load_kind(run, device, Autoencoder, "traverse"), source, out, dims, steps, around, n))
+    print(make(load_kind(run, device, Autoencoder, "traverse"), source, out, dims, steps, around, n, tell))
 
 
 @app.command
@@ -270,7 +270,7 @@ def encode(
     from limner.apps.autoencode import encode as make
     from limner.apps.loading import load_kind
 
-    print(make(load_kind(run, device, Autoencoder, "encode"), source, out))
+    print(make(load_kind(run, device, Autoencoder, "encode"), source, out, tell))
 
 
 @app.command

@@ -81,8 +81,16 @@ def grid(images: np.ndarray | Tensor, columns: int | None = None, gap: int = 2, 
     return sheet
 
 
+def png(path: Path) -> Path:
+    """The path of a sheet. Raises ValueError for another ending than its own."""
+    if path.suffix.lower() != ".png":
+        raise ValueError(f"A sheet is written as a .png, not as {path.name!r}.")
+    return path
+
+
 def write_png(path: Path, image: np.ndarray | Tensor) -> None:
-    """Write one uint8 picture [C,H,W] as PNG, whole or not at all."""
+    """Write one uint8 picture [C,H,W] as PNG, whole or not at all. Raises ValueError for another ending."""
+    png(path)
     buffer = io.BytesIO()
     to_pil(image).save(buffer, "PNG")
     write_whole(path, buffer.getvalue())

@@ -204,7 +204,7 @@ def _notes(result: Decoded, spec: ImageSpec, options: list, equal: list[list[int
         notes.append(f"Pictures are padded with {'transparency' if spec.channels == 4 else background}.")
     if equal:
         extra = sum(len(rows) - 1 for rows in equal)
-        verb = "were dropped" if dropped else "are exact duplicates of others; --drop-duplicates leaves them out"
+        verb = "were dropped" if dropped else "are exact duplicates of others; `limner train --drop-duplicates` leaves them out"
         notes.append(f"{extra:,} {_s(range(extra), 'picture')} {verb}{' as exact duplicates' if dropped else ''}.")
     return notes
 

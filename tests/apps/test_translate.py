@@ -78,6 +78,14 @@ def test_a_file_a_folder_and_a_zip(model: Translator, tmp_path: Path) -> None:
     assert Image.open(tmp_path / "single.webp").size == PICTURES["grey"].size
 
 
+def test_damaged_exif_does_not_end_a_folder(model: Translator, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    Image.new("RGB", (20, 20)).save(tmp_path / "in/a.png", exif=b"hello")
+    PICTURES["grey"].save(tmp_path / "in/b.png")
+    assert "2 translated" in translate(model, tmp_path / "in", tmp_path / "out", sheet=tmp_path / "sheet.png")
+    assert "1 translated" in translate(model, tmp_path / "in/a.png", tmp_path / "one.png", sheet=tmp_path / "sheet.png")
+
+
 def test_names_that_would_meet_stay_apart(model: Translator, tmp_path: Path) -> None:
     source = tmp_path / "in"
     source.mkdir()

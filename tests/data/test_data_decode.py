@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
-from limner.data.decode import Damaged, decoded, header, opened, reason, resized, wide_grey
+from limner.data.decode import Damaged, decoded, header, opened, reason, resized, upright, wide_grey
 
 WHITE = (255, 255, 255)
 
@@ -58,6 +58,25 @@ def test_exif_orientation_six_turns_the_picture() -> None:
         array = pixels(file, 3, (40, 20))
         assert array[5, 10, 0] > 200 and array[5, 10, 2] < 60
         assert array[35, 10, 2] > 200 and array[35, 10, 0] < 60
+
+
+@pytest.mark.parametrize("value", range(1, 9))
+def test_upright_is_pillows_turn_once(value: int, noise) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = value
+    for kind in ("PNG", "WEBP", "TIFF"):
+        turned = upright(stored(noise(20, 30), kind, exif=exif))
+        expected = ImageOps.exif_transpose(stored(noise(20, 30), kind, exif=exif))
+        assert np.array_equal(np.asarray(turned), np.asarray(expected))
+        assert np.array_equal(np.asarray(upright(turned)), np.asarray(turned))
+
+
+def test_damaged_exif_is_no_reason_to_lose_a_picture_and_damaged_pixels_are(noise) -> None:
+    assert upright(stored(noise(20, 30), exif=b"hello")).size == (30, 20)
+    whole = io.BytesIO()
+    noise(20, 30).save(whole, "PNG")
+    with pytest.raises(Damaged, match="cut short"):
+        upright(opened(io.BytesIO(whole.getvalue()[:-300])))
 
 
 def test_jpeg_draft_of_a_turned_picture_is_large_enough(noise) -> None:

@@ -70,6 +70,12 @@ def test_sides_of_one_picture(tmp_path: Path) -> None:
     assert pairs.a.images[0, :, 0, 0].tolist() == [255, 0, 0] and pairs.b.images[0, :, 0, 0].tolist() == [0, 0, 255]
 
 
+def test_damaged_exif_loses_no_pair(tmp_path: Path) -> None:
+    Image.new("RGB", (40, 20)).save(tmp_path / "odd.png", exif=b"hello")
+    pairs = prepare_pairs(tmp_path, paired=True)
+    assert len(pairs) == 1 and not pairs.bad
+
+
 def test_a_table_of_pairs(folders: tuple[Path, Path], tmp_path: Path) -> None:
     table = tmp_path / "pairs.csv"
     table.write_text("photo,drawing\na/0.png,b/3.jpg\na/1.png,b/1.jpg\na/2.png,b/gone.jpg\n")

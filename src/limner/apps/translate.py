@@ -20,7 +20,7 @@ from limner.core import device
 from limner.core.files import for_people, write_whole, writing
 from limner.core.images import ImageSpec, grid, png, to_float, to_pil, to_uint8, write_png
 from limner.data import Damaged, open_source
-from limner.data.decode import ENDINGS, eight_bit, in_channels, opened, reason
+from limner.data.decode import ENDINGS, in_channels, opened, reason, upright
 
 TILE, OVERLAP = 512, 64  # pixels; larger pictures go through in pieces
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
@@ -51,14 +51,14 @@ class Translator:
             image = to_pil(image)
         elif isinstance(image, (str, Path)):
             image = read(Path(image))
-        upright = eight_bit(ImageOps.exif_transpose(image))
-        array = np.asarray(in_channels(upright, self.spec.channels, WHITE))
+        seen = upright(image)
+        array = np.asarray(in_channels(seen, self.spec.channels, WHITE))
         array = array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
         made = self.render(torch.from_numpy(array.copy())[None], network, tile, overlap, progress)[0]
         result = to_pil(made)
-        if upright.mode == "RGBA" and self.spec.channels < 4:
+        if seen.mode == "RGBA" and self.spec.channels < 4:
             result = result.convert("RGB")
-            result.putalpha(upright.getchannel("A"))
+            result.putalpha(seen.getchannel("A"))
         return result
 
     @torch.no_grad()
@@ -96,13 +96,11 @@ def _at_least(x: Tensor, least: int) -> tuple[Tensor, tuple[int, int]]:
 
 
 def read(path: Path) -> Image.Image:
-    """A picture file as stored. Raises ValueError in one sentence."""
+    """A picture file, upright, in mode L, RGB or RGBA. Raises ValueError in one sentence."""
     try:
-        image = opened(io.BytesIO(path.read_bytes()))
-        image.load()
-    except Exception as error:  # decoders raise nearly anything on damaged files
+        return upright(opened(io.BytesIO(path.read_bytes())))
+    except (Damaged, OSError) as error:
         raise ValueError(f"{path} cannot be used: {reason(error)}.") from error
-    return image
 
 
 # ---- many ------------------------------------------------------------------------------------------------------------
@@ -227,6 +225,6 @@ def before_after(pairs: list[tuple[Image.Image, Image.Image]], side: int) -> np.
     cells = []
     for row in zip(*pairs, strict=True):
         for image in row:
-            flat = in_channels(eight_bit(ImageOps.exif_transpose(image)), 3, WHITE)
+            flat = in_channels(upright(image), 3, WHITE)
             cells.append(np.asarray(ImageOps.pad(flat, (side, side), color=WHITE)).transpose(2, 0, 1))
     return grid(np.stack(cells), columns=len(pairs))

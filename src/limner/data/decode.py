@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageColor, UnidentifiedImageError
 
 FITS = ("crop", "pad", "stretch")
 # An explicit list: Pillow's others run Ghostscript (EPS), are video, or are no pictures of pixels. MPO comes with JPEG.
@@ -31,6 +31,11 @@ UNREADABLE = {  # pictures that we cannot read -> what to do about it
 }
 MAX_PIXELS = 178_000_000  # about where Pillow itself refuses; a decoded RGBA picture is then 0.7 GB
 ORIENTATION = 0x0112      # the EXIF tag
+TURNS = {                 # its value -> what turns the picture upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class Damaged(ValueError):
@@ -177,6 +182,22 @@ def eight_bit(image: Image.Image) -> Image.Image:
     return image if image.mode in ("L", "RGB") else image.convert("RGB")
 
 
+def upright(image: Image.Image) -> Image.Image:
+    """An opened image of any Pillow mode -> decoded as `eight_bit` gives it, turned as its EXIF says. Raises Damaged.
+
+    Damaged EXIF leaves a picture as it lies. Twice is as good as once.
+    """
+    try:
+        turn = orientation(image)
+        image.load()
+        if turn > 1:
+            image = image.transpose(TURNS[turn])
+            image.info.pop("exif", None)  # else it would be turned again
+        return eight_bit(image)
+    except Exception as error:  # decoders raise nearly anything on damaged files
+        raise Damaged(reason(error)) from error
+
+
 def resized(image: Image.Image, target: tuple[int, int], fit: str) -> Image.Image:
     """Mode L, RGB or RGBA -> at (H,W) `target`, antialiased; with fit "pad" the largest that fits within it.
 
@@ -234,10 +255,7 @@ def decoded(
         # a JPEG decoder can deliver 1/2, 1/4 or 1/8 for little; twice what is needed keeps the antialiasing honest
         needed = math.ceil(2 * wide * source[1] - 1e-6), math.ceil(2 * tall * source[0] - 1e-6)
         image.draft(None, needed if turn < 5 else needed[::-1])
-        image.load()
-        if turn > 1:
-            image = ImageOps.exif_transpose(image)
-        whole = eight_bit(image)
+        whole = upright(image)
         image = resized(whole, target, fit)
         real = image.mode == "RGBA" and (image is whole or not opaque(image))  # the cut may hold no clear pixel
         image = in_channels(image, channels, ground)

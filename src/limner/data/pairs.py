@@ -11,12 +11,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import ImageOps
 from torch import Tensor
 
 from limner.core.images import ImageSpec
 from limner.data.dataset import Dataset, prepare
-from limner.data.decode import ENDINGS, Damaged, eight_bit, header, reason
+from limner.data.decode import ENDINGS, Damaged, header, reason, upright
 from limner.data.opening import open_source
 from limner.data.source import Bad, Source, short_name
 
@@ -192,8 +191,8 @@ def halves(source: Source) -> tuple[Source, Source, list[Bad]]:
 
     def side(right: bool) -> Callable[[int], np.ndarray]:
         def content(i: int) -> np.ndarray:
-            image = eight_bit(ImageOps.exif_transpose(source.read(kept[i])))
-            array = np.asarray(image)
+            with source.open(kept[i]) as image:
+                array = np.asarray(upright(image))
             array = array[..., None] if array.ndim == 2 else array
             half = array.shape[1] // 2
             return np.ascontiguousarray(array[:, half:] if right else array[:, :half])

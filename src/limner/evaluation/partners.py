@@ -14,7 +14,7 @@ from torch import Tensor
 
 from limner.core.images import to_pil
 from limner.data import Damaged, Dataset, open_source, prepare
-from limner.data.decode import eight_bit, in_channels
+from limner.data.decode import in_channels, upright
 from limner.data.order import permutation
 from limner.data.pairs import SLACK, by_stem
 from limner.data.source import Bad, Source
@@ -197,8 +197,8 @@ def _side(given: Given, size: tuple[int, int] | None) -> Side:
 
 
 def _own_size(source: Source, i: int) -> Tensor:
-    image = eight_bit(ImageOps.exif_transpose(source.read(i)))
-    array = np.array(image)
+    with source.open(i) as image:
+        array = np.array(upright(image))
     return torch.from_numpy(array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image
 
 import limner
-from limner.apps.autoencode import Autoencoder, encode, interpolate, reconstruct, traverse
+from limner.apps.autoencode import Autoencoder, encode, interpolate, picture_of, pictures_of, reconstruct, traverse
 from limner.apps.loading import load_kind
 from limner.networks import vae, vqvae
 
@@ -128,6 +129,23 @@ def test_samples_come_from_the_prior_or_are_refused(run: Path) -> None:
     else:
         with pytest.raises(ValueError, match="draws none"):
             model.sample(3)
+
+
+def test_pictures_are_brought_to_their_shape_as_in_training(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    wide = Image.fromarray(np.random.default_rng(0).integers(0, 255, (16, 32, 4), dtype=np.uint8))
+    wide.save(tmp_path / "in/a.png")
+    how = {"size": 16, "channels": "3", "fit": "pad", "background": "blue"}
+    tiny = {"network": vae.TINY, "batch": 2}
+    limner.train(tmp_path / "in", images=2, recipe="vae", changes=tiny, out=tmp_path / "run", device="cpu", quiet=True, **how)
+    data = json.loads((tmp_path / "run/limner.json").read_text())["data"]
+    assert (data["fit"], data["background"]) == ("pad", "blue")
+    model = limner.load(tmp_path / "run", "cpu")
+    for seen in (picture_of(model, tmp_path / "in/a.png"), pictures_of(model, str(tmp_path / "in")).images[0].numpy()):
+        assert (seen[:, :4] == np.array([0, 0, 255])[:, None, None]).all() and (seen[0, 5:11] > 0).any()
+    del data["fit"], data["background"]  # as a run of before they were told
+    model.description["data"] = data
+    assert picture_of(model, tmp_path / "in/a.png")[0, 0].any()
 
 
 def test_a_generator_is_refused(squares: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import limner
-from limner.apps.evaluate import evaluate
+from limner.apps.evaluate import as_trained, evaluate
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +43,14 @@ def test_the_metric_is_watched_and_the_best_kept(run: Path) -> None:
     assert limner.load(run / "best").sample(2).shape == (2, 1, 16, 16)
     described = json.loads((run / "limner.json").read_text())
     assert described["metrics"]["at_images"] == max(values)
+
+
+def test_real_pictures_are_brought_to_their_shape_as_in_training(run: Path, tmp_path: Path) -> None:
+    Image.new("LA", (32, 16), (200, 0)).save(tmp_path / "clear.png")
+    model = limner.load(run)
+    for how, seen in (({}, [255, 255]), ({"background": "black"}, [0, 0])):
+        model.description["data"] |= how
+        assert as_trained(model, str(tmp_path), (16, 16)).images[0, 0, 8, [0, 8]].tolist() == seen
 
 
 def test_from_the_command_line(run: Path, squares: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 import limner
 from limner.apps.tiles import in_tiles, starts
 from limner.apps.translate import Translator, translate
+from limner.core.images import ImageSpec
 from limner.networks import patch, resnet
 
 
@@ -48,6 +49,26 @@ def test_every_kind_of_picture_keeps_its_size(kind: str, model: Translator) -> N
     assert after.size == before.size and after.mode == ("RGBA" if kind == "clear" else "RGB")
     if kind == "clear":
         assert np.array_equal(np.asarray(after)[..., 3], np.asarray(before)[..., 3])
+
+
+@pytest.mark.parametrize(
+    ("channels", "data", "clear", "half"),
+    [
+        (4, {}, [255, 255, 255, 0], [200, 0, 0, 128]),  # a run from before `background` was told
+        (4, {"background": "blue"}, [0, 0, 255, 0], [200, 0, 0, 128]),
+        (3, {"background": "black"}, [0, 0, 0, 0], [100, 0, 0, 128]),
+    ],
+)
+def test_what_is_transparent_looks_as_in_training(channels: int, data: dict, clear: list, half: list) -> None:
+    class Same(torch.nn.Identity):
+        least = 1
+
+    same = Translator(
+        torch.nn.ModuleDict({"a2b": Same()}), ImageSpec(channels, 16, 16), {"data": data}, torch.device("cpu"), Path()
+    )
+    picture = np.full((1, 2, 4), [200, 0, 0, 128], np.uint8)
+    picture[0, 0] = 9, 8, 7, 0
+    assert np.asarray(same.translate(Image.fromarray(picture))).tolist() == [[clear, half]]
 
 
 def test_exif_orientation_is_applied(model: Translator, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from limner.apps.model import CHUNK, Model, Pictures
 from limner.apps.sample import ANIMATIONS, at_least_one, write_film
 from limner.apps.traverse import Traversal, traversal
+from limner.core import artifact
 from limner.core.files import write_whole
 from limner.core.images import ImageSpec, grid, png, to_float, to_uint8, write_png
 from limner.data import Damaged, Dataset, open_source, prepare
@@ -110,14 +111,16 @@ class Autoencoder(Model):
 
 def pictures_of(model: Autoencoder, data: str) -> Dataset:
     """Pictures at the model's size and channels."""
-    return prepare(open_source(data), size=model.spec.size, channels=str(model.spec.channels))
+    how = artifact.preparation(model.description)
+    return prepare(open_source(data), size=model.spec.size, channels=str(model.spec.channels), **how)
 
 
 def picture_of(model: Autoencoder, path: Path) -> np.ndarray:
     """One picture file at the model's size, uint8 [C,H,W]. Raises ValueError when it cannot be read."""
     try:
         image = opened(io.BytesIO(path.read_bytes()))
-        array, _ = decoded(image, model.spec.size, model.spec.channels, "crop", as_colour("white"))
+        how = artifact.preparation(model.description)
+        array, _ = decoded(image, model.spec.size, model.spec.channels, how["fit"], as_colour(how["background"]))
     except (OSError, Damaged) as error:
         raise ValueError(f"{path} cannot be used: {reason(error)}.") from error
     return np.ascontiguousarray(array.transpose(2, 0, 1))

@@ -60,9 +60,9 @@ def evaluate(
         assert isinstance(model, Model)
         curve = [entry for entry in artifact.read_log(subject) if any(name.startswith("fid_") for name in entry)]
         given, sides, folder = sampled(model, n, seed), model.spec.size, subject
-        reference = prepare(open_source(places[0]), size=sides, channels=model.spec.channels)
+        reference = as_trained(model, places[0], sides)
     if model is not None and held_out:  # the model's own pictures decide what other data is brought to
-        held = prepare(open_source(held_out), size=sides, channels=model.spec.channels)
+        held = as_trained(model, held_out, sides)
     result = compare(
         given,
         reference,
@@ -82,6 +82,12 @@ def evaluate(
     write_html(result, report, f"{subject.name} against {' and '.join(places)}")
     write_json(result, report.with_suffix(".json"))
     return result, report
+
+
+def as_trained(model: Model | Translator, place: str, size: tuple[int, int] | None) -> Dataset:
+    """Pictures brought to their shape as those were that the model learned from, at (H,W) `size`."""
+    how = artifact.preparation(model.description)
+    return prepare(open_source(place), size=size, channels=model.spec.channels, **how)
 
 
 def sampled(model: Model, n: int, seed: int) -> Pictures:
@@ -121,8 +127,9 @@ def translated(
 
     def pairs_of(paired: bool) -> Pairs:
         return prepare_pairs(
-            places[0], second, paired=paired, swap=swap, size=size or model.spec.size, channels=str(model.spec.channels)
-        )
+            places[0], second, paired=paired, swap=swap, size=size or model.spec.size,
+            channels=str(model.spec.channels), **artifact.preparation(model.description),
+        )  # fmt: skip
 
     try:
         pairs = pairs_of(True)

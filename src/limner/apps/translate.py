@@ -16,11 +16,11 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from limner.apps.tiles import in_tiles, normalised_as, thumbnail
-from limner.core import device
+from limner.core import artifact, device
 from limner.core.files import for_people, write_whole, writing
 from limner.core.images import ImageSpec, grid, png, to_float, to_pil, to_uint8, write_png
 from limner.data import Damaged, open_source
-from limner.data.decode import ENDINGS, in_channels, opened, reason, upright
+from limner.data.decode import ENDINGS, as_colour, clean, in_channels, opened, reason, upright
 
 TILE, OVERLAP = 512, 64  # pixels; larger pictures go through in pieces
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
@@ -37,14 +37,16 @@ class Translator:
         assert isinstance(networks, nn.ModuleDict)
         self.networks, self.spec, self.description, self.folder = networks, spec, description, folder
         self.directions = list(networks)
+        self.ground = as_colour(artifact.preparation(description)["background"])  # what it saw behind the transparent
         self._device, self._precision = where, device.precision(where)
 
     def translate(self, image: Image.Image | np.ndarray | str | Path, direction: str = "a2b", tile: int = TILE,
                   overlap: int = OVERLAP, progress: Progress | None = None) -> Image.Image:  # fmt: skip
         """One picture at its own size: a file, a Pillow image or uint8 [C,H,W]. progress: of its tiles, if it is large.
 
-        It is turned upright as its EXIF says. Transparency is kept: colours are translated on white, unless the model
-        knows transparency itself. Raises ValueError for an unknown direction and a picture that cannot be read.
+        It is turned upright as its EXIF says. Transparency is kept: colours are translated on what the training had
+        behind the transparent, unless the model knows transparency itself. Raises ValueError for an unknown direction
+        and a picture that cannot be read.
         """
         network = self._network(direction)
         if isinstance(image, np.ndarray):
@@ -52,9 +54,11 @@ class Translator:
         elif isinstance(image, (str, Path)):
             image = read(Path(image))
         seen = upright(image)
-        array = np.asarray(in_channels(seen, self.spec.channels, WHITE))
-        array = array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
-        made = self.render(torch.from_numpy(array.copy())[None], network, tile, overlap, progress)[0]
+        array = np.array(in_channels(seen, self.spec.channels, self.ground)).reshape(seen.height, seen.width, -1)
+        if self.spec.channels == 4:
+            clean(array, self.ground)
+        x = torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))[None]
+        made = self.render(x, network, tile, overlap, progress)[0]
         result = to_pil(made)
         if seen.mode == "RGBA" and self.spec.channels < 4:
             result = result.convert("RGB")

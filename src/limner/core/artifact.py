@@ -54,6 +54,12 @@ def read_description(folder: Path) -> dict[str, Any]:
     return description
 
 
+def preparation(description: Mapping[str, Any]) -> dict[str, Any]:
+    """How the training brought its pictures to one shape, as keywords of `data.prepare`; by default where it is not told."""
+    data = description["data"]
+    return {"fit": str(data.get("fit", "crop")), "background": str(data.get("background", "white"))}
+
+
 def images_seen(line: str) -> int | None:
     """The images seen of a line of `log.jsonl`; None for a line cut by a kill."""
     try:

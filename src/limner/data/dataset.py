@@ -41,6 +41,8 @@ class Dataset:
     sizes: dict[tuple[int, int], int] = field(default_factory=dict)  # upright (H,W) as stored -> how many
     modes: dict[str, int] = field(default_factory=dict)              # Pillow mode as stored -> how many
     duplicates: list[list[str]] = field(default_factory=list)        # names of pictures that are equal, by group
+    fit: str = "crop"                                # how they were brought to their size
+    background: str = "white"                        # the colour behind what is transparent or padded
 
     def __post_init__(self) -> None:
         assert self.images.dtype == torch.uint8 and self.images.shape[1:] == (self.spec.channels, *self.spec.size)
@@ -183,6 +185,7 @@ def _finish(
         origin=source.origin, attribution=source.attribution, fingerprint=fingerprint, bad=result.bad, notes=notes,
         sizes=result.sizes, modes=result.modes,
         duplicates=[[source.names[result.kept[row]] for row in rows] for rows in equal],
+        fit=options[1], background=options[3],
     )
 
 

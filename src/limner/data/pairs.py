@@ -35,6 +35,8 @@ class Pairs:
     origin: str
     fingerprint: str
     attribution: str = ""
+    fit: str = "crop"
+    background: str = "white"
     classes: tuple[str, ...] = ()  # none: translators take no labels
     labels: Tensor | None = None
     bad: list[Bad] = field(default_factory=list)
@@ -103,7 +105,7 @@ def prepare_pairs(
         origin=f"{one.origin} and {two.origin}" if one.origin != two.origin else one.origin,
         fingerprint=hashlib.sha256(f"{one.fingerprint} {two.fingerprint} {paired}".encode()).hexdigest(),
         attribution="\n".join(dict.fromkeys(t for t in (one.attribution, two.attribution) if t)),
-        bad=bad, notes=notes,
+        fit=fit, background=background, bad=bad, notes=notes,
     )  # fmt: skip
 
 

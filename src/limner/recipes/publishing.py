@@ -31,6 +31,8 @@ def publish(job: Job, machine: Machine, view: View, decided: Mapping[str, Any], 
             "origin": data.origin,
             "count": len(data),
             "spec": dataclasses.asdict(data.spec),
+            "fit": data.fit,
+            "background": data.background,
             "classes": list(data.classes),
             "class_counts": torch.bincount(data.labels, minlength=len(data.classes)).tolist()
             if data.labels is not None and data.spec.classes

@@ -15,6 +15,7 @@ import limner
 from limner.apps.tiles import in_tiles, starts
 from limner.apps.translate import Translator, translate
 from limner.core.images import ImageSpec
+from limner.data.pairs import prepare_pairs
 from limner.networks import patch, resnet
 
 
@@ -105,6 +106,15 @@ def test_damaged_exif_does_not_end_a_folder(model: Translator, tmp_path: Path) -
     PICTURES["grey"].save(tmp_path / "in/b.png")
     assert "2 translated" in translate(model, tmp_path / "in", tmp_path / "out", sheet=tmp_path / "sheet.png")
     assert "1 translated" in translate(model, tmp_path / "in/a.png", tmp_path / "one.png", sheet=tmp_path / "sheet.png")
+
+
+def test_labels_are_nothing_to_a_translator(model: Translator, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for i in range(3):
+        PICTURES["grey"].save(tmp_path / f"in/{i}.png")
+    (tmp_path / "in/labels.csv").write_text("file,label\n0.png,cat\n1.png,cat\n")
+    assert "3 translated pictures are" in translate(model, tmp_path / "in", tmp_path / "out")
+    assert len(prepare_pairs(tmp_path / "in", tmp_path / "out", paired=True)) == 3
 
 
 def test_names_that_would_meet_stay_apart(model: Translator, tmp_path: Path) -> None:

@@ -149,3 +149,13 @@ def test_wrong_kinds_of_file(folder: Path) -> None:
             open_source(folder / name)
     with pytest.raises(ValueError, match=r"did you mean .*pictures"):
         open_source(folder.with_name("picturs"))
+
+
+def test_labels_that_nobody_asks_for_are_not_read(tmp_path: Path) -> None:
+    images = np.zeros((3, 16, 16), np.uint8)
+    np.savez(tmp_path / "a.npz", images=images, labels=[0, 1])  # too few
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(b"\0\0\x08\x03" + np.array(images.shape, ">i4").tobytes() + bytes(768))
+    (tmp_path / "train-labels-idx1-ubyte").write_bytes(b"damaged")
+    for data in (tmp_path / "a.npz", tmp_path / "train-images-idx3-ubyte", (images, np.arange(3)), "fashion"):
+        source = open_source(data, with_labels=False)
+        assert len(source) >= 3 and source.labels is None and not (source.classes or source.notes)

@@ -88,6 +88,18 @@ def test_labels_from_files(folder: Path) -> None:
         open_source(folder, folder / "none.csv")
 
 
+@pytest.mark.parametrize("name, content", [("labels.csv", "file,label\n0.png,cat\n1.png,dog\n2.png,cat\n"), ("labels.json", "{")])
+def test_labels_that_nobody_asks_for_cost_no_picture(folder: Path, name: str, content: str) -> None:
+    (folder / name).write_text(content)
+    packed = folder.parent / "packed.zip"
+    with zipfile.ZipFile(packed, "w") as archive:
+        for path in folder.iterdir():
+            archive.write(path, path.name)
+    for place in (folder, packed):
+        source = open_source(place, with_labels=False)
+        assert len(source) == 5 and source.labels is None and not (source.classes or source.bad or source.notes)
+
+
 def test_captions_are_no_classes(folder: Path) -> None:
     lines = "".join(f"{i}.png,a picture number {i}\n" for i in range(5))
     (folder / "labels.csv").write_text("file,label\n" + lines)

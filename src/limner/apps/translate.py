@@ -140,7 +140,7 @@ def translate(
         shown.append((before, after))
         done, bad = 1, 0
     else:
-        pictures = open_source(source)
+        pictures = open_source(source, with_labels=False)
         _keep_apart(source, out)
         done, bad, taken = 0, len(pictures.bad), set(pictures.names)
         for name, why in pictures.bad:

@@ -40,7 +40,7 @@ def stripped(names: list[str]) -> str:
     return top + "/" if top and all(name.count("/") > 1 for name in names) else ""
 
 
-def open_zip(path: Path, labels: Path | None = None) -> Source:
+def open_zip(path: Path, labels: Path | None = None, with_labels: bool = True) -> Source:
     """A zip of pictures, nested or not. Raises ValueError in one sentence when damaged or without a picture."""
     try:
         archive = zipfile.ZipFile(path)
@@ -76,8 +76,8 @@ def open_zip(path: Path, labels: Path | None = None) -> Source:
     top = stripped(list(infos))
     infos = {name.removeprefix(top): info for name, info in infos.items()}
     names = list(infos)
-    table = _table(archive, tables, labels)
-    classes, numbers, keep, unlabelled, notes = labelled(names, table, labels is not None)
+    table = _table(archive, tables, labels) if with_labels else None
+    classes, numbers, keep, unlabelled, notes = labelled(names, table, labels is not None, with_labels)
     names = [names[i] for i in keep]
     entries = [infos[name] for name in names]
 

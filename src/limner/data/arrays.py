@@ -149,7 +149,7 @@ def idx_labels(images: Path) -> Path | None:
     return next((p for p in candidates if p != images and p.is_file()), None)
 
 
-def open_idx(path: Path, labels: Path | None = None) -> Source:
+def open_idx(path: Path, labels: Path | None = None, with_labels: bool = True) -> Source:
     """An IDX file of pictures, or a folder that holds some. Raises ValueError in one sentence."""
     notes = []
     if path.is_dir():
@@ -160,8 +160,8 @@ def open_idx(path: Path, labels: Path | None = None) -> Source:
     images = read_idx(path)
     if images.ndim < 3:
         raise ValueError(f"{path} holds labels and not pictures: give the images file beside it.")
-    beside = labels or idx_labels(path)
-    if beside is None:
+    beside = labels or idx_labels(path) if with_labels else None
+    if with_labels and beside is None:
         notes.append("No labels file lies beside it, so pictures carry no label.")
     names = FASHION if "fashion" in str(path.resolve()).lower() else ()
     base = path.name.split("-")[0] if "-" in path.name else path.stem
@@ -171,7 +171,7 @@ def open_idx(path: Path, labels: Path | None = None) -> Source:
     )
 
 
-def open_numpy(path: Path, labels: Path | None = None) -> Source:
+def open_numpy(path: Path, labels: Path | None = None, with_labels: bool = True) -> Source:
     """A .npy or .npz file of pictures, labels from the .npz or from a .npy given. Raises ValueError in one sentence."""
     found: np.ndarray | None = None
     classes: tuple[str, ...] = ()
@@ -190,7 +190,8 @@ def open_numpy(path: Path, labels: Path | None = None) -> Source:
     except Exception as error:  # a damaged zip or header raises nearly anything
         raise ValueError(f"{path} cannot be read: it is damaged or out of reach; save it again.") from error
     return from_array(
-        images, found, what=str(path), class_names=classes, name=short_name(path.stem), origin=f"the array file {path}"
+        images, found if with_labels else None, what=str(path), class_names=classes, name=short_name(path.stem),
+        origin=f"the array file {path}",
     )
 
 

@@ -43,13 +43,17 @@ def kind(name: str) -> str:
 
 
 def labelled(
-    names: Sequence[str], table: tuple[str, bytes] | None, given: bool
+    names: Sequence[str], table: tuple[str, bytes] | None, given: bool, wanted: bool = True
 ) -> tuple[tuple[str, ...], np.ndarray | None, list[int], list[Bad], list[str]]:
     """Names, and a label file (name, bytes) or None -> (classes, labels, which pictures to keep, bad, notes).
 
     given: the person named the label file, so what is wrong with it is an error and not a reason to pass it over.
+    wanted: whether anybody asks for classes; if not, every picture is kept.
     """
-    keep, notes = list(range(len(names))), []
+    keep = list(range(len(names)))
+    if not wanted:
+        return (), None, keep, [], []
+    notes: list[str] = []
     if table is not None:
         found = matched(names, read_labels(table[1], table[0]))
         have = [label for label in found if label is not None]
@@ -108,7 +112,7 @@ def walk(root: Path) -> tuple[list[tuple[str, os.stat_result]], list[Bad]]:
     return files, bad
 
 
-def open_folder(root: Path, labels: Path | None = None) -> Source:
+def open_folder(root: Path, labels: Path | None = None, with_labels: bool = True) -> Source:
     """A folder of pictures, nested or not. Raises ValueError in one sentence when it holds none."""
     try:
         files, bad = walk(root)
@@ -137,9 +141,9 @@ def open_folder(root: Path, labels: Path | None = None) -> Source:
         raise ValueError(no_pictures(f"The folder {root}", bad, others))
     names = list(stats)
     beside = next((root / name for name in LABEL_FILES if (root / name).is_file()), None)
-    table = labels or beside
+    table = labels or beside if with_labels else None
     classes, numbers, keep, unlabelled, notes = labelled(
-        names, (table.name, _bytes(table)) if table else None, labels is not None
+        names, (table.name, _bytes(table)) if table else None, labels is not None, with_labels
     )
     names = [names[i] for i in keep]
     paths = [root / name for name in names]

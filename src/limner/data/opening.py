@@ -20,10 +20,13 @@ from limner.data.source import Source
 PACKED = (".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 
 
-def open_source(data: str | Path | np.ndarray | tuple, labels: Path | None = None) -> Source:
+def open_source(
+    data: str | Path | np.ndarray | tuple, labels: Path | None = None, with_labels: bool = True
+) -> Source:
     """A folder, zip, IDX file or folder of them, .npy, .npz, array, (array, labels) or embedded sample -> a Source.
 
     labels: a CSV or JSON file that names each picture's class (an IDX or .npy file for arrays of those kinds).
+    with_labels: without, labels are neither looked for nor read, so that none is missed and none can be wrong.
     A path that exists goes before an embedded sample of the same name; "sample:fashion" always means the sample.
     Raises ValueError in one sentence that says what to do.
     """
@@ -32,13 +35,15 @@ def open_source(data: str | Path | np.ndarray | tuple, labels: Path | None = Non
     elif not isinstance(data, (str, Path)):
         source = from_array(np.asarray(data))
     else:
-        source = _open_path(str(data), labels)
+        source = _open_path(str(data), labels, with_labels)
+    if not with_labels:
+        source = replace(source, classes=(), labels=None)
     if text_like(f"{source.name} {source.origin}", source.classes):
         source.notes.append("This looks like writing, which reads wrong in a mirror: leave flips off.")
     return source
 
 
-def _open_path(data: str, labels: Path | None) -> Source:
+def _open_path(data: str, labels: Path | None, with_labels: bool) -> Source:
     if not data.strip():
         raise ValueError(f"No data is named: give a folder of pictures, or a sample: {' or '.join(SAMPLES)}.")
     path = Path(data).expanduser()
@@ -57,32 +62,32 @@ def _open_path(data: str, labels: Path | None) -> Source:
         if data in SAMPLES:
             return open_sample(data)
         raise ValueError(_missing(data, path))
-    source = open_directory(path, labels) if path.is_dir() else open_file(path, labels)
+    source = (open_directory if path.is_dir() else open_file)(path, labels, with_labels)
     if data in SAMPLES:
         said = f"Your own {path} is used and not the embedded sample of that name; sample:{data} means that one."
         source = replace(source, notes=[*source.notes, said])
     return source
 
 
-def open_directory(path: Path, labels: Path | None) -> Source:
+def open_directory(path: Path, labels: Path | None, with_labels: bool) -> Source:
     """A folder that exists: IDX files where it holds those, else pictures."""
     try:
         if idx_images(path):
-            return open_idx(path, labels)
+            return open_idx(path, labels, with_labels)
     except OSError as error:
         raise ValueError(f"The folder {path} cannot be read: {error.strerror}.") from error
-    return open_folder(path, labels)
+    return open_folder(path, labels, with_labels)
 
 
-def open_file(path: Path, labels: Path | None) -> Source:
+def open_file(path: Path, labels: Path | None, with_labels: bool) -> Source:
     """A file that exists, by its ending."""
     ending = path.suffix.lower()
     if IDX_IMAGES.search(path.name) or "idx1" in path.name:
-        return open_idx(path, labels)
+        return open_idx(path, labels, with_labels)
     if ending in (".npy", ".npz"):
-        return open_numpy(path, labels)
+        return open_numpy(path, labels, with_labels)
     if ending == ".zip" or zipfile.is_zipfile(path):
-        return open_zip(path, labels)
+        return open_zip(path, labels, with_labels)
     if ending in ENDINGS or ending in UNREADABLE:
         raise ValueError(f"{path} is a single picture: give the folder that holds all of your pictures.")
     if ending in PACKED:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from limner.data.pairs import prepare_pairs
+from limner.data.pairs import matching, prepare_pairs
 
 
 def picture(path: Path, value: int, size: tuple[int, int] = (20, 20), mode: str = "RGB") -> None:
@@ -31,6 +31,24 @@ def test_partners_have_equal_names_whatever_their_ending(folders: tuple[Path, Pa
     batch = pairs.batch(3, 9, seed=1)
     assert (batch["b"][:, 0].float().mean((1, 2)) - batch["a"][:, 0].float().mean((1, 2)) - 100).abs().max() < 3
     assert prepare_pairs(*folders, paired=True, swap=True).a.images[0, 0].float().mean() > 90
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "pairs", "alone", "lonely"),
+    [
+        (["cat.jpg", "cat.png"], ["cat.png"], [(1, 0)], [0], []),
+        (["cat.jpg", "cat.png"], ["cat.webp", "cat.png"], [(0, 0), (1, 1)], [], []),
+        (["x/v1.5", "cat.jpg", "cat.gif"], ["cat.png", "cat.bmp", "v1.5"], [(1, 0)], [0, 2], [1, 2]),
+    ],
+)
+def test_equal_names_match_before_those_equal_but_for_their_ending(a, b, pairs, alone, lonely) -> None:
+    assert matching(a, b) == (pairs, alone, lonely)
+
+
+def test_partners_of_other_proportions_only_are_a_sentence(tmp_path: Path) -> None:
+    picture(tmp_path / "a/x.png", 0, (32, 32)), picture(tmp_path / "b/x.png", 0, (64, 32))
+    with pytest.raises(ValueError, match=r"No pair of .* is usable, such as x.png \(other proportions.*\)\.$"):
+        prepare_pairs(tmp_path / "a", tmp_path / "b", paired=True)
 
 
 def test_wrong_partners_are_listed_and_left_out(folders: tuple[Path, Path]) -> None:
@@ -85,6 +103,14 @@ def test_a_table_of_pairs(folders: tuple[Path, Path], tmp_path: Path) -> None:
     table.write_text("one column\n")
     with pytest.raises(ValueError, match="two columns"):
         prepare_pairs(table, paired=True)
+
+
+def test_the_first_row_of_a_table_is_a_heading_only_where_it_names_no_file(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    table = tmp_path / "pairs.csv"
+    for first, left_out in (("gone.png,lost.heic", ["gone.png, lost.heic"]), ("a,b", []), ("a/5.png,gone", ["a/5.png, gone"])):
+        table.write_text(f"{first}\na/0.png,b/3.jpg\n")
+        pairs = prepare_pairs(table, paired=True)
+        assert len(pairs) == 1 and [name for name, _ in pairs.bad] == left_out
 
 
 def test_both_sides_get_the_channels_that_either_needs(folders: tuple[Path, Path], tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ def translated(
         if second is None or any(name.replace("-", "_") in PAIRED for name in metrics or ()):
             raise
         pairs = pairs_of(False)
-        notes.append("No pictures of both sets have one name, so translations and truths are compared as whole sets.")
+        notes.append("No picture of one set has a partner in the other, so translations and truths are compared as whole sets.")
     before, after = (_set(data) for data in ((pairs.a, pairs.b) if direction == "a2b" else (pairs.b, pairs.a)))
     before = before.some(n, seed)
     after = after.some(n, seed) if pairs.paired else after

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from limner.core.images import ImageSpec
 from limner.data.dataset import Dataset, prepare
-from limner.data.decode import ENDINGS, Damaged, header, reason, upright
+from limner.data.decode import ENDINGS, UNREADABLE, Damaged, header, reason, upright
 from limner.data.opening import open_source
 from limner.data.source import Bad, Source, short_name
 
@@ -63,7 +63,7 @@ def prepare_pairs(
     """Decode two sets of pictures at one shape.
 
     data, second: two folders (or whatever `open_source` takes); or one CSV with two columns of files; or one set of
-    pictures that each hold both sides, left and right. paired: partners are found by equal names without ending, and
+    pictures that each hold both sides, left and right. paired: partners are found by equal names (`matching`), and
     those without one, or of other proportions, are listed in `bad` and left out. swap: exchange the two sides.
     Raises ValueError in one sentence when nothing is left to train on.
     """
@@ -116,35 +116,48 @@ def _told(bad: list[Bad]) -> str:
 
 
 def partners(a: Source, b: Source) -> tuple[Source, Source, list[Bad]]:
-    """The pictures whose names, without ending, are in both; and those left out, with the reason.
+    """The pictures that have a partner in the other set, under the names of the first; and those left out, with the reason.
 
-    Raises ValueError when no name is in both.
+    Raises ValueError when none has one.
     """
-    one, two = by_stem(a.names), by_stem(b.names)
-    bad = [(a.names[i], "no partner in the second set") for key, i in one.items() if key not in two]
-    bad += [(b.names[i], "no partner in the first set") for key, i in two.items() if key not in one]
-    keys = [key for key in one if key in two]
-    if not keys:
+    pairs, alone, lonely = matching(a.names, b.names)
+    bad = [(a.names[i], "no partner in the second set") for i in alone]
+    bad += [(b.names[j], "no partner in the first set") for j in lonely]
+    if not pairs:
         raise ValueError(
             f"No file of {a.origin} has the name of one of {b.origin}: pairs need equal names, or train `--recipe cut`."
         )
-    kept = []
-    for key in keys:
-        why = _unlike(a, one[key], b, two[key])
-        if why:
-            bad.append((key, why))
+    kept, unlike = [], []
+    for i, j in pairs:
+        if why := _unlike(a, i, b, j):
+            unlike.append((a.names[i], why))
         else:
-            kept.append(key)
-    return _part(a, [one[k] for k in kept], kept), _part(b, [two[k] for k in kept], kept), bad
+            kept.append((i, j))
+    if not kept:
+        raise ValueError(f"No pair of {a.origin} and {b.origin} is usable, such as {_told(unlike)}.")
+    names = [a.names[i] for i, _ in kept]
+    return _part(a, [i for i, _ in kept], names), _part(b, [j for _, j in kept], names), bad + unlike
 
 
-def by_stem(names: Sequence[str]) -> dict[str, int]:
-    """Name without a picture's ending -> its number; the first of those that differ in their endings only."""
-    found: dict[str, int] = {}
-    for i, name in enumerate(names):
-        path = PurePosixPath(name)
-        found.setdefault(str(path.with_suffix("") if path.suffix.lower() in ENDINGS else path), i)
-    return found
+def matching(a: Sequence[str], b: Sequence[str]) -> tuple[list[tuple[int, int]], list[int], list[int]]:
+    """Which name of a belongs to which of b, in the order of a; and the numbers of those of a and of b left alone.
+
+    Equal names belong together; of the others, the first that are equal without a picture's ending.
+    """
+    found: dict[int, int] = {}
+    alone, lonely = list(range(len(a))), list(range(len(b)))
+    for key in (str, _stem):
+        one, two = ({key(names[i]): i for i in reversed(rest)} for names, rest in ((a, alone), (b, lonely)))
+        found |= {i: two[name] for name, i in one.items() if name in two}
+        alone = [i for i in alone if i not in found]
+        taken = set(found.values())
+        lonely = [j for j in lonely if j not in taken]
+    return sorted(found.items()), alone, lonely
+
+
+def _stem(name: str) -> str:
+    path = PurePosixPath(name)
+    return str(path.with_suffix("") if path.suffix.lower() in ENDINGS else path)
 
 
 def _unlike(a: Source, i: int, b: Source, j: int) -> str:
@@ -218,7 +231,7 @@ def from_csv(path: Path) -> tuple[Source, Source, list[Bad]]:
     if any(len(row) < 2 for row in rows):
         raise ValueError(f"The CSV {path} needs two columns, the files of each pair.")
     cells = [(row[0].strip(), row[1].strip()) for row in rows]
-    if cells and not any((path.parent / cell).exists() for cell in cells[0]):
+    if cells and not any((path.parent / cell).is_file() or _picture(cell) for cell in cells[0]):
         cells = cells[1:]  # a heading
     bad = [(f"{a}, {b}", "the file is missing") for a, b in cells if not _there(path, a, b)]
     cells = list(dict.fromkeys(pair for pair in cells if _there(path, *pair)))
@@ -236,6 +249,11 @@ def from_csv(path: Path) -> tuple[Source, Source, list[Bad]]:
         raise ValueError(f"No pair of the CSV {path} is usable, such as {_told(bad)}.")
     names = [names[i] for i in kept]
     return _part(one, kept, names), _part(two, kept, names), bad
+
+
+def _picture(name: str) -> bool:
+    ending = PurePosixPath(name).suffix.lower()
+    return ending in ENDINGS or ending in UNREADABLE
 
 
 def _there(path: Path, a: str, b: str) -> bool:

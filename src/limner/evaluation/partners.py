@@ -16,7 +16,7 @@ from limner.core.images import to_pil
 from limner.data import Damaged, Dataset, open_source, prepare
 from limner.data.decode import in_channels, upright
 from limner.data.order import permutation
-from limner.data.pairs import SLACK, by_stem
+from limner.data.pairs import SLACK, matching
 from limner.data.source import Bad, Source
 from limner.evaluation.features import Extractor, resized, with_channels
 from limner.evaluation.measures import Measure
@@ -62,7 +62,7 @@ class Partners:
     def protocol(self) -> dict[str, Any]:
         sizes = {f"{h}x{w}": count for (h, w), count in self.sizes.items()}
         return {
-            "n": len(self), "matched_by": "file name without ending", "sizes": sizes, "resized": self.resized,
+            "n": len(self), "matched_by": "file name, else that without ending", "sizes": sizes, "resized": self.resized,
             "resize": "bilinear, antialiased, generated to the size of its truth" if self.resized else "none",
             "channels": "grey" if self.grey else "RGB, transparency on white",
             "left_out": [list(bad) for bad in self.left_out], "worst": self.worst,
@@ -74,11 +74,10 @@ def matched(
 ) -> tuple[Side, Side, list[tuple[int, int]], list[Bad]]:
     """Two sets, which picture belongs to which, and who has no partner. Raises ValueError when nobody has one."""
     a, b = _side(generated, size), _side(truth, size)
-    one, two = by_stem(a.names), by_stem(b.names)
+    rows, alone, lonely = matching(a.names, b.names)
     bad = [*a.bad, *b.bad]
-    bad += [(a.names[i], f"no partner in {b.name}") for key, i in one.items() if key not in two]
-    bad += [(b.names[i], f"no partner in {a.name}") for key, i in two.items() if key not in one]
-    rows = [(i, two[key]) for key, i in one.items() if key in two]
+    bad += [(a.names[i], f"no partner in {b.name}") for i in alone]
+    bad += [(b.names[j], f"no partner in {a.name}") for j in lonely]
     if not rows:
         raise ValueError(
             f"No picture of {a.name} has the name of one of {b.name}: psnr, ssim, ms_ssim and lpips_form need partners "

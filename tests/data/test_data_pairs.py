@@ -67,6 +67,28 @@ def test_wrong_partners_are_listed_and_left_out(folders: tuple[Path, Path]) -> N
     assert {"broken", "cut"} <= told.keys() and "left out" in pairs.notes[0]
 
 
+def test_what_is_told_of_one_set_is_told_of_two(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    a, b = folders
+    for i in range(6):
+        Image.new("RGBA", (20, 20), (10 * i, 0, 0, 99)).save(a / f"{i}.png")
+    (a / "bad.png").write_bytes(b"nothing"), (b / "bad.png").write_bytes(b"nothing")
+    pairs = prepare_pairs(a, b, paired=False, size=32, channels="3", background="red")
+    enlarged, clear = "6 of 6 pictures are smaller than 32x32 and are enlarged.", "transparency, which is flattened on red"
+    assert pairs.notes[1] == enlarged and clear in pairs.notes[2] and len(pairs.notes) == 3
+    assert [name for name, _ in pairs.bad] == [f"bad.png of the folder {place}" for place in (a, b)]
+    picture(b / "big.png", 0, (40, 40))
+    assert f"The folder {b}: 6 of 7 pictures" in prepare_pairs(a, b, paired=False, size=32).notes[-1]
+
+
+def test_a_damaged_picture_of_two_sides_is_listed_once(tmp_path: Path) -> None:
+    for name in ("good.png", "cut.png"):
+        Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 40, 3), np.uint8)).save(tmp_path / name)
+    (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:-300])
+    (tmp_path / "empty.png").touch()
+    pairs = prepare_pairs(tmp_path, paired=True)
+    assert sorted(name for name, _ in pairs.bad) == ["cut.png", "empty.png"] and pairs.notes[0].startswith("2 pictures")
+
+
 def test_unpaired_sets_keep_all_and_go_in_orders_of_their_own(folders: tuple[Path, Path]) -> None:
     a, b = folders
     for i in range(10, 13):

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import limner
 from limner.cli.flags import changes, flags
 from limner.core import dist
 from limner.core.images import ImageSpec
+from limner.networks import patch, unet
 from limner.recipes import automatic, gan
 from limner.recipes.session import Machine, Options
 
@@ -67,6 +69,28 @@ def test_a_set_of_one_picture_trains(tmp_path: Path) -> None:
     outcome = limner.train(picture, images=32, batch=8, out=tmp_path / "run", changes={"network.width": 8}).outcome
     assert outcome.finished
     assert limner.load(tmp_path / "run").sample(1).shape == (1, 3, 20, 36)
+
+
+def test_every_picture_left_out_is_listed_in_the_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a, b = tmp_path / "a", tmp_path / "b"
+    for place, count in ((a, 12), (b, 2)):
+        place.mkdir()
+        for i in range(count):
+            Image.new("RGB", (16, 16), (20 * i, 0, 0)).save(place / f"{i:02}.png")
+
+    def lines() -> list[str]:
+        small = {"network": unet.TINY, "judge": patch.Config(width=8)}
+        limner.train(a, b, recipe="pix2pix", images=4, out=tmp_path / "run", device="cpu", changes=small)
+        listed = tmp_path / "run/skipped.txt"
+        return listed.read_text().splitlines() if listed.exists() else []
+
+    assert lines() == [f"{i:02}.png: no partner in the second set" for i in range(2, 12)]
+    said = capsys.readouterr().err
+    assert f"{tmp_path / 'run/skipped.txt'} lists every picture" in said and "10 pictures were left out" in said
+    assert "limner data" not in said
+    for i in range(2, 12):
+        (a / f"{i:02}.png").unlink()
+    assert lines() == []
 
 
 def test_every_preset_can_be_built() -> None:

@@ -194,7 +194,7 @@ def _notes(result: Decoded, spec: ImageSpec, options: list, equal: list[list[int
     size, fit, channels, background = options
     n, notes = len(result.kept), []
     if result.bad:
-        notes.append(f"{len(result.bad):,} {_s(result.bad, 'picture')} could not be used and {_are(result.bad)} skipped.")
+        notes.append(skipped_note(result.bad))
     if size is None and set(result.sizes) != {spec.size}:
         notes.append(f"Pictures are brought to {spec.height}x{spec.width}; give a size to choose another.")
     if result.enlarged:
@@ -206,10 +206,21 @@ def _notes(result: Decoded, spec: ImageSpec, options: list, equal: list[list[int
     if fit == "pad" and any(h * spec.width != w * spec.height for h, w in result.sizes):
         notes.append(f"Pictures are padded with {'transparency' if spec.channels == 4 else background}.")
     if equal:
-        extra = sum(len(rows) - 1 for rows in equal)
-        verb = "were dropped" if dropped else "are exact duplicates of others; `limner train --drop-duplicates` leaves them out"
-        notes.append(f"{extra:,} {_s(range(extra), 'picture')} {verb}{' as exact duplicates' if dropped else ''}.")
+        notes.append(duplicates_note(equal, dropped))
     return notes
+
+
+def skipped_note(bad: Sequence[Bad]) -> str:
+    name, why = bad[0]
+    many = f"{len(bad):,} {_s(bad, 'picture')} could not be used and {_are(bad)} skipped"
+    return f"{many}, such as {name} ({why})." if len(bad) > 1 else f"{many}: {name} ({why})."
+
+
+def duplicates_note(groups: Sequence[Sequence], dropped: bool = False) -> str:
+    """groups: of equal pictures, as rows or names."""
+    extra = sum(len(group) - 1 for group in groups)
+    verb = "were dropped" if dropped else "are exact duplicates of others; --drop-duplicates leaves them out"
+    return f"{extra:,} {_s(range(extra), 'picture')} {verb}{' as exact duplicates' if dropped else ''}."
 
 
 def _s(things: Sequence, word: str) -> str:

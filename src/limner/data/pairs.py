@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from limner.core.images import ImageSpec
-from limner.data.dataset import Dataset, prepare
+from limner.data.dataset import Dataset, duplicates_note, prepare, skipped_note
 from limner.data.decode import ENDINGS, UNREADABLE, Damaged, header, reason, upright
 from limner.data.opening import open_source
 from limner.data.source import Bad, Source, short_name
@@ -94,10 +94,13 @@ def prepare_pairs(
             d if len(common) == len(d) else d._subset(np.array([i for i, n in enumerate(d.names) if n in common], int))
             for d in (one, two)
         )
-    bad = bad + one.bad + two.bad
+    for side in (one, two):
+        bad += [(name if second is None else f"{name} of {side.origin}", why) for name, why in side.bad]
+    bad = list(dict.fromkeys(bad))  # a picture of two sides is damaged on both
     if not len(one) or not len(two):
         raise ValueError(f"No pair of pictures is usable: {len(bad):,} were left out, such as {_told(bad)}.")
     notes = [f"{len(bad):,} pictures were left out, such as {_told(bad)}."] if bad else []
+    notes += _notes(one, two)
     return Pairs(
         a=one, b=two, paired=paired, spec=one.spec,
         name=one.name if second is None else f"{one.name}-{two.name}",
@@ -106,6 +109,18 @@ def prepare_pairs(
         attribution="\n".join(dict.fromkeys(t for t in (one.attribution, two.attribution) if t)),
         fit=fit, background=background, bad=bad, notes=notes,
     )  # fmt: skip
+
+
+def _notes(one: Dataset, two: Dataset) -> list[str]:
+    """What a person should know of two sets, each thing once; not of skipped pictures nor of duplicates, none of which
+    can be dropped from pairs."""
+    said: list[str] = []
+    for side in (one, two):
+        aside = [skipped_note(side.bad)] if side.bad else []
+        aside += [duplicates_note(side.duplicates)] if side.duplicates else []
+        more = [note for note in side.notes if note not in (*aside, *said)]
+        said += more if side is one else [f"{two.origin[:1].upper()}{two.origin[1:]}: {note}" for note in more]
+    return said
 
 
 def _told(bad: list[Bad]) -> str:
@@ -168,7 +183,7 @@ def _unlike(a: Source, i: int, b: Source, j: int) -> str:
             with source.open(index) as image:
                 head = header(image)
         except Damaged as damage:
-            return str(damage)
+            return str(damage) if a.origin == b.origin else f"{damage}, in {source.origin}"
         shapes.append((head.height, head.width))
     (h, w), (k, v) = shapes
     return f"other proportions than its partner, {h}x{w} and {k}x{v}" if abs(h * v / (w * k) - 1) > SLACK else ""

@@ -30,6 +30,8 @@ from limner.training.log import Board, duration
 from limner.training.loop import Hook, Outcome, Plan, Stream, View, fit, measure
 from limner.training.run import claimed, recall, remember
 
+SKIPPED = "skipped.txt"  # in the run folder
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
@@ -153,8 +155,10 @@ def _play_claimed(job: Job, machine: Machine, folder: Path, say: Callable[[str],
         precision=machine.precision,
         checkpoint_seconds=options.checkpoint_minutes * 60,
     )
+    if machine.ranks.first:
+        write_skipped(job.dataset, folder)
     sizes = ", ".join(f"{name} {_short(parameter_count(net))}" for name, net in job.method.nets.items())
-    for note in (*facts(job.dataset), *job.notes):
+    for note in (*facts(job.dataset, folder), *job.notes):
         say(note)
     say(
         f"Training {job.name} ({sizes} parameters) on {len(job.dataset):,} "
@@ -191,7 +195,7 @@ def _play_claimed(job: Job, machine: Machine, folder: Path, say: Callable[[str],
     return Trained(folder, outcome)
 
 
-def facts(dataset: Any) -> list[str]:
+def facts(dataset: Any, folder: Path) -> list[str]:
     """What a person should know of the data before it is trained on: classes, skipped files, decisions."""
     said = []
     if dataset.labels is not None and dataset.spec.classes:
@@ -201,9 +205,16 @@ def facts(dataset: Any) -> list[str]:
         said.append(f"{len(told)} classes: {', '.join(told[:20])}{more}.")
     said += dataset.notes
     if dataset.bad:
-        name, reason = dataset.bad[0]
-        said.append(f"Skipped, for example: {name} ({reason}); `limner data` lists all.")
+        said.append(f"{folder / SKIPPED} lists every picture that was left out, and why.")
     return said
+
+
+def write_skipped(dataset: Any, folder: Path) -> None:
+    """Write the pictures that this start leaves out, a line each, or no file where there are none."""
+    if dataset.bad:
+        write_whole(folder / SKIPPED, "".join(f"{name}: {why}\n" for name, why in dataset.bad))
+    else:
+        (folder / SKIPPED).unlink(missing_ok=True)
 
 
 def best_keeper(job: Job, machine: Machine, decided: Mapping[str, Any]) -> Callable[[View, Mapping[str, float]], None]:

@@ -13,7 +13,7 @@ from PIL import Image
 
 import limner
 from limner.apps.tiles import in_tiles, starts
-from limner.apps.translate import Translator, translate
+from limner.apps.translate import Translator, translate, written_as
 from limner.core.images import ImageSpec
 from limner.data.pairs import prepare_pairs
 from limner.networks import patch, resnet
@@ -96,6 +96,8 @@ def test_a_file_a_folder_and_a_zip(model: Translator, tmp_path: Path) -> None:
     assert sorted(zipfile.ZipFile(tmp_path / "out.zip").namelist()) == ["deep/two.jpg", "one.png", "three.png"]
     translate(model, tmp_path / "out.zip", tmp_path / "again")
     assert (tmp_path / "again/deep/two.jpg").exists()
+    for _ in range(2):  # a second time too: what lies beside the pictures and is none may be replaced
+        assert "3 translated" in translate(model, source, source / "beside.zip", say=said.append)
     translate(model, source / "one.png", tmp_path / "single.webp")
     assert Image.open(tmp_path / "single.webp").size == PICTURES["grey"].size
 
@@ -127,22 +129,60 @@ def test_names_that_would_meet_stay_apart(model: Translator, tmp_path: Path) -> 
     assert len(found) == 5 and {"a.gif.png", "a.png", "b.png", "v1.5.webp"} < found
 
 
+@pytest.mark.parametrize(
+    ("names", "written"),
+    [
+        (["photo", "photo.png"], ["photo-2.png", "photo.png"]),
+        (["a.gif", "a.gif.png", "a.png"], ["a-2.png", "a.gif.png", "a.png"]),
+        (["../a.png", "a.png", "/a.png", "x/../a.png"], ["a-2.png", "a.png", "a-3.png", "x/a.png"]),
+        (["\N{REPLACEMENT CHARACTER}.png"] * 3, [f"\N{REPLACEMENT CHARACTER}{end}.png" for end in ("", "-2", "-3")]),
+        (["x", "x.png/1.png", "v1.5"], ["x-2.png", "x.png/1.png", "v1.5.png"]),
+    ],
+)
+def test_every_translation_has_a_name_of_its_own_that_leads_nowhere_else(names: list[str], written: list[str]) -> None:
+    assert written_as(names) == written
+
+
 def test_one_picture_into_a_folder_keeps_its_name(model: Translator, tmp_path: Path) -> None:
     PICTURES["grey"].save(tmp_path / "one.jpg")
     assert "out/one.jpg" in translate(model, tmp_path / "one.jpg", tmp_path / "out")
     assert Image.open(tmp_path / "out/one.jpg").size == (40, 30)
 
 
-def test_originals_are_never_overwritten(model: Translator, tmp_path: Path) -> None:
-    (tmp_path / "in").mkdir()
-    PICTURES["grey"].save(tmp_path / "in/one.png")
+@pytest.mark.parametrize(
+    ("source", "out", "sheet"),
+    [
+        ("in", "in", None), ("in", "in/deeper", None), ("in", "in/v.2", None), ("in", "", None), ("in.zip", "in.zip", None),
+        ("in/one.png", "in/one.png", None), ("in/one.png", "in", None), ("in", "out", "in/one.png"),
+        ("in/one.png", "out.png", "in/one.png"), ("in.zip", "out", "in.zip"),
+        ("in/one.png", "out.png", "out.png"), ("in", "out", "out/one.png"), ("in", "out", "out"), ("in", "o.zip", "o.zip"),
+    ],
+)  # fmt: skip
+def test_originals_and_translations_are_never_overwritten(
+    source: str, out: str, sheet: str | None, model: Translator, tmp_path: Path
+) -> None:
+    for name in ("in/one.png", "in/in/one.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        PICTURES["grey"].save(tmp_path / name)
+    (tmp_path / "in/v.2").mkdir()
     with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:
         archive.write(tmp_path / "in/one.png", "one.png")
-    before = (tmp_path / "in/one.png").read_bytes()
-    for source, out in (("in", "in"), ("in", "in/deeper"), ("in.zip", "in.zip"), ("in/one.png", "in/one.png"), ("in/one.png", "in")):
-        with pytest.raises(ValueError, match=r"would be lost: choose another place"):
-            translate(model, tmp_path / source, tmp_path / out)
-    assert (tmp_path / "in/one.png").read_bytes() == before
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
+    with pytest.raises(ValueError, match=r"lost: choose another place|the place of a translation: choose another name"):
+        translate(model, tmp_path / source, tmp_path / out, sheet=sheet and tmp_path / sheet)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()} == before
+
+
+def test_a_zip_of_hostile_names_and_a_folder_with_a_dot(model: Translator, tmp_path: Path) -> None:
+    PICTURES["dot"].save(tmp_path / "one.png")
+    with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:
+        for name in ("../a.png", "a.png"):
+            archive.write(tmp_path / "one.png", name)
+    (tmp_path / "out.v2").mkdir()
+    for out in ("out.zip", "out.v2"):
+        assert "2 translated" in translate(model, tmp_path / "in.zip", tmp_path / out)
+    assert sorted(zipfile.ZipFile(tmp_path / "out.zip").namelist()) == ["a-2.png", "a.png"]
+    assert sorted(path.name for path in (tmp_path / "out.v2").iterdir()) == ["a-2.png", "a.png"]
 
 
 def test_progress_counts_pictures_and_the_tiles_of_one(model: Translator, tmp_path: Path) -> None:
@@ -166,6 +206,9 @@ def test_what_cannot_be_done_is_a_sentence(model: Translator, tmp_path: Path) ->
         model.translate(tmp_path / "x.png")
     with pytest.raises(ValueError, match="not 'up'"):
         model.translate(PICTURES["grey"], "up")
+    for array in (np.zeros((20, 20, 3), np.uint8), np.zeros((3, 20, 20)), np.zeros((20, 20), np.uint8)):
+        with pytest.raises(ValueError, match=r"uint8 \[C,H,W\] with 1, 3 or 4 channels, not"):
+            model.translate(array)
     with pytest.raises(ValueError, match=r"folder or a \.zip"):
         translate(model, tmp_path, tmp_path / "many.png", say=lambda text: None)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -18,9 +20,10 @@ from torch import Tensor, nn
 from limner.apps.tiles import in_tiles, normalised_as, thumbnail
 from limner.core import artifact, device
 from limner.core.files import for_people, write_whole, writing
-from limner.core.images import ImageSpec, grid, png, to_float, to_pil, to_uint8, write_png
+from limner.core.images import MODES, ImageSpec, grid, png, to_float, to_pil, to_uint8, write_png
 from limner.data import Damaged, open_source
 from limner.data.decode import ENDINGS, as_colour, clean, in_channels, opened, reason, upright
+from limner.data.folder import kind, walk
 
 TILE, OVERLAP = 512, 64  # pixels; larger pictures go through in pieces
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
@@ -50,6 +53,11 @@ class Translator:
         """
         network = self._network(direction)
         if isinstance(image, np.ndarray):
+            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[0] not in MODES:
+                raise ValueError(
+                    f"A picture as an array is uint8 [C,H,W] with 1, 3 or 4 channels, not {image.dtype} {image.shape}: "
+                    "transpose it, or give the Pillow image or the file."
+                )
             image = to_pil(image)
         elif isinstance(image, (str, Path)):
             image = read(Path(image))
@@ -134,19 +142,29 @@ def translate(
         before = read(source)
         out = out / source.name if out.is_dir() or not out.suffix else out
         out = out if out.suffix.lower() in FORMATS else out.with_name(out.name + ".png")
-        _keep_apart(source, out)
+        _keep_apart([source], [out], sheet)
         after = model.translate(before, direction, progress=progress)
         write_whole(out, encoded(after, out.suffix))
         shown.append((before, after))
         done, bad = 1, 0
     else:
         pictures = open_source(source, with_labels=False)
-        _keep_apart(source, out)
-        done, bad, taken = 0, len(pictures.bad), set(pictures.names)
+        zipped = out.suffix.lower() == ".zip" and not out.is_dir()
+        if not zipped and not out.is_dir() and (out.suffix or out.is_file()):
+            raise ValueError(f"Many pictures go into a folder or a .zip, not into {out.name!r}.")
+        inside = source.is_dir() and not zipped and source.resolve() in (out.resolve(), *out.resolve().parents)
+        if inside:  # the next time, translations would be translated
+            raise ValueError(f"In {out} the originals would be lost: choose another place to write to.")
+        names = written_as(pictures.names)
+        originals = [source]
+        if source.is_dir():
+            originals = [source / name for name, _ in walk(source)[0] if kind(name) != "other"]
+        _keep_apart(originals, [out, *(() if zipped else (out / name for name in names))], sheet)
+        done, bad = 0, len(pictures.bad)
         for name, why in pictures.bad:
             say(f"Skipped {name}: {why}.")
         with ExitStack() as stack:
-            put = _sink(out, stack)
+            put = _sink(out, zipped, stack)
             for i, name in enumerate(pictures.names):
                 if progress and i:
                     progress(i, len(pictures))
@@ -157,8 +175,7 @@ def translate(
                     say(f"Skipped {name}: {reason(error)}.")
                     bad += 1
                     continue
-                name = written_as(name, taken)
-                put(name, encoded(after, PurePosixPath(name).suffix))
+                put(names[i], encoded(after, PurePosixPath(names[i]).suffix))
                 done += 1
                 if len(shown) < SHOWN:
                     shown.append((before, after))
@@ -172,38 +189,64 @@ def translate(
     return f"{done:,} translated picture{'s are' if done > 1 else ' is'} in {out}{skipped}."
 
 
-def _keep_apart(source: Path, out: Path) -> None:
-    """Raises ValueError where a translation would take the place of what it was made from."""
-    among = source.is_dir() and not out.suffix and source.resolve() in out.resolve().parents
-    if among or (out.exists() and out.resolve() == source.resolve()):
-        raise ValueError(f"In {out} the pictures themselves would be lost: choose another place to write to.")
+def _keep_apart(originals: Iterable[Path], targets: Sequence[Path], sheet: Path | None) -> None:
+    """Raises ValueError where a file to write would take the place of an original, or the sheet that of a translation."""
+    kept = {_identity(path) for path in originals}
+    for path in (*targets, *([sheet] if sheet else [])):
+        if _identity(path) in kept:
+            raise ValueError(f"In {path} an original would be lost: choose another place to write to.")
+    if sheet and _identity(sheet) in {_identity(path) for path in targets}:
+        raise ValueError(f"The sheet {sheet} would take the place of a translation: choose another name for it.")
 
 
-def written_as(name: str, taken: set[str]) -> str:
-    """The name of a translation: that of its picture, with .png where the picture's format is not written here.
+def _identity(path: Path) -> object:
+    """Equal for all names of one file, whether it exists or is still to be written."""
+    try:
+        found = path.stat()
+    except OSError:
+        return os.path.realpath(path)
+    return found.st_dev, found.st_ino
 
-    taken: names that are not free; the new one is added.
+
+def written_as(names: Sequence[str]) -> list[str]:
+    """The names of translations: those of their pictures, with .png where the picture's format is not written here.
+
+    No two are equal, and none leads out of the folder or zip that it is written to.
     """
+    inner = ["/".join(part for part in PurePosixPath(name).parts if part.strip("./")) for name in names]
+    taken = {str(folder) for name in inner for folder in PurePosixPath(name).parents}  # where no file can be
+    found: dict[int, str] = {}
+    for i, name in enumerate(inner):  # a picture that may keep its name goes before those that must change theirs
+        if name == names[i] and name not in taken and PurePosixPath(name).suffix.lower() in FORMATS:
+            taken.add(name)
+            found[i] = name
+    for i, name in enumerate(inner):
+        if i not in found:
+            found[i] = next(new for new in _new_names(name) if new not in taken)
+            taken.add(found[i])
+    return [found[i] for i in range(len(names))]
+
+
+def _new_names(name: str) -> Iterator[str]:
+    """What a translation may be called, the best first."""
     path = PurePosixPath(name)
-    if path.suffix.lower() in FORMATS:
-        return name
     known = path.suffix.lower() in ENDINGS  # a dot may also be part of the name
-    renamed = str(path.with_suffix(".png")) if known else f"{name}.png"
-    renamed = f"{name}.png" if renamed in taken else renamed
-    taken.add(renamed)
-    return renamed
+    ending = path.suffix if path.suffix.lower() in FORMATS else ".png"
+    stem = str(path.with_suffix("")) if known else name
+    yield stem + ending
+    if ending != path.suffix:
+        yield name + ending
+    yield from (f"{stem}-{i}{ending}" for i in count(2))
 
 
-def _sink(out: Path, stack: ExitStack) -> Sink:
-    """Where translations go by name: a .zip, or a folder. Names never lead out of it."""
-    if out.suffix.lower() == ".zip":
+def _sink(out: Path, zipped: bool, stack: ExitStack) -> Sink:
+    """Where translations go by name: a .zip, or a folder."""
+    if zipped:
         archive = stack.enter_context(zipfile.ZipFile(stack.enter_context(writing(out)), "w"))
         return archive.writestr
-    if out.suffix or out.is_file():
-        raise ValueError(f"Many pictures go into a folder or a .zip, not into {out.name!r}.")
 
     def put(name: str, content: bytes) -> None:
-        path = out.joinpath(*(part for part in PurePosixPath(name).parts if part not in ("..", "/")))
+        path = out / name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -215,11 +258,11 @@ def _sink(out: Path, stack: ExitStack) -> Sink:
 
 def encoded(image: Image.Image, ending: str) -> bytes:
     """A picture as the bytes of a file of that ending; JPEG, which knows no transparency, is flattened on white."""
-    kind = FORMATS[ending.lower()]
-    if kind == "JPEG" and image.mode == "RGBA":
+    form = FORMATS[ending.lower()]
+    if form == "JPEG" and image.mode == "RGBA":
         image = in_channels(image, 3, WHITE)
     buffer = io.BytesIO()
-    image.save(buffer, kind, **({"quality": 95} if kind == "JPEG" else {}))
+    image.save(buffer, form, **({"quality": 95} if form == "JPEG" else {}))
     return buffer.getvalue()
 
 

@@ -219,7 +219,7 @@ def skipped_note(bad: Sequence[Bad]) -> str:
 def duplicates_note(groups: Sequence[Sequence], dropped: bool = False) -> str:
     """groups: of equal pictures, as rows or names."""
     extra = sum(len(group) - 1 for group in groups)
-    verb = "were dropped" if dropped else "are exact duplicates of others; --drop-duplicates leaves them out"
+    verb = "were dropped" if dropped else "are exact duplicates of others; `limner train --drop-duplicates` leaves them out"
     return f"{extra:,} {_s(range(extra), 'picture')} {verb}{' as exact duplicates' if dropped else ''}."
 
 

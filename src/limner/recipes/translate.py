@@ -67,7 +67,7 @@ class CycleRecipe(_Shared):
     objective: str = "least-squares"  # of the critics: non-saturating, least-squares, hinge or relativistic
     penalty: str = "none"  # on the critics' slope: none, r1, r2 or r1r2
     gamma: float | None = None  # weight of the penalty (default: from resolution and batch)
-    cycle: float = 5.0  # weight of coming back to where one was
+    cycle: float = 1.0  # weight of coming back to where one was; more keeps a picture nearer to what it was
     identity: float = 0.0  # weight of leaving alone what is already of the kind; costs half as much again
     pool: int = 50  # pictures of the past that each critic is shown
 
@@ -118,6 +118,7 @@ def cyclegan_2017() -> CycleRecipe:
     return CycleRecipe(
         network=resnet.Config(width=64),
         judge=patch.Config(width=64),
+        cycle=5.0,
         identity=2.5,
         batch=1,
         translators=_adam(2e-4),

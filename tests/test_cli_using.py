@@ -101,7 +101,7 @@ SIZES = {
 def test_translate_a_folder_of_all_kinds(runs: Path, strange: Path, tmp_path: Path) -> None:
     out, sheet = tmp_path / "out", tmp_path / "sheet.png"
     told = said("translate", runs / "oneway", strange, out, "--sheet", sheet)
-    assert "7 translated pictures are in" in told and "1 were skipped" in told and "Skipped broken.png" in told
+    assert "7 translated pictures are in" in told and "1 was skipped" in told and "Skipped broken.png" in told
     found = {str(path.relative_to(out)): Image.open(path).size for path in out.rglob("*.*")}
     assert found == SIZES
     assert Image.open(out / "deep/clear.webp").mode == "RGBA" and Image.open(out / "grey.png").mode == "RGB"

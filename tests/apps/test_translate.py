@@ -88,7 +88,7 @@ def test_a_file_a_folder_and_a_zip(model: Translator, tmp_path: Path) -> None:
     (source / "broken.png").write_bytes(b"\x89PNG nothing")
     said: list[str] = []
     told = translate(model, source, tmp_path / "out", "b2a", tmp_path / "sheet.png", say=said.append)
-    assert "3 translated pictures" in told and "1 were skipped" in told and "broken.png" in said[0]
+    assert "3 translated pictures" in told and "1 was skipped" in told and "broken.png" in said[0]
     found = {str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*.*")}
     assert found == {"one.png", "deep/two.jpg", "three.png"}
     assert Image.open(tmp_path / "sheet.png").size[0] > 150

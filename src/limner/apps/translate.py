@@ -184,8 +184,8 @@ def translate(
             if not done:  # said in here, so that no empty .zip is left behind
                 raise ValueError(f"No picture of {source} could be translated: all {bad:,} are damaged.")
     if sheet:
-        write_png(sheet, before_after(shown, max(model.spec.size)))
-    skipped = f"; {bad:,} were skipped" if bad else ""
+        write_png(sheet, before_after(shown))
+    skipped = f"; {bad:,} {'was' if bad == 1 else 'were'} skipped" if bad else ""
     return f"{done:,} translated picture{'s are' if done > 1 else ' is'} in {out}{skipped}."
 
 
@@ -266,9 +266,9 @@ def encoded(image: Image.Image, ending: str) -> bytes:
     return buffer.getvalue()
 
 
-def before_after(pairs: list[tuple[Image.Image, Image.Image]], side: int) -> np.ndarray:
-    """A sheet uint8 [3,H,W]: pictures in a row, each fitted into a square, above their translations."""
-    side = max(64, min(side, 256))
+def before_after(pairs: list[tuple[Image.Image, Image.Image]]) -> np.ndarray:
+    """A sheet uint8 [3,H,W]: pictures in a row, each fitted into a square of 64 to 256 pixels, above their translations."""
+    side = min(256, max(64, *(max(before.size) for before, _ in pairs)))
     cells = []
     for row in zip(*pairs, strict=True):
         for image in row:

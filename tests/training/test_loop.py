@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -93,6 +95,29 @@ def test_measuring_changes_nothing(tmp_path: Path) -> None:
     run(tmp_path / "a", measured)
     run(tmp_path / "b", plain)
     assert all(torch.equal(v, weights(plain)[k]) for k, v in weights(measured).items())
+
+
+class Slow(Toy):
+    """A game whose turns take a known time and are counted."""
+
+    def __init__(self, **takes: tuple[int, float]) -> None:  # name -> (every, milliseconds)
+        super().__init__()
+        self.played: list[str] = []
+        self.phases = [Phase("b", partial(self.turn, name, ms), every) for name, (every, ms) in takes.items()]
+
+    def turn(self, name: str, ms: float, batch: Batch, clock: Clock):
+        self.played.append(name)
+        time.sleep(ms / 1000)
+        return super().b_turn(batch, clock)
+
+
+def test_a_trial_counts_lazy_phases_by_their_share_and_never_waits_for_their_turn() -> None:
+    method = Slow(plain=(1, 4), lazy=(20, 40), rare=(200, 40))
+    assert 1 / 0.02 < measure(method, stream, replace(PLAN, batch=1), CPU, seconds=1.0) < 1 / 0.0062
+    assert len(method.played) < 150
+    slow = Slow(plain=(1, 1), lazy=(7, 1), rare=(300, 1))
+    measure(slow, stream, PLAN, CPU, seconds=0.0)
+    assert len(slow.played) == 4 * (3 + 5)  # one of all, then each once
 
 
 def test_a_loss_that_is_no_number_goes_back_once_and_on_at_half_the_rates(tmp_path: Path) -> None:

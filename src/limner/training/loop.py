@@ -167,10 +167,11 @@ def _iterate(
     wish: bool,
     means: Means,
     weighed: Sequence[Phase] = (),
+    due: Callable[[Phase], bool] | None = None,
 ) -> tuple[str | None, bool]:
-    """Every phase once. Returns (the player whose loss was not finite or None, somebody wishes to stop).
+    """Every phase that is due once. Returns (the player whose loss was not finite or None, somebody wishes to stop).
 
-    weighed: the phases whose gradient and step are noted.
+    weighed: the phases whose gradient and step are noted. due: which phases to play; by default those whose turn it is.
     """
     clock = Clock(state.seen, plan.images, plan.batch)
     torch.manual_seed(_mix(plan.seed, ranks.rank, clock.seen))  # layers that draw for themselves
@@ -178,7 +179,7 @@ def _iterate(
     wished = torch.tensor(float(wish), device=device)
     asked = False
     for turn, phase in enumerate(state.method.phases):
-        if (clock.seen // clock.batch) % phase.every:
+        if (clock.seen // clock.batch) % phase.every if due is None else not due(phase):
             continue
         drawn = Batch(batch.tensors, batch.first, batch.total, (*batch.key, turn))
         finite, asked = _turn(state, phase, drawn, clock, plan, wished, means, phase in weighed)
@@ -218,32 +219,37 @@ def measure(method: Method, stream: Stream, plan: Plan, device: torch.device, ra
     """Images a second of this run on this machine, from a short trial that leaves the method as it was.
 
     Some games grow while they run, so the trial visits four moments of it. At each the first iteration (allocation,
-    kernel choice) is not counted and the median of the others is.
+    kernel choice) is not counted and medians of the others are. Lazy phases are played out of turn, each beside those
+    of every iteration, and what they take is spread over the iterations between them: to wait for their turns could
+    take most of a short run. The trial ends after `seconds`, but plays two iterations or more at each moment.
     """
     state = State(method, plan.optimisers)
     kept = {name: tensor.detach().clone() for name, tensor in state.tensors().items()}
     kept_scalars = state.scalars()
-    cycle = math.lcm(*(phase.every for phase in method.phases))  # lazy phases count by their share
+    lazy = sorted({phase.every for phase in method.phases} - {1})
 
-    def timed() -> float:
+    def timed(*everies: int) -> float:
         start = time.monotonic()
-        for _ in range(cycle):
-            _iterate(state, stream, plan, ranks, device, False, Means())
+        _iterate(state, stream, plan, ranks, device, False, Means(), due=lambda phase: phase.every in everies)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        return (time.monotonic() - start) / cycle
+        return time.monotonic() - start
 
-    medians = []
+    means = []
     with _training(method):
         for share in (0.125, 0.375, 0.625, 0.875):
-            unit = plan.batch * cycle
-            state.seen = int(share * plan.images) // unit * unit
-            timed()
+            state.seen = int(share * plan.images) // plan.batch * plan.batch
+            timed(1, *lazy)
+            took: dict[int, list[float]] = {every: [] for every in (1, *lazy)}
+            end = time.monotonic() + seconds / 4
             # every rank must play as many iterations, or they wait for each other forever: the first one decides
-            count = int(dist.told_by_first(round(seconds / 4 / (timed() * cycle))))  # type: ignore[call-overload]
-            medians.append(statistics.median(timed() for _ in range(min(max(count, 2), 500))))
+            while dist.told_by_first(sum(map(len, took.values())) < 2 or time.monotonic() < end):
+                for every, times in took.items():
+                    times.append(timed(1, every))
+            plain = statistics.median(took[1])
+            means.append(plain + sum(max(0.0, statistics.median(took[e]) - plain) / e for e in lazy))
     state.restore(kept, kept_scalars)
-    return float(dist.told_by_first(plan.batch / statistics.mean(medians)))  # type: ignore[arg-type]
+    return float(dist.told_by_first(plan.batch / statistics.mean(means)))  # type: ignore[arg-type]
 
 
 def fit(

@@ -223,6 +223,34 @@ def test_every_optimiser_lowers_a_loss_and_resumes(name: str, tmp_path: Path) ->
     assert error["after"] < error["before"]
 
 
+@pytest.mark.parametrize("name", ["adam", "adamw", "rmsprop", "sgd"])
+def test_layers_that_come_into_play_late_begin_with_steps_of_the_rate_and_resume(name: str, tmp_path: Path) -> None:
+    def build() -> Toy:
+        method = Toy()
+        method.nets["b"] = nn.ModuleList([nn.Linear(4, 1, bias=False), nn.Linear(4, 1, bias=False)])
+        method.players["b"] = list(method.nets["b"].parameters())
+
+        def turn(batch: Batch, clock: Clock):
+            first, late = method.nets["b"]
+            x = first(batch["x"]) + (late(batch["x"]) if clock.seen >= 80 else 0)
+            return (x - 100).square().mean(), {}
+
+        method.phases = [Phase("b", turn)]
+        return method
+
+    plan = replace(PLAN, rate=lambda clock: 1.0, optimisers={k: Optimiser(name=name, rate=1e-3) for k in "ab"})
+    whole, short, begun = build(), build(), build()
+    run(tmp_path / "whole", whole, plan)
+    run(tmp_path / "begun", begun, replace(plan, images=88))
+    moved = (begun.nets["b"][1].weight - short.nets["b"][1].weight).abs().max().item()
+    assert name == "sgd" or 0 < moved < 1.01e-3 / (0.1 if name == "rmsprop" else 1)  # rmsprop corrects no bias
+    for at in (40, 120):
+        broken, again = build(), build()
+        run(tmp_path / f"{at}", broken, plan, hooks=[StopAt(at)])
+        run(tmp_path / f"{at}", again, plan)
+        assert all(torch.equal(v, weights(whole)[k]) for k, v in weights(again).items())
+
+
 def test_unknown_optimiser_is_a_sentence() -> None:
     with pytest.raises(ValueError, match="say one of adam"):
         Optimiser(name="lion").build([nn.Parameter(torch.zeros(1))])

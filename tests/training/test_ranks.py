@@ -100,6 +100,25 @@ with dist.joined("cpu") as ranks:
         assert torch.equal(*all_of) and kept.any(), "the ranks have drifted apart"
 """
 
+IDLE = """
+import torch
+from limner.core import dist
+from limner.training.loop import _summed
+
+with dist.joined("cpu") as ranks:
+    both, one, none = (torch.nn.Parameter(torch.zeros(2)) for _ in range(3))
+    for p in (both, one) if ranks.first else (both,):
+        p.grad = torch.ones(2)
+    total = torch.ones(2)
+    found = _summed([both, one, none], total)
+    assert [g.tolist() for g in found] == [[2, 2], [1, 1]] and total.tolist() == [2, 2] and none.grad is None
+"""
+
+
+def test_a_parameter_is_idle_where_no_rank_plays_it(tmp_path: Path) -> None:
+    (tmp_path / "idle.py").write_text(IDLE)
+    finished([*TOGETHER, "--nproc-per-node=2", str(tmp_path / "idle.py")])
+
 
 def test_ranks_agree_bit_for_bit_when_the_batch_is_accumulated(tmp_path: Path) -> None:
     # A slice moves codebook and pool before the next is seen, so accumulated over two ranks is by design not what one

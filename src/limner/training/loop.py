@@ -135,12 +135,7 @@ def _turn(
         total[0] += loss.detach()
         means.add(terms)
     total[1] = wish
-    gradients = []
-    for p in parameters:
-        if p.grad is None:  # a parameter out of play this turn (a fading layer): every rank must send the same shapes
-            p.grad = torch.zeros_like(p)
-        gradients.append(p.grad)
-    dist.sum_over_ranks([*gradients, total])
+    gradients = _summed(parameters, total)
     norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
     loss_value, wishes, norm_value = torch.cat([total, norm[None].float()]).tolist()
     if not math.isfinite(loss_value + norm_value):
@@ -156,6 +151,23 @@ def _turn(
         step = torch.stack(moved).norm() / torch.stack(torch._foreach_norm(before)).norm().clamp_min(1e-12)
         state.vitals |= {f"gradient_{phase.player}": norm_value, f"step_{phase.player}": step.item()}
     return True, wishes > 0
+
+
+def _summed(parameters: Sequence[nn.Parameter], total: Tensor) -> list[Tensor]:
+    """Sum gradients and `total` over ranks, in place; returns the gradients of the parameters that were in play.
+
+    One out of play on every rank (a layer that is yet to fade in) keeps none: a gradient of zeros would count as a
+    step, and Adam, which divides by what is usual, would then take its first real steps many times too large.
+    """
+    if dist.grouped():  # every rank must send the same shapes
+        played = torch.tensor([float(p.grad is not None) for p in parameters], device=total.device)
+        for p in parameters:
+            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+        dist.sum_over_ranks([*(p.grad for p in parameters if p.grad is not None), total, played])
+        for p, ranks in zip(parameters, played.tolist(), strict=True):
+            if not ranks:
+                p.grad = None
+    return [p.grad for p in parameters if p.grad is not None]
 
 
 def _iterate(

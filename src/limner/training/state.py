@@ -37,7 +37,8 @@ class Optimiser:
             "rmsprop": lambda: torch.optim.RMSprop(
                 parameters, self.rate, self.beta2, momentum=self.beta1, weight_decay=decay
             ),
-            "sgd": lambda: torch.optim.SGD(parameters, self.rate, self.beta1, weight_decay=decay, **fused),
+            # fused SGD fails where some parameters have momentum and others are yet to come into play
+            "sgd": lambda: torch.optim.SGD(parameters, self.rate, self.beta1, weight_decay=decay),
         }
         if self.name not in kinds:
             raise ValueError(f"The optimiser {self.name!r} is not known: say one of {', '.join(kinds)}.")

@@ -36,7 +36,7 @@ def alike(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor], rtol: floa
         torch.testing.assert_close(two[key], value, rtol=rtol, atol=atol, msg=lambda m, key=key: f"{key}: {m}")
 
 
-@pytest.mark.parametrize("recipe", ["spectral", "dcgan", "r3gan"])
+@pytest.mark.parametrize("recipe", ["spectral", "dcgan", "r3gan", "improved"])
 def test_two_ranks_give_what_one_gives(recipe: str, squares: Path, tmp_path: Path) -> None:
     # plain gradient steps: Adam divides by |g| and blows the last bit of a sum's order up to the step size
     more = ["--recipe", recipe, "--network.width", "8", "--batch", "8"]

@@ -93,6 +93,18 @@ def sum_with_gradient(x: Tensor) -> Tensor:
     return _Sum.apply(x) if grouped() else x
 
 
+def rows_of_all(x: Tensor) -> Tensor:
+    """The rows of every rank, as many on each, in the order of ranks; gradients flow back to whose they are. Alone: x.
+
+    [n,...] -> [world*n,...]
+    """
+    if not grouped():
+        return x
+    parts = [torch.zeros_like(x) for _ in range(torch_dist.get_world_size())]
+    parts[torch_dist.get_rank()] = x
+    return sum_with_gradient(torch.cat(parts))
+
+
 def told_by_first(value: object) -> object:
     """What rank 0 says, on every rank (a measured speed, say). Alone: the value."""
     if not grouped():

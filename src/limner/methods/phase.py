@@ -37,7 +37,9 @@ class Batch:
 
     Random numbers are asked from the batch by name. They are drawn for the whole global batch from (seed, images
     seen, turn, name) and cut to these rows, so a run gives the same on one rank or four, whole or accumulated, and
-    nothing of a random state has to be saved.
+    nothing of a random state has to be saved. Layers are not bound by it: what looks across rows (batch normalisation)
+    or iterates at each pass (spectral normalisation) differs when accumulated, and what draws for itself (dropout, the
+    noise of StyleGAN2) is then, and on several ranks, the same in distribution only.
     """
 
     tensors: Mapping[str, Tensor]  # "image": float [n,C,H,W] in [-1,1]; "label": int64 [n]; a method may ask for more

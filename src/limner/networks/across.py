@@ -52,8 +52,8 @@ class MinibatchStddev(AcrossRows):
 
 
 class MinibatchDiscrimination(AcrossRows):
-    """More features: how close a row is to all others, by `kernels` learned distances (Salimans et al. 2016, "Improved
-    techniques for training GANs", section 3.2). [N,F] -> [N,F+kernels]"""
+    """More features: how close a row is to all others, on whatever rank, by `kernels` learned distances (Salimans
+    et al. 2016, "Improved techniques for training GANs", section 3.2). [N,F] -> [N,F+kernels]"""
 
     def __init__(self, features: int, kernels: int, size: int = 8) -> None:
         super().__init__(kernels)
@@ -63,7 +63,7 @@ class MinibatchDiscrimination(AcrossRows):
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
             m = self.project(x).float().unflatten(1, (self.kernels, -1))  # [N,K,S]
-            distance = (m[:, None] - m[None]).abs().sum(3)  # [N,N,K]
+            distance = (m[:, None] - dist.rows_of_all(m)[None]).abs().sum(3)  # [N,M,K], M rows of all ranks
             closeness = torch.exp(-distance).sum(1) - 1  # to all but itself
             self._remember(closeness)
         else:

@@ -34,7 +34,7 @@ def _adam(rate: float = 4e-4) -> Optimiser:
 @dataclass(frozen=True, kw_only=True)
 class _Shared:
     batch: int = 4  # pictures of each kind an iteration, over all ranks
-    micro: int = 0  # pictures a forward pass (0: all at once); less memory, same result
+    micro: int = 0  # pictures a forward pass (0: all at once); less memory; same result but for dropout and spectral norm
     translators: Optimiser = field(default_factory=_adam)  # how the translators move
     critics: Optimiser = field(default_factory=_adam)  # how the critics move
     falling_from: float = 0.5  # share of the budget after which the learning rates fall to zero

@@ -43,7 +43,7 @@ def held_out_of(dataset: Dataset, seed: int) -> tuple[Dataset | Share, Share | N
 def typical_distance(x: Tensor, labels: Tensor | None) -> Tensor:
     """The mean distance between two rows, of one class where there are labels. [N,F] -> []
 
-    Zero when no two rows are of one class.
+    Of any two rows when no two are of one class; zero when there is but one row.
     """
     apart = torch.ones(len(x), len(x), dtype=torch.bool, device=x.device).triu(1)
     if labels is not None:

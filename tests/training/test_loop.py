@@ -130,6 +130,20 @@ def test_a_loss_that_is_no_number_goes_back_once_and_on_at_half_the_rates(tmp_pa
     assert all(v.isfinite().all() for v in weights(method).values())
 
 
+@pytest.mark.parametrize("seconds, stops", [(0.0, ()), (1e9, (8, 104)), (1e9, (64, 112)), (1e9, (96, 80))])
+def test_it_goes_back_to_the_same_state_however_often_the_run_was_saved_or_stopped(
+    seconds: float, stops: tuple[int, ...], tmp_path: Path
+) -> None:
+    plan, whole, poison = replace(PLAN, mark_every=64), Toy(), {120}
+    whole.poison = {120}
+    run(tmp_path / "whole", whole, replace(plan, checkpoint_seconds=1e9))
+    for hooks in (*([StopAt(at)] for at in stops), []):
+        method = Toy()
+        method.poison = poison
+        done = run(tmp_path / "other", method, replace(plan, checkpoint_seconds=seconds), hooks=hooks)
+    assert done.finished and all(torch.equal(v, weights(whole)[k]) for k, v in weights(method).items())
+
+
 def test_a_second_one_ends_with_advice_and_a_usable_folder(tmp_path: Path) -> None:
     method = Toy()
     method.poison = {0, 8}

@@ -31,6 +31,8 @@ from limner.training.loop import Hook, Outcome, Plan, Stream, View, fit, measure
 from limner.training.run import claimed, recall, remember
 
 SKIPPED = "skipped.txt"  # in the run folder
+MARK_SECONDS = 100  # of training between two marks, by the measured speed; a mark is what a bad loss steps back to
+MARKS = 40  # a run, at most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,6 +156,7 @@ def _play_claimed(job: Job, machine: Machine, folder: Path, say: Callable[[str],
         seed=options.seed,
         precision=machine.precision,
         checkpoint_seconds=options.checkpoint_minutes * 60,
+        mark_every=max(1, round(decided["images_per_second"] * MARK_SECONDS), decided["images"] // MARKS),
     )
     if machine.ranks.first:
         write_skipped(job.dataset, folder)

@@ -45,6 +45,7 @@ class Plan:
     precision: torch.dtype = torch.float32
     clip: float = 0.0  # largest gradient norm of a turn; 0 does not clip
     checkpoint_seconds: float = 120.0
+    mark_every: int = 100_000  # images between the states that a loss which is no number goes back to
 
     @property
     def log_every(self) -> int:
@@ -303,10 +304,10 @@ def fit(
         clock = Clock(state.seen, plan.images, plan.batch)
         return View(clock, method.nets, state.averages, state.seconds, folder, board, state.settings())
 
-    def save() -> None:
+    def save(mark: bool = False) -> None:
         nonlocal saved
         if ranks.first:
-            checkpoints.save(state, saves)
+            checkpoints.save(state, saves, mark)
             if publish:
                 publish(view())
         saved = time.monotonic()
@@ -345,7 +346,7 @@ def fit(
         if resumed:
             voice.say(resumed)
         else:
-            save()  # proves that the folder can be written, before hours are spent
+            save(mark=True)  # proves that the folder can be written, before hours are spent
             between()
         with _training(method), Interrupt() as interrupt:
             while state.seen < plan.images:
@@ -360,10 +361,11 @@ def fit(
                     means.take()
                     continue
                 between()
+                mark = schedule.passes(state.seen, plan.batch, plan.mark_every)
+                if mark or time.monotonic() - saved >= plan.checkpoint_seconds:
+                    save(mark)
                 if asked:
                     break
-                if time.monotonic() - saved >= plan.checkpoint_seconds:
-                    save()
             save()
             signal = interrupt.signal
         return Outcome(state.seen, state.seconds, state.seen >= plan.images, signal)
@@ -374,12 +376,13 @@ def fit(
 def _step_back(
     state: State, saves: Path, device: torch.device, player: str, voice: Voice, log: LogFile | None
 ) -> None:
-    """After a loss that is no number: the last good state, at half the learning rates, once.
+    """After a loss that is no number: the last mark, at half the learning rates, once.
 
+    A mark and not the newest checkpoint, which time happened to write: a run that was killed goes back to the same.
     Raises Diverged the second time.
     """
     at, trips = state.seen, state.trips
-    checkpoints.load(state, saves, device)
+    checkpoints.load(state, saves, device, back=True)
     state.trips = trips + 1
     state.caution = {name: factor * 0.5 for name, factor in state.caution.items()}
     finding = not_finite(player, at)

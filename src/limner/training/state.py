@@ -150,26 +150,40 @@ def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Any]:
 # ---- on disk ---------------------------------------------------------------------------------------------------------
 
 
-def save(state: State, folder: Path) -> None:
-    """Write the state; the one before stays beside it until the new one is whole, and as `previous` after."""
+def save(state: State, folder: Path, mark: bool = False) -> None:
+    """Write the state; the one before stays beside it until the new one is whole, and as `previous` after.
+
+    mark: it is one to step back to, and stays as `mark` until the next.
+    """
     latest = folder / "latest.safetensors"
-    if latest.exists():  # a second name for the same file: there is a whole checkpoint at every moment
-        previous = folder / "previous.safetensors"
-        previous.unlink(missing_ok=True)
-        try:
-            previous.hardlink_to(latest)
-        except OSError:  # a file system without links
-            previous.write_bytes(latest.read_bytes())
-    write_tensors(latest, state.tensors(), {"scalars": json.dumps(state.scalars())})
+    if latest.exists():
+        _also_named(latest, folder / "previous.safetensors")
+    written = folder / "mark.safetensors" if mark else latest
+    write_tensors(written, state.tensors(), {"scalars": json.dumps(state.scalars())})
+    if mark:  # after it: killed in between, a run plays up to the mark and writes it again
+        _also_named(written, latest)
 
 
-def load(state: State, folder: Path, device: torch.device) -> str | None:
-    """Restore the newest whole checkpoint of the folder.
+def _also_named(path: Path, name: Path) -> None:
+    """A second name for the same file, in place of what had it: there is a whole checkpoint at every moment."""
+    temporary = name.with_suffix(".new")
+    temporary.unlink(missing_ok=True)
+    try:
+        temporary.hardlink_to(path)
+    except OSError:  # a file system without links
+        temporary.write_bytes(path.read_bytes())
+    temporary.replace(name)
+    temporary.unlink(missing_ok=True)  # where both were the same file already, replacing does nothing
+
+
+def load(state: State, folder: Path, device: torch.device, back: bool = False) -> str | None:
+    """Restore the newest whole checkpoint of the folder; back: the last mark.
 
     Returns None when there is none, else a sentence about how far it was (and whether the newest was damaged).
     Raises ValueError when checkpoints are there but none can be read.
     """
-    paths = [p for p in (folder / "latest.safetensors", folder / "previous.safetensors") if p.exists()]
+    names = [*(["mark"] if back else []), "latest", "previous"]
+    paths = [p for name in names if (p := folder / f"{name}.safetensors").exists()]
     for path in paths:
         try:
             with safe_open(path, "pt", device=str(device)) as file:

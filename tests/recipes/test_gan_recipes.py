@@ -18,7 +18,7 @@ from limner.apps.evaluate import sampled
 from limner.apps.loading import load
 from limner.apps.sample import walk
 from limner.cli import app, main
-from limner.core import dist
+from limner.core import device, dist
 from limner.core.latents import KINDS
 from limner.losses.adversarial import OBJECTIVES
 from limner.losses.manners import MANNERS
@@ -74,6 +74,28 @@ def test_a_preset_trains_resumes_and_samples(
     assert (tmp_path / "s.png").exists()
     described = json.loads((tmp_path / "whole" / "limner.json").read_text())
     assert described["recipe"]["name"] == name and described["training"]["images"] == 24
+
+
+def test_a_run_keeps_the_precision_it_was_started_in(
+    squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(session, "measure", lambda *a, **k: 100.0)
+    monkeypatch.setattr(device, "cpu_has_bf16", lambda: False)
+
+    def train(out: str, precision: str = "auto", **more) -> None:
+        recipes.train(squares, recipe="spectral", images=24, device="cpu", threads=1, out=tmp_path / out,
+                      changes=small("spectral"), precision=precision, **more)  # fmt: skip
+
+    train("whole")
+    train("broken", hooks=[StopAfterOne()])
+    monkeypatch.setattr(device, "cpu_has_bf16", lambda: True)  # moved to another machine
+    with pytest.raises(ValueError, match=r"was started with precision fp32, now it is bf16: .* leave --precision out"):
+        train("broken", "bf16")
+    train("broken")
+    assert "started in fp32 and goes on so" in capsys.readouterr().err
+    one, two = (load_file(tmp_path / run / "weights.safetensors") for run in ("whole", "broken"))
+    assert all(torch.equal(value, two[key]) for key, value in one.items())
+    assert json.loads((tmp_path / "broken/limner.json").read_text())["training"]["machine"].endswith("fp32")
 
 
 @pytest.mark.parametrize("name", gan.PRESETS)

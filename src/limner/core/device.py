@@ -39,6 +39,11 @@ def precision(device: torch.device, wanted: str = "auto") -> torch.dtype:
     return torch.bfloat16 if fast else torch.float32
 
 
+def name_of(precision: torch.dtype) -> str:
+    """`bf16` or `fp32`, as `precision` takes it."""
+    return "bf16" if precision == torch.bfloat16 else "fp32"
+
+
 def cpu_has_bf16() -> bool:
     """Whether this CPU multiplies bf16 natively (AVX512_BF16 or AMX on x86)."""
     capabilities = torch.backends.cpu.get_cpu_capability()

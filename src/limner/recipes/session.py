@@ -62,18 +62,17 @@ class Trained:
     outcome: Outcome
 
 
-@dataclass(frozen=True)
+@dataclass
 class Machine:
     """Where a run happens."""
 
     device: torch.device
-    precision: torch.dtype
+    precision: torch.dtype  # what it chooses, until `play` finds what the run was started with
     ranks: dist.Ranks
 
     def __str__(self) -> str:
-        kind = "bf16" if self.precision == torch.bfloat16 else "fp32"
         ranks = f", {self.ranks.world} ranks" if self.ranks.world > 1 else ""
-        return f"{device.describe(self.device)}, {kind}{ranks}"
+        return f"{device.describe(self.device)}, {device.name_of(self.precision)}{ranks}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +150,7 @@ def _play_claimed(job: Job, machine: Machine, folder: Path, say: Callable[[str],
         decided = decide(job, machine)
         if machine.ranks.first:
             remember(folder, asked, decided)
+    _keep_precision(decided, job, machine, folder)
     plan = dataclasses.replace(
         job.plan(decided["images"]),
         seed=options.seed,
@@ -198,6 +198,23 @@ def _play_claimed(job: Job, machine: Machine, folder: Path, say: Callable[[str],
     return Trained(folder, outcome)
 
 
+def _keep_precision(decided: Mapping[str, Any], job: Job, machine: Machine, folder: Path) -> None:
+    """Go on in the precision the run was started in, whatever this machine would choose by itself.
+
+    Raises ValueError where the command says another.
+    """
+    here, wanted = device.name_of(machine.precision), job.options.precision
+    kept = decided.get("precision", here)  # runs of before it was recorded go on as the machine chooses
+    if wanted not in ("auto", kept):
+        raise ValueError(
+            f"{folder} was started with precision {kept}, now it is {wanted}: choose another folder with --out, or leave "
+            "--precision out to resume it."
+        )
+    if kept != here:
+        job.notes.append(f"The run was started in {kept} and goes on so; this machine by itself takes {here}.")
+    machine.precision = device.precision(machine.device, kept)
+
+
 def facts(dataset: Any, folder: Path) -> list[str]:
     """What a person should know of the data before it is trained on: classes, skipped files, decisions."""
     said = []
@@ -232,7 +249,7 @@ def best_keeper(job: Job, machine: Machine, decided: Mapping[str, Any]) -> Calla
 
 
 def decide(job: Job, machine: Machine) -> dict[str, Any]:
-    """What is settled once, at the first start: the speed measured on this machine, and the budget in images."""
+    """What is settled once, at the first start: the speed measured on this machine, precision, the budget in images."""
     trial = job.plan(job.options.images or 10**9)
     trial = dataclasses.replace(trial, seed=job.options.seed, precision=machine.precision)
     speed = measure(job.method, job.stream, trial, machine.device, machine.ranks)
@@ -241,7 +258,12 @@ def decide(job: Job, machine: Machine) -> dict[str, Any]:
     else:  # the seconds that the trial, previews and checkpoints take are not the players'
         images = int(speed * ((job.options.minutes or 10.0) * 60 - 6) * 0.97)
     images = max(1, round(images / trial.batch)) * trial.batch
-    return {"images": images, "images_per_second": round(speed, 2), "started": time.strftime("%Y-%m-%d")}
+    return {
+        "images": images,
+        "images_per_second": round(speed, 2),
+        "precision": device.name_of(machine.precision),
+        "started": time.strftime("%Y-%m-%d"),
+    }
 
 
 def _short(count: int) -> str:

@@ -207,8 +207,8 @@ def _keep_precision(decided: Mapping[str, Any], job: Job, machine: Machine, fold
     kept = decided.get("precision", here)  # runs of before it was recorded go on as the machine chooses
     if wanted not in ("auto", kept):
         raise ValueError(
-            f"{folder} was started with precision {kept}, now it is {wanted}: choose another folder with --out, or leave "
-            "--precision out to resume it."
+            f"{folder} was started with precision {kept}, now it is {wanted}: choose another folder with --out, or "
+            "leave --precision out to resume it."
         )
     if kept != here:
         job.notes.append(f"The run was started in {kept} and goes on so; this machine by itself takes {here}.")

@@ -37,7 +37,7 @@ class Recipe:
     objective: str = "hinge"  # of the critic: non-saturating, least-squares, hinge or relativistic
     judge: patch.Config = field(default_factory=lambda: patch.Config(width=32, norm="spectral"))  # the critic, if any
     batch: int = 32  # pictures an iteration, over all ranks
-    micro: int = 0  # pictures a forward pass (0: all at once); less memory, same result
+    micro: int = 0  # pictures a forward pass (0: all at once); less memory; same result but for spectral norm in a critic
     autoencoder: Optimiser = field(default_factory=lambda: Optimiser(rate=1e-3, beta1=0.9, beta2=0.99))  # how it moves
     prior: Optimiser = field(default_factory=lambda: Optimiser(rate=3e-3, beta1=0.9, beta2=0.99))  # how the prior moves
     critic: Optimiser = field(default_factory=lambda: Optimiser(rate=2e-4, beta1=0.0))  # how the critic moves

@@ -71,12 +71,14 @@ def test_damaged_pictures_are_told(run: Path, squares: Path, tmp_path: Path) -> 
     (tmp_path / "in").mkdir()
     for i, x in enumerate(np.load(squares)["images"][:4]):
         Image.fromarray(x).save(tmp_path / f"in/{i}.png")
-    (tmp_path / "in/broken.png").write_bytes(b"\x89PNG nothing")
+    for name in ("broken.png", "torn.png"):
+        (tmp_path / "in" / name).write_bytes(b"\x89PNG nothing")
     verbs = {encode: "z.npz", reconstruct: "r.png"} | ({traverse: "t.png"} if run.name == "vae" else {})
     for verb, out in verbs.items():
         said: list[str] = []
-        assert verb(model, str(tmp_path / "in"), tmp_path / out, say=said.append).endswith("; 1 was skipped.")
-        assert said[0] == "1 picture could not be used and is skipped." and said[1].startswith("Skipped broken.png: ")
+        assert verb(model, str(tmp_path / "in"), tmp_path / out, say=said.append).endswith("; 2 were skipped.")
+        assert said[0].startswith("2 pictures could not be used and are skipped, such as broken.png (")
+        assert [line.split(":")[0] for line in said[1:]] == ["Skipped broken.png", "Skipped torn.png"]
 
 
 def test_interpolate_between_two_files(run: Path, tmp_path: Path) -> None:

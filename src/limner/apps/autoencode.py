@@ -128,9 +128,10 @@ def picture_of(model: Autoencoder, path: Path) -> np.ndarray:
 
 def tell_of(found: Dataset, say: Callable[[str], None]) -> str:
     """Say what a person should know of the pictures, and which were skipped; returns the end of a sentence on these."""
-    for said in (*found.notes, *(f"Skipped {name}: {why}." for name, why in found.bad)):
-        say(said)
     count = len(found.bad)
+    each = found.bad if count > 1 else ()  # a single one is named by the notes
+    for said in (*found.notes, *(f"Skipped {name}: {why}." for name, why in each)):
+        say(said)
     return f"; {count:,} {'was' if count == 1 else 'were'} skipped" if count else ""
 
 

@@ -18,6 +18,7 @@ from limner.core import artifact
 from limner.core.files import write_whole
 from limner.core.images import ImageSpec, grid, png, to_float, to_uint8, write_png
 from limner.data import Damaged, Dataset, open_source, prepare
+from limner.data.dataset import and_skipped
 from limner.data.decode import as_colour, decoded, opened, reason
 
 
@@ -128,11 +129,10 @@ def picture_of(model: Autoencoder, path: Path) -> np.ndarray:
 
 def tell_of(found: Dataset, say: Callable[[str], None]) -> str:
     """Say what a person should know of the pictures, and which were skipped; returns the end of a sentence on these."""
-    count = len(found.bad)
-    each = found.bad if count > 1 else ()  # a single one is named by the notes
+    each = found.bad if len(found.bad) > 1 else ()  # a single one is named by the notes
     for said in (*found.notes, *(f"Skipped {name}: {why}." for name, why in each)):
         say(said)
-    return f"; {count:,} {'was' if count == 1 else 'were'} skipped" if count else ""
+    return and_skipped(len(found.bad))
 
 
 def reconstruct(model: Autoencoder, data: str, out: Path, n: int = 32, say: Callable[[str], None] = print) -> str:

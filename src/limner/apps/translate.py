@@ -22,6 +22,7 @@ from limner.core import artifact, device
 from limner.core.files import for_people, write_whole, writing
 from limner.core.images import MODES, ImageSpec, grid, png, to_float, to_pil, to_uint8, write_png
 from limner.data import Damaged, open_source
+from limner.data.dataset import and_skipped
 from limner.data.decode import ENDINGS, as_colour, clean, in_channels, opened, reason, upright
 from limner.data.folder import kind, walk
 
@@ -185,8 +186,7 @@ def translate(
                 raise ValueError(f"No picture of {source} could be translated: all {bad:,} are damaged.")
     if sheet:
         write_png(sheet, before_after(shown))
-    skipped = f"; {bad:,} {'was' if bad == 1 else 'were'} skipped" if bad else ""
-    return f"{done:,} translated picture{'s are' if done > 1 else ' is'} in {out}{skipped}."
+    return f"{done:,} translated picture{'s are' if done > 1 else ' is'} in {out}{and_skipped(bad)}."
 
 
 def _keep_apart(originals: Iterable[Path], targets: Sequence[Path], sheet: Path | None) -> None:

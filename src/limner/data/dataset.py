@@ -216,6 +216,11 @@ def skipped_note(bad: Sequence[Bad]) -> str:
     return f"{many}, such as {name} ({why})." if len(bad) > 1 else f"{many}: {name} ({why})."
 
 
+def and_skipped(count: int) -> str:
+    """The end of a verb's sentence: how many pictures it left out."""
+    return f"; {count:,} {'was' if count == 1 else 'were'} skipped" if count else ""
+
+
 def duplicates_note(groups: Sequence[Sequence], dropped: bool = False) -> str:
     """groups: of equal pictures, as rows or names."""
     extra = sum(len(group) - 1 for group in groups)

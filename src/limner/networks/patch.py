@@ -40,7 +40,7 @@ class Critic(nn.Module):
             raise ValueError(f"The critic's norm {config.norm!r} is not known: say one of {', '.join(NORMS)}.")
         halvings = config.halvings or (3 if min(spec.size) >= 128 else 2)
         height, width = (side >> halvings for side in spec.size)
-        if height * width <= (config.norm == "instance"):  # which needs two pixels
+        if height * width < (2 if config.norm == "instance" else 1):  # a single pixel has no spread to normalise
             raise ValueError(f"{halvings} halvings leave no patches in {spec.height}x{spec.width}: give the critic fewer.")
         widths = [config.width * min(8, 2**i) for i in range(halvings + 1)]
         strides = [2] * halvings + [1]

@@ -28,7 +28,6 @@ from limner.data import open_source, prepare
 from limner.losses.adversarial import objective
 from limner.methods.gan import GAN
 from limner.networks import dcgan
-from limner.recipes import without_labels
 from limner.recipes.gan import dcgan_2016
 from limner.training.log import Means
 from limner.training.loop import Plan, _iterate, _training
@@ -38,7 +37,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def ours(batch: int, precision: torch.dtype) -> tuple[State, object, Plan]:
-    dataset = without_labels(prepare(open_source("fashion"), size=32))
+    dataset = prepare(open_source("fashion", labels=False), size=32)
     assert dataset.spec.channels == 1
     torch.manual_seed(0)
     recipe = dcgan_2016()

@@ -13,14 +13,16 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+import limner as package
 from limner import recipes
 from limner.cli.flags import flags
-from limner.recipes.ranges import RANGES, check
+from limner.recipes.changes import RANGES, check
 
 LIMNER = [sys.executable, "-m", "limner"]
 TINY = ["--recipe", "spectral", "--network.width", "8", "--batch", "16", "--device", "cpu", "--threads", "1"]
@@ -256,7 +258,16 @@ def test_mistakes_are_sentences(arguments: list[str], said: str, squares: Path, 
         ("cyclegan", {"objective": "feature-matching"}, "say one of non-saturating, least-squares, hinge, relativistic."),
         ("pix2pix", {"objective": "minimax"}, "does not fit this recipe's critic"),
         ("vaegan", {"objective": "best"}, "is not known: say one of non-saturating"),
-        ("vae", {"features": 1.0}, "give --adversarial above 0 as well"),
+        ("vae", {"features": 1.0}, "features does nothing while adversarial is off: turn adversarial on, or leave features out"),
+        ("vaegan", {"adversarial": 0, "judge.width": 8}, "judge.width does nothing while adversarial is off"),
+        ("pix2pix", {"adversarial": False, "features": 5.0}, "features does nothing while adversarial is off"),
+        ("pix2pix", {"adversarial": False, "critics.rate": 1e-3}, "critics.rate does nothing while adversarial is off"),
+        ("cyclegan", {"gamma": 1.0}, "gamma does nothing while penalty is none"),
+        ("spectral", {"penalty_every": 4}, "penalty_every does nothing while penalty is none"),
+        ("spectral", {"manner_weight": 4.0}, "manner_weight does nothing while manner is none"),
+        ("auto", {"adaptive_target": 0.5}, "adaptive_target does nothing while augmentation is auto: give augmentation adaptive"),
+        ("vae", {"labels": Path("classes.csv")}, "--labels means nothing to the recipe vae"),
+        ("auto", {"labels": Path("classes.csv"), "unconditional": True}, "leave one out"),
         ("pix2pix", {"drop_duplicates": True}, "--drop-duplicates means nothing to the recipe pix2pix"),
         ("cyclegan", {"unconditional": True}, "--unconditional means nothing to the recipe cyclegan"),
         ("cut", {"labels": Path("classes.csv")}, "--labels means nothing to the recipe cut"),
@@ -267,6 +278,30 @@ def test_values_that_make_no_sense(recipe: str, changes: dict, said: str, square
     with pytest.raises(ValueError, match=said):
         recipes.train(squares, second, recipe=recipe, images=16, out=tmp_path / "run", device="cpu", **changes)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_critic_may_be_left_out(squares: Path, tmp_path: Path) -> None:
+    """Options of a critic that a preset states, and nobody asked for, are no reason to refuse."""
+    for recipe, changes in (("pix2pix", {"adversarial": False}), ("vaegan", {"adversarial": 0.0})):
+        second = squares if recipe == "pix2pix" else None
+        run = recipes.train(squares, second, recipe=recipe, images=16, out=tmp_path / recipe, quiet=True, **changes)
+        assert run.outcome.finished
+
+
+@pytest.mark.parametrize(("recipe", "more"), [("vae", {}), ("auto", {"unconditional": True})])
+def test_pictures_without_a_class_are_trained_on_where_classes_mean_nothing(
+    recipe: str, more: dict, tmp_path: Path
+) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(6):
+        Image.fromarray(rng.integers(0, 256, (16, 16), np.uint8)).save(folder / f"{i}.png")
+    (folder / "labels.csv").write_text("file,label\n0.png,a\n1.png,b\n2.png,a\n3.png,b\n")
+    run = recipes.train(folder, recipe=recipe, images=16, batch=4, out=tmp_path / "run", quiet=True, device="cpu", **more)
+    description = package.load(run.folder).description
+    assert description["data"]["count"] == 6 and not package.load(run.folder).spec.classes
+    assert not (run.folder / "skipped.txt").exists()
 
 
 def test_every_number_among_the_options_has_a_range() -> None:

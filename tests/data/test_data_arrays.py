@@ -157,5 +157,5 @@ def test_labels_that_nobody_asks_for_are_not_read(tmp_path: Path) -> None:
     (tmp_path / "train-images-idx3-ubyte").write_bytes(b"\0\0\x08\x03" + np.array(images.shape, ">i4").tobytes() + bytes(768))
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(b"damaged")
     for data in (tmp_path / "a.npz", tmp_path / "train-images-idx3-ubyte", (images, np.arange(3)), "fashion"):
-        source = open_source(data, with_labels=False)
+        source = open_source(data, labels=False)
         assert len(source) >= 3 and source.labels is None and not (source.classes or source.notes)

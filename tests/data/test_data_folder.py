@@ -96,8 +96,14 @@ def test_labels_that_nobody_asks_for_cost_no_picture(folder: Path, name: str, co
         for path in folder.iterdir():
             archive.write(path, path.name)
     for place in (folder, packed):
-        source = open_source(place, with_labels=False)
+        source = open_source(place, labels=False)
         assert len(source) == 5 and source.labels is None and not (source.classes or source.bad or source.notes)
+
+
+def test_a_table_of_one_class_costs_no_picture(folder: Path) -> None:
+    (folder / "labels.csv").write_text("file,label\n0.png,cat\n1.png,cat\n2.png,cat\n")
+    source = open_source(folder)
+    assert len(source) == 5 and not source.classes and not source.bad and "one class only" in source.notes[0]
 
 
 def test_captions_are_no_classes(folder: Path) -> None:

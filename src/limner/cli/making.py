@@ -49,7 +49,7 @@ def data(
     from limner.data.report import report_table, write_sheet
 
     with Progress("reading") as progress:
-        opened = open_source(source, labels=labels)
+        opened = open_source(source, labels=labels or True)
         report = scan(
             opened, size=parse_size(size), fit=fit, channels=channels, background=background, progress=progress
         )

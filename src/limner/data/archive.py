@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from limner.data.decode import Damaged
 from limner.data.folder import ignored, kind, labelled, looks_like_picture, no_pictures
-from limner.data.labels import LABEL_FILES
+from limner.data.labels import LABEL_FILES, Labels
 from limner.data.source import Bad, Source, short_name
 
 MAX_ENTRY = 1 << 29  # bytes a single entry may claim to unpack to
@@ -40,7 +40,7 @@ def stripped(names: list[str]) -> str:
     return top + "/" if top and all(name.count("/") > 1 for name in names) else ""
 
 
-def open_zip(path: Path, labels: Path | None = None, with_labels: bool = True) -> Source:
+def open_zip(path: Path, labels: Labels = True) -> Source:
     """A zip of pictures, nested or not. Raises ValueError in one sentence when damaged or without a picture."""
     try:
         archive = zipfile.ZipFile(path)
@@ -76,8 +76,7 @@ def open_zip(path: Path, labels: Path | None = None, with_labels: bool = True) -
     top = stripped(list(infos))
     infos = {name.removeprefix(top): info for name, info in infos.items()}
     names = list(infos)
-    table = _table(archive, tables, labels) if with_labels else None
-    classes, numbers, keep, unlabelled, notes = labelled(names, table, labels is not None, with_labels)
+    classes, numbers, keep, unlabelled, notes = labelled(names, _table(archive, tables, labels), labels)
     names = [names[i] for i in keep]
     entries = [infos[name] for name in names]
 
@@ -95,15 +94,15 @@ def open_zip(path: Path, labels: Path | None = None, with_labels: bool = True) -
 
 
 def _table(
-    archive: zipfile.ZipFile, tables: dict[str, zipfile.ZipInfo], labels: Path | None
+    archive: zipfile.ZipFile, tables: dict[str, zipfile.ZipInfo], labels: Labels
 ) -> tuple[str, bytes] | None:
     """The label file: the one given, else the outermost inside the zip, as (name, bytes)."""
-    if labels is not None:
+    if isinstance(labels, Path):
         try:
             return labels.name, labels.read_bytes()
         except OSError as error:
             raise ValueError(f"The labels file {labels} cannot be read: {error.strerror}.") from error
     order = sorted(tables, key=lambda n: (n.count("/"), LABEL_FILES.index(PurePosixPath(n).name.lower())))
-    if not order:
+    if not order or not labels:
         return None
     return PurePosixPath(order[0]).name, entry(archive, tables[order[0]])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from limner.data.labels import numbered
+from limner.data.labels import Labels, numbered
 from limner.data.source import Source, short_name
 
 IMAGE_KEYS = ("images", "image", "x", "X", "data", "x_train", "train_images", "arr_0")
@@ -149,7 +149,7 @@ def idx_labels(images: Path) -> Path | None:
     return next((p for p in candidates if p != images and p.is_file()), None)
 
 
-def open_idx(path: Path, labels: Path | None = None, with_labels: bool = True) -> Source:
+def open_idx(path: Path, labels: Labels = True) -> Source:
     """An IDX file of pictures, or a folder that holds some. Raises ValueError in one sentence."""
     notes = []
     if path.is_dir():
@@ -160,8 +160,8 @@ def open_idx(path: Path, labels: Path | None = None, with_labels: bool = True) -
     images = read_idx(path)
     if images.ndim < 3:
         raise ValueError(f"{path} holds labels and not pictures: give the images file beside it.")
-    beside = labels or idx_labels(path) if with_labels else None
-    if with_labels and beside is None:
+    beside = idx_labels(path) if labels is True else labels or None
+    if labels is True and beside is None:
         notes.append("No labels file lies beside it, so pictures carry no label.")
     names = FASHION if "fashion" in str(path.resolve()).lower() else ()
     base = path.name.split("-")[0] if "-" in path.name else path.stem
@@ -171,7 +171,7 @@ def open_idx(path: Path, labels: Path | None = None, with_labels: bool = True) -
     )
 
 
-def open_numpy(path: Path, labels: Path | None = None, with_labels: bool = True) -> Source:
+def open_numpy(path: Path, labels: Labels = True) -> Source:
     """A .npy or .npz file of pictures, labels from the .npz or from a .npy given. Raises ValueError in one sentence."""
     found: np.ndarray | None = None
     classes: tuple[str, ...] = ()
@@ -181,7 +181,7 @@ def open_numpy(path: Path, labels: Path | None = None, with_labels: bool = True)
         else:
             with np.load(path, allow_pickle=False) as content:
                 images, found, classes = _from_npz({key: content[key] for key in content.files}, path)
-        if labels is not None:
+        if isinstance(labels, Path):
             found = np.load(labels, allow_pickle=False)
     except ValueError as error:
         if "pickle" in str(error).lower() or "python object" in str(error).lower():
@@ -190,7 +190,7 @@ def open_numpy(path: Path, labels: Path | None = None, with_labels: bool = True)
     except Exception as error:  # a damaged zip or header raises nearly anything
         raise ValueError(f"{path} cannot be read: it is damaged or out of reach; save it again.") from error
     return from_array(
-        images, found if with_labels else None, what=str(path), class_names=classes, name=short_name(path.stem),
+        images, found if labels else None, what=str(path), class_names=classes, name=short_name(path.stem),
         origin=f"the array file {path}",
     )
 

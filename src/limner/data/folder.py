@@ -13,7 +13,7 @@ from typing import BinaryIO
 import numpy as np
 
 from limner.data.decode import ENDINGS, UNREADABLE, reason
-from limner.data.labels import LABEL_FILES, by_folder, matched, numbered, read_labels
+from limner.data.labels import LABEL_FILES, Labels, by_folder, matched, numbered, read_labels
 from limner.data.source import Bad, Source, short_name
 
 SMALL = 1 << 20  # bytes; smaller files are read in one go, larger ones only as far as needed
@@ -43,15 +43,14 @@ def kind(name: str) -> str:
 
 
 def labelled(
-    names: Sequence[str], table: tuple[str, bytes] | None, given: bool, wanted: bool = True
+    names: Sequence[str], table: tuple[str, bytes] | None, labels: Labels
 ) -> tuple[tuple[str, ...], np.ndarray | None, list[int], list[Bad], list[str]]:
-    """Names, and a label file (name, bytes) or None -> (classes, labels, which pictures to keep, bad, notes).
+    """Names, and a label file (name, bytes) or None -> (classes, numbers, which pictures to keep, bad, notes).
 
-    given: the person named the label file, so what is wrong with it is an error and not a reason to pass it over.
-    wanted: whether anybody asks for classes; if not, every picture is kept.
+    What is wrong with a file that the person named in `labels` is an error and not a reason to pass it over.
     """
     keep = list(range(len(names)))
-    if not wanted:
+    if labels is False:
         return (), None, keep, [], []
     notes: list[str] = []
     if table is not None:
@@ -63,18 +62,18 @@ def labelled(
             problem = f"{table[0]} has nearly as many labels as pictures ({len(set(have)):,} for {len(have):,})"
         else:
             problem = ""
-        if problem and given:
+        if problem and labels is not True:
             raise ValueError(f"{problem}: it needs lines of file,label with the names of the pictures as they are.")
         if problem:
             notes.append(f"{problem}, so it is not used.")
         else:
-            classes, labels = numbered(have)
+            classes, numbers = numbered(have)
+            if len(classes) < 2:
+                return (), None, keep, [], [f"{table[0]} knows one class only, so pictures carry no label."]
             keep = [i for i, label in enumerate(found) if label is not None]
             bad = [(names[i], f"no label in {table[0]}") for i, label in enumerate(found) if label is None]
             notes.append(f"Classes come from {table[0]}.")
-            if len(classes) > 1:
-                return classes, labels, keep, bad, notes
-            return (), None, keep, bad, [f"{table[0]} knows one class only, so pictures carry no label."]
+            return classes, numbers, keep, bad, notes
     by, note = by_folder(names)
     if note:
         notes.append(note)
@@ -112,7 +111,7 @@ def walk(root: Path) -> tuple[list[tuple[str, os.stat_result]], list[Bad]]:
     return files, bad
 
 
-def open_folder(root: Path, labels: Path | None = None, with_labels: bool = True) -> Source:
+def open_folder(root: Path, labels: Labels = True) -> Source:
     """A folder of pictures, nested or not. Raises ValueError in one sentence when it holds none."""
     try:
         files, bad = walk(root)
@@ -141,10 +140,8 @@ def open_folder(root: Path, labels: Path | None = None, with_labels: bool = True
         raise ValueError(no_pictures(f"The folder {root}", bad, others))
     names = list(stats)
     beside = next((root / name for name in LABEL_FILES if (root / name).is_file()), None)
-    table = labels or beside if with_labels else None
-    classes, numbers, keep, unlabelled, notes = labelled(
-        names, (table.name, _bytes(table)) if table else None, labels is not None, with_labels
-    )
+    table = beside if labels is True else labels or None
+    classes, numbers, keep, unlabelled, notes = labelled(names, (table.name, _bytes(table)) if table else None, labels)
     names = [names[i] for i in keep]
     paths = [root / name for name in names]
     marks = [f"{name}\0{stats[name].st_size}\0{stats[name].st_mtime_ns}\n" for name in names]

@@ -8,7 +8,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -17,6 +17,7 @@ FILE_COLUMNS = ("file", "filename", "file_name", "name", "image", "path")
 LABEL_COLUMNS = ("label", "labels", "class", "category", "target")
 TEXT_LIKE = re.compile(r"mnist|svhn|digit|letter|alphabet|font|glyph|text|captcha|handwrit", re.IGNORECASE)
 Labelled = tuple[tuple[str, ...], np.ndarray]  # (classes, int64 [N])
+Labels = Path | bool  # the file that names classes; True: what lies with the pictures; False: none are wanted
 
 
 def natural(text: str) -> list:

@@ -13,81 +13,78 @@ from limner.data.archive import open_zip
 from limner.data.arrays import IDX_IMAGES, from_array, idx_images, open_idx, open_numpy
 from limner.data.decode import ENDINGS, UNREADABLE
 from limner.data.folder import open_folder
-from limner.data.labels import text_like
+from limner.data.labels import Labels, text_like
 from limner.data.samples import SAMPLES, open_sample
 from limner.data.source import Source
 
 PACKED = (".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 
 
-def open_source(
-    data: str | Path | np.ndarray | tuple, labels: Path | None = None, with_labels: bool = True
-) -> Source:
+def open_source(data: str | Path | np.ndarray | tuple, labels: Labels = True) -> Source:
     """A folder, zip, IDX file or folder of them, .npy, .npz, array, (array, labels) or embedded sample -> a Source.
 
-    labels: a CSV or JSON file that names each picture's class (an IDX or .npy file for arrays of those kinds).
-    with_labels: without, labels are neither looked for nor read, so that none is missed and none can be wrong.
+    labels: a CSV or JSON file that names each picture's class (an IDX or .npy file for arrays of those kinds); True
+    for those that lie with the pictures; False where none are wanted, so that none is missed and none can be wrong.
     A path that exists goes before an embedded sample of the same name; "sample:fashion" always means the sample.
     Raises ValueError in one sentence that says what to do.
     """
     if isinstance(data, tuple):
-        source = from_array(np.asarray(data[0]), None if data[1] is None else np.asarray(data[1]))
+        source = from_array(np.asarray(data[0]), None if data[1] is None or not labels else np.asarray(data[1]))
     elif not isinstance(data, (str, Path)):
         source = from_array(np.asarray(data))
     else:
-        source = _open_path(str(data), labels, with_labels)
-    if not with_labels:
-        source = replace(source, classes=(), labels=None)
+        source = _open_path(str(data), labels)
     if text_like(f"{source.name} {source.origin}", source.classes):
         source.notes.append("This looks like writing, which reads wrong in a mirror: leave flips off.")
     return source
 
 
-def _open_path(data: str, labels: Path | None, with_labels: bool) -> Source:
+def _open_path(data: str, labels: Labels) -> Source:
     if not data.strip():
         raise ValueError(f"No data is named: give a folder of pictures, or a sample: {' or '.join(SAMPLES)}.")
     path = Path(data).expanduser()
-    if labels is not None and not Path(labels).is_file():
-        raise ValueError(f"The labels file {labels} does not exist.")
-    labels = Path(labels) if labels is not None else None
+    if not isinstance(labels, bool):
+        labels = Path(labels)
+        if not labels.is_file():
+            raise ValueError(f"The labels file {labels} does not exist.")
     if data.startswith("sample:"):
         if data.removeprefix("sample:") not in SAMPLES:
             raise ValueError(f"There is no sample {data.removeprefix('sample:')}: choose {' or '.join(SAMPLES)}.")
-        return open_sample(data.removeprefix("sample:"))
+        return open_sample(data.removeprefix("sample:"), labels=bool(labels))
     try:
         there = path.exists()
     except OSError as error:
         raise ValueError(f"{data} cannot be reached: {error.strerror}.") from error
     if not there:
         if data in SAMPLES:
-            return open_sample(data)
+            return open_sample(data, labels=bool(labels))
         raise ValueError(_missing(data, path))
-    source = (open_directory if path.is_dir() else open_file)(path, labels, with_labels)
+    source = (open_directory if path.is_dir() else open_file)(path, labels)
     if data in SAMPLES:
         said = f"Your own {path} is used and not the embedded sample of that name; sample:{data} means that one."
         source = replace(source, notes=[*source.notes, said])
     return source
 
 
-def open_directory(path: Path, labels: Path | None, with_labels: bool) -> Source:
+def open_directory(path: Path, labels: Labels) -> Source:
     """A folder that exists: IDX files where it holds those, else pictures."""
     try:
         if idx_images(path):
-            return open_idx(path, labels, with_labels)
+            return open_idx(path, labels)
     except OSError as error:
         raise ValueError(f"The folder {path} cannot be read: {error.strerror}.") from error
-    return open_folder(path, labels, with_labels)
+    return open_folder(path, labels)
 
 
-def open_file(path: Path, labels: Path | None, with_labels: bool) -> Source:
+def open_file(path: Path, labels: Labels) -> Source:
     """A file that exists, by its ending."""
     ending = path.suffix.lower()
     if IDX_IMAGES.search(path.name) or "idx1" in path.name:
-        return open_idx(path, labels, with_labels)
+        return open_idx(path, labels)
     if ending in (".npy", ".npz"):
-        return open_numpy(path, labels, with_labels)
+        return open_numpy(path, labels)
     if ending == ".zip" or zipfile.is_zipfile(path):
-        return open_zip(path, labels, with_labels)
+        return open_zip(path, labels)
     if ending in ENDINGS or ending in UNREADABLE:
         raise ValueError(f"{path} is a single picture: give the folder that holds all of your pictures.")
     if ending in PACKED:

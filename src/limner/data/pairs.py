@@ -69,13 +69,13 @@ def prepare_pairs(
     """
     bad: list[Bad] = []
     if second is not None:
-        a, b = open_source(data, with_labels=False), open_source(second, with_labels=False)
+        a, b = open_source(data, labels=False), open_source(second, labels=False)
         if paired:
             a, b, bad = partners(a, b)
     elif str(data).lower().endswith(".csv"):
         a, b, bad = from_csv(Path(str(data)))
     else:
-        a, b, bad = halves(open_source(data, with_labels=False))
+        a, b, bad = halves(open_source(data, labels=False))
     if swap:
         a, b = b, a
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from limner.core import dist
-from limner.data import Dataset, open_source, prepare
+from limner.data import open_source, prepare
 from limner.data.pairs import prepare_pairs
-from limner.recipes import automatic, gan, ranges, translate, vae
+from limner.recipes import automatic, gan, translate, vae
+from limner.recipes.changes import changed, check
 from limner.recipes.measured import measurements, protocol, told
 from limner.recipes.session import Options, Trained, start
 from limner.training.loop import Hook
@@ -100,7 +101,7 @@ def train(
     if "out" in given and given["out"] is not None:
         given["out"] = Path(given["out"])
     options = dataclasses.replace(options or Options(), **given)
-    ranges.check(options)
+    check(options)
     if options.minutes is not None and options.images is not None:
         raise ValueError("Give the budget in minutes or in images, not both.")
     if (options.minutes is not None and options.minutes <= 0) or (options.images is not None and options.images <= 0):
@@ -115,20 +116,20 @@ def train(
             strange = {"--labels": labels, "--drop-duplicates": drop_duplicates, "--unconditional": unconditional}
             if wrong := [flag for flag, value in strange.items() if value]:
                 raise ValueError(f"{wrong[0]} means nothing to the recipe {name}, which translates: leave it out.")
-            changed: Any = gan.with_changes(chosen, changes)  # type: ignore[arg-type]
-            paired = isinstance(changed, translate.PairedRecipe)
-            pairs = prepare_pairs(data, second, paired=paired, swap=changed.swap, **shape)
-            return translate.train(name, changed, pairs, options, machine, "", hooks)
+            chosen = changed(chosen, changes)
+            paired = isinstance(chosen, translate.PairedRecipe)
+            pairs = prepare_pairs(data, second, paired=paired, swap=chosen.swap, **shape)
+            return translate.train(name, chosen, pairs, options, machine, "", hooks)
         if second is not None:
             raise ValueError(f"The recipe {name} learns from one set of pictures: give one, or another recipe.")
-        dataset = prepare(open_source(data, labels=labels), drop_duplicates=drop_duplicates, **shape)
-        if unconditional:
-            dataset = without_labels(dataset)
+        if isinstance(chosen, vae.RECIPES):  # what class a picture is of is for the latent to say
+            if labels:
+                raise ValueError(f"--labels means nothing to the recipe {name}, which learns no classes: leave it out.")
+            unconditional = True
+        if unconditional and labels:
+            raise ValueError("--labels says which classes there are and --unconditional ignores them: leave one out.")
+        source = open_source(data, labels=False if unconditional else labels or True)
+        dataset = prepare(source, drop_duplicates=drop_duplicates, **shape)
         if recipe == AUTO:
             name, chosen, why = automatic.choose(dataset.spec, len(dataset), options, machine)
-        return family_of(chosen).train(name, gan.with_changes(chosen, changes), dataset, options, machine, why, hooks)
-
-
-def without_labels(dataset: Dataset) -> Dataset:
-    """The same pictures, their classes forgotten."""
-    return dataclasses.replace(dataset, labels=None, classes=(), spec=dataclasses.replace(dataset.spec, classes=0))
+        return family_of(chosen).train(name, changed(chosen, changes), dataset, options, machine, why, hooks)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from limner.core import latents, schedule
+from limner.core import latents
 from limner.core.images import ImageSpec, to_uint8
 from limner.data import Dataset
 from limner.losses.adversarial import objective
@@ -20,11 +20,11 @@ from limner.methods.memory import Adaptive
 from limner.networks import architecture, augment, conv, dcgan, describe, mlp, r3gan
 from limner.networks.abilities import Referring
 from limner.networks.classifier import Classifier
-from limner.recipes import checkup, ranges
+from limner.recipes import checkup
 from limner.recipes.classics import CLASSICS
 from limner.recipes.game import Preset, Recipe
 from limner.recipes.session import Job, Machine, Options, Trained, play
-from limner.training.loop import Hook, Plan
+from limner.training.loop import Hook
 from limner.training.state import Optimiser
 
 SMALL_SET = 5_000  # pictures; fewer than this and the critic sees augmented ones
@@ -108,17 +108,6 @@ def train(
     method = game(recipe, spec, machine.device, policy)
     generator: Any = method.nets["generator"]
 
-    def plan(images: int) -> Plan:
-        return Plan(
-            images=images,
-            batch=recipe.batch,
-            micro=recipe.micro,
-            optimisers={"critic": recipe.critic, "generator": recipe.generator},
-            rate=lambda clock: schedule.falling(clock.seen, clock.budget, recipe.falling_from),
-            ema_half_life=recipe.ema_half_life,
-            clip=recipe.clip,
-        )
-
     pictures, held = checkup.held_out_of(dataset, options.seed) if options.doctor else (dataset, None)
     examine = None
     if options.doctor:
@@ -144,7 +133,7 @@ def train(
         options=options,
         method=method,
         stream=stream,
-        plan=plan,
+        optimisers={"critic": recipe.critic, "generator": recipe.generator},
         network=describe(recipe.architecture, recipe.network) | {"noise": recipe.noise},
         published="generator",
         kind="generator",
@@ -243,22 +232,3 @@ def generator_of(
         return np.concatenate(parts)
 
     return generate
-
-
-def with_changes(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
-    """A recipe with some values replaced; dots reach into nested ones (`network.width`).
-
-    Raises ValueError for a name that the recipe does not have, and for a number out of its range.
-    """
-    for path, value in changes.items():
-        recipe = _replace(recipe, path.split("."), value, path)
-    ranges.check(recipe)
-    return recipe
-
-
-def _replace(thing: Any, path: list[str], value: Any, whole: str) -> Any:
-    names = [f.name for f in dataclasses.fields(thing)]
-    if path[0] not in names:
-        raise ValueError(f"The recipe has no option {whole!r}: it has {', '.join(names)}.")
-    new = value if len(path) == 1 else _replace(getattr(thing, path[0]), path[1:], value, whole)
-    return dataclasses.replace(thing, **{path[0]: new})

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from limner.core import device, dist
+from limner.core import device, dist, schedule
 from limner.core.files import write_whole
 from limner.data import Dataset
 from limner.data.pairs import Pairs
@@ -29,6 +29,7 @@ from limner.training.doctor import Doctor, Examination
 from limner.training.log import Board, duration
 from limner.training.loop import Hook, Outcome, Plan, Stream, View, fit, measure
 from limner.training.run import claimed, recall, remember
+from limner.training.state import Optimiser
 
 SKIPPED = "skipped.txt"  # in the run folder
 MARK_SECONDS = 100  # of training between two marks, by the measured speed; a mark is what a bad loss steps back to
@@ -80,12 +81,12 @@ class Job:
     """One run as a family states it."""
 
     name: str  # the recipe's name
-    recipe: Any  # its dataclass, kept in the description
+    recipe: Any  # its dataclass, kept in the description; every family's says batch, micro, clip, falling_from and ema_half_life
     dataset: Dataset | Pairs
     options: Options
     method: Method
     stream: Stream
-    plan: Callable[[int], Plan]  # images of the budget -> the plan
+    optimisers: Mapping[str, Optimiser]  # one a player
     network: dict[str, Any]  # how to build the published network again (networks.describe)
     published: str  # which of the method's networks is the product
     kind: str  # what the product is: "generator", …
@@ -103,6 +104,21 @@ def start(options: Options, ranks: dist.Ranks) -> Machine:
     device.settle(options.threads)
     chosen = device.pick(options.device, ranks.local)
     return Machine(chosen, device.precision(chosen, options.precision), ranks)
+
+
+def plan_of(job: Job, images: int) -> Plan:
+    """How a budget of so many images is played. What the machine or the command adds, `play` puts in."""
+    recipe = job.recipe
+    return Plan(
+        images=images,
+        batch=recipe.batch,
+        micro=recipe.micro,
+        optimisers=job.optimisers,
+        rate=lambda clock: schedule.falling(clock.seen, clock.budget, recipe.falling_from),
+        ema_half_life=recipe.ema_half_life,
+        clip=recipe.clip,
+        seed=job.options.seed,
+    )
 
 
 def play(job: Job, machine: Machine) -> Trained:
@@ -152,8 +168,7 @@ def _play_claimed(job: Job, machine: Machine, folder: Path, say: Callable[[str],
             remember(folder, asked, decided)
     _keep_precision(decided, job, machine, folder)
     plan = dataclasses.replace(
-        job.plan(decided["images"]),
-        seed=options.seed,
+        plan_of(job, decided["images"]),
         precision=machine.precision,
         checkpoint_seconds=options.checkpoint_minutes * 60,
         mark_every=max(1, round(decided["images_per_second"] * MARK_SECONDS), decided["images"] // MARKS),
@@ -250,8 +265,7 @@ def best_keeper(job: Job, machine: Machine, decided: Mapping[str, Any]) -> Calla
 
 def decide(job: Job, machine: Machine) -> dict[str, Any]:
     """What is settled once, at the first start: the speed measured on this machine, precision, the budget in images."""
-    trial = job.plan(job.options.images or 10**9)
-    trial = dataclasses.replace(trial, seed=job.options.seed, precision=machine.precision)
+    trial = dataclasses.replace(plan_of(job, job.options.images or 10**9), precision=machine.precision)
     speed = measure(job.method, job.stream, trial, machine.device, machine.ranks)
     if job.options.images:
         images = job.options.images

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from limner.core import schedule
 from limner.core.images import to_float, to_uint8
 from limner.data.pairs import Pairs
 from limner.losses.adversarial import PATCHWISE, objective
@@ -22,7 +21,7 @@ from limner.methods.phase import Method
 from limner.methods.pool import Pool
 from limner.networks import contrast, describe, patch, resnet, translators, unet
 from limner.recipes.session import Job, Machine, Options, Trained, play
-from limner.training.loop import Hook, Plan
+from limner.training.loop import Hook
 from limner.training.state import Optimiser
 
 
@@ -199,17 +198,6 @@ def train(
     torch.manual_seed(options.seed)
     method, moves, description = build(recipe, pairs, machine.device)
 
-    def plan(images: int) -> Plan:
-        return Plan(
-            images=images,
-            batch=recipe.batch,
-            micro=recipe.micro,
-            optimisers=moves,
-            rate=lambda clock: schedule.falling(clock.seen, clock.budget, recipe.falling_from),
-            ema_half_life=recipe.ema_half_life,
-            clip=recipe.clip,
-        )
-
     job = Job(
         name=name,
         recipe=recipe,
@@ -217,7 +205,7 @@ def train(
         options=options,
         method=method,
         stream=lambda first, count: pairs.batch(first, count, options.seed),
-        plan=plan,
+        optimisers=moves,
         network=description,
         published="translators",
         kind="translator",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +10,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from limner.core import schedule
 from limner.core.images import to_float, to_uint8
 from limner.data import Dataset
 from limner.losses.adversarial import PATCHWISE, objective
@@ -20,7 +18,7 @@ from limner.methods.vae import VAE, VAEGAN
 from limner.methods.vqvae import VQVAE
 from limner.networks import describe, patch, vae, vqvae
 from limner.recipes.session import Job, Machine, Options, Trained, play
-from limner.training.loop import Hook, Plan
+from limner.training.loop import Hook
 from limner.training.state import Optimiser
 
 
@@ -96,15 +94,11 @@ def train(
     hooks: Sequence[Hook] = (),
 ) -> Trained:
     """Train an autoencoder on the dataset; returns its run folder. Raises ValueError as `session.play` does.
-
-    Labels are not used: what class a picture is of is for the latent to say.
     """
-    spec = dataclasses.replace(dataset.spec, classes=0)
-    dataset = dataclasses.replace(dataset, labels=None, classes=(), spec=spec)
     kind = "vqvae" if isinstance(recipe, CodeRecipe) else "vae"
     torch.manual_seed(options.seed)
     home = vqvae if isinstance(recipe, CodeRecipe) else vae
-    autoencoder = home.Autoencoder(spec, recipe.network)
+    autoencoder = home.Autoencoder(dataset.spec, recipe.network)
     nets: list[nn.Module] = [autoencoder]
     optimisers = {"autoencoder": recipe.autoencoder}
     method: Method
@@ -116,10 +110,8 @@ def train(
         optimisers["prior"] = recipe.prior
         knobs = {"beta": recipe.beta, "free_bits": recipe.free_bits, "warm_up": recipe.warm_up, "flip": recipe.flip}
         goal = objective(recipe.objective, PATCHWISE)
-        if recipe.features and not recipe.adversarial:
-            raise ValueError("Features are a critic's: give --adversarial above 0 as well, or leave --features at 0.")
         if recipe.adversarial > 0:
-            critic = patch.Critic(spec, recipe.judge)
+            critic = patch.Critic(dataset.spec, recipe.judge)
             nets.append(critic)
             optimisers["critic"] = recipe.critic
             weights = {"features": recipe.features, "adversarial": recipe.adversarial}
@@ -130,17 +122,6 @@ def train(
     for net in nets:
         net.to(machine.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def plan(images: int) -> Plan:
-        return Plan(
-            images=images,
-            batch=recipe.batch,
-            micro=recipe.micro,
-            optimisers=optimisers,
-            rate=lambda clock: schedule.falling(clock.seen, clock.budget, recipe.falling_from),
-            ema_half_life=recipe.ema_half_life,
-            clip=recipe.clip,
-        )
-
     job = Job(
         name=name,
         recipe=recipe,
@@ -148,7 +129,7 @@ def train(
         options=options,
         method=method,
         stream=lambda first, count: {"image": dataset.batch(first, count, options.seed)[0]},
-        plan=plan,
+        optimisers=optimisers,
         network=describe(kind, recipe.network),
         published="autoencoder",
         kind="autoencoder",

@@ -15,13 +15,13 @@ SAMPLES = ("fashion", "emoji")
 FOLDER = Path(__file__).parent
 
 
-def open_sample(name: str) -> Source:
+def open_sample(name: str, labels: bool = True) -> Source:
     """One of SAMPLES: `fashion`, 10,000 grey 28x28 in 10 classes, or `emoji`, 3,786 RGBA 64x64 in 10 categories."""
     assert name in SAMPLES, name
     facts = json.loads((FOLDER / f"{name}.json").read_text("utf-8"))
     raw = bytearray(lzma.decompress((FOLDER / f"{name}.xz").read_bytes()))  # writable, as torch wants it
     return from_array(
-        np.frombuffer(raw, np.uint8).reshape(facts["shape"]), np.array(facts["labels"]), name=name,
+        np.frombuffer(raw, np.uint8).reshape(facts["shape"]), np.array(facts["labels"]) if labels else None, name=name,
         origin=f"the embedded sample {name} ({facts['origin']})", class_names=tuple(facts["classes"]),
         attribution=facts["attribution"], names=facts["names"],
     )

@@ -1,0 +1,79 @@
+"""What a person may change in a recipe. Options of one name mean one thing in whatever recipe they stand."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from math import inf
+from typing import Any
+
+# fmt: off
+RANGES: dict[str, tuple[float, float]] = {
+    **dict.fromkeys((
+        "batch", "penalty_every", "manner_every", "critic_steps", "adaptive_images", "threads",
+        "width", "z_size", "w_size", "label_size", "group_width", "hidden", "maxout", "pieces", "mapping", "reference",
+        "mixtures", "components", "codes", "code_size",
+    ), (1, inf)),
+    **dict.fromkeys((
+        "micro", "gamma", "manner_weight", "classifier", "historical", "clip", "clip_weights", "ema_half_life",
+        "blocks", "halvings", "discrimination",
+        "beta", "free_bits", "commitment", "dead",
+        "pixels", "features", "adversarial", "contrast", "cycle", "identity", "pool",
+        "rate", "weight_decay", "seed", "checkpoint_minutes",
+    ), (0, inf)),
+    **dict.fromkeys((
+        "falling_from", "warm_up", "decay", "adaptive_target", "mixing", "growing", "dropout", "beta1", "beta2",
+    ), (0, 1)),
+    "patches": (2, inf),  # one has nothing to be told apart from
+}
+# fmt: on
+
+NEEDS: dict[str, tuple[str, Any]] = {  # option -> the one it hangs on, and the value it needs there (None: any but off)
+    **dict.fromkeys(("gamma", "penalty_every"), ("penalty", None)),
+    **dict.fromkeys(("manner_weight", "manner_every"), ("manner", None)),
+    **dict.fromkeys(("adaptive_target", "adaptive_images"), ("augmentation", "adaptive")),
+    **dict.fromkeys(("features", "judge", "critic", "critics"), ("adversarial", None)),
+}
+OFF = ("none", 0, False)
+
+
+def changed(recipe: Any, changes: Mapping[str, Any]) -> Any:
+    """A recipe with some values replaced; dots reach into nested ones (`network.width`).
+
+    Raises ValueError for a name that the recipe does not have, a number out of its range, and a change that does nothing.
+    """
+    for path, value in changes.items():
+        recipe = _replace(recipe, path.split("."), value, path)
+    check(recipe)
+    for path in changes:
+        other, wanted = NEEDS.get(path.split(".")[0], ("", None))
+        value = getattr(recipe, other, wanted)  # some have no such choice, and then nothing hangs on it
+        if value in OFF or (wanted is not None and value != wanted):
+            wish = f"give {other} {wanted} with it" if wanted else f"turn {other} on"
+            raise ValueError(f"The option {path} does nothing while {other} is {_said(value)}: {wish}, or leave {path} out.")
+    return recipe
+
+
+def _replace(thing: Any, path: list[str], value: Any, whole: str) -> Any:
+    names = [f.name for f in dataclasses.fields(thing)]
+    if path[0] not in names:
+        raise ValueError(f"The recipe has no option {whole!r}: it has {', '.join(names)}.")
+    new = value if len(path) == 1 else _replace(getattr(thing, path[0]), path[1:], value, whole)
+    return dataclasses.replace(thing, **{path[0]: new})
+
+
+def _said(value: Any) -> str:
+    return "off" if value in (0, False) else str(value)
+
+
+def check(thing: Any, prefix: str = "") -> None:
+    """Raises ValueError for the first number of a dataclass, or of one in it, that lies outside its range."""
+    for f in dataclasses.fields(thing):
+        value, path = getattr(thing, f.name), f"{prefix}{f.name}"
+        if dataclasses.is_dataclass(value):
+            check(value, f"{path}.")
+        elif f.name in RANGES and value is not None:
+            low, high = RANGES[f.name]
+            if not low <= value <= high:
+                wish = f"{low} or more" if high == inf else f"{low} to {high}"
+                raise ValueError(f"The option {path} is {value}: give {wish}.")

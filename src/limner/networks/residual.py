@@ -1,4 +1,4 @@
-"""The residual blocks and the critic that three architectures share.
+"""The residual blocks and players that several architectures share.
 
 Miyato et al. 2018, "Spectral normalization for generative adversarial networks", appendix B.4, figure 10 and table 4;
 with classes, the projection of Miyato & Koyama 2018, "cGANs with projection discriminator", eq. 3.
@@ -8,12 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limner.core.images import ImageSpec
 from limner.networks.attention import SelfAttention
-from limner.networks.layers import SpectralConv2d, SpectralLinear, SpectralUpConv2d, UpConv2d, levels
+from limner.networks.layers import (
+    BatchNorm2d,
+    ConditionalBatchNorm2d,
+    SpectralConv2d,
+    SpectralLinear,
+    SpectralUpConv2d,
+    UpConv2d,
+    base_size,
+    centre_crop,
+    levels,
+    to_map,
+)
 
 
 def widths(width: int, depth: int) -> list[int]:
@@ -73,6 +85,43 @@ class DownBlock(nn.Module):
         if not self.down:
             return branch + self.skip(x)
         return F.avg_pool2d(branch, 2) + self.skip(F.avg_pool2d(x, 2))
+
+
+class ResidualGenerator(nn.Module):
+    """(z [N,Z], y [N] | None) -> [N,C,H,W] in [-1,1]
+
+    spectral: whether its weights are normalised too. attention: how many halvings from the picture down the map lies that
+    attends to itself; 0 is none.
+    """
+
+    def __init__(self, spec: ImageSpec, z_size: int, width: int, *, spectral: bool, attention: int = 0) -> None:
+        super().__init__()
+        self.spec, self.z_size = spec, z_size
+        depth = levels(spec)
+        self.base = base_size(spec, depth)
+        outputs = widths(width, depth)[::-1]
+        self.width = outputs[0]
+        linear, conv = (SpectralLinear, spectral_conv) if spectral else (nn.Linear, plain_conv)
+        self.first = linear(z_size, self.width * self.base[0] * self.base[1], bias=False)
+        self.blocks = nn.ModuleList(
+            [
+                UpBlock(a, b, lambda c: ConditionalBatchNorm2d(c, spec.classes), spectral)
+                for a, b in zip([self.width, *outputs[:-1]], outputs, strict=True)
+            ]
+        )
+        self.attends_before = depth - attention if attention else None  # which block works on the map that attended
+        if self.attends_before is not None:
+            self.attention = SelfAttention([self.width, *outputs][self.attends_before])
+        self.norm = BatchNorm2d(outputs[-1])
+        self.last = conv(outputs[-1], spec.channels, 3)
+
+    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        x = to_map(self.first(z), self.width, self.base)  # [N,W,h,w]
+        for i, block in enumerate(self.blocks):
+            if i == self.attends_before:
+                x = self.attention(x)
+            x = block(x, y)  # [N,·,2h,2w]
+        return torch.tanh(centre_crop(self.last(F.relu(self.norm(x))), self.spec.size).float())
 
 
 class ResidualCritic(nn.Module):

@@ -33,6 +33,7 @@ def course(length: int = VISITS, **odd: float) -> list[dict[str, float]]:
     [
         ({"variety": 0.001}, "pictures-alike"),
         ({"step_critic": 0.04}, "critic-leaps"),
+        ({"step_critic": 0.02, "step_generator": 0.0045}, "critic-leaps"),
         ({"step_generator": 0.3}, "generator-leaps"),
         ({"by_heart": 0.8}, "by-heart"),
         ({"spread": 0.1}, "collapse"),
@@ -59,13 +60,27 @@ def test_a_generator_that_has_yet_to_spread_is_no_collapse_but_one_that_never_do
 
 def test_a_step_that_leads_by_far_but_is_small_is_no_leap() -> None:
     assert diagnose(course(step_critic=0.004, step_generator=0.0001)) is None
+    assert diagnose(course(step_critic=0.012, step_generator=0.002)) is None
+
+
+def test_who_takes_the_larger_steps_is_slowed_when_the_players_chase_each_other() -> None:
+    for player in ("critic", "generator"):
+        found = diagnose(course(change=1.1, **{f"step_{player}": 0.014}))
+        assert found is not None and found.name == "oscillation" and f"--{player}.rate" in found.advice
+        settings = {"rate of critic": 1.0, "rate of generator": 1.0}
+        assert treat(found, settings) == f"rate of {player} 1 -> 0.5"
+
+
+def test_pictures_that_are_being_learned_change_without_oscillating() -> None:
+    early = [HEALTHY | {"change": 1.2}] * (SETTLING + WINDOW) + [HEALTHY] * WINDOW
+    assert all(diagnose(early[: i + 1]) is None for i in range(len(early)))
 
 
 def test_treatments_stay_within_their_bounds_and_end() -> None:
     for name in TREATMENTS:
         settings = {"rate of critic": 1.0, "rate of generator": 1.0, "penalty": 1.0, "augmentation": 0.0}
         done = []
-        while (what := treat(Finding(name, "", ""), settings)) and len(done) < 100:
+        while (what := treat(Finding(name, "", "", "critic"), settings)) and len(done) < 100:
             done.append(what)
         assert 1 <= len(done) < 30
         assert all(1 / 256 - 1e-6 <= settings[f"rate of {player}"] <= 1 for player in ("critic", "generator"))

@@ -22,7 +22,7 @@ SILENCE = 8  # visits without a finding after which it is told again
 REST = 4  # visits between two treatments, which need time to show
 
 ALIKE = 0.01  # variety of the pictures below which there is nothing to learn
-LEAP, LEAD, SMALL = 0.1, 8.0, 0.005  # a step as a share of the weights; as a multiple of the other's, where not small
+LEAPS = ((0.1, 0.0), (0.015, 4.0), (0.005, 8.0))  # a step as a share of the weights, and as a multiple of the other's
 BY_HEART, SURE = 0.5, 0.7  # how wrong held-out pictures look, and how sure the critic is of samples
 NARROW, FALLEN = 0.25, 0.6  # spread of samples, and as a share of its best: the generator has begun to repeat itself
 NEVER = 0.15  # spread of samples at half the budget: it has never done anything else
@@ -53,6 +53,7 @@ class Finding:
     name: str
     says: str  # one sentence: what is happening
     advice: str  # one sentence: what to do
+    player: str = ""  # whose doing it is, where that is known
 
     def told(self, done: str) -> dict[str, str]:
         """As the log keeps it, with what was changed."""
@@ -94,12 +95,13 @@ def _leaping(signals: Sequence[Signals]) -> Finding | None:
         if step is None:
             continue
         beside = [_recent(signals, f"step_{other}") for other in _players(signals, "step_") if other != player]
-        others = [other for other in beside if other is not None]
-        if step > LEAP or (step > SMALL and others and step > LEAD * max(others)):
+        other = max((other for other in beside if other is not None), default=None)
+        if any(step > size and (not times or (other is not None and step > times * other)) for size, times in LEAPS):
             return Finding(
                 f"{player}-leaps",
                 f"every step changes the {player}'s weights by {step:.1%}, far more than what it plays against can follow",
                 f"its learning rate is far too high: lower --{player}.rate.",
+                player,
             )
     return None
 
@@ -153,18 +155,22 @@ def _faint(signals: Sequence[Signals]) -> Finding | None:
                 f"{player}-starves",
                 f"the {player}'s gradient has shrunk to {now / best:.0e} of what it was: it no longer learns",
                 "take an objective that does not saturate (non-saturating, hinge) or a lower --critic.rate.",
+                player,
             )
     return None
 
 
 def _restless(signals: Sequence[Signals]) -> Finding | None:
-    change = _recent(signals, "change", 2 * WINDOW)
+    change = _recent(signals[SETTLING:], "change", 2 * WINDOW)  # at first every picture changes: it is being learned
     if change is None or change < RESTLESS:
         return None
+    steps = {player: _recent(signals, f"step_{player}") or 0.0 for player in _players(signals, "step_")}
+    faster = max(steps, key=steps.__getitem__, default="critic")
     return Finding(
         "oscillation",
         f"between two looks a sample changes {change:.0%} as much as two pictures differ: the players chase each other",
-        "lower both rates (--critic.rate, --generator.rate) or take a penalty (--penalty r1).",
+        f"lower --{faster}.rate, whose steps are the larger ones, or take a penalty (--penalty r1).",
+        faster,
     )
 
 
@@ -195,7 +201,7 @@ def diagnose(signals: Sequence[Signals]) -> Finding | None:
 class Dose:
     """One step of a setting, and the bound at which it ends."""
 
-    setting: str  # "rate of critic", or a lever of the method: "penalty", "augmentation"
+    setting: str  # "rate of critic", "rate of {player}", or a lever of the method: "penalty", "augmentation"
     factor: float = 1.0
     plus: float = 0.0
     least: float = 0.0
@@ -222,17 +228,18 @@ TREATMENTS: Mapping[str, Sequence[Dose]] = {  # the first that is not at its bou
     "critic-ahead": (_PENALTY, _CRITIC, _AUGMENT),
     "generator-starves": (_PENALTY, _CRITIC),
     "critic-starves": (_CRITIC,),
-    "oscillation": (_PENALTY, _CRITIC, _GENERATOR),
+    "oscillation": (_PENALTY, Dose("rate of {player}", factor=0.5, least=1 / 8)),
 }
 
 
 def treat(finding: Finding, settings: MutableMapping[str, float]) -> str:
     """Move one setting by one dose; returns what was done, or an empty string when all are at their bounds."""
     for dose in TREATMENTS.get(finding.name, ()):
-        before = settings.get(dose.setting)
+        setting = dose.setting.format(player=finding.player)
+        before = settings.get(setting)
         if before is not None and (after := dose.taken(before)) != before:
-            settings[dose.setting] = after
-            return f"{dose.setting} {before:g} -> {after:g}"
+            settings[setting] = after
+            return f"{setting} {before:g} -> {after:g}"
     return ""
 
 

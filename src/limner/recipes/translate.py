@@ -48,10 +48,10 @@ class PairedRecipe(_Shared):
     """Paired translation: the truth is known for every picture."""
 
     network: unet.Config = field(default_factory=unet.Config)  # the translator
-    judge: patch.Config = field(default_factory=lambda: patch.Config(width=32))  # the critic
+    judge: patch.Config = field(default_factory=lambda: patch.Config(width=32, norm="spectral"))  # the critic
     adversarial: bool = True  # whether there is a critic; without one the result is soft
     objective: str = "least-squares"  # of the critic: non-saturating, least-squares, hinge or relativistic
-    pixels: float = 25.0  # weight of the distance to the truth; more is nearer and softer
+    pixels: float = 10.0  # weight of the distance to the truth; more is nearer and softer
     features: float = 10.0  # weight of the distance in the critic's features
     shift: bool = True  # move both sides of a pair by up to an eighth, against learning by heart
 

@@ -109,6 +109,17 @@ def test_data_reports_and_draws(squares: Path, tmp_path: Path) -> None:
     assert Image.open(tmp_path / "sheet.png").size[0] > 100
 
 
+def test_a_sheet_never_lies_among_the_pictures(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    (folder / "deep").mkdir(parents=True)
+    for i in range(2):
+        Image.new("L", (16, 16), 90 * i).save(folder / f"{i}.png")
+    done = limner("data", "..", cwd=folder / "deep")
+    assert done.returncode == 0 and "photos-data.png" in done.stdout.replace("\n", "")
+    assert (tmp_path / "photos-data.png").is_file() and len(list(folder.rglob("*.png"))) == 2
+    assert "among the pictures it shows" in sentence(limner("data", folder, "--sheet", folder / "deep" / "sheet.png"))
+
+
 # ---- killed and resumed ----------------------------------------------------------------------------------------------
 
 

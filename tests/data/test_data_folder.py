@@ -14,6 +14,7 @@ from PIL import Image
 
 from limner.data import open_source, prepare
 from limner.data.labels import by_folder, matched, natural, read_labels
+from limner.training.run import remember
 
 
 def put(path: Path, image: Image.Image) -> None:
@@ -51,6 +52,20 @@ def test_link_loops_and_broken_links(folder: Path) -> None:
     (folder / "gone.png").symlink_to(folder / "nowhere.png")
     source = open_source(folder)
     assert len(source) == 5 and source.bad == [("gone.png", "a link that leads nowhere")]
+
+
+def test_runs_among_the_pictures_are_no_data(folder: Path, noise) -> None:
+    before = open_source(folder).fingerprint()
+    run = folder / "runs" / "first"
+    put(run / "samples" / "1.png", noise())
+    put(run / "preview.png", noise())
+    remember(run, {}, {})
+    put(folder / "copied" / "preview.png", noise())
+    (folder / "copied" / "limner.json").write_text("{}")
+    source = open_source(folder)
+    assert source.fingerprint() == before and source.notes[-1].endswith("passed over: copied, runs/first.")
+    with pytest.raises(ValueError, match="is a run and no set of pictures"):
+        open_source(folder / "copied")
 
 
 def test_subfolders_are_classes(tmp_path: Path, noise) -> None:

@@ -22,7 +22,7 @@ def data(
     channels: Literal["auto", "1", "3", "4"] = "auto",
     background: str = "white",
     labels: Path | None = None,
-    sheet: Path = Path("data.png"),
+    sheet: Path | None = None,
 ) -> None:
     """Look at a set of pictures before training: what is there, what is damaged, what would be trained.
 
@@ -41,7 +41,7 @@ def data(
     labels
         A CSV or JSON file that names each picture's class.
     sheet
-        Where to write a sheet of thumbnails, a .png.
+        Where to write a sheet of thumbnails, a .png (default: data.png, or beside the data where that would lie within it).
     """
     from rich.console import Console
 
@@ -50,12 +50,26 @@ def data(
 
     with Progress("reading") as progress:
         opened = open_source(source, labels=labels or True)
+        place = apart(source, sheet)
         report = scan(
             opened, size=parse_size(size), fit=fit, channels=channels, background=background, progress=progress
         )
     Console().print(report_table(report))
-    write_sheet(sheet, report)
-    print(f"A sheet of thumbnails is in {sheet}.")
+    write_sheet(place, report)
+    print(f"A sheet of thumbnails is in {place}.")
+
+
+def apart(source: str, sheet: Path | None) -> Path:
+    """Where a sheet of thumbnails goes: never into the folder it shows, which would hold one picture more from then on.
+
+    Raises ValueError for a place within that folder.
+    """
+    place, root = sheet or Path("data.png"), Path(source).expanduser()
+    if not root.is_dir() or not place.resolve().is_relative_to(root.resolve()):
+        return place
+    if sheet:
+        raise ValueError(f"The sheet {sheet} would lie among the pictures it shows: give a place outside {source}.")
+    return root.resolve().with_name(f"{root.resolve().name}-{place.name}")
 
 
 def train(

@@ -25,6 +25,7 @@ from limner.core.files import write_tensors, write_whole
 
 FORMAT = 1
 WEIGHTS, CARD = "weights.safetensors", "limner.json"
+DECISIONS = "run.json"    # what a run settled at its start; it stands before the run writes any picture
 LARGEST = 20_000_000_000  # parameters; a description that asks for more is damaged or hostile
 
 

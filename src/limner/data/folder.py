@@ -12,12 +12,14 @@ from typing import BinaryIO
 
 import numpy as np
 
+from limner.core.artifact import CARD, DECISIONS
 from limner.data.decode import ENDINGS, UNREADABLE, reason
 from limner.data.labels import LABEL_FILES, Labels, by_folder, matched, numbered, read_labels
 from limner.data.source import Bad, Source, short_name
 
 SMALL = 1 << 20  # bytes; smaller files are read in one go, larger ones only as far as needed
 QUIET = {"thumbs.db", "desktop.ini", "__macosx", "icon\r"}  # what systems leave behind
+RUN = {CARD, DECISIONS}  # a folder with one of these was written by a training
 MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF")
 
 
@@ -80,10 +82,14 @@ def labelled(
     return (*(by or ((), None)), keep, [], notes)
 
 
-def walk(root: Path) -> tuple[list[tuple[str, os.stat_result]], list[Bad]]:
-    """Every file below `root` as (relative name with "/", stat), sorted by name; links followed, each folder once."""
+def walk(root: Path) -> tuple[list[tuple[str, os.stat_result]], list[Bad], list[str]]:
+    """Every file below `root` as (relative name with "/", stat), sorted by name; links followed, each folder once.
+
+    Folders of runs are passed over and named last: the previews in them change while a run goes on, and are no data.
+    """
     files: list[tuple[str, os.stat_result]] = []
     bad: list[Bad] = []
+    runs: list[str] = []
     seen: set[tuple[int, int]] = set()
 
     def visit(folder: Path, prefix: str) -> None:
@@ -93,6 +99,9 @@ def walk(root: Path) -> tuple[list[tuple[str, os.stat_result]], list[Bad]]:
         seen.add((stat.st_dev, stat.st_ino))
         with os.scandir(folder) as entries:
             children = sorted(entries, key=lambda entry: entry.name)
+        if prefix and any(entry.name in RUN for entry in children):
+            runs.append(prefix.rstrip("/"))
+            return
         for entry in children:
             name = prefix + entry.name
             if ignored(entry.name):
@@ -108,13 +117,15 @@ def walk(root: Path) -> tuple[list[tuple[str, os.stat_result]], list[Bad]]:
                 bad.append((name, reason(error)))
 
     visit(root, "")
-    return files, bad
+    return files, bad, runs
 
 
 def open_folder(root: Path, labels: Labels = True) -> Source:
     """A folder of pictures, nested or not. Raises ValueError in one sentence when it holds none."""
     try:
-        files, bad = walk(root)
+        if (root / CARD).is_file():
+            raise ValueError(f"The folder {root} is a run and no set of pictures: give each a folder of its own.")
+        files, bad, runs = walk(root)
     except OSError as error:
         raise ValueError(f"The folder {root} cannot be read: {reason(error)}.") from error
     others: Counter[str] = Counter()
@@ -142,6 +153,8 @@ def open_folder(root: Path, labels: Labels = True) -> Source:
     beside = next((root / name for name in LABEL_FILES if (root / name).is_file()), None)
     table = beside if labels is True else labels or None
     classes, numbers, keep, unlabelled, notes = labelled(names, (table.name, _bytes(table)) if table else None, labels)
+    if runs:
+        notes.append(f"Folders of runs hold no data and are passed over: {', '.join(map(for_display, runs))}.")
     names = [names[i] for i in keep]
     paths = [root / name for name in names]
     marks = [f"{name}\0{stats[name].st_size}\0{stats[name].st_mtime_ns}\n" for name in names]

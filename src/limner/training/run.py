@@ -10,6 +10,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from limner.core.artifact import DECISIONS
 from limner.core.files import for_people, write_whole
 
 
@@ -38,10 +39,10 @@ def recall(folder: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
     asked: everything of the command that changes the result. The same command finds its decisions again and resumes;
     another command in the same folder is refused. Raises ValueError naming the first difference.
     """
-    path = folder / "run.json"
+    path = folder / DECISIONS
     if not path.exists():
         if (folder / "checkpoint").exists():
-            raise ValueError(f"{folder} holds checkpoints but no run.json: choose another folder with --out.")
+            raise ValueError(f"{folder} holds checkpoints but no {DECISIONS}: choose another folder with --out.")
         return None
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
@@ -60,7 +61,7 @@ def recall(folder: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def remember(folder: Path, asked: Mapping[str, Any], decided: Mapping[str, Any]) -> None:
     """Write `run.json`, which `recall` reads."""
-    write_whole(folder / "run.json", json.dumps({"asked": asked, "decided": decided}, indent=1) + "\n")
+    write_whole(folder / DECISIONS, json.dumps({"asked": asked, "decided": decided}, indent=1) + "\n")
 
 
 def first_difference(a: Any, b: Any, path: str = "") -> str:

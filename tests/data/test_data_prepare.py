@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from rich.console import Console
 
 from limner.data import Source, default_size, open_source, prepare, report_table, scan, write_sheet
 from limner.data import cache as store
+from limner.data.decode import in_channels
 from limner.data.decoding import decode_all
 from limner.data.order import permutation
 from limner.data.report import facts
@@ -109,10 +111,42 @@ def test_the_cache_decodes_once_and_follows_changes(folder: Path, noise) -> None
     )
     prepare(source, size=25)
     assert len(reads) == 10
+    prepare(source, size=(25, 25))
+    assert len(reads) == 10
     noise(40, 40, seed=9).save(folder / "0.png")
     changed = prepare(open_source(folder), size=24)
     assert changed.fingerprint != first.fingerprint and not torch.equal(changed.images[0], first.images[0])
     assert torch.equal(changed.images[1:], first.images[1:])
+
+
+def test_the_cache_keeps_only_reasons_that_decoding_found(folder: Path) -> None:
+    (folder / "cut.png").write_bytes((folder / "0.png").read_bytes()[:300])
+    (folder / "empty.png").touch()
+    assert {name for name, _ in prepare(open_source(folder)).bad} == {"cut.png", "empty.png"}
+    (folder / "empty.png").unlink()
+    (folder / "phone.heic").write_bytes(b"x")
+    source, reads = counting(open_source(folder))
+    data = prepare(source)
+    assert not reads and {name for name, _ in data.bad} == {"cut.png", "phone.heic"}
+    assert any("2 pictures could not be used" in note for note in data.notes)
+
+
+@pytest.mark.parametrize("error", [PermissionError(errno.EACCES, "denied"), OSError(errno.EIO, "I/O"), MemoryError()])
+def test_a_failing_system_is_not_remembered(folder: Path, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = open_source(folder)
+    calls: list[int] = []
+
+    def failing_once(*given):
+        calls.append(1)
+        if len(calls) == 1:
+            raise error
+        return in_channels(*given)
+
+    with monkeypatch.context() as broken:
+        broken.setattr("limner.data.decode.in_channels", failing_once)  # within all that reading is wrapped in
+        assert len(prepare(source, workers=1).bad) == 1
+    data = prepare(source)
+    assert len(data) == 5 and not data.bad
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "facts", "gone"])

@@ -14,7 +14,7 @@ import numpy as np
 
 from limner.core.files import write_whole, writing
 
-VERSION = 2     # of what decoding does and of the files here; raise it when either changes
+VERSION = 3     # of what decoding does and of the files here; raise it when either changes
 BIG = 1 << 30   # bytes; arrays larger than this stay on disk and are mapped into memory
 PIECE = 1 << 26
 

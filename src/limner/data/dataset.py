@@ -117,8 +117,8 @@ def prepare(
         raise ValueError(f"fit {fit!r} is not known: choose {', '.join(FITS)}.")
     if str(channels) not in CHANNELS:
         raise ValueError(f"channels {channels!r} is not known: choose auto, 1 (grey), 3 (RGB) or 4 (RGBA).")
-    size = list(size) if isinstance(size, Sequence) else size
-    as_colour(background), target_size(size, [])  # complain before reading anything
+    as_colour(background)  # complain before reading anything
+    size = None if size is None else list(target_size(size, []))  # one key for 64 and 64x64
     options = [size, fit, CHANNELS[str(channels)], background]
     cache = cache and (source.array is None or source.array.nbytes > LITTLE)
     key, note = "", ""
@@ -131,7 +131,7 @@ def prepare(
     labels = None if source.labels is None else source.labels[result.kept]
     fingerprint = store.content_hash(result.pictures, labels)
     result.equal = equal_rows(result.pictures)
-    if cache and result.pictures is not source.array:
+    if cache and result.pictures is not source.array and not result.passing:
         problem = store.store(key, result.pictures, _to_facts(result, labels, fingerprint))
         if problem:
             note = f"The decoded pictures could not be kept for next time: {problem}"
@@ -178,23 +178,26 @@ def _finish(
         fingerprint = store.content_hash(pictures, labels)
     n, h, w, c = pictures.shape
     spec = ImageSpec(c, h, w, len(source.classes))
-    notes = source.notes + _notes(result, spec, options, equal, drop_duplicates) + ([note] if note else [])
+    bad = source.bad + result.bad  # what the source knows is known anew each time, whatever the cache holds
+    notes = source.notes + _notes(result, bad, spec, options, equal, drop_duplicates) + ([note] if note else [])
     return Dataset(
         images=as_images(pictures), labels=None if labels is None else torch.from_numpy(labels.copy()),
         classes=source.classes, names=[source.names[i] for i in kept], spec=spec, name=source.name,
-        origin=source.origin, attribution=source.attribution, fingerprint=fingerprint, bad=result.bad, notes=notes,
+        origin=source.origin, attribution=source.attribution, fingerprint=fingerprint, bad=bad, notes=notes,
         sizes=result.sizes, modes=result.modes,
         duplicates=[[source.names[result.kept[row]] for row in rows] for rows in equal],
         fit=options[1], background=options[3],
     )
 
 
-def _notes(result: Decoded, spec: ImageSpec, options: list, equal: list[list[int]], dropped: bool) -> list[str]:
+def _notes(
+    result: Decoded, bad: list[Bad], spec: ImageSpec, options: list, equal: list[list[int]], dropped: bool
+) -> list[str]:
     """What was decided about the pictures, a sentence each."""
     size, fit, channels, background = options
     n, notes = len(result.kept), []
-    if result.bad:
-        notes.append(skipped_note(result.bad))
+    if bad:
+        notes.append(skipped_note(bad))
     if size is None and set(result.sizes) != {spec.size}:
         notes.append(f"Pictures are brought to {spec.height}x{spec.width}; give a size to choose another.")
     if result.enlarged:

@@ -9,7 +9,7 @@ import errno
 import functools
 import math
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, TypeGuard
 
 import numpy as np
 from PIL import Image, ImageColor, UnidentifiedImageError
@@ -74,9 +74,21 @@ def reason(error: BaseException, head: bytes = b"") -> str:
     text = str(error).lower()
     if "truncated" in text or isinstance(error, EOFError) or "unexpected end" in text:
         return "cut short: the file ends too early"
-    if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+    if _of_system(error):
         return f"cannot be read ({error.strerror or error})"
     return "damaged: its contents cannot be decoded"
+
+
+def passing(error: BaseException) -> bool:
+    """Whether the system and not the picture is at fault, so that the next try may go well."""
+    cause: BaseException | None = error
+    while cause and not isinstance(cause, MemoryError) and not _of_system(cause):
+        cause = cause.__cause__
+    return cause is not None
+
+
+def _of_system(error: BaseException) -> TypeGuard[OSError]:
+    return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)  # decoders raise OSError by themselves
 
 
 @functools.cache

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from limner.data.cache import room_for
-from limner.data.decode import Damaged, Header, as_colour, decoded, header, scales
+from limner.data.decode import Damaged, Header, as_colour, decoded, header, passing, scales
 from limner.data.source import Bad, Source
 
 Progress = Callable[[int, int], None]
@@ -30,12 +30,13 @@ class Decoded:
 
     pictures: np.ndarray
     kept: list[int]                  # the number in the Source of each picture
-    bad: list[Bad]
+    bad: list[Bad]                   # what decoding found, beside what the Source knew before
     sizes: dict[tuple[int, int], int] = field(default_factory=dict)  # upright (H,W) as stored -> how many
     modes: dict[str, int] = field(default_factory=dict)              # Pillow mode -> how many
     alpha: int = 0                   # how many have real transparency
     enlarged: int = 0                # how many were smaller than the target
     equal: list[list[int]] | None = None  # groups of rows equal pixel for pixel, once someone has looked
+    passing: bool = False            # some may be readable the next time
 
 
 def default_size(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
@@ -114,6 +115,7 @@ def decode_all(
     held: dict[int, Image.Image] = {}
     budget = [HELD]
     reasons: dict[int, str] = {}
+    again: set[int] = set()
 
     def tick(more: int) -> None:
         nonlocal seen
@@ -121,11 +123,16 @@ def decode_all(
         if progress is not None:
             progress(seen, 2 * count)
 
+    def skip(i: int, damage: Damaged) -> None:
+        reasons[i] = str(damage)
+        if passing(damage):
+            again.add(i)
+
     def look(i: int) -> None:
         try:
             image = source.open(i)
         except Damaged as damage:
-            reasons[i] = str(damage)
+            skip(i, damage)
             return
         headers[i] = header(image)
         file = getattr(image, "fp", None)
@@ -156,7 +163,7 @@ def decode_all(
                     if not isinstance(getattr(image, "fp", None), io.BytesIO):
                         image.close()
             except Damaged as damage:
-                reasons[i] = str(damage)
+                skip(i, damage)
                 usable[row] = False
                 return
             pictures[row] = array
@@ -166,9 +173,10 @@ def decode_all(
 
         tick(count - len(good))
         each(draw, len(good), workers, tick)
-    bad = source.bad + [(source.names[i], reasons[i]) for i in sorted(reasons)]
+    found = [(source.names[i], reasons[i]) for i in sorted(reasons)]
     rows = np.flatnonzero(usable)
     if not len(rows):
+        bad = source.bad + found
         raise ValueError(
             f"{source.origin[:1].upper()}{source.origin[1:]} holds no usable picture: {len(bad):,} cannot be read, "
             f"such as {bad[0][0]} ({bad[0][1]})."
@@ -177,9 +185,9 @@ def decode_all(
     needed = channels or (4 if alpha else 3 if coloured[0] else 1)
     used = [heads[row] for row in rows]
     return Decoded(
-        compact(pictures, rows, needed), [good[row] for row in rows], bad,
+        compact(pictures, rows, needed), [good[row] for row in rows], found,
         dict(Counter((h.height, h.width) for h in used).most_common()), dict(Counter(h.mode for h in used)),
-        alpha, sum(max(scales((h.height, h.width), target, fit)) > 1 for h in used),
+        alpha, sum(max(scales((h.height, h.width), target, fit)) > 1 for h in used), passing=bool(again),
     )
 
 

@@ -47,6 +47,28 @@ def test_names_nesting_and_litter(tmp_path: Path, noise) -> None:
     assert len(prepare(source)) == 5
 
 
+def test_names_that_are_not_utf8_can_be_stored(tmp_path: Path, noise) -> None:
+    root = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    try:
+        root.mkdir()
+    except OSError:
+        pytest.skip("this file system takes UTF-8 only")
+    for name in (b"th\xe9/a.png", b"th\xe8/b.png", b"th\xe8/c.png", b"th\xe8/d.png"):
+        put(root / os.fsdecode(name), noise())
+    (root / os.fsdecode(b"x.\xe9")).touch()
+    table = root.with_name(os.fsdecode(b"\xe9.csv"))
+    table.write_text("file,label\na.png,x\nb.png,y\nc.png,y\nd.png,y\n")
+    packed, array = root.with_suffix(".zip"), root.with_suffix(".npy")
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("a.png", png(noise()))
+    np.save(array, np.zeros((2, 16, 16), np.uint8))
+    data = prepare(open_source(root))
+    assert data.classes == ("th\\xe8", "th\\xe9") and open_source(root).others
+    for source in (open_source(root), open_source(root, table), open_source(packed), open_source(array)):
+        for text in (source.origin, source.name, *source.names, *source.classes, *source.notes, *source.others):
+            text.encode()
+
+
 def test_link_loops_and_broken_links(folder: Path) -> None:
     (folder / "loop").symlink_to(folder)
     (folder / "gone.png").symlink_to(folder / "nowhere.png")

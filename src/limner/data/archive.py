@@ -13,7 +13,7 @@ from typing import BinaryIO
 from limner.data.decode import Damaged
 from limner.data.folder import ignored, kind, labelled, looks_like_picture, no_pictures
 from limner.data.labels import LABEL_FILES, Labels
-from limner.data.source import Bad, Source, short_name
+from limner.data.source import Bad, Source, for_display, short_name
 
 MAX_ENTRY = 1 << 29  # bytes a single entry may claim to unpack to
 
@@ -88,7 +88,7 @@ def open_zip(path: Path, labels: Labels = True) -> Source:
         return "zip:" + hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
     return Source(
-        name=short_name(path.stem), origin=f"the zip {path}", names=names, content=content, mark=mark,
+        name=short_name(path.stem), origin=f"the zip {for_display(path)}", names=names, content=content, mark=mark,
         classes=classes, labels=numbers, bad=bad + unlabelled, others=dict(others), notes=notes,
     )
 
@@ -99,7 +99,7 @@ def _table(
     """The label file: the one given, else the outermost inside the zip, as (name, bytes)."""
     if isinstance(labels, Path):
         try:
-            return labels.name, labels.read_bytes()
+            return for_display(labels.name), labels.read_bytes()
         except OSError as error:
             raise ValueError(f"The labels file {labels} cannot be read: {error.strerror}.") from error
     order = sorted(tables, key=lambda n: (n.count("/"), LABEL_FILES.index(PurePosixPath(n).name.lower())))

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from limner.data.labels import Labels, numbered
-from limner.data.source import Source, short_name
+from limner.data.source import Source, for_display, short_name
 
 IMAGE_KEYS = ("images", "image", "x", "X", "data", "x_train", "train_images", "arr_0")
 LABEL_KEYS = ("labels", "label", "y", "Y", "targets", "y_train", "train_labels", "arr_1")
@@ -156,7 +156,7 @@ def open_idx(path: Path, labels: Labels = True) -> Source:
         found = idx_images(path)
         path = found[0]
         if len(found) > 1:
-            notes.append(f"Of {len(found)} IDX files of pictures, {path.name} is used; give another by its own path.")
+            notes.append(f"Of {len(found)} IDX files of pictures, {for_display(path.name)} is used; give another by its own path.")
     images = read_idx(path)
     if images.ndim < 3:
         raise ValueError(f"{path} holds labels and not pictures: give the images file beside it.")
@@ -167,7 +167,7 @@ def open_idx(path: Path, labels: Labels = True) -> Source:
     base = path.name.split("-")[0] if "-" in path.name else path.stem
     return from_array(
         images, read_idx(beside) if beside else None, what=str(path), class_names=names, notes=notes,
-        name=short_name(f"{path.resolve().parent.name}-{base}"), origin=f"the IDX file {path}",
+        name=short_name(f"{path.resolve().parent.name}-{base}"), origin=f"the IDX file {for_display(path)}",
     )
 
 
@@ -191,7 +191,7 @@ def open_numpy(path: Path, labels: Labels = True) -> Source:
         raise ValueError(f"{path} cannot be read: it is damaged or out of reach; save it again.") from error
     return from_array(
         images, found if labels else None, what=str(path), class_names=classes, name=short_name(path.stem),
-        origin=f"the array file {path}",
+        origin=f"the array file {for_display(path)}",
     )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from limner.core.artifact import CARD, DECISIONS
 from limner.data.decode import ENDINGS, UNREADABLE, reason
 from limner.data.labels import LABEL_FILES, Labels, by_folder, matched, numbered, read_labels
-from limner.data.source import Bad, Source, short_name
+from limner.data.source import Bad, Source, for_display, short_name
 
 SMALL = 1 << 20  # bytes; smaller files are read in one go, larger ones only as far as needed
 QUIET = {"thumbs.db", "desktop.ini", "__macosx", "icon\r"}  # what systems leave behind
@@ -144,18 +144,18 @@ def open_folder(root: Path, labels: Labels = True) -> Source:
             if what == "picture":
                 bad.append((name, "empty file"))
             elif what == "other":
-                others[PurePosixPath(name).suffix.lower() or "without ending"] += 1
+                others[PurePosixPath(for_display(name)).suffix.lower() or "without ending"] += 1
         else:
             bad.append((name, what))
     if not stats:
         raise ValueError(no_pictures(f"The folder {root}", bad, others))
-    names = list(stats)
+    names, shown = list(stats), [for_display(name) for name in stats]
     beside = next((root / name for name in LABEL_FILES if (root / name).is_file()), None)
     table = beside if labels is True else labels or None
-    classes, numbers, keep, unlabelled, notes = labelled(names, (table.name, _bytes(table)) if table else None, labels)
+    classes, numbers, keep, unlabelled, notes = labelled(shown, (for_display(table.name), _bytes(table)) if table else None, labels)
     if runs:
         notes.append(f"Folders of runs hold no data and are passed over: {', '.join(map(for_display, runs))}.")
-    names = [names[i] for i in keep]
+    names, shown = [names[i] for i in keep], [shown[i] for i in keep]
     paths = [root / name for name in names]
     marks = [f"{name}\0{stats[name].st_size}\0{stats[name].st_mtime_ns}\n" for name in names]
 
@@ -172,8 +172,8 @@ def open_folder(root: Path, labels: Labels = True) -> Source:
         return "folder:" + hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
     return Source(
-        name=short_name(root.resolve().name), origin=f"the folder {root}",
-        names=[for_display(name) for name in names], content=content, mark=mark, classes=classes, labels=numbers,
+        name=short_name(root.resolve().name), origin=f"the folder {for_display(root)}",
+        names=shown, content=content, mark=mark, classes=classes, labels=numbers,
         bad=[(for_display(name), why) for name, why in bad + unlabelled], others=dict(others), notes=notes,
     )
 
@@ -186,11 +186,6 @@ def no_pictures(what: str, bad: Sequence[Bad], others: dict[str, int]) -> str:
         listed = ", ".join(f"{count:,} {ending}" for ending, count in sorted(others.items(), key=lambda o: -o[1])[:4])
         return f"{what} holds no pictures, only other files ({listed}): give the folder that holds your pictures."
     return f"{what} is empty: put your pictures (JPEG, PNG, WebP ...) there, or give the folder that holds them."
-
-
-def for_display(name: str) -> str:
-    """A file name as text that can always be printed and stored, even where its bytes are not valid UTF-8."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _bytes(path: Path) -> bytes:

@@ -69,6 +69,11 @@ class Source:
         return digest.hexdigest()
 
 
+def for_display(name: object) -> str:
+    """A path as text that can always be printed and stored: bytes that are not UTF-8 are shown as \\xNN."""
+    return str(name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def short_name(text: str) -> str:
     """`text` as a short lower-case name that is safe in a path: letters and digits of any script, and hyphens."""
     return re.sub(r"[\W_]+", "-", text.lower()).strip("-")[:40].strip("-") or "pictures"

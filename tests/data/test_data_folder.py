@@ -101,6 +101,16 @@ def test_subfolders_are_classes(tmp_path: Path, noise) -> None:
     assert mixed.classes == () and mixed.labels is None and "not taken as classes" in mixed.notes[0]
 
 
+def test_classes_below_a_lone_folder_as_in_a_zip(tmp_path: Path, noise) -> None:
+    packed = tmp_path / "set.zip"
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name in ("train/cat/1.png", "train/dog/1.png"):
+            put(tmp_path / "set" / name, noise())
+            archive.write(tmp_path / "set" / name, name)
+    for data in (tmp_path / "set", tmp_path, packed):
+        assert open_source(data).classes == ("cat", "dog")
+
+
 def test_one_subfolder_is_no_class(tmp_path: Path, noise) -> None:
     put(tmp_path / "all/a.png", noise())
     assert open_source(tmp_path).classes == ()
@@ -143,6 +153,33 @@ def test_a_table_of_one_class_costs_no_picture(folder: Path) -> None:
     assert len(source) == 5 and not source.classes and not source.bad and "one class only" in source.notes[0]
 
 
+@pytest.mark.parametrize("name, content, words", [
+    ("metadata.csv", b"id,artist,year\n1,Ada,1999\n", "needs the columns file and label"),
+    ("dataset.json", b'{"version": {}}', "should hold"),
+    ("labels.json", b"{", "not valid JSON"),
+    ("labels.csv", "file,label\n".encode("utf-16"), "save it as CSV in UTF-8"),
+])
+def test_a_table_that_merely_lies_there_is_passed_over(tmp_path: Path, noise, name: str, content: bytes, words: str) -> None:
+    for place in ("cat/a.png", "cat/b.png", "dog/a.png", "dog/b.png"):
+        put(tmp_path / place, noise())
+    (tmp_path / name).write_bytes(content)
+    packed = tmp_path.with_suffix(".zip")
+    with zipfile.ZipFile(packed, "w") as archive:
+        for path in tmp_path.rglob("*.*"):
+            archive.write(path, path.relative_to(tmp_path))
+    for data in (tmp_path, packed):
+        source = open_source(data)
+        assert source.classes == ("cat", "dog") and words in source.notes[0] and "is not used" in source.notes[0]
+        with pytest.raises(ValueError, match=words):
+            open_source(data, tmp_path / name)
+
+
+def test_the_column_beside_the_files_is_the_label_of_a_table_that_was_named(folder: Path) -> None:
+    table = folder / "metadata.csv"
+    table.write_text("breed,image\n" + "".join(f"{'ab'[i % 2]},{i}.png\n" for i in range(5)))
+    assert open_source(folder, table).classes == ("a", "b") and not open_source(folder).classes
+
+
 def test_captions_are_no_classes(folder: Path) -> None:
     lines = "".join(f"{i}.png,a picture number {i}\n" for i in range(5))
     (folder / "labels.csv").write_text("file,label\n" + lines)
@@ -156,12 +193,16 @@ def test_captions_are_no_classes(folder: Path) -> None:
 def test_label_tables() -> None:
     assert read_labels(b"\xef\xbb\xbffilename;class\na.png;x\n", "l.csv") == {"a.png": "x"}
     assert read_labels(b"a.png\t1\nb.png\t2\n", "l.csv") == {"a.png": "1", "b.png": "2"}
+    assert read_labels(b"file,label\ra.png,1\rb.png,2\r", "l.csv") == {"a.png": "1", "b.png": "2"}
+    with pytest.raises(ValueError, match=r"l\.csv cannot be read as a table"):
+        read_labels(b"file,label\na.png," + b"x" * 200_000, "l.csv")
     assert read_labels(b'{"labels": null}', "dataset.json") == {}
     with pytest.raises(ValueError, match="needs the columns file and label"):
         read_labels(b"a,b,c\n1,2,3\n", "l.csv")
     assert matched(["x/a.png", "y/a.png"], {"x/a.png": "1", "y/a.png": "2"}) == ["1", "2"]
     assert matched(["z/a.png"], {"x/a.png": "1", "y/a.png": "2"}) == [None]
     assert sorted(["10", "2", "a"], key=natural) == ["2", "10", "a"]
+    assert sorted(["①", "10", "2"], key=natural) == ["2", "10", "①"]
     assert by_folder(["a.png"]) == (None, "")
 
 

@@ -11,8 +11,8 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from limner.data.decode import Damaged
-from limner.data.folder import ignored, kind, labelled, looks_like_picture, no_pictures
-from limner.data.labels import LABEL_FILES, Labels
+from limner.data.folder import ignored, kind, label_file, labelled, looks_like_picture, no_pictures
+from limner.data.labels import LABEL_FILES, Labels, Table, stripped
 from limner.data.source import Bad, Source, for_display, short_name
 
 MAX_ENTRY = 1 << 29  # bytes a single entry may claim to unpack to
@@ -31,13 +31,6 @@ def entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int = MAX_ENTR
         raise Damaged("packed with a method that cannot be read here") from error
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
         raise Damaged("damaged inside the zip") from error
-
-
-def stripped(names: list[str]) -> str:
-    """The one top folder that everything in a zip lies in and that holds nothing but folders: "pets/", or ""."""
-    tops = {name.split("/", 1)[0] if "/" in name else "" for name in names}
-    top = tops.pop() if len(tops) == 1 else ""
-    return top + "/" if top and all(name.count("/") > 1 for name in names) else ""
 
 
 def open_zip(path: Path, labels: Labels = True) -> Source:
@@ -93,16 +86,18 @@ def open_zip(path: Path, labels: Labels = True) -> Source:
     )
 
 
-def _table(
-    archive: zipfile.ZipFile, tables: dict[str, zipfile.ZipInfo], labels: Labels
-) -> tuple[str, bytes] | None:
-    """The label file: the one given, else the outermost inside the zip, as (name, bytes)."""
+def _table(archive: zipfile.ZipFile, tables: dict[str, zipfile.ZipInfo], labels: Labels) -> Table | None:
+    """The file of labels: the one given, else the outermost inside the zip."""
     if isinstance(labels, Path):
-        try:
-            return for_display(labels.name), labels.read_bytes()
-        except OSError as error:
-            raise ValueError(f"The labels file {labels} cannot be read: {error.strerror}.") from error
+        return label_file(labels)
     order = sorted(tables, key=lambda n: (n.count("/"), LABEL_FILES.index(PurePosixPath(n).name.lower())))
     if not order or not labels:
         return None
-    return PurePosixPath(order[0]).name, entry(archive, tables[order[0]])
+
+    def content() -> bytes:
+        try:
+            return entry(archive, tables[order[0]])
+        except Damaged as damage:
+            raise ValueError(f"{order[0]} cannot be read: {damage}.") from damage
+
+    return PurePosixPath(order[0]).name, content

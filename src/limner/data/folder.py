@@ -14,7 +14,7 @@ import numpy as np
 
 from limner.core.artifact import CARD, DECISIONS
 from limner.data.decode import ENDINGS, UNREADABLE, reason
-from limner.data.labels import LABEL_FILES, Labels, by_folder, matched, numbered, read_labels
+from limner.data.labels import LABEL_FILES, Labels, Table, by_folder, matched, numbered, read_labels
 from limner.data.source import Bad, Source, for_display, short_name
 
 SMALL = 1 << 20  # bytes; smaller files are read in one go, larger ones only as far as needed
@@ -45,36 +45,37 @@ def kind(name: str) -> str:
 
 
 def labelled(
-    names: Sequence[str], table: tuple[str, bytes] | None, labels: Labels
+    names: Sequence[str], table: Table | None, labels: Labels
 ) -> tuple[tuple[str, ...], np.ndarray | None, list[int], list[Bad], list[str]]:
-    """Names, and a label file (name, bytes) or None -> (classes, numbers, which pictures to keep, bad, notes).
+    """Names, and a file of labels or None -> (classes, numbers, which pictures to keep, bad, notes).
 
-    What is wrong with a file that the person named in `labels` is an error and not a reason to pass it over.
+    What is wrong with a file that the person named in `labels` is an error; one that merely lies there is passed over.
     """
     keep = list(range(len(names)))
     if labels is False:
         return (), None, keep, [], []
     notes: list[str] = []
     if table is not None:
-        found = matched(names, read_labels(table[1], table[0]))
-        have = [label for label in found if label is not None]
-        if not have:
-            problem = f"{table[0]} labels none of the pictures"
-        elif len(set(have)) > max(1, len(have) // 2):
-            problem = f"{table[0]} has nearly as many labels as pictures ({len(set(have)):,} for {len(have):,})"
-        else:
-            problem = ""
-        if problem and labels is not True:
-            raise ValueError(f"{problem}: it needs lines of file,label with the names of the pictures as they are.")
-        if problem:
-            notes.append(f"{problem}, so it is not used.")
+        name, content = table
+        try:
+            found = matched(names, read_labels(content(), name, named=labels is not True))
+            have = [label for label in found if label is not None]
+            need = "it needs lines of file,label with the names of the pictures as they are"
+            if not have:
+                raise ValueError(f"{name} labels none of the pictures: {need}.")
+            if (kinds := len(set(have))) > max(1, len(have) // 2):
+                raise ValueError(f"{name} has nearly as many labels as pictures ({kinds:,} for {len(have):,}): {need}.")
+        except ValueError as error:
+            if labels is not True:
+                raise
+            notes.append(f"{error} It is not used.")
         else:
             classes, numbers = numbered(have)
             if len(classes) < 2:
-                return (), None, keep, [], [f"{table[0]} knows one class only, so pictures carry no label."]
+                return (), None, keep, [], [f"{name} knows one class only, so pictures carry no label."]
             keep = [i for i, label in enumerate(found) if label is not None]
-            bad = [(names[i], f"no label in {table[0]}") for i, label in enumerate(found) if label is None]
-            notes.append(f"Classes come from {table[0]}.")
+            bad = [(names[i], f"no label in {name}") for i, label in enumerate(found) if label is None]
+            notes.append(f"Classes come from {name}.")
             return classes, numbers, keep, bad, notes
     by, note = by_folder(names)
     if note:
@@ -152,7 +153,7 @@ def open_folder(root: Path, labels: Labels = True) -> Source:
     names, shown = list(stats), [for_display(name) for name in stats]
     beside = next((root / name for name in LABEL_FILES if (root / name).is_file()), None)
     table = beside if labels is True else labels or None
-    classes, numbers, keep, unlabelled, notes = labelled(shown, (for_display(table.name), _bytes(table)) if table else None, labels)
+    classes, numbers, keep, unlabelled, notes = labelled(shown, label_file(table) if table else None, labels)
     if runs:
         notes.append(f"Folders of runs hold no data and are passed over: {', '.join(map(for_display, runs))}.")
     names, shown = [names[i] for i in keep], [shown[i] for i in keep]
@@ -188,8 +189,11 @@ def no_pictures(what: str, bad: Sequence[Bad], others: dict[str, int]) -> str:
     return f"{what} is empty: put your pictures (JPEG, PNG, WebP ...) there, or give the folder that holds them."
 
 
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"The labels file {path} cannot be read: {reason(error)}.") from error
+def label_file(path: Path) -> Table:
+    def content() -> bytes:
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise ValueError(f"The labels file {path} cannot be read: {reason(error)}.") from error
+
+    return for_display(path.name), content

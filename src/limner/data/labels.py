@@ -7,7 +7,7 @@ import io
 import json
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -17,12 +17,13 @@ FILE_COLUMNS = ("file", "filename", "file_name", "name", "image", "path")
 LABEL_COLUMNS = ("label", "labels", "class", "category", "target")
 TEXT_LIKE = re.compile(r"mnist|svhn|digit|letter|alphabet|font|glyph|text|captcha|handwrit", re.IGNORECASE)
 Labelled = tuple[tuple[str, ...], np.ndarray]  # (classes, int64 [N])
+Table = tuple[str, Callable[[], bytes]]  # a file of labels: its name, and what reads it or raises ValueError
 Labels = Path | bool  # the file that names classes; True: what lies with the pictures; False: none are wanted
 
 
 def natural(text: str) -> list:
     """A sort key that puts "2" before "10"."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part.lower()) for part in re.findall(r"\d+|\D+", text)]
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part.lower()) for part in re.findall(r"\d+|\D+", text)]
 
 
 def numbered(values: Sequence[str]) -> Labelled:
@@ -32,8 +33,18 @@ def numbered(values: Sequence[str]) -> Labelled:
     return tuple(classes), np.array([index[v] for v in values], np.int64)
 
 
+def stripped(names: Sequence[str]) -> str:
+    """The one top folder that all these names lie in and that holds nothing but folders: "pets/", or ""."""
+    tops = {name.split("/", 1)[0] if "/" in name else "" for name in names}
+    top = tops.pop() if len(tops) == 1 else ""
+    return top + "/" if top and all(name.count("/") > 1 for name in names) else ""
+
+
 def by_folder(names: Sequence[str]) -> tuple[Labelled | None, str]:
-    """Relative names with "/" -> the first-level folders as classes, or None; and a note where that needs one."""
+    """Relative names with "/" -> the outermost folders of which there are several as classes, or None; and a note where
+    that needs one."""
+    while top := stripped(names):
+        names = [name.removeprefix(top) for name in names]
     tops = {name.split("/", 1)[0] if "/" in name else "" for name in names}
     if "" in tops and len(tops) > 1:
         return None, (
@@ -45,25 +56,25 @@ def by_folder(names: Sequence[str]) -> tuple[Labelled | None, str]:
     return numbered([name.split("/", 1)[0] for name in names]), ""
 
 
-def read_labels(content: bytes, name: str) -> dict[str, str]:
+def read_labels(content: bytes, name: str, named: bool = False) -> dict[str, str]:
     """The bytes of a CSV or JSON file -> {file: class name}; empty where it holds no labels.
 
     CSV: columns file and label (or their usual other names), or two columns without a header; comma, semicolon or
-    tab. JSON: {file: label}, [[file, label], ...] or {"labels": [[file, label], ...]} as StyleGAN writes it.
+    tab. named: the person said that it holds labels, so what stands beside the files is one whatever its title. JSON: {file: label}, [[file, label], ...] or {"labels": [[file, label], ...]} as StyleGAN writes it.
     Raises ValueError in one sentence when it is neither.
     """
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = content.decode("latin-1")
-    return _from_json(text, name) if name.lower().endswith(".json") else _from_csv(text, name)
+    return _from_json(text, name) if name.lower().endswith(".json") else _from_csv(text, name, named)
 
 
 def _from_json(text: str, name: str) -> dict[str, str]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
-        raise ValueError(f"{name} is not valid JSON: mend it, or take it away to train without its labels.") from None
+        raise ValueError(f"{name} is not valid JSON: mend it.") from None
     if isinstance(value, dict) and "labels" in value and not isinstance(value["labels"], (str, int)):
         value = value["labels"]
     pairs = list(value.items()) if isinstance(value, dict) else value or []
@@ -75,15 +86,23 @@ def _from_json(text: str, name: str) -> dict[str, str]:
     return {file: str(label) for file, label in pairs}
 
 
-def _from_csv(text: str, name: str) -> dict[str, str]:
+def _from_csv(text: str, name: str, named: bool) -> dict[str, str]:
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
     first = text.split("\n", 1)[0]
     delimiter = max(",;\t", key=first.count)
-    rows = [row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if any(cell.strip() for cell in row)]
+    try:
+        rows = [row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if any(cell.strip() for cell in row)]
+        if "\0" in text:
+            raise csv.Error("UTF-16, or no text at all")
+    except csv.Error as error:
+        raise ValueError(f"{name} cannot be read as a table ({error}): save it as CSV in UTF-8.") from error
     if not rows:
         return {}
     titles = [cell.strip().lower() for cell in rows[0]]
     file = next((titles.index(t) for t in FILE_COLUMNS if t in titles), None)
     label = next((titles.index(t) for t in LABEL_COLUMNS if t in titles), None)
+    if named and file is not None and label is None and len(titles) == 2:
+        label = 1 - file
     if file is not None and label is not None:
         rows = rows[1:]
     elif len(titles) == 2 and file is None and label is None and "." in titles[0]:

@@ -252,6 +252,17 @@ def test_writing_is_recognised() -> None:
     assert not any("mirror" in note for note in open_source(NUMBERED).notes)
 
 
+@pytest.mark.parametrize("name, expected", [
+    ("digital camera", False), ("textures", False), ("newsletter", False), ("Digits64", True), ("google fonts", True),
+    ("my_text", True), ("EMNIST", True), ("handwriting", True), ("Fashion-MNIST", False),
+])
+def test_writing_is_told_by_the_name_of_the_set_alone(tmp_path: Path, noise, name: str, expected: bool) -> None:
+    place = tmp_path / "fonts" / name
+    place.mkdir(parents=True)
+    noise().save(place / "a.png")
+    assert any("mirror" in note for note in open_source(place).notes) == expected
+
+
 def test_thumbnails_are_spread_over_classes() -> None:
     labels = np.array([0] * 90 + [1] * 5 + [2] * 5)
     chosen = evenly(labels, 100, 12)

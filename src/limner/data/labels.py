@@ -15,7 +15,9 @@ import numpy as np
 LABEL_FILES = ("labels.csv", "labels.json", "dataset.json", "metadata.csv")  # looked for in this order
 FILE_COLUMNS = ("file", "filename", "file_name", "name", "image", "path")
 LABEL_COLUMNS = ("label", "labels", "class", "category", "target")
-TEXT_LIKE = re.compile(r"mnist|svhn|digit|letter|alphabet|font|glyph|text|captcha|handwrit", re.IGNORECASE)
+TEXT_LIKE = re.compile(
+    r"mnist|svhn|glyph|captcha|handwrit|(?<![a-z])(digit|letter|alphabet|font|text)s?(?![a-z])", re.IGNORECASE
+)
 Labelled = tuple[tuple[str, ...], np.ndarray]  # (classes, int64 [N])
 Table = tuple[str, Callable[[], bytes]]  # a file of labels: its name, and what reads it or raises ValueError
 Labels = Path | bool  # the file that names classes; True: what lies with the pictures; False: none are wanted

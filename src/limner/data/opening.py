@@ -34,7 +34,7 @@ def open_source(data: str | Path | np.ndarray | tuple, labels: Labels = True) ->
         source = from_array(np.asarray(data))
     else:
         source = _open_path(str(data), labels)
-    if text_like(f"{source.name} {source.origin}", source.classes):
+    if text_like(source.name, source.classes):
         source.notes.append("This looks like writing, which reads wrong in a mirror: leave flips off.")
     return source
 

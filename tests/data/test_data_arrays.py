@@ -159,3 +159,18 @@ def test_labels_that_nobody_asks_for_are_not_read(tmp_path: Path) -> None:
     for data in (tmp_path / "a.npz", tmp_path / "train-images-idx3-ubyte", (images, np.arange(3)), "fashion"):
         source = open_source(data, labels=False)
         assert len(source) >= 3 and source.labels is None and not (source.classes or source.notes)
+
+
+def test_a_labels_file_that_cannot_be_used_is_the_one_to_blame(tmp_path: Path) -> None:
+    images = np.zeros((3, 16, 16), np.uint8)
+    np.save(tmp_path / "pics.npy", images)
+    (tmp_path / "labels.csv").write_text("file,label\n0,a\n")
+    np.savez(tmp_path / "labels.npz", labels=np.arange(3))
+    for name in ("labels.csv", "labels.npz"):
+        with pytest.raises(ValueError, match=rf"The labels file .*{name} is no array"):
+            open_source(tmp_path / "pics.npy", tmp_path / name)
+    for data, words in (("fashion", "has labels of its own"), ("sample:emoji", "has labels of its own"), (images, "come with it")):
+        with pytest.raises(ValueError, match=words):
+            open_source(data, tmp_path / "labels.csv")
+    np.save(tmp_path / "labels.npy", np.arange(3))
+    assert open_source(tmp_path / "pics.npy", tmp_path / "labels.npy").classes == ("0", "1", "2")

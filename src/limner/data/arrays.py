@@ -181,18 +181,29 @@ def open_numpy(path: Path, labels: Labels = True) -> Source:
         else:
             with np.load(path, allow_pickle=False) as content:
                 images, found, classes = _from_npz({key: content[key] for key in content.files}, path)
-        if isinstance(labels, Path):
-            found = np.load(labels, allow_pickle=False)
     except ValueError as error:
         if "pickle" in str(error).lower() or "python object" in str(error).lower():
             raise ValueError(f"{path} holds Python objects, which are never loaded: save plain arrays.") from error
         raise error if str(error).startswith(str(path)) else ValueError(f"{path} is damaged: save it again.") from error
     except Exception as error:  # a damaged zip or header raises nearly anything
         raise ValueError(f"{path} cannot be read: it is damaged or out of reach; save it again.") from error
+    if isinstance(labels, Path):
+        found = _labels_array(labels)
     return from_array(
         images, found if labels else None, what=str(path), class_names=classes, name=short_name(path.stem),
         origin=f"the array file {for_display(path)}",
     )
+
+
+def _labels_array(path: Path) -> np.ndarray:
+    problem = f"The labels file {path} is no array: pictures in an array need a .npy with one number or name a picture."
+    try:
+        found = np.load(path, allow_pickle=False)
+    except Exception as error:  # what is no array raises nearly anything
+        raise ValueError(problem) from error
+    if not isinstance(found, np.ndarray):  # a .npz
+        raise ValueError(problem)
+    return found
 
 
 def _from_npz(content: dict[str, np.ndarray], path: Path) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:

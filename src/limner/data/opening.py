@@ -28,6 +28,8 @@ def open_source(data: str | Path | np.ndarray | tuple, labels: Labels = True) ->
     A path that exists goes before an embedded sample of the same name; "sample:fashion" always means the sample.
     Raises ValueError in one sentence that says what to do.
     """
+    if not isinstance(data, (str, Path)) and not isinstance(labels, bool):
+        raise ValueError("The labels of an array come with it: give (array, labels), and no labels file.")
     if isinstance(data, tuple):
         source = from_array(np.asarray(data[0]), None if data[1] is None or not labels else np.asarray(data[1]))
     elif not isinstance(data, (str, Path)):
@@ -50,20 +52,26 @@ def _open_path(data: str, labels: Labels) -> Source:
     if data.startswith("sample:"):
         if data.removeprefix("sample:") not in SAMPLES:
             raise ValueError(f"There is no sample {data.removeprefix('sample:')}: choose {' or '.join(SAMPLES)}.")
-        return open_sample(data.removeprefix("sample:"), labels=bool(labels))
+        return _sample(data.removeprefix("sample:"), labels)
     try:
         there = path.exists()
     except OSError as error:
         raise ValueError(f"{data} cannot be reached: {error.strerror}.") from error
     if not there:
         if data in SAMPLES:
-            return open_sample(data, labels=bool(labels))
+            return _sample(data, labels)
         raise ValueError(_missing(data, path))
     source = (open_directory if path.is_dir() else open_file)(path, labels)
     if data in SAMPLES:
         said = f"Your own {path} is used and not the embedded sample of that name; sample:{data} means that one."
         source = replace(source, notes=[*source.notes, said])
     return source
+
+
+def _sample(name: str, labels: Labels) -> Source:
+    if isinstance(labels, Path):
+        raise ValueError(f"The sample {name} has labels of its own: leave --labels out.")
+    return open_sample(name, labels)
 
 
 def open_directory(path: Path, labels: Labels) -> Source:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -184,6 +185,19 @@ def test_big_sets_are_mapped_and_equal(folder: Path, monkeypatch: pytest.MonkeyP
         big = prepare(open_source(folder), size=24)
         assert torch.equal(small.images, big.images) and small.fingerprint == big.fingerprint
         assert torch.equal(small.batch(3, 9, 0)[0], big.batch(3, 9, 0)[0])
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="nothing to reserve with")
+def test_a_full_disk_is_known_before_anything_is_mapped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "BIG", 1000)
+    assert isinstance(store.room_for((5, 16, 16, 3)), np.memmap)
+
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    room = store.room_for((5, 16, 16, 3))
+    assert room.shape == (5, 16, 16, 3) and not isinstance(room, np.memmap)
 
 
 def test_threads_agree_with_one(folder: Path, noise) -> None:

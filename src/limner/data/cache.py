@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import sys
 import tempfile
@@ -43,12 +44,15 @@ def content_hash(pictures: np.ndarray, labels: np.ndarray | None) -> str:
 
 def room_for(shape: tuple[int, ...]) -> np.ndarray:
     """A new uint8 array to write into: in memory, or where that is too big in a nameless file beside the cache."""
-    if int(np.prod(shape, dtype=np.float64)) <= BIG:
+    size = math.prod(shape)
+    if size <= BIG:
         return np.empty(shape, np.uint8)
     try:
         folder = cache_folder()
         folder.mkdir(parents=True, exist_ok=True)
         file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  (the map keeps it; closing removes it)
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)  # a map of what the disk has no room for ends in SIGBUS
         return np.memmap(file, np.uint8, "w+", shape=shape)
     except OSError:
         return np.empty(shape, np.uint8)

@@ -133,6 +133,10 @@ def test_the_first_row_of_a_table_is_a_heading_only_where_it_names_no_file(folde
         table.write_text(f"{first}\na/0.png,b/3.jpg\n")
         pairs = prepare_pairs(table, paired=True)
         assert len(pairs) == 1 and [name for name, _ in pairs.bad] == left_out
+    long = "a" * 5000
+    table.write_text(f"{long},{long}\na/0.png,b/3.jpg\na/1.png,{long}\n")
+    pairs = prepare_pairs(table, paired=True)
+    assert len(pairs) == 1 and pairs.bad == [(f"a/1.png, {long}", "the file is missing")]
 
 
 def test_both_sides_get_the_channels_that_either_needs(folders: tuple[Path, Path], tmp_path: Path) -> None:

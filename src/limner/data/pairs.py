@@ -246,7 +246,7 @@ def from_csv(path: Path) -> tuple[Source, Source, list[Bad]]:
     if any(len(row) < 2 for row in rows):
         raise ValueError(f"The CSV {path} needs two columns, the files of each pair.")
     cells = [(row[0].strip(), row[1].strip()) for row in rows]
-    if cells and not any((path.parent / cell).is_file() or _picture(cell) for cell in cells[0]):
+    if cells and not any(_is_file(path.parent / cell) or _picture(cell) for cell in cells[0]):
         cells = cells[1:]  # a heading
     bad = [(f"{a}, {b}", "the file is missing") for a, b in cells if not _there(path, a, b)]
     cells = list(dict.fromkeys(pair for pair in cells if _there(path, *pair)))
@@ -272,7 +272,14 @@ def _picture(name: str) -> bool:
 
 
 def _there(path: Path, a: str, b: str) -> bool:
-    return (path.parent / a).is_file() and (path.parent / b).is_file()
+    return _is_file(path.parent / a) and _is_file(path.parent / b)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a cell too long for a name, or out of reach
+        return False
 
 
 def _files(table: Path, paths: list[Path], names: list[str]) -> Source:

@@ -190,6 +190,8 @@ def no_pictures(what: str, bad: Sequence[Bad], others: dict[str, int]) -> str:
 
 
 def label_file(path: Path) -> Table:
+    """A file of labels outside a zip; reading it raises ValueError in one sentence."""
+
     def content() -> bytes:
         try:
             return path.read_bytes()

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 import limner
-from limner.apps.evaluate import as_trained, evaluate
+from limner.apps.evaluate import as_trained, evaluate, watched
+from limner.evaluation.report import curves
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +29,19 @@ def test_a_run_against_its_data_with_the_curve_of_its_training(run: Path, square
     page = report.read_text()
     assert report == run / "evaluation.html" and "data:image/png;base64" in page and "http" not in page.split("<body", 1)[1]
     assert len(result.curve) > 5 and "fid_convolutions" in result.curve[0]
+    assert all(set(point) == {"images", "fid_convolutions"} for point in result.curve)
     content = json.loads((run / "evaluation.json").read_text())
     assert content["protocol"]["features"][0]["name"] == "convolutions"
     assert result.warnings  # 90 pictures mean little, and it says so
+
+
+def test_what_the_doctor_said_at_a_moment_of_the_metric_is_no_curve(tmp_path: Path) -> None:
+    finding = {"finding": "collapse", "says": "x", "advice": "y", "done": ""}
+    lines = [{"images": i, "gap": 0.5, "fid_own": 3.0 - i} | ({"doctor": finding} if i else {}) for i in range(2)]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in [*lines, {"images": 2, "gap": 1.0}]))
+    points = watched(tmp_path)
+    assert points == [{"images": 0, "fid_own": 3.0}, {"images": 1, "fid_own": 2.0}]
+    assert "fid_own" in curves(points)
 
 
 def test_the_metric_is_watched_and_the_best_kept(run: Path) -> None:

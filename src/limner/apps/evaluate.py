@@ -58,7 +58,7 @@ def evaluate(
         sides = given.spec.size
     elif model is not None:
         assert isinstance(model, Model)
-        curve = [entry for entry in artifact.read_log(subject) if any(name.startswith("fid_") for name in entry)]
+        curve = watched(subject)
         given, sides, folder = sampled(model, n, seed), model.spec.size, subject
         reference = as_trained(model, places[0], sides)
     if model is not None and held_out:  # the model's own pictures decide what other data is brought to
@@ -82,6 +82,15 @@ def evaluate(
     write_html(result, report, f"{subject.name} against {' and '.join(places)}")
     write_json(result, report.with_suffix(".json"))
     return result, report
+
+
+def watched(folder: Path) -> list[dict[str, float]]:
+    """The points of the metric that a run watched while it trained, without what else its log tells at those moments."""
+    points = [
+        {name: value for name, value in entry.items() if name == "images" or name.startswith("fid_")}
+        for entry in artifact.read_log(folder)
+    ]
+    return [point for point in points if len(point) > 1]
 
 
 def as_trained(model: Model | Translator, place: str, size: tuple[int, int] | None) -> Dataset:

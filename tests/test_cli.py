@@ -20,7 +20,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import limner as package
-from limner import recipes
+from limner import cli, recipes
 from limner.cli.flags import flags
 from limner.recipes.changes import RANGES, check
 
@@ -331,6 +331,31 @@ def test_every_number_among_the_options_has_a_range() -> None:
     assert every == RANGES.keys()
     for one in made:
         check(one)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB."),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes."),
+        RuntimeError("mat1 and mat2 shapes cannot be multiplied"),
+    ],
+)
+def test_too_little_memory_is_a_sentence(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(folder: Path) -> None:
+        raise error
+
+    monkeypatch.setattr("limner.apps.show.table", fail)
+    if "train" in cli.app:  # a process makes it once
+        del cli.app["train"]
+    with pytest.raises(RuntimeError if "mat1" in str(error) else SystemExit) as ended:
+        cli.main(["show", "run"])
+    if isinstance(ended.value, SystemExit):
+        said = capsys.readouterr().err
+        assert ended.value.code == 2 and said.startswith("There is not enough memory") and said.count("\n") == 1
 
 
 def test_an_empty_folder_is_a_sentence(tmp_path: Path) -> None:

@@ -25,9 +25,16 @@ def _recipe_named(arguments: Sequence[str]) -> str:
     return "auto"
 
 
+def _out_of_memory(error: Exception) -> bool:
+    """Whether memory was short: PyTorch tells so in words, of whatever device, and its own type is not imported here."""
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in said or "can't allocate memory" in said
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """The console script. Exit codes: 0 done, 2 something a person can mend (one sentence), 130/143 stopped."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    code = 2
     try:
         if "train" in arguments[:1]:
             from limner import recipes as rooms
@@ -38,14 +45,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
             app.command(with_flags(making.train, flags(rooms.Options), chosen))
         else:
             app.command(with_flags(making.train, type("Options", (), {}), type("Choices", (), {})), name="train")
-        result = app(arguments, exit_on_error=False, print_error=False)
-        code = result if isinstance(result, int) else 0
+        app(arguments, exit_on_error=False, print_error=False)  # ends the process itself, with what the verb returns
     except CycloptsError as error:
         tell(str(error).strip().splitlines()[0] if str(error).strip() else "The command is not understood.")
-        code = 2
     except ValueError as error:
         tell(str(error))
-        code = 2
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        tell(
+            "There is not enough memory: train with a smaller --batch, --size or --network.width, or with fewer pictures a "
+            "pass (--micro 8); use what is trained with a smaller -n."
+        )
     except BrokenPipeError:
         code = 0
     except KeyboardInterrupt:

@@ -137,10 +137,21 @@ def test_names_that_would_meet_stay_apart(model: Translator, tmp_path: Path) -> 
         (["../a.png", "a.png", "/a.png", "x/../a.png"], ["a-2.png", "a.png", "a-3.png", "x/a.png"]),
         (["\N{REPLACEMENT CHARACTER}.png"] * 3, [f"\N{REPLACEMENT CHARACTER}{end}.png" for end in ("", "-2", "-3")]),
         (["x", "x.png/1.png", "v1.5"], ["x-2.png", "x.png/1.png", "v1.5.png"]),
+        (["C:/Users/me/x.png", "C:x.png", "d:e:..", "12:30.png"], ["C/Users/me/x.png", "Cx.png", "de...png", "12:30.png"]),
+        (["IMG.gif", "IMG.PNG", "img.png", "deep", "Deep.PNG/1.png"],
+         ["IMG.gif.png", "IMG.PNG", "img-2.png", "deep-2.png", "Deep.PNG/1.png"]),
     ],
 )
 def test_every_translation_has_a_name_of_its_own_that_leads_nowhere_else(names: list[str], written: list[str]) -> None:
     assert written_as(names) == written
+
+
+def test_a_very_long_name_does_not_end_a_folder(model: Translator, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    name = "x" * 251 + ".png"  # as long as a file system takes
+    PICTURES["dot"].save(tmp_path / "in" / name)
+    assert "1 translated" in translate(model, tmp_path / "in", tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
 
 
 def test_one_picture_into_a_folder_keeps_its_name(model: Translator, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import count
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -211,20 +211,25 @@ def _identity(path: Path) -> object:
 def written_as(names: Sequence[str]) -> list[str]:
     """The names of translations: those of their pictures, with .png where the picture's format is not written here.
 
-    No two are equal, and none leads out of the folder or zip that it is written to.
+    No two are equal, not even where a and A are one letter, and none leads out of the folder or zip it is written to.
     """
-    inner = ["/".join(part for part in PurePosixPath(name).parts if part.strip("./")) for name in names]
-    taken = {str(folder) for name in inner for folder in PurePosixPath(name).parents}  # where no file can be
+    inner = ["/".join(_harmless(part) for part in PurePosixPath(name).parts if part.strip("./")) for name in names]
+    taken = {str(folder).casefold() for name in inner for folder in PurePosixPath(name).parents}  # where no file can be
     found: dict[int, str] = {}
     for i, name in enumerate(inner):  # a picture that may keep its name goes before those that must change theirs
-        if name == names[i] and name not in taken and PurePosixPath(name).suffix.lower() in FORMATS:
-            taken.add(name)
+        if name == names[i] and name.casefold() not in taken and PurePosixPath(name).suffix.lower() in FORMATS:
+            taken.add(name.casefold())
             found[i] = name
     for i, name in enumerate(inner):
         if i not in found:
-            found[i] = next(new for new in _new_names(name) if new not in taken)
-            taken.add(found[i])
+            found[i] = next(new for new in _new_names(name) if new.casefold() not in taken)
+            taken.add(found[i].casefold())
     return [found[i] for i in range(len(names))]
+
+
+def _harmless(part: str) -> str:
+    """A part of a name that is no drive of Windows: `C:` there leads out of any folder, in front of a name too."""
+    return part.replace(":", "") if PureWindowsPath(part).drive else part
 
 
 def _new_names(name: str) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,7 +23,8 @@ def writing(path: Path) -> Iterator[Path]:
     Raises ValueError in one sentence when the disk is full or the folder cannot be written.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    mark = zlib.crc32(os.fsencode(path.name))  # in place of the name, which may be as long as a name can be
+    temporary = path.with_name(f".{mark:08x}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary

@@ -39,9 +39,17 @@ def test_labels_by_name_number_and_all(run: Path) -> None:
     rng = np.random.default_rng(0)
     labels = model.labels(10, "all", rng)
     assert labels is not None and labels.tolist() == [0] * 5 + [1] * 5
+    assert model.labels(3, np.array([1, 0, 1]), rng).tolist() == [1, 0, 1]
     for label in ("nobody", 2, -1):
         with pytest.raises(ValueError, match=r"\.$"):
             model.sample(1, label=label)
+
+
+def test_classes_that_differ_in_case_only_are_told_apart(run: Path) -> None:
+    model = limner.load(run)
+    for classes, label, number in ((["A", "a"], "A", 0), (["A", "a"], "a", 1), (["Cat", "dog"], "CAT", 0)):
+        model.classes = classes
+        assert model.labels(2, label, np.random.default_rng(0)).tolist() == [number] * 2
 
 
 def test_truncated_latents_stay_within(run: Path) -> None:

@@ -101,12 +101,13 @@ class Model:
         if label is None:
             frequencies = np.asarray(self.description["data"].get("class_counts") or [1] * count, float)
             return rng.choice(count, n, p=frequencies / frequencies.sum())
-        if label == "all":
-            return np.arange(n) * count // n if n >= count else np.arange(n)
         if isinstance(label, str):
+            if label == "all":
+                return np.arange(n) * count // n if n >= count else np.arange(n)
             names = {name.lower(): i for i, name in enumerate(self.classes)}
-            if label.lower() in names:
-                return np.full(n, names[label.lower()])
+            names |= {name: i for i, name in enumerate(self.classes)}  # A and a may be two classes
+            if (found := names.get(label, names.get(label.lower()))) is not None:
+                return np.full(n, found)
             if not label.isdigit():
                 raise ValueError(f"The label {label!r} is not known: say all, or one of {', '.join(self.classes)}.")
             label = int(label)

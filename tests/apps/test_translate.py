@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 import limner
+from limner.apps.evaluate import translated
 from limner.apps.tiles import in_tiles, starts
 from limner.apps.translate import Translator, translate, written_as
 from limner.core.images import ImageSpec
@@ -222,6 +223,24 @@ def test_what_cannot_be_done_is_a_sentence(model: Translator, tmp_path: Path) ->
             model.translate(array)
     with pytest.raises(ValueError, match=r"folder or a \.zip"):
         translate(model, tmp_path, tmp_path / "many.png", say=lambda text: None)
+
+
+def test_equal_names_are_pairs_where_a_model_learned_from_pairs_or_pairs_are_asked_for(
+    model: Translator, tmp_path: Path
+) -> None:
+    def measured(recipe: dict, metrics: list[str] | None = None, second: Path = model.folder.parent / "b.npz"):
+        apart = Translator(model.networks, model.spec, model.description | {"recipe": recipe}, torch.device("cpu"), model.folder)
+        return translated(apart, [str(model.folder.parent / "a.npz"), str(second)], "a2b", metrics, None, 5, 0, None)
+
+    made, truths, paired = measured(model.description["recipe"])
+    assert not paired and len(made) == 5 and len(truths) == 8 and "learned without pairs" in made.notes[-1]
+    assert measured(model.description["recipe"], ["ms-ssim"])[2] and measured({"pixels": 25.0})[2]
+    (tmp_path / "b").mkdir()
+    PICTURES["grey"].save(tmp_path / "b/other.png")
+    made, truths, paired = measured({"pixels": 25.0}, second=tmp_path / "b")
+    assert not paired and len(truths) == 1 and "No file of" in made.notes[-1]
+    with pytest.raises(ValueError, match="No file of"):
+        measured({"pixels": 25.0}, ["psnr"], tmp_path / "b")
 
 
 # ---- tiles -----------------------------------------------------------------------------------------------------------

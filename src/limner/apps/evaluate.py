@@ -124,8 +124,8 @@ def translated(
 ) -> tuple[Pictures, Pictures, bool]:
     """(at most n translations, what they should be or be like, whether they are pairs), at the size of the training.
 
-    places: as at the training, two sets or one that holds pairs; sets without common names are compared as wholes,
-    unless metrics of pairs were asked for.
+    places: as at the training, two sets or one that holds pairs. Two sets are pairs where the translator learned from
+    pairs or metrics of pairs are asked for: equal names of two heaps may be an accident, such as numbers.
     """
     if len(places) > 2:
         raise ValueError("A translator is measured on two sets of pictures at most: what it translates, and the truth.")
@@ -140,13 +140,19 @@ def translated(
             channels=str(model.spec.channels), **artifact.preparation(model.description),
         )  # fmt: skip
 
-    try:
+    asked = any(name.replace("-", "_") in PAIRED for name in metrics or ())
+    learned = "pixels" in model.description["recipe"]  # the distance to a truth, which recipes of pairs alone weigh
+    if second is None or asked:
         pairs = pairs_of(True)
-    except ValueError:
-        if second is None or any(name.replace("-", "_") in PAIRED for name in metrics or ()):
-            raise
+    elif learned:
+        try:
+            pairs = pairs_of(True)
+        except ValueError as error:
+            pairs = pairs_of(False)
+            notes.append(f"The sets are compared as wholes, not as pairs. {error}")
+    else:
         pairs = pairs_of(False)
-        notes.append("No picture of one set has a partner in the other, so translations and truths are compared as whole sets.")
+        notes.append("The sets are compared as wholes, as the model learned without pairs; --metrics psnr ssim takes pairs.")
     before, after = (_set(data) for data in ((pairs.a, pairs.b) if direction == "a2b" else (pairs.b, pairs.a)))
     before = before.some(n, seed)
     after = after.some(n, seed) if pairs.paired else after

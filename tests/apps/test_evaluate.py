@@ -64,6 +64,24 @@ def test_real_pictures_are_brought_to_their_shape_as_in_training(run: Path, tmp_
         assert as_trained(model, str(tmp_path), (16, 16)).images[0, 0, 8, [0, 8]].tolist() == seen
 
 
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"out": "result.json"}, r"as an \.html, with a \.json beside it, not as 'result\.json'"),
+        ({"out": "folder.html"}, "not as 'folder.html'"),
+        ({"out": "run.html"}, "take the place of a run's own"),
+        ({"out": "limner.html"}, "take the place of a run's own"),
+        ({"direction": "b2a"}, "no translator, which --direction is for"),
+        ({"size": 128}, "leave --size out"),
+    ],
+)
+def test_what_would_be_ignored_or_overwrite_is_refused(more: dict, said: str, run: Path, tmp_path: Path) -> None:
+    (tmp_path / "folder.html").mkdir()
+    place = {"out": tmp_path / more["out"]} if "out" in more else {}
+    with pytest.raises(ValueError, match=said):
+        evaluate(run, "nowhere", ["fid"], ["pixels"], **more | place)
+
+
 def test_from_the_command_line(run: Path, squares: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "limner", "evaluate"]
     rest = ["--features", "pixels", "--metrics", "fid", "--metrics", "precision_recall", "--out", str(tmp_path / "r.html")]

@@ -29,6 +29,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path: Path) -> None:
         (errno.ENOSPC, "The disk is full"),
         (errno.EROFS, "no permission"),
         (errno.ENOTDIR, "file stands where a folder"),
+        (errno.EISDIR, "a folder stands there"),
         (errno.EIO, "could not be written"),
     ],
 )

@@ -34,14 +34,16 @@ def evaluate(
     device: str = "auto",
     size: int | tuple[int, int] | None = None,
     progress: Watch | None = None,
-    direction: str = "a2b",
+    direction: str | None = None,
 ) -> tuple[Result, Path]:
     """Compare what a run makes, or any pictures, with real ones; write the report and its JSON beside it.
 
     subject: a generator's run (n samples are drawn); a translator's (data is then what it was trained on, or like it:
-    two sets or one of pairs, and the first is translated); or any pictures. Returns the result and the report's path.
-    Raises ValueError in one sentence for what cannot be compared.
+    two sets or one of pairs, and the first is translated, or with direction "b2a" the second); or any pictures. Returns
+    the result and the report's path. Raises ValueError in one sentence for what cannot be compared.
     """
+    if out:
+        page_of(out)  # said before the work is done
     curve: list = []
     sides = (size, size) if isinstance(size, int) else size
     given: Pictures | str = str(subject)
@@ -50,11 +52,16 @@ def evaluate(
     held: Dataset | str | None = held_out
     folder, paired = Path(), False
     model = load(subject, device) if (subject / artifact.CARD).exists() else None
-    if not isinstance(model, Translator) and len(places) != 1:
-        raise ValueError(f"{subject} is compared with one set of pictures: only a translator takes two.")
+    if not isinstance(model, Translator):
+        if len(places) != 1:
+            raise ValueError(f"{subject} is compared with one set of pictures: only a translator takes two.")
+        if direction:
+            raise ValueError(f"{subject} is no translator, which --direction is for: leave it out.")
+        if model is not None and size:
+            raise ValueError(f"{subject} makes pictures of one size, at which it is measured: leave --size out.")
     if isinstance(model, Translator):
         folder = subject
-        given, reference, paired = translated(model, places, direction, metrics, sides, n, seed, progress)
+        given, reference, paired = translated(model, places, direction or "a2b", metrics, sides, n, seed, progress)
         sides = given.spec.size
     elif model is not None:
         assert isinstance(model, Model)
@@ -82,6 +89,15 @@ def evaluate(
     write_html(result, report, f"{subject.name} against {' and '.join(places)}")
     write_json(result, report.with_suffix(".json"))
     return result, report
+
+
+def page_of(path: Path) -> Path:
+    """The path of a report. Raises ValueError where it, or the JSON beside it, would take the place of something else."""
+    if path.suffix.lower() != ".html" or path.is_dir():
+        raise ValueError(f"The report is written as an .html, with a .json beside it, not as {path.name!r}.")
+    if path.with_suffix(".json").name in (artifact.CARD, "run.json"):
+        raise ValueError(f"The JSON beside {path} would take the place of a run's own: choose another name.")
+    return path
 
 
 def watched(folder: Path) -> list[dict[str, float]]:

@@ -63,7 +63,7 @@ def evaluate(
     n: Annotated[int, Parameter(name=["-n", "--number"])] = 10_000,
     held_out: str | None = None,
     size: str | None = None,
-    direction: Literal["a2b", "b2a"] = "a2b",
+    direction: Literal["a2b", "b2a"] | None = None,
     weights: Path | None = None,
     seed: int = 0,
     out: Path | None = None,
@@ -91,13 +91,13 @@ def evaluate(
     size
         Height and width to bring folders of mixed sizes to: 64 or 48x64 (pairs need none: each has its own).
     direction
-        Of a translator: from the first kind to the second (a2b) or back (b2a).
+        Of a translator: from the first kind to the second (a2b, the default) or back (b2a).
     weights
         Inception's file, the folder of DINOv2's or CLIP's weights, or a folder that holds them all.
     seed
         Of the samples and of every random choice.
     out
-        Where the HTML report and the JSON go (default: evaluation.html and .json in the run folder, or here).
+        Where the report goes, an .html, with a .json beside it (default: evaluation.html in the run folder, or here).
     json
         Print the JSON in place of the table.
     device

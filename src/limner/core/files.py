@@ -68,6 +68,8 @@ def for_people(error: OSError, path: Path) -> ValueError:
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return ValueError(f"{path} cannot be written (no permission): choose another place, or change its permissions.")
-    if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
+    if error.errno == errno.EISDIR:
+        return ValueError(f"{path} cannot be written: a folder stands there. Choose another name.")
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
         return ValueError(f"{path} cannot be written: a file stands where a folder is needed. Choose another place.")
     return ValueError(f"{path} could not be written: {error.strerror or error}.")

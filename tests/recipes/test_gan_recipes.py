@@ -76,6 +76,23 @@ def test_a_preset_trains_resumes_and_samples(
     assert described["recipe"]["name"] == name and described["training"]["images"] == 24
 
 
+def test_a_recipe_plays_with_the_nets_of_another_architecture(
+    squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "measure", lambda *a, **k: 100.0)
+    usual = str(gan.spectral().network.width)  # not that of the other architecture, so it is a wish like any other
+    limner("train", squares, "--recipe", "spectral", "--architecture", "dcgan", "--network.width", usual, "--network.norm",
+           "virtual", "--images", 8, "--batch", 8, "--device", "cpu", "--threads", 1, "--quiet", "--out", tmp_path)  # fmt: skip
+    described = json.loads((tmp_path / "limner.json").read_text())
+    assert described["network"]["architecture"] == "dcgan" and described["recipe"]["objective"] == "hinge"
+    assert described["network"]["config"] | {"width": int(usual), "norm": "virtual"} == described["network"]["config"]
+    assert load(tmp_path, "cpu").sample(2).shape == (2, 1, 16, 16)
+    changes = {"network.norm": "virtual", "architecture": "dcgan"}  # in any order
+    assert recipes.changed(gan.spectral(), changes).network.norm == "virtual"
+    kept = gan.dcgan_2016()
+    assert recipes.changed(kept, {"architecture": "dcgan"}) == kept
+
+
 def test_a_run_keeps_the_precision_it_was_started_in(
     squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

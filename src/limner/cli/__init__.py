@@ -15,14 +15,14 @@ from limner.cli.flags import flags, with_flags
 __all__ = ["app", "main", "making", "using"]
 
 
-def _recipe_named(arguments: Sequence[str]) -> str:
-    """The value of --recipe among the arguments: it decides which options there are."""
+def _said(arguments: Sequence[str], option: str) -> str | None:
+    """The value of an option among the arguments, before it is known which options there are."""
     for i, argument in enumerate(arguments):
-        if argument == "--recipe" and i + 1 < len(arguments):
+        if argument == option and i + 1 < len(arguments):
             return arguments[i + 1]
-        if argument.startswith("--recipe="):
+        if argument.startswith(f"{option}="):
             return argument.partition("=")[2]
-    return "auto"
+    return None
 
 
 def _out_of_memory(error: Exception) -> bool:
@@ -39,8 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if "train" in arguments[:1]:
             from limner import recipes as rooms
 
-            name = _recipe_named(arguments)
-            base = rooms.defaults(name)
+            name = _said(arguments, "--recipe") or rooms.AUTO
+            base = rooms.defaults(name, _said(arguments, "--architecture"))
             chosen = flags(type(base), base, unset=name == rooms.AUTO)
             app.command(with_flags(making.train, flags(rooms.Options), chosen))
         else:

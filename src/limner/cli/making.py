@@ -116,6 +116,12 @@ def train(
     """
     from limner import recipes
 
+    architecture = getattr(choices, "architecture", None)
+    # what `auto` will choose is not known here: whatever a person says is a change
+    usual = None if recipe == recipes.AUTO else recipes.defaults(recipe, architecture)
+    changes = changes_of(choices, usual) if choices else {}
+    if architecture:
+        changes["architecture"] = architecture
     with Progress("decoding") as progress:
         trained = recipes.train(
             source,
@@ -130,8 +136,7 @@ def train(
             unconditional=unconditional,
             options=recipes.Options(**(vars(options) if options else {})),
             progress=progress,
-            # what `auto` will choose is not known here: whatever a person says is a change
-            changes=changes_of(choices, None if recipe == recipes.AUTO else recipes.defaults(recipe)) if choices else {},
+            changes=changes,
         )
     outcome = trained.outcome
     if outcome.finished:

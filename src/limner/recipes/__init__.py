@@ -43,9 +43,13 @@ def next_verb(name: str) -> str:
     )
 
 
-def defaults(name: str) -> Any:
-    """The values of a recipe before anybody changes one; for `auto`, which decides later, those of the dataclass."""
-    return gan.Recipe() if name == AUTO else preset(name).make()
+def defaults(name: str, architecture: str | None = None) -> Any:
+    """The values of a recipe before anybody changes one; for `auto`, which decides later, those of the dataclass.
+
+    architecture: the one that is asked for in place of the recipe's own. Raises ValueError where a recipe has no choice.
+    """
+    made = gan.Recipe() if name == AUTO else preset(name).make()
+    return changed(made, {"architecture": architecture}) if architecture else made
 
 
 def table() -> Any:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from math import inf
 from typing import Any
 
+from limner.networks import architecture
+
 # fmt: off
 RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys((
@@ -32,7 +34,7 @@ NEEDS: dict[str, tuple[str, Any]] = {  # option -> the one it hangs on, and the 
     **dict.fromkeys(("gamma", "penalty_every"), ("penalty", None)),
     **dict.fromkeys(("manner_weight", "manner_every"), ("manner", None)),
     **dict.fromkeys(("adaptive_target", "adaptive_images"), ("augmentation", "adaptive")),
-    **dict.fromkeys(("features", "judge", "critic", "critics"), ("adversarial", None)),
+    **dict.fromkeys(("objective", "features", "judge", "critic", "critics"), ("adversarial", None)),
 }
 OFF = ("none", 0, False)
 
@@ -42,6 +44,8 @@ def changed(recipe: Any, changes: Mapping[str, Any]) -> Any:
 
     Raises ValueError for a name that the recipe does not have, a number out of its range, and a change that does nothing.
     """
+    if "architecture" in changes:  # before the options of its network, which may be others
+        recipe = _of_architecture(recipe, changes["architecture"])
     for path, value in changes.items():
         recipe = _replace(recipe, path.split("."), value, path)
     check(recipe)
@@ -52,6 +56,12 @@ def changed(recipe: Any, changes: Mapping[str, Any]) -> Any:
             wish = f"give {other} {wanted} with it" if wanted else f"turn {other} on"
             raise ValueError(f"The option {path} does nothing while {other} is {_said(value)}: {wish}, or leave {path} out.")
     return recipe
+
+
+def _of_architecture(recipe: Any, name: str) -> Any:
+    """A recipe with the nets of an architecture: its own, or those that the architecture has by default."""
+    recipe, home = _replace(recipe, ["architecture"], name, "architecture"), architecture(name)
+    return recipe if isinstance(recipe.network, home.Config) else dataclasses.replace(recipe, network=home.Config())
 
 
 def _replace(thing: Any, path: list[str], value: Any, whole: str) -> Any:

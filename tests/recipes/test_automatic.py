@@ -36,6 +36,19 @@ def test_the_choice_is_told(spec: ImageSpec, count: int, options: Options, said:
     assert f"width {recipe.network.width}" in why
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"batch": 64}, "width 32: it gives the best"),
+        ({"network.width": 48}, "spectral; a set of 400 is small, so the critic sees shifted pictures."),
+        ({"architecture": "dcgan", "augmentation": "none"}, "auto chose spectral."),
+        ({"augmentation": "full"}, "in minutes."),
+    ],
+)
+def test_nothing_is_told_of_what_the_person_decides(changes: dict, said: str) -> None:
+    assert said in automatic.choose(ImageSpec(3, 32, 32), 400, Options(), CPU, changes)[2]
+
+
 def test_a_gpu_is_said_to_be_unmeasured() -> None:
     machine = Machine(torch.device("meta"), torch.float32, dist.ALONE)
     assert "nothing was measured" in automatic.choose(ImageSpec(3, 64, 64), 9999, Options(), machine)[2]

@@ -135,5 +135,5 @@ def train(
         source = open_source(data, labels=False if unconditional else labels or True)
         dataset = prepare(source, drop_duplicates=drop_duplicates, **shape)
         if recipe == AUTO:
-            name, chosen, why = automatic.choose(dataset.spec, len(dataset), options, machine)
+            name, chosen, why = automatic.choose(dataset.spec, len(dataset), options, machine, changes)
         return family_of(chosen).train(name, changed(chosen, changes), dataset, options, machine, why, hooks)

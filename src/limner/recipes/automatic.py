@@ -10,6 +10,7 @@ be one.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 
 from limner.core.images import ImageSpec
 from limner.networks import conv
@@ -22,11 +23,17 @@ LONG = 30.0  # minutes from which on it is not
 SHORT = 3.0  # minutes below which higher rates get further
 
 
-def choose(spec: ImageSpec, count: int, options: Options, machine: Machine) -> tuple[str, Recipe, str]:
-    """The recipe's name, the recipe, and the reason in one sentence, for `count` pictures of `spec`."""
+def choose(
+    spec: ImageSpec, count: int, options: Options, machine: Machine, changes: Collection[str] = ()
+) -> tuple[str, Recipe, str]:
+    """The recipe's name, the recipe, and the reason in one sentence, for `count` pictures of `spec`.
+
+    changes: names of what the person decides instead, of which the sentence says nothing.
+    """
     recipe = spectral()
     minutes = options.minutes or 10.0
-    small = f"; a set of {count:,} is small, so the critic sees shifted pictures" if count < SMALL_SET else ""
+    small = f"; a set of {count:,} is small, so the critic sees shifted pictures"
+    small = small if count < SMALL_SET and "augmentation" not in changes else ""
     if machine.device.type != "cpu":
         width, why = 64, "it was measured best on CPUs; on GPUs nothing was measured, so it is wider by guess"
     elif spec.height * spec.width > LARGE and options.images is None and minutes < LONG:
@@ -37,4 +44,5 @@ def choose(spec: ImageSpec, count: int, options: Options, machine: Machine) -> t
     if width == 24 or minutes < SHORT:
         adam = dataclasses.replace(recipe.generator, rate=1.2e-3)
         recipe = dataclasses.replace(recipe, critic=adam, generator=adam)
-    return "spectral", recipe, f"auto chose spectral, width {width}: {why}{small}."
+    told = "" if {"architecture", "network", "network.width"} & {*changes} else f", width {width}: {why}"
+    return "spectral", recipe, f"auto chose spectral{told}{small}."

@@ -240,6 +240,7 @@ def test_an_unwritable_place(squares: Path, tmp_path: Path) -> None:
         (["train", "DATA", "--augmentation", "wild", "--images", "16"], "say auto, adaptive, none, light, full"),
         (["train", "DATA", "--sizee", "32"], "--size"),
         (["train"], "data requires an argument"),
+        (["data", "nowhere", "--sheet", "x.jpg"], "written as a .png, not as 'x.jpg'"),
         (["sample", "nowhere"], "There is no folder"),
         (["show", "."], "is not a trained run"),
         (["paint"], "Available commands"),

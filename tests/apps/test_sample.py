@@ -72,6 +72,10 @@ def test_every_ending(run: Path, tmp_path: Path) -> None:
         sample(model, tmp_path / f"walk.{ending}", 4, seconds=1)
         film = Image.open(tmp_path / f"walk.{ending}")
         assert film.n_frames > 8
+    (tmp_path / "samples.v2").mkdir()
+    sample(model, tmp_path / "samples.v2", 2)
+    assert len(list((tmp_path / "samples.v2").iterdir())) == 2
+    model.network = None  # what it refuses, it refuses before it draws
     with pytest.raises(ValueError, match=r"not as 'x\.bmp'"):
         sample(model, tmp_path / "x.bmp", 1)
     with pytest.raises(ValueError, match="At least one"):

@@ -68,13 +68,18 @@ def test_what_a_person_says_to_auto_is_kept_even_where_it_is_a_recipes_usual_val
     assert changes(said, gan.Recipe()) == {}
 
 
-def test_unknown_options_of_a_recipe_are_sentences(squares: Path, tmp_path: Path) -> None:
+def test_unknown_options_of_a_recipe_are_sentences(
+    squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(ValueError, match="no option 'colour'"):
         limner.train(squares, images=32, out=tmp_path, colour=3)
     with pytest.raises(ValueError, match=r"no option 'critic\.speed'"):
         limner.train(squares, images=32, out=tmp_path, changes={"critic.speed": 3})
     with pytest.raises(ValueError, match="metric 'beauty' is not known"):
-        limner.train(squares, images=32, out=tmp_path, metric="beauty")
+        limner.train("nowhere", images=32, out=tmp_path, metric="beauty")  # said before pictures are looked for
+    monkeypatch.setattr("limner.recipes.session.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="TensorBoard is not installed"):
+        limner.train("nowhere", images=32, out=tmp_path, tensorboard=True)
 
 
 def test_a_set_of_one_picture_trains(tmp_path: Path) -> None:

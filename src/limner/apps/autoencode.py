@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from limner.apps.model import CHUNK, Model, Pictures
+from limner.apps.model import CHUNK, Model, Pictures, form
 from limner.apps.sample import ANIMATIONS, at_least_one, write_film
 from limner.apps.traverse import Traversal, traversal
 from limner.core import artifact
@@ -163,8 +163,9 @@ def interpolate(model: Autoencoder, a: Path, b: Path, out: Path, steps: int = 10
         frames = model.between(one, two, max(2, round(seconds * 20)))
         write_film(out, [grid(frame[None]) for frame in np.asarray(frames)], seconds)
         return f"A film of {len(frames)} frames is in {out}."
+    ending = form(out)  # said before the work is done
     frames = model.between(one, two, steps)
-    if out.suffix.lower() == ".png":
+    if ending == ".png":
         write_png(out, grid(np.asarray(frames), columns=steps))
     else:
         frames.save(out)

@@ -28,23 +28,30 @@ class Pictures(np.ndarray):
         Raises ValueError for another ending, and when the place cannot be written.
         """
         path, pictures = Path(path), np.asarray(self)
-        ending = path.suffix.lower()
+        ending = form(path)
         if ending == ".png":
             write_png(path, grid(pictures))
         elif ending == ".zip":
             with writing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
                 for i, picture in enumerate(pictures):
                     archive.writestr(f"{i:06d}.png", _png(picture))
-        elif ending == "":
+        else:
             try:
                 path.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise for_people(error, path) from error
             for i, picture in enumerate(pictures):
                 write_whole(path / f"{i:06d}.png", _png(picture))
-        else:
-            raise ValueError(f"Pictures are saved as a sheet (.png), a .zip or a folder, not as {path.name!r}.")
         return path
+
+
+def form(path: Path) -> str:
+    """How pictures are saved at a path: ".png" (a sheet), ".zip" or "" (a folder, whose name may have a dot if it is
+    there). Raises ValueError for another ending."""
+    ending = "" if path.is_dir() else path.suffix.lower()
+    if ending not in (".png", ".zip", ""):
+        raise ValueError(f"Pictures are saved as a sheet (.png), a .zip or a folder, not as {path.name!r}.")
+    return ending
 
 
 def _png(picture: np.ndarray) -> bytes:

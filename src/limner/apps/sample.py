@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from limner.apps.model import Model
+from limner.apps.model import Model, form
 from limner.core.files import writing
 from limner.core.images import grid, write_animation, write_png
 
@@ -32,8 +32,9 @@ def sample(
         frames = walk(model, n, seed, label, truncation, seconds)
         write_film(out, frames, seconds)
         return f"A walk of {len(frames)} frames past {KEYS} latents is in {out}."
+    ending = form(out)  # said before the work is done
     pictures = model.sample(n, seed=seed, label=label, truncation=truncation)
-    if label == "all" and out.suffix.lower() == ".png" and n >= model.spec.classes:
+    if label == "all" and ending == ".png" and n >= model.spec.classes:
         write_png(out, grid(pictures, columns=-(-n // model.spec.classes)))  # every row begins with another class
     else:
         pictures.save(out)

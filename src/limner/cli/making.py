@@ -45,9 +45,11 @@ def data(
     """
     from rich.console import Console
 
+    from limner.core.images import png
     from limner.data import open_source, scan
     from limner.data.report import report_table, write_sheet
 
+    png(sheet)  # said before pictures are decoded
     with Progress("reading") as progress:
         opened = open_source(source, labels=labels or True)
         place = apart(source, sheet)

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,11 @@ class Job:
 
 
 def start(options: Options, ranks: dist.Ranks) -> Machine:
-    """Settle threads and allocator, choose device and precision."""
+    """Settle threads and allocator, choose device and precision. Raises ValueError for options that no run can have."""
+    if options.metric not in METRICS:
+        raise ValueError(f"The metric {options.metric!r} is not known: say one of {', '.join(METRICS)}.")
+    if options.tensorboard and find_spec("tensorboard") is None:
+        raise ValueError("TensorBoard is not installed: `pip install limner[tensorboard]`, or leave out --tensorboard.")
     device.settle(options.threads)
     chosen = device.pick(options.device, ranks.local)
     return Machine(chosen, device.precision(chosen, options.precision), ranks)
@@ -186,8 +191,6 @@ def _play_claimed(job: Job, machine: Machine, folder: Path, say: Callable[[str],
     )
     board = Board(folder / "tensorboard") if options.tensorboard and machine.ranks.first else None
     hooks: list[Hook] = [Previews(job.preview, job.published, plan.images, plan.batch), *job.hooks]
-    if options.metric not in METRICS:
-        raise ValueError(f"The metric {options.metric!r} is not known: say one of {', '.join(METRICS)}.")
     if job.generate and options.metric != "none" and len(job.dataset) >= FEWEST:
         keep = best_keeper(job, machine, decided)
         data = job.dataset

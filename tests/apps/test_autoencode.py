@@ -11,8 +11,18 @@ import pytest
 from PIL import Image
 
 import limner
-from limner.apps.autoencode import Autoencoder, encode, interpolate, picture_of, pictures_of, reconstruct, traverse
+from limner.apps.autoencode import (
+    Autoencoder,
+    encode,
+    interpolate,
+    picture_of,
+    pictures_of,
+    reconstruct,
+    some,
+    traverse,
+)
 from limner.apps.loading import load_kind
+from limner.data import open_source, prepare
 from limner.networks import vae, vqvae
 
 
@@ -64,6 +74,25 @@ def test_none_and_other_kinds_of_numbers(run: Path, squares: Path, tmp_path: Pat
     for draw in (reconstruct, traverse):
         with pytest.raises(ValueError, match=r"a \.png, not as 'r\.jpg'"):
             draw(model, "nowhere", tmp_path / "r.jpg")
+
+
+def test_some_of_a_folder_of_classes_are_of_every_class(tmp_path: Path) -> None:
+    for k, name in enumerate("abc"):
+        (tmp_path / name).mkdir()
+        for i in range(4):
+            Image.new("L", (16, 16), 80 * k + i).save(tmp_path / name / f"{i}.png")
+    found = prepare(open_source(tmp_path, labels=False))
+    assert [int(x[0, 0, 0]) // 80 for x in some(found, 3)] == [0, 1, 2]
+    assert len(some(found, 1)) == 1 and np.array_equal(some(found, 99), found.images.numpy())
+
+
+def test_encoding_a_set_takes_no_copy_of_it(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = prepare(open_source(np.zeros((5, 16, 16, 3), np.uint8)))
+    monkeypatch.setattr("limner.apps.autoencode.pictures_of", lambda model, data: found)
+    model, given = limner.load(run), []
+    monkeypatch.setattr(model, "encode", lambda x: given.append(x) or np.zeros((len(x), 1)))
+    encode(model, "x", tmp_path / "z.npz", say=lambda text: None)
+    assert np.shares_memory(given[0], found.images.numpy())
 
 
 def test_damaged_pictures_are_told(run: Path, squares: Path, tmp_path: Path) -> None:

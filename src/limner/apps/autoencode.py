@@ -20,6 +20,7 @@ from limner.core.images import ImageSpec, grid, png, to_float, to_uint8, write_p
 from limner.data import Damaged, Dataset, open_source, prepare
 from limner.data.dataset import and_skipped
 from limner.data.decode import as_colour, decoded, opened, reason
+from limner.data.scan import evenly
 
 
 class Autoencoder(Model):
@@ -116,6 +117,11 @@ def pictures_of(model: Autoencoder, data: str) -> Dataset:
     return prepare(open_source(data, labels=False), size=model.spec.size, channels=str(model.spec.channels), **how)
 
 
+def some(found: Dataset, n: int) -> np.ndarray:
+    """At most n pictures uint8 [N,C,H,W], spread evenly: the first ones of a folder of classes are all of one class."""
+    return found.images[evenly(None, len(found), n)].numpy()
+
+
 def picture_of(model: Autoencoder, path: Path) -> np.ndarray:
     """One picture file at the model's size, uint8 [C,H,W]. Raises ValueError when it cannot be read."""
     try:
@@ -136,12 +142,13 @@ def tell_of(found: Dataset, say: Callable[[str], None]) -> str:
 
 
 def reconstruct(model: Autoencoder, data: str, out: Path, n: int = 32, say: Callable[[str], None] = print) -> str:
-    """Write a sheet of the first n pictures, each row above its reconstruction; returns a sentence with the error."""
+    """Write a sheet of n pictures spread evenly over the set, each row above its reconstruction; returns a sentence with
+    the error."""
     at_least_one(n)
     png(out)
     found = pictures_of(model, data)
     skipped = tell_of(found, say)
-    x = found.images[:n].contiguous().numpy()
+    x = some(found, n)
     y = np.asarray(model.reconstruct(x))
     error = np.square(x.astype(np.float64) - y).mean()
     columns = min(8, len(x))
@@ -174,12 +181,12 @@ def interpolate(model: Autoencoder, a: Path, b: Path, out: Path, steps: int = 10
 
 def traverse(model: Autoencoder, data: str, out: Path, dims: int = 8, steps: int = 7, around: Path | None = None,
              n: int = 1000, say: Callable[[str], None] = print) -> str:  # fmt: skip
-    """Write the sheet of a traversal that is measured on the first n pictures of the data; returns a sentence."""
+    """Write the sheet of a traversal that is measured on n pictures spread evenly over the set; returns a sentence."""
     at_least_one(n)
     png(out)
     pictures = pictures_of(model, data)
     skipped = tell_of(pictures, say)
-    x = pictures.images[:n].contiguous().numpy()
+    x = some(pictures, n)
     found = model.traverse(x, dims, steps, None if around is None else picture_of(model, around))
     found.save(out)
     return (
@@ -194,7 +201,7 @@ def encode(model: Autoencoder, data: str, out: Path, say: Callable[[str], None] 
         raise ValueError(f"Latents are written to an .npz file, not to {out.name!r}.")
     found = pictures_of(model, data)
     skipped = tell_of(found, say)
-    latents = model.encode(found.images.contiguous().numpy())
+    latents = model.encode(found.images.numpy())  # a large set stays on the disk
     buffer = io.BytesIO()
     np.savez_compressed(buffer, latents=latents, names=np.array(found.names))
     write_whole(out, buffer.getvalue())

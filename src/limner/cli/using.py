@@ -152,7 +152,7 @@ def reconstruct(
     source
         Pictures, as `limner train` takes them.
     n
-        How many of them.
+        How many of them, spread evenly over the set.
     out
         Where to write the sheet, a .png.
     device
@@ -231,7 +231,7 @@ def traverse(
     around
         A picture to start from (default: the mean latent).
     n
-        At most so many pictures are measured.
+        At most so many pictures are measured, spread evenly over the set.
     out
         Where to write the sheet, a .png.
     device

@@ -10,10 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 from safetensors.numpy import load_file, save_file
 
 import limner
 from limner.apps.sample import sample, slerp
+from limner.apps.show import table
+from limner.evaluation import Result
+from limner.evaluation.report import table as report_table
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +109,7 @@ def test_the_run_folder_describes_itself(run: Path) -> None:
     assert description["data"]["count"] == 96 and description["recipe"]["network"]["width"] == 8
     assert description["training"]["images"] == 64 and description["license"] is None
     card = (run / "README.md").read_text()
-    assert "license:" in card and "96 pictures of 16x16" in card and "limner.load" in card
+    assert "license:" in card and "tags: [image-generation, gan, limner]" in card and "96 pictures of 16x16" in card and "limner.load" in card
     assert (run / "preview.png").exists() and (run / "progress.webp").exists()
     assert Image.open(run / "progress.webp").n_frames > 2
 
@@ -141,6 +145,18 @@ def bare(d: dict) -> None:
 
 def newer(d: dict) -> None:
     d["format"] = 99
+
+
+def test_names_are_never_markup(run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run [old]"
+    shutil.copytree(run, folder)
+    change(folder, lambda d: d["data"].update(name="pics [old]", origin="the folder [/INST]", classes=["[red]", "[/]"]))
+    console = Console(width=200)
+    with console.capture() as said:
+        console.print(table(folder))
+        console.print(report_table(Result([], {}, {}, [], title="pics [old] (9) against [/INST]")))
+    text = said.get()
+    assert all(part in text for part in ("run [old]", "pics [old]: 96", "[/INST]", "[red], [/]", "pics [old] (9) against [/INST]"))
 
 
 @pytest.mark.parametrize("edit", [huge, another, unknown, bare, newer])

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 def table(folder: Path) -> Table:
     """What the run's description says. Raises ValueError when the folder holds none."""
+    from rich.markup import escape
     from rich.table import Table
 
     description = artifact.read_description(folder)
@@ -35,11 +36,11 @@ def table(folder: Path) -> Table:
         ]
     except (KeyError, TypeError) as error:
         raise ValueError(f"{folder / artifact.CARD} lacks what a run should tell: the folder is damaged.") from error
-    result = Table(show_header=False, title=str(folder), title_justify="left")
+    result = Table(show_header=False, title=escape(str(folder)), title_justify="left")
     result.add_column(style="bold")
     result.add_column(overflow="fold")
     for name, value in rows:
-        result.add_row(name, value)
+        result.add_row(escape(name), escape(value))
     return result
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
@@ -32,8 +33,8 @@ pre { overflow: auto; font-size: .8rem; } svg { max-width: 100%; } figure { marg
 
 def table(result: Result) -> Table:
     """The numbers as a rich table, features by features, never mixed; what each rests on stands in JSON and HTML."""
-    verdict = result.copies.verdict if result.copies else None
-    found = Table(title=result.title, caption=verdict, title_justify="left", caption_justify="left")
+    verdict = escape(result.copies.verdict) if result.copies else None
+    found = Table(title=escape(result.title), caption=verdict, title_justify="left", caption_justify="left")
     for column, side in (("measure", "left"), ("value", "right"), ("95 %", "left"), ("better", "left")):
         found.add_column(column, justify=side, no_wrap=True)  # type: ignore[arg-type]
     last = None
@@ -41,7 +42,7 @@ def table(result: Result) -> Table:
         if last is not None and m.features != last:
             found.add_section()
         last = m.features
-        found.add_row(m.label, number(m.value), span(m), m.better)
+        found.add_row(escape(m.label), number(m.value), span(m), m.better)
     return found
 
 

@@ -41,6 +41,10 @@ def run(request, squares: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return out
 
 
+def test_the_card_of_an_autoencoder_is_not_tagged_as_a_gan(run: Path) -> None:
+    assert "\ntags: [autoencoder, image-reconstruction, limner]\n" in (run / "README.md").read_text()
+
+
 def test_reconstruct_encode_and_sheet(run: Path, squares: Path, tmp_path: Path) -> None:
     model = limner.load(run)
     x = np.load(squares)["images"][:5, None]

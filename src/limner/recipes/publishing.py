@@ -72,6 +72,12 @@ def newest_metric(view: View) -> dict[str, float]:
     return {}
 
 
+TAGS = {  # kind -> what model hubs find it by
+    "generator": "image-generation, gan",
+    "autoencoder": "autoencoder, image-reconstruction",
+    "translator": "image-to-image",
+}
+
 USES = {  # kind -> commands
     "generator": """\
     limner sample THIS_FOLDER -n 64 --out grid.png
@@ -109,7 +115,7 @@ def model_card(description: Mapping[str, Any]) -> str:
     return f"""---
 library_name: limner
 license: {description["license"] or "other  # state the licence of your pictures and weights here"}
-tags: [image-generation, gan, limner]
+tags: [{TAGS[description["kind"]]}, limner]
 ---
 
 # {data["name"]}: an image {description["kind"]}

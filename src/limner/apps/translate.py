@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from limner.apps.tiles import in_tiles, normalised_as, thumbnail
 from limner.core import artifact, device
 from limner.core.files import for_people, write_whole, writing
-from limner.core.images import MODES, ImageSpec, grid, png, to_float, to_pil, to_uint8, write_png
+from limner.core.images import MODES, WHITE, ImageSpec, grid, png, to_float, to_pil, to_uint8, write_png
 from limner.data import Damaged, open_source
 from limner.data.dataset import and_skipped
 from limner.data.decode import ENDINGS, as_colour, clean, in_channels, opened, reason, upright
@@ -29,7 +29,6 @@ from limner.data.folder import kind, walk
 TILE, OVERLAP = 512, 64  # pixels; larger pictures go through in pieces
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
 SHOWN = 8  # pictures on a before/after sheet
-WHITE = (255, 255, 255)
 Progress = Callable[[int, int], None]  # (done, of how many)
 
 

@@ -10,12 +10,11 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from limner.apps.model import Pictures
-from limner.core.images import grid, to_pil, write_png
+from limner.core.images import WHITE, grid, to_pil, write_png
 from limner.data.decode import in_channels
 from limner.networks.vae import ACTIVE
 
 REACH = 3.0  # standard deviations on either side
-WHITE = (255, 255, 255)
 
 
 @dataclass(frozen=True)

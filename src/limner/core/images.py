@@ -15,6 +15,7 @@ from torch import Tensor
 from limner.core.files import write_whole
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # channels -> the Pillow mode that holds them
+WHITE = (255, 255, 255)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 from PIL import ImageOps
 from torch import Tensor
 
-from limner.core.images import to_pil
+from limner.core.images import WHITE, to_pil
 from limner.data import Damaged, Dataset, open_source, prepare
 from limner.data.decode import in_channels, upright
 from limner.data.order import permutation
@@ -29,7 +29,6 @@ BETTER = {"psnr": "higher", "ssim": "higher", "ms_ssim": "higher", "lpips_form":
 TOGETHER = 32  # pairs of one size that are measured at once
 SHOWN = 12     # pairs on the sheet of the worst
 SIDE = 128     # pixels of a picture there, at most
-WHITE = (255, 255, 255)
 
 
 @dataclass(frozen=True)

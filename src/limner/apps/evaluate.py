@@ -95,7 +95,7 @@ def page_of(path: Path) -> Path:
     """The path of a report. Raises ValueError where it, or the JSON beside it, would take the place of something else."""
     if path.suffix.lower() != ".html" or path.is_dir():
         raise ValueError(f"The report is written as an .html, with a .json beside it, not as {path.name!r}.")
-    if path.with_suffix(".json").name in (artifact.CARD, "run.json"):
+    if path.with_suffix(".json").name in (artifact.CARD, artifact.DECISIONS):
         raise ValueError(f"The JSON beside {path} would take the place of a run's own: choose another name.")
     return path
 

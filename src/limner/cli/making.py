@@ -49,10 +49,9 @@ def data(
     from limner.data import open_source, scan
     from limner.data.report import report_table, write_sheet
 
-    png(sheet)  # said before pictures are decoded
+    place = png(apart(source, sheet))  # said before pictures are decoded
     with Progress("reading") as progress:
         opened = open_source(source, labels=labels or True)
-        place = apart(source, sheet)
         report = scan(
             opened, size=parse_size(size), fit=fit, channels=channels, background=background, progress=progress
         )

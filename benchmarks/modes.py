@@ -149,7 +149,7 @@ def toy(mixture: Mixture, objective_name: str, curb: str, seed: int, iterations:
         batch=256,
         seed=seed,
         optimisers={"critic": ADAM, "generator": ADAM},
-        rate=lambda clock: schedule.falling(clock.seen, clock.budget),
+        rate=lambda clock: schedule.rate(clock.seen, clock.budget),
         ema_half_life=5_000,
         checkpoint_seconds=1e9,
     )
@@ -259,7 +259,7 @@ def stacked_game(name: str, images: Tensor, seed: int, seconds: float) -> tuple[
         adam = Optimiser(rate=2e-4, beta1=0.5, beta2=0.99)
         recipe = gan.Recipe(
             architecture="dcgan", network=dcgan.Config(width=32, critic_norm=False), objective=objective_name,
-            penalty=penalty, critic=adam, generator=adam, falling_from=1.0,
+            penalty=penalty, critic=adam, generator=adam, schedule="constant",
         )  # fmt: skip
     torch.manual_seed(seed)
     method = gan.game(recipe, spec, CPU)
@@ -269,7 +269,7 @@ def stacked_game(name: str, images: Tensor, seed: int, seconds: float) -> tuple[
             images=budget, batch=recipe.batch, seed=seed, checkpoint_seconds=1e9, ema_half_life=recipe.ema_half_life,
             precision=device.precision(CPU),
             optimisers={"critic": recipe.critic, "generator": recipe.generator},
-            rate=lambda clock: schedule.falling(clock.seen, clock.budget, recipe.falling_from),
+            rate=lambda clock: schedule.rate(clock.seen, clock.budget, recipe.schedule, recipe.falling_from),
         )  # fmt: skip
 
     stream = stacked_stream(images, seed)

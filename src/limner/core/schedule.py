@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from math import cos, pi
 
 
@@ -15,12 +16,24 @@ def ramp(seen: int, length: int) -> float:
     return min(1.0, seen / length) if length else 1.0
 
 
-def falling(seen: int, budget: int, start: float = 0.5, floor: float = 0.0) -> float:
-    """1 until the fraction `start` of the budget, then down half a cosine to `floor` at its end."""
+FALLS: Mapping[str, Callable[[float], float]] = {  # how far down a fall is, from the share of it that is done
+    "constant": lambda t: 1.0,
+    "linear": lambda t: 1.0 - t,
+    "cosine": lambda t: 0.5 * (1 + cos(pi * t)),
+}
+
+
+def rate(seen: int, budget: int, shape: str = "cosine", falling_from: float = 0.5, rising: float = 0.0) -> float:
+    """A learning rate's height in [0,1]: up a line over the first `rising` of the budget, 1 until `falling_from` of it,
+    then down to 0 at its end in the given shape (or never, where that is constant).
+
+    Raises ValueError for an unknown shape.
+    """
+    if shape not in FALLS:
+        raise ValueError(f"The schedule {shape!r} is not known: say one of {', '.join(FALLS)}.")
     t = fraction(seen, budget)
-    if t <= start:
-        return 1.0
-    return floor + (1 - floor) * 0.5 * (1 + cos(pi * (t - start) / (1 - start)))
+    height = FALLS[shape]((t - falling_from) / (1 - falling_from)) if t > falling_from else 1.0
+    return height * min(1.0, t / rising if rising else 1.0)
 
 
 def ema_decay(seen: int, batch: int, half_life: float, ramp: float = 0.05) -> float:

@@ -24,7 +24,7 @@ RANGES: dict[str, tuple[float, float]] = {
         "rate", "weight_decay", "seed", "checkpoint_minutes",
     ), (0, inf)),
     **dict.fromkeys((
-        "falling_from", "warm_up", "decay", "adaptive_target", "mixing", "growing", "dropout", "beta1", "beta2",
+        "falling_from", "rising", "warm_up", "decay", "adaptive_target", "mixing", "growing", "dropout", "beta1", "beta2",
     ), (0, 1)),
     "patches": (2, inf),  # one has nothing to be told apart from
 }
@@ -32,11 +32,12 @@ RANGES: dict[str, tuple[float, float]] = {
 
 NEEDS: dict[str, tuple[str, Any]] = {  # option -> the one it hangs on, and the value it needs there (None: any but off)
     **dict.fromkeys(("gamma", "penalty_every"), ("penalty", None)),
+    "falling_from": ("schedule", None),
     **dict.fromkeys(("manner_weight", "manner_every"), ("manner", None)),
     **dict.fromkeys(("adaptive_target", "adaptive_images"), ("augmentation", "adaptive")),
     **dict.fromkeys(("objective", "features", "judge", "critic", "critics"), ("adversarial", None)),
 }
-OFF = ("none", 0, False)
+OFF = ("none", "constant", 0, False)
 
 
 def changed(recipe: Any, changes: Mapping[str, Any]) -> Any:
@@ -53,7 +54,8 @@ def changed(recipe: Any, changes: Mapping[str, Any]) -> Any:
         other, wanted = NEEDS.get(path.split(".")[0], ("", None))
         value = getattr(recipe, other, wanted)  # some have no such choice, and then nothing hangs on it
         if value in OFF or (wanted is not None and value != wanted):
-            wish = f"give {other} {wanted} with it" if wanted else f"turn {other} on"
+            wish = f"choose another {other}" if isinstance(value, str) else f"turn {other} on"
+            wish = f"give {other} {wanted} with it" if wanted else wish
             raise ValueError(f"The option {path} does nothing while {other} is {_said(value)}: {wish}, or leave {path} out.")
     return recipe
 

@@ -39,7 +39,7 @@ def improved_2016() -> Recipe:
         batch=100,
         critic=adam,
         generator=adam,
-        falling_from=1.0,
+        schedule="constant",
         augmentation="none",
     )
 
@@ -54,7 +54,7 @@ def feature_matching_2016() -> Recipe:
         batch=100,
         critic=adam,
         generator=adam,
-        falling_from=1.0,
+        schedule="constant",
         augmentation="none",
     )
 
@@ -69,7 +69,7 @@ def lsgan_2017() -> Recipe:
         batch=64,
         critic=adam,
         generator=adam,
-        falling_from=1.0,
+        schedule="constant",
         augmentation="none",
     )
 
@@ -86,7 +86,7 @@ def wgan_2017() -> Recipe:
         batch=64,
         critic=rmsprop,
         generator=rmsprop,
-        falling_from=1.0,
+        schedule="constant",
         augmentation="none",
     )
 
@@ -103,7 +103,7 @@ def wgan_gp_2017() -> Recipe:
         batch=64,
         critic=adam,
         generator=adam,
-        falling_from=1.0,
+        schedule="constant",
         augmentation="none",
     )
 
@@ -119,7 +119,7 @@ def dragan_2017() -> Recipe:
         batch=64,
         critic=adam,
         generator=adam,
-        falling_from=1.0,
+        schedule="constant",
         augmentation="none",
     )
 
@@ -135,7 +135,7 @@ def acgan_2017() -> Recipe:
         batch=100,
         critic=adam,
         generator=adam,
-        falling_from=1.0,
+        schedule="constant",
         augmentation="none",
     )
 
@@ -152,7 +152,7 @@ def r1_2018() -> Recipe:
         batch=64,
         critic=rmsprop,
         generator=rmsprop,
-        falling_from=1.0,
+        schedule="constant",
         augmentation="none",
     )
 
@@ -183,7 +183,7 @@ def progan_2018() -> Recipe:
         batch=16,
         critic=adam,
         generator=adam,
-        falling_from=1.0,
+        schedule="constant",
         augmentation="none",
     )
 
@@ -196,7 +196,7 @@ def sagan_2019() -> Recipe:
         batch=64,
         critic=_adam(4e-4, 0.0, 0.9),
         generator=_adam(1e-4, 0.0, 0.9),
-        falling_from=1.0,
+        schedule="constant",
         augmentation="none",
     )
 
@@ -211,7 +211,7 @@ def biggan_2019() -> Recipe:
         batch=64,
         critic=_adam(2e-4, 0.0, 0.999),
         generator=_adam(5e-5, 0.0, 0.999),
-        falling_from=1.0,
+        schedule="constant",
         augmentation="none",
     )
 
@@ -226,7 +226,7 @@ def ragan_2019() -> Recipe:
         batch=32,
         critic=adam,
         generator=adam,
-        falling_from=1.0,
+        schedule="constant",
         augmentation="none",
     )
 
@@ -242,7 +242,7 @@ def mode_seeking_2019() -> Recipe:
         batch=64,
         critic=adam,
         generator=adam,
-        falling_from=1.0,
+        schedule="constant",
         augmentation="none",
     )
 
@@ -260,7 +260,7 @@ def stylegan2_2020() -> Recipe:
         mixing=0.9,
         critic=_adam_beside(2e-3, 0.0, 0.99, every=16),
         generator=_adam_beside(2e-3, 0.0, 0.99, every=4),
-        falling_from=1.0,
+        schedule="constant",
         augmentation="none",
     )
 
@@ -275,7 +275,7 @@ def stylegan2_ada_2020() -> Recipe:
         penalty_every=16,
         critic=_adam_beside(2e-3, 0.0, 0.99, every=16),
         generator=_adam(2e-3, 0.0, 0.99),
-        falling_from=1.0,
+        schedule="constant",
         augmentation="adaptive",
     )
 
@@ -289,7 +289,7 @@ def fastgan_2021() -> Recipe:
         batch=8,
         critic=adam,
         generator=adam,
-        falling_from=1.0,
+        schedule="constant",
         augmentation="full",
     )
 

@@ -30,7 +30,9 @@ class Recipe:
     critic: Optimiser = field(default_factory=Optimiser)  # how the critic moves
     generator: Optimiser = field(default_factory=Optimiser)  # how the generator moves
     critic_steps: int = 1  # turns of the critic for one of the generator
-    falling_from: float = 0.5  # share of the budget after which the learning rates fall to zero
+    schedule: str = "cosine"  # how the learning rates fall: cosine, linear or constant (not at all)
+    falling_from: float = 0.5  # share of the budget after which they fall, to zero at its end
+    rising: float = 0.0  # share of the budget over which they rise from zero at first
     ema_half_life: float = 10_000  # images over which the averaged generator forgets half
     augmentation: str = "auto"  # none, light, full, adaptive, or auto: light when the set is small
     adaptive_target: float = 0.6  # how surely right about real pictures the critic may be before adaptive adds more

@@ -39,7 +39,7 @@ def gan_2014() -> Recipe:
         batch=100,
         critic=adam,
         generator=adam,
-        falling_from=1.0,
+        schedule="constant",
         augmentation="none",
     )
 
@@ -54,7 +54,7 @@ def dcgan_2016() -> Recipe:
         batch=128,
         critic=adam,
         generator=adam,
-        falling_from=1.0,
+        schedule="constant",
         augmentation="none",
     )
 

@@ -82,7 +82,7 @@ class Job:
     """One run as a family states it."""
 
     name: str  # the recipe's name
-    recipe: Any  # its dataclass, kept in the description; every family's says batch, micro, clip, falling_from and ema_half_life
+    recipe: Any  # its dataclass, kept in the description; every family's says batch, micro, clip, ema_half_life and how rates fall
     dataset: Dataset | Pairs
     options: Options
     method: Method
@@ -119,7 +119,9 @@ def plan_of(job: Job, images: int) -> Plan:
         batch=recipe.batch,
         micro=recipe.micro,
         optimisers=job.optimisers,
-        rate=lambda clock: schedule.falling(clock.seen, clock.budget, recipe.falling_from),
+        rate=lambda clock: schedule.rate(
+            clock.seen, clock.budget, recipe.schedule, recipe.falling_from, recipe.rising
+        ),
         ema_half_life=recipe.ema_half_life,
         clip=recipe.clip,
         seed=job.options.seed,

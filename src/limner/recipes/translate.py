@@ -36,7 +36,9 @@ class _Shared:
     micro: int = 0  # pictures a forward pass (0: all at once); less memory; same result but for dropout and spectral norm
     translators: Optimiser = field(default_factory=_adam)  # how the translators move
     critics: Optimiser = field(default_factory=_adam)  # how the critics move
-    falling_from: float = 0.5  # share of the budget after which the learning rates fall to zero
+    schedule: str = "cosine"  # how the learning rates fall: cosine, linear or constant (not at all)
+    falling_from: float = 0.5  # share of the budget after which they fall, to zero at its end
+    rising: float = 0.0  # share of the budget over which they rise from zero at first
     ema_half_life: float = 2_000  # images over which the averaged translators forget half
     flip: bool = False  # mirror half of the pictures; not where left and right differ
     swap: bool = False  # exchange the two kinds of pictures
@@ -106,6 +108,7 @@ def pix2pix_2017() -> PairedRecipe:
         pixels=100.0,
         features=0.0,
         batch=1,
+        schedule="linear",
         translators=_adam(2e-4),
         critics=_adam(2e-4),
     )
@@ -120,6 +123,7 @@ def cyclegan_2017() -> CycleRecipe:
         cycle=5.0,
         identity=2.5,
         batch=1,
+        schedule="linear",
         translators=_adam(2e-4),
         critics=_adam(2e-4),
     )

@@ -39,7 +39,9 @@ class Recipe:
     autoencoder: Optimiser = field(default_factory=lambda: Optimiser(rate=1e-3, beta1=0.9, beta2=0.99))  # how it moves
     prior: Optimiser = field(default_factory=lambda: Optimiser(rate=3e-3, beta1=0.9, beta2=0.99))  # how the prior moves
     critic: Optimiser = field(default_factory=lambda: Optimiser(rate=2e-4, beta1=0.0))  # how the critic moves
-    falling_from: float = 0.5  # share of the budget after which the learning rates fall to zero
+    schedule: str = "cosine"  # how the learning rates fall: cosine, linear or constant (not at all)
+    falling_from: float = 0.5  # share of the budget after which they fall, to zero at its end
+    rising: float = 0.0  # share of the budget over which they rise from zero at first
     ema_half_life: float = 10_000  # images over which the averaged network forgets half
     flip: bool = False  # mirror half of the pictures; not for text, digits or anything with a right and a left
     clip: float = 1.0  # largest gradient norm of a turn (0: none)
@@ -56,7 +58,9 @@ class CodeRecipe:
     batch: int = 32  # pictures an iteration, over all ranks
     micro: int = 0  # pictures a forward pass (0: all at once); less memory
     autoencoder: Optimiser = field(default_factory=lambda: Optimiser(rate=1e-3, beta1=0.9, beta2=0.99))  # how it moves
-    falling_from: float = 0.5  # share of the budget after which the learning rates fall to zero
+    schedule: str = "cosine"  # how the learning rates fall: cosine, linear or constant (not at all)
+    falling_from: float = 0.5  # share of the budget after which they fall, to zero at its end
+    rising: float = 0.0  # share of the budget over which they rise from zero at first
     ema_half_life: float = 10_000  # images over which the averaged network forgets half
     flip: bool = False  # mirror half of the pictures; not for text, digits or anything with a right and a left
     clip: float = 1.0  # largest gradient norm of a turn (0: none)

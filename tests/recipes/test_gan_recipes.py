@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,18 @@ def test_a_recipe_plays_with_the_nets_of_another_architecture(
     assert recipes.changed(gan.spectral(), changes).network.norm == "virtual"
     kept = gan.dcgan_2016()
     assert recipes.changed(kept, {"architecture": "dcgan"}) == kept
+
+
+@pytest.mark.parametrize(("share", "warned"), [(0.9, False), (0.25, True)])
+def test_a_busy_machine_is_told_when_the_speed_was_measured_on_it(
+    share: float, warned: bool, squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(session, "measure", lambda *a, **k: time.sleep(0.05) or 100.0)
+    monkeypatch.setattr(time, "thread_time", lambda: share * time.monotonic())
+    recipes.train(squares, recipe="spectral", images=8, device="cpu", threads=1, out=tmp_path, changes=small("spectral"))
+    said = capsys.readouterr().err
+    assert ("this run got 25% of a core" in said) == ("ends sooner than told." in said) == warned
 
 
 def test_a_run_keeps_the_precision_it_was_started_in(

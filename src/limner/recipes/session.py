@@ -35,6 +35,7 @@ from limner.training.state import Optimiser
 SKIPPED = "skipped.txt"  # in the run folder
 MARK_SECONDS = 100  # of training between two marks, by the measured speed; a mark is what a bad loss steps back to
 MARKS = 40  # a run, at most
+FREE = 0.6  # share of the time that a trial of the speed computes on a machine that does little else
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,7 +272,14 @@ def best_keeper(job: Job, machine: Machine, decided: Mapping[str, Any]) -> Calla
 def decide(job: Job, machine: Machine) -> dict[str, Any]:
     """What is settled once, at the first start: the speed measured on this machine, precision, the budget in images."""
     trial = dataclasses.replace(plan_of(job, job.options.images or 10**9), precision=machine.precision)
+    wall, worked = time.monotonic(), time.thread_time()
     speed = measure(job.method, job.stream, trial, machine.device, machine.ranks)
+    share = (time.thread_time() - worked) / (time.monotonic() - wall)
+    if share < FREE and machine.device.type == "cpu" and machine.ranks.world == 1:  # alone nothing waits but for a core
+        job.notes.append(
+            f"The machine was busy while the speed was measured: this run got {share:.0%} of a core. If that does not last, "
+            "it ends sooner than told" + ("." if job.options.images else ", and is shorter than the minutes asked for.")
+        )
     if job.options.images:
         images = job.options.images
     else:  # the seconds that the trial, previews and checkpoints take are not the players'

@@ -82,6 +82,14 @@ def test_what_would_be_ignored_or_overwrite_is_refused(more: dict, said: str, ru
         evaluate(run, "nowhere", ["fid"], ["pixels"], **more | place)
 
 
+def test_an_unknown_metric_is_refused_before_anything_is_drawn(
+    run: Path, squares: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("limner.apps.evaluate.sampled", lambda *a: pytest.fail("it drew samples first"))
+    with pytest.raises(ValueError, match="no metric 'fidd': choose from fid"):
+        evaluate(run, str(squares), ["fidd"])
+
+
 def test_from_the_command_line(run: Path, squares: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "limner", "evaluate"]
     rest = ["--features", "pixels", "--metrics", "fid", "--metrics", "precision_recall", "--out", str(tmp_path / "r.html")]

@@ -14,7 +14,7 @@ from limner.apps.translate import Translator
 from limner.core import artifact
 from limner.data import Dataset, open_source, prepare
 from limner.data.pairs import Pairs, prepare_pairs
-from limner.evaluation import PAIRED, Pictures, Result
+from limner.evaluation import PAIRED, Pictures, Result, known
 from limner.evaluation import evaluate as compare
 from limner.evaluation.report import write_html, write_json
 
@@ -42,8 +42,9 @@ def evaluate(
     two sets or one of pairs, and the first is translated, or with direction "b2a" the second); or any pictures. Returns
     the result and the report's path. Raises ValueError in one sentence for what cannot be compared.
     """
+    known(metrics)  # said before the work is done, as is what is wrong with the report's place
     if out:
-        page_of(out)  # said before the work is done
+        page_of(out)
     curve: list = []
     sides = (size, size) if isinstance(size, int) else size
     given: Pictures | str = str(subject)
@@ -156,7 +157,7 @@ def translated(
             channels=str(model.spec.channels), **artifact.preparation(model.description),
         )  # fmt: skip
 
-    asked = any(name.replace("-", "_") in PAIRED for name in metrics or ())
+    asked = any(name in PAIRED for name in known(metrics))
     learned = "pixels" in model.description["recipe"]  # the distance to a truth, which recipes of pairs alone weigh
     if second is None or asked:
         pairs = pairs_of(True)

@@ -64,6 +64,15 @@ class Result:
         return json.dumps(self.as_json(), indent=1, ensure_ascii=False)
 
 
+def known(metrics: Sequence[str] | None) -> list[str]:
+    """The names of metrics as they are spelled here. Raises ValueError for one that does not exist."""
+    names = [name.replace("-", "_") for name in metrics or ()]
+    for name in names:
+        if name not in MEASURES and name not in PAIRED:
+            raise ValueError(f"There is no metric {name!r}: choose from {', '.join((*MEASURES, *PAIRED))}.")
+    return names
+
+
 def evaluate(
     images: Given,
     reference: Given,
@@ -88,10 +97,7 @@ def evaluate(
     Each set may be a Dataset, a path, uint8 [N,C,H,W] or an iterable of such batches. Every picture is resized at most
     once, from its own size to the extractor's. Raises ValueError in one sentence for sets that cannot be compared.
     """
-    wanted = [name.replace("-", "_") for name in metrics or ()]
-    for name in wanted:
-        if name not in MEASURES and name not in PAIRED:
-            raise ValueError(f"There is no metric {name!r}: choose from {', '.join((*MEASURES, *PAIRED))}.")
+    wanted = known(metrics)
     of_pairs = [name for name in wanted if name in PAIRED] if metrics else list(PAIRED) if paired else []
     result = Result([], {}, {}, [], curve=curve)
     chosen = [features] if isinstance(features, str) or callable(features) else list(features)

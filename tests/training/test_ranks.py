@@ -115,6 +115,28 @@ with dist.joined("cpu") as ranks:
 """
 
 
+LEAVE = """
+import os, torch
+from limner.core import dist
+
+def threads():
+    return [open(f"/proc/self/task/{t}/comm").read().strip() for t in os.listdir("/proc/self/task")]
+
+with dist.joined("cpu"):
+    torch.optim.Adam([torch.nn.Parameter(torch.zeros(2))])  # imports what takes the group for a default
+    dist.sum_over_ranks([torch.ones(2)])
+    assert any("gloo" in name for name in threads())
+assert not any("gloo" in name for name in threads()), threads()
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted as Linux tells them")
+def test_no_thread_of_the_group_outlives_it(tmp_path: Path) -> None:
+    # one that still runs while the interpreter is torn down now and then kills a rank whose work is done
+    (tmp_path / "leave.py").write_text(LEAVE)
+    finished([*TOGETHER, "--nproc-per-node=2", str(tmp_path / "leave.py")])
+
+
 def test_a_parameter_is_idle_where_no_rank_plays_it(tmp_path: Path) -> None:
     (tmp_path / "idle.py").write_text(IDLE)
     finished([*TOGETHER, "--nproc-per-node=2", str(tmp_path / "idle.py")])

@@ -47,6 +47,10 @@ def joined(device: str = "auto") -> Iterator[Ranks]:
     cuda = device != "cpu" and torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(ranks.local)
+    # Its functions take the group of the moment as their default. The first optimiser brings it in: after the group stands,
+    # those defaults would keep the group and its threads alive, to the end of the interpreter and into its teardown.
+    from torch.distributed.nn import functional  # noqa: F401
+
     torch_dist.init_process_group("nccl" if cuda else "gloo")
     try:
         yield ranks

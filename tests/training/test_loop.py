@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import time
@@ -15,10 +16,12 @@ import torch
 from torch import Tensor, nn
 from toy import CPU, PLAN, StopAt, Toy, stream, weights
 
+from limner.core.files import writing
 from limner.methods.phase import Batch, Clock, Phase
 from limner.training import state as checkpoints
 from limner.training.guard import Diverged
 from limner.training.loop import Outcome, Plan, fit, measure
+from limner.training.run import claimed
 from limner.training.state import Optimiser, State
 
 
@@ -181,6 +184,59 @@ def test_a_damaged_newest_checkpoint_gives_the_one_before(tmp_path: Path) -> Non
         path.write_bytes(b"")
     with pytest.raises(ValueError, match=r"are damaged: train into a new folder\.$"):
         run(tmp_path / "run", Toy())
+
+
+def test_a_damaged_newest_checkpoint_never_replaces_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tmp_path, Toy(), replace(PLAN, checkpoint_seconds=0), hooks=[StopAt(80)])
+    saves = tmp_path / "checkpoint"
+    whole = (saves / "latest.safetensors").read_bytes()
+    (saves / "latest.safetensors").unlink()
+    (saves / "latest.safetensors").write_bytes(whole[:-1])
+    state = State(Toy(), PLAN.optimisers)
+    assert checkpoints.load(state, saves, CPU)
+
+    def killed(*_: object) -> None:
+        raise ValueError("killed while writing")
+
+    with monkeypatch.context() as patch, pytest.raises(ValueError, match="killed"):
+        patch.setattr(checkpoints, "write_tensors", killed)
+        checkpoints.save(state, saves)
+    again = State(Toy(), PLAN.optimisers)
+    assert checkpoints.load(again, saves, CPU) and again.seen == state.seen > 0
+    (saves / "previous.safetensors").unlink()
+    assert checkpoints.load(again, saves, CPU) and again.seen == 0  # the mark is better than nothing
+
+
+def test_a_disk_without_links_that_is_full_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = State(Toy(), PLAN.optimisers)
+    checkpoints.save(state, tmp_path)
+
+    def full(self: Path, content: bytes) -> int:
+        self.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def none(self: Path, other: Path) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", none)
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(ValueError, match="The disk is full"):
+        checkpoints.save(state, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["latest.safetensors"]
+
+
+def test_a_new_start_sweeps_what_kills_left_half_written(tmp_path: Path) -> None:
+    left = []
+    for name in ("checkpoint/latest.safetensors", "checkpoint/mark.safetensors", "weights.safetensors", "other.txt"):
+        with writing(tmp_path / name) as temporary:
+            temporary.write_bytes(b"whole")
+        left.append(temporary)
+        temporary.write_bytes(b"half")  # as after a kill
+    with claimed(tmp_path):
+        assert [path.exists() for path in left] == [False, False, False, True]
+        assert (tmp_path / "weights.safetensors").read_bytes() == b"whole"
 
 
 def test_a_checkpoint_of_other_networks_is_refused(tmp_path: Path) -> None:

@@ -23,8 +23,7 @@ def writing(path: Path) -> Iterator[Path]:
     Raises ValueError in one sentence when the disk is full or the folder cannot be written.
     """
     path = Path(path)
-    mark = zlib.crc32(os.fsencode(path.name))  # in place of the name, which may be as long as a name can be
-    temporary = path.with_name(f".{mark:08x}.{os.getpid()}.partial")
+    temporary = path.with_name(f"{_begin(path)}{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -36,6 +35,18 @@ def writing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def sweep(path: Path) -> None:
+    """Remove what processes that were killed while writing `path` left. Only for one who knows that nobody writes it now."""
+    for left in path.parent.glob(f"{_begin(path)}*.partial"):
+        with suppress(OSError):
+            left.unlink()
+
+
+def _begin(path: Path) -> str:
+    mark = zlib.crc32(os.fsencode(path.name))  # in place of the name, which may be as long as a name can be
+    return f".{mark:08x}."
 
 
 def write_whole(path: Path, content: bytes | str) -> None:

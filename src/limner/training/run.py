@@ -10,8 +10,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from limner.core.artifact import DECISIONS
-from limner.core.files import for_people, write_whole
+from limner.core.artifact import DECISIONS, WEIGHTS
+from limner.core.files import for_people, sweep, write_whole
+
+LARGE = ("checkpoint/latest.safetensors", "checkpoint/mark.safetensors", WEIGHTS, f"best/{WEIGHTS}")  # in the folder
 
 
 @contextmanager
@@ -28,6 +30,8 @@ def claimed(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise for_people(error, folder) from error
     try:
+        for name in LARGE:  # each kill in the middle of one leaves as much as it had written
+            sweep(folder / name)
         yield
     finally:
         lock.release()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from limner.core.files import write_tensors
+from limner.core.files import for_people, write_tensors
 from limner.methods.phase import Method, Stateful
 
 
@@ -156,7 +157,7 @@ def save(state: State, folder: Path, mark: bool = False) -> None:
     mark: it is one to step back to, and stays as `mark` until the next.
     """
     latest = folder / "latest.safetensors"
-    if latest.exists():
+    if _opens(latest):  # a damaged one must not take the place of the one that the run came back from
         _also_named(latest, folder / "previous.safetensors")
     written = folder / "mark.safetensors" if mark else latest
     write_tensors(written, state.tensors(), {"scalars": json.dumps(state.scalars())})
@@ -167,22 +168,36 @@ def save(state: State, folder: Path, mark: bool = False) -> None:
 def _also_named(path: Path, name: Path) -> None:
     """A second name for the same file, in place of what had it: there is a whole checkpoint at every moment."""
     temporary = name.with_suffix(".new")
-    temporary.unlink(missing_ok=True)
     try:
-        temporary.hardlink_to(path)
-    except OSError:  # a file system without links
-        temporary.write_bytes(path.read_bytes())
-    temporary.replace(name)
-    temporary.unlink(missing_ok=True)  # where both were the same file already, replacing does nothing
+        temporary.unlink(missing_ok=True)
+        try:
+            temporary.hardlink_to(path)
+        except OSError:  # a file system without links
+            temporary.write_bytes(path.read_bytes())
+        temporary.replace(name)
+    except OSError as error:
+        raise for_people(error, name) from error
+    finally:
+        with suppress(OSError):  # where both were the same file already, replacing does nothing
+            temporary.unlink(missing_ok=True)
+
+
+def _opens(path: Path) -> bool:
+    """Whether a checkpoint is there and as long as its head says; its tensors are not read."""
+    try:
+        with safe_open(path, "pt") as file:
+            return bool(json.loads(file.metadata()["scalars"]))
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+        return False
 
 
 def load(state: State, folder: Path, device: torch.device, back: bool = False) -> str | None:
-    """Restore the newest whole checkpoint of the folder; back: the last mark.
+    """Restore the newest whole checkpoint of the folder, the last mark where neither of the others is; back: that mark.
 
     Returns None when there is none, else a sentence about how far it was (and whether the newest was damaged).
     Raises ValueError when checkpoints are there but none can be read.
     """
-    names = [*(["mark"] if back else []), "latest", "previous"]
+    names = ["mark", "latest", "previous"] if back else ["latest", "previous", "mark"]
     paths = [p for name in names if (p := folder / f"{name}.safetensors").exists()]
     for path in paths:
         try:
@@ -192,7 +207,7 @@ def load(state: State, folder: Path, device: torch.device, back: bool = False) -
         except (SafetensorError, OSError, KeyError, TypeError, ValueError):
             continue
         state.restore(tensors, scalars)
-        damaged = "" if path == paths[0] else " (the newest checkpoint is damaged; this is the one before)"
+        damaged = "" if path == paths[0] else " (the newest checkpoint is damaged; this is one before it)"
         return f"Resuming at {state.seen:,} images{damaged}."
     if paths:
         raise ValueError(f"The checkpoints in {folder} are damaged: train into a new folder.")

@@ -54,7 +54,7 @@ def passes(seen: int, batch: int, every: int) -> bool:
 def preview_marks(budget: int) -> list[int]:
     """Images seen at which a sample grid is worth a look: often at first, when pictures change fast, then evenly.
 
-    0, then doubling from 1/128 to 1/16 of the budget, then every sixteenth up to the end: 21 grids a run.
+    0, then doubling from 1/128 to 1/16 of the budget, then every sixteenth up to the end: 20 grids a run.
     """
     early = [budget // d for d in (128, 64, 32)]
     even = [budget * i // 16 for i in range(1, 17)]

@@ -16,7 +16,7 @@ from limner.evaluation import Pictures, Probe, evaluate, pictures
 from limner.evaluation.classes import accuracy, classification_accuracy, fid_per_class
 from limner.evaluation.features import Convolutions, Inception, own_features
 from limner.evaluation.frechet import fid
-from limner.evaluation.measures import MEASURES
+from limner.evaluation.measures import MEASURES, Comparison
 from limner.evaluation.report import bars, closest_pairs, curves, render, table, write_html, write_json
 
 
@@ -123,6 +123,15 @@ def test_few_against_many_works_and_says_how_sure_it_is() -> None:
     assert m.low is not None and m.high is not None and m.low < m.value < m.high
     assert any("no full covariance" in w for w in found.warnings)
     assert len(evaluate(FRESH[:3], TRAIN, features=SIMPLE, cache=False).measures) > 3
+
+
+def test_variety_is_that_of_as_many_pictures_on_either_side() -> None:
+    rows = torch.randn(440, 32, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    some, extractor = pictures(np.zeros((2, 1, 8, 8), np.uint8)), Convolutions(1, (8, 8))
+    for n in (400, 40):
+        found = {m.name: m for m in MEASURES["diversity"](Comparison(some, some, None, extractor, rows[:n], rows[n:], None))}
+        usual = float(found["vendi"].better.removeprefix("near "))
+        assert found["vendi"].value == pytest.approx(usual, rel=0.05)  # one distribution: 40 and 400 differ by a third
 
 
 def test_n_draws_evenly_and_repeatably() -> None:

@@ -111,9 +111,10 @@ def _density_coverage(c: Comparison) -> list[Measure]:
 
 
 def _diversity(c: Comparison) -> list[Measure]:
-    """Each beside its value for as many reference pictures: alone it has no scale."""
+    """Each of as many generated as reference pictures, beside the value of the latter: alone it has no scale."""
     x, y = c.few
-    y = y[: len(x)]
+    n = min(len(x), len(y))  # both grow with how many there are
+    x, y = x[:n], y[:n]
     found = []
     for name, function in (("mean_distance", diversity.mean_distance), ("vendi", diversity.vendi)):
         theirs = function(y)

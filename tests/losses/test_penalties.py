@@ -14,6 +14,7 @@ from limner.losses.penalties import (
     critic_penalty,
     estimated_slope,
     gamma_for,
+    patch_slopes,
     squared_slope,
     weight_for,
 )
@@ -171,3 +172,12 @@ def test_path_lengths_of_a_linear_generator() -> None:
         lambda s: (s.squeeze(1) @ jacobian).view(-1, 2, 2, 2), styles, lambda *shape: torch.randn(4000, *shape)
     )
     assert lengths.square().mean().item() == pytest.approx(jacobian.square().sum().item() / 4, rel=0.05)
+
+
+@pytest.mark.parametrize(("name", "share"), [("r1", (1, 0)), ("r2", (0, 1)), ("r1r2", (1, 1))])
+def test_a_critic_of_patches_is_held_by_its_mean_logit(name: str, share: tuple[int, int]) -> None:
+    """Four patches, each the square of its pixel: the mean's slope at x is x / 2."""
+    real, fake = torch.randn(2, 3, 1, 2, 2).unbind()
+    one, two = ((x / 2).square().sum((1, 2, 3)) for x in (real, fake))
+    found = patch_slopes(name, lambda x: x.square().squeeze(1), real, fake)
+    torch.testing.assert_close(found, share[0] * one + share[1] * two)

@@ -69,6 +69,20 @@ def squared_slope(critic: CriticFn, x: Tensor) -> Tensor:
     return slope(critic, x).float().square().sum((1, 2, 3))
 
 
+SLOPES = ("none", "r1", "r2", "r1r2")
+
+
+def patch_slopes(name: str, critic: CriticFn, real: Tensor, fake: Tensor) -> Tensor:
+    """R1, R2 or both for a critic of patches, by its mean logit. x [N,C,H,W] -> logits [N,h,w]; pictures -> [N]"""
+    assert name in SLOPES[1:]
+
+    def mean_logit(x: Tensor) -> Tensor:
+        return critic(x).mean((1, 2))
+
+    points = {"r1": real, "r2": fake}
+    return torch.stack([squared_slope(mean_logit, x) for at, x in points.items() if at in name]).sum(0)
+
+
 def estimated_slope(critic: CriticFn, x: Tensor, noise: Tensor, sigma: float = 0.01) -> Tensor:
     """|D(x + sigma e) - D(x)|^2 / sigma^2 with e ~ N(0, I): |grad D|^2 in expectation as sigma -> 0. [N,C,H,W] -> [N]
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limner.losses.adversarial import Objective
+from limner.losses.penalties import SLOPES, patch_slopes
 from limner.methods.phase import Batch, Clock, Phase, Stateful, Terms
 from limner.networks import augment
 
@@ -28,6 +29,7 @@ class CUT:
     """Park et al. 2020, eq. 5: adversarial, contrastive, and contrastive identity terms; no way back is learned.
 
     Keys come from the translator's own pass over the picture, so only the query costs a second, half pass.
+    penalty: gamma/2 |grad D|^2 at real (r1) and made (r2) pictures, for objectives that need it.
     """
 
     averaged: Sequence[str] = ("translators",)
@@ -42,8 +44,12 @@ class CUT:
         contrast: float = 1.0,
         identity: float = 1.0,
         patches: int = 256,
+        penalty: str = "none",
+        gamma: float = 0.0,
         flip: bool = False,
     ) -> None:
+        if penalty not in SLOPES:
+            raise ValueError(f"The penalty {penalty!r} does not fit this recipe: say one of {', '.join(SLOPES)}.")
         self.translators: Any = translators
         self.heads: Any = heads
         self.critic: Any = critic
@@ -56,9 +62,12 @@ class CUT:
         self.levers: MutableMapping[str, float] = {}
         self.objective, self.contrast, self.identity = objective, contrast, identity
         self.patches, self.flip = patches, flip
+        self.penalty, self.gamma = penalty, gamma
+        slope = [Phase("critic", self.penalty_turn)] if penalty != "none" else []
         self.phases: Sequence[Phase] = [
             Phase("translators", self.translator_turn),
             Phase("critic", self.critic_turn),
+            *slope,
         ]
         self._fresh: dict[int, tuple[Tensor, Tensor]] = {}  # row -> real and made pictures of the turn before
 
@@ -82,9 +91,13 @@ class CUT:
         return loss, terms
 
     def critic_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
-        real, fake = self.critic(torch.cat(self._fresh.pop(batch.first))).chunk(2)
+        real, fake = self.critic(torch.cat(self._fresh[batch.first])).chunk(2)
         loss = self.objective.critic(real, fake).flatten(1).mean(1)
         return loss, {"critic": loss.detach().mean(), "gap": real.detach().mean() - fake.detach().mean()}
+
+    def penalty_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
+        slope = patch_slopes(self.penalty, self.critic, *self._fresh[batch.first])
+        return 0.5 * self.gamma * slope, {"slope": slope.detach().mean()}
 
     def _contrast(self, queries: Sequence[Tensor], keys: Sequence[Tensor], batch: Batch) -> Tensor:
         """The mean over the maps of `patch_nce` at random places, the same in both. -> [N] or, with identity, [2N]"""

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping, Sequence
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from limner.losses.adversarial import Objective
-from limner.losses.penalties import squared_slope
+from limner.losses.penalties import SLOPES, patch_slopes
 from limner.methods.phase import Batch, Clock, Phase, Stateful, Terms
 from limner.methods.pool import Pool
 from limner.networks import augment
-
-PENALTIES = ("none", "r1", "r2", "r1r2")
 
 
 class Cycle:
@@ -42,8 +39,8 @@ class Cycle:
         gamma: float = 0.0,
         flip: bool = False,
     ) -> None:
-        if penalty not in PENALTIES:
-            raise ValueError(f"The penalty {penalty!r} does not fit this recipe: say one of {', '.join(PENALTIES)}.")
+        if penalty not in SLOPES:
+            raise ValueError(f"The penalty {penalty!r} does not fit this recipe: say one of {', '.join(SLOPES)}.")
         assert set(pools) == {"a", "b"}
         self.translators: Any = translators
         self.critic_a, self.critic_b = critic_a, critic_b
@@ -98,12 +95,8 @@ class Cycle:
 
     def penalty_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
         a, b, made_a, made_b = self._fresh[batch.first]
-        slope: Tensor | float = 0.0
-        for critic, x, made in ((self.critic_a, a, made_a), (self.critic_b, b, made_b)):
-            for at, point in (("r1", x), ("r2", made)):
-                if at in self.penalty:
-                    slope = slope + squared_slope(partial(_mean_logit, critic), point)
-        assert isinstance(slope, Tensor)
+        slope = patch_slopes(self.penalty, self.critic_a, a, made_a)
+        slope = slope + patch_slopes(self.penalty, self.critic_b, b, made_b)
         return 0.5 * self.gamma * slope, {"slope": slope.detach().mean()}
 
     def _fooled(self, critic: nn.Module, real: Tensor, made: Tensor) -> Tensor:
@@ -117,10 +110,6 @@ class Cycle:
         if self.flip:
             return augment.flip(a, batch.uniform("flip a")), augment.flip(b, batch.uniform("flip b"))
         return a, b
-
-
-def _mean_logit(critic: nn.Module, x: Tensor) -> Tensor:
-    return critic(x).mean((1, 2))
 
 
 def _distance(x: Tensor, y: Tensor) -> Tensor:

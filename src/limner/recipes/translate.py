@@ -85,6 +85,8 @@ class CutRecipe(_Shared):
     critics: Optimiser = field(default_factory=lambda: _adam(1e-3))  # the critic; fast, as it judges copies at first
     judge: patch.Config = field(default_factory=lambda: patch.Config(width=32))  # the critic
     objective: str = "least-squares"  # of the critic: non-saturating, least-squares, hinge or relativistic
+    penalty: str = "none"  # on the critic's slope: none, r1, r2 or r1r2
+    gamma: float | None = None  # weight of the penalty (default: from resolution and batch)
     contrast: float = 0.25  # weight of each patch knowing its origin
     identity: float = 0.25  # the same for pictures that are already of the kind; 0 is faster
     patches: int = 256  # of each feature map that are compared
@@ -183,6 +185,8 @@ def build(recipe: Any, pairs: Pairs, device: torch.device) -> tuple[Method, Mapp
             contrast=recipe.contrast,
             identity=recipe.identity,
             patches=recipe.patches,
+            penalty=recipe.penalty,
+            gamma=recipe.gamma if recipe.gamma is not None else gamma_for(*spec.size, recipe.batch),
             flip=recipe.flip,
         )
         moves["critic"] = recipe.critics

@@ -236,6 +236,8 @@ def test_an_unwritable_place(squares: Path, tmp_path: Path) -> None:
         (["train", "DATA", "--size", "big"], "height and width as 48x64"),
         (["train", "DATA", "--size", "4", "--images", "16"], "16"),
         (["train", "DATA", "--objective", "best", "--images", "16"], "say one of minimax"),
+        (["train", "DATA", "--schedule", "cubic", "--images", "16"], "say one of constant, linear, cosine"),
+        (["train", "DATA", "--mixing", "0.5", "--images", "16"], "conv has no styles to mix: choose --mixing 0"),
         (["train", "DATA", "--device", "tpu", "--images", "16"], "say auto, cpu, cuda or mps"),
         (["train", "DATA", "--augmentation", "wild", "--images", "16"], "say auto, adaptive, none, light, full"),
         (["train", "DATA", "--sizee", "32"], "--size"),

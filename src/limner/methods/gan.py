@@ -29,7 +29,7 @@ class GAN:
     augmentation: a policy of `networks.augment`, or `adaptive` (steered by `controller`), of all that the critic sees.
     critic_steps: turns of the critic for one of the generator. clip_weights: the critic's weights stay within +- this
     (Arjovsky et al. 2017, algorithm 1). historical: weight of the distance of either player from its own past.
-    mixing: share of pictures that change styles midway (Karras et al. 2019, section 3.1), where the generator has styles.
+    mixing: share of pictures that change styles midway (Karras et al. 2019, section 3.1); needs a generator with styles.
     noise: the kind of latents, one of `core.latents`.
     classifier, classifier_weight: a head [N,F] -> [N,K] on the critic's last features that names the class of a picture,
     and what its cross-entropy weighs on both players (Odena et al. 2017, eq. 2-3: the critic names real and generated
@@ -241,8 +241,9 @@ class GAN:
     def _generated(self, batch: Batch, y: Tensor | None) -> Tensor:
         generator = self.nets["generator"]
         z = self._latent(batch, "z")
-        if not (self.mixing and isinstance(generator, Styled)):
+        if not self.mixing:
             return generator(z, y)
+        assert isinstance(generator, Styled)
         one = generator.mapping(z, y)
         two = generator.mapping(self._latent(batch, "mixed z"), y)
         crossing = 1 + batch.integers("crossing", generator.layers - 1)

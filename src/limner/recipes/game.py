@@ -41,7 +41,7 @@ class Recipe:
     clip: float = 0.0  # largest gradient norm of a turn (0: none)
     clip_weights: float = 0.0  # the critic's weights stay within plus and minus this (0: anywhere)
     historical: float = 0.0  # weight of the distance of the players from their own past
-    mixing: float = 0.0  # share of pictures that change styles midway, where the generator has styles
+    mixing: float = 0.0  # share of pictures that change styles midway; needs a generator with styles (stylegan2)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from limner.losses.penalties import weight_for
 from limner.methods.gan import GAN
 from limner.methods.memory import Adaptive
 from limner.networks import architecture, augment, conv, dcgan, describe, mlp, r3gan
-from limner.networks.abilities import Referring
+from limner.networks.abilities import Referring, Styled
 from limner.networks.classifier import Classifier
 from limner.recipes import checkup
 from limner.recipes.classics import CLASSICS
@@ -151,12 +151,15 @@ def train(
 def players(recipe: Recipe, spec: ImageSpec) -> dict[str, nn.Module]:
     """The networks of a recipe for pictures of `spec`: generator, critic, and a classifier where one is asked for.
 
-    Raises ValueError for options of another architecture, and for a classifier of data without classes.
+    Raises ValueError for options of another architecture, for styles mixed where there are none, and for a classifier of
+    data without classes.
     """
     home = architecture(recipe.architecture)
     if not isinstance(recipe.network, home.Config):
         raise ValueError(f"The options of the network are not those of {recipe.architecture}.")
     generator = home.Generator(spec, recipe.network)
+    if recipe.mixing and not isinstance(generator, Styled):
+        raise ValueError(f"The generator of {recipe.architecture} has no styles to mix: choose --mixing 0.")
     if isinstance(generator, Referring):
         generator.refer(lambda z: latents.bent(z, recipe.noise))
     if not recipe.classifier:

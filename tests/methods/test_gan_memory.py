@@ -257,6 +257,17 @@ def test_single_changes_are_exact(gate: int, draw, want) -> None:
     assert close[0] or (gate == 1 and close[1])  # the sense of a quarter turn is a convention
 
 
+@pytest.mark.parametrize("gate", [0, 8], ids=["mirror", "luma"])
+def test_what_has_two_states_happens_to_less_than_half_at_any_probability(gate: int) -> None:
+    """Were it half or more, the critic could not tell which state is the data's."""
+    torch.manual_seed(0)
+    x, u = torch.randn(1, 3, 8, 8).expand(2000, -1, -1, -1), torch.full((2000, adaptive.DRAWS), 0.9)
+    u[:, gate] = torch.rand(2000)
+    for p in (0.4, 0.8):
+        changed = (adaptive.adaptive(x, u, p) - x).abs().amax((1, 2, 3)) > 0.01
+        assert changed.float().mean().item() == pytest.approx(p / 2, abs=0.04)
+
+
 def test_saturation_keeps_grey_and_hue_keeps_luma() -> None:
     u = torch.full((2, adaptive.DRAWS), 0.9)
     u[:, 9:11] = 0.0

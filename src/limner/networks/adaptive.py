@@ -1,10 +1,11 @@
 """Augmentation that comes with a probability, for a controller to turn up and down.
 
 Karras et al. 2020, "Training generative adversarial networks with limited data", section 3 and appendix B: every change
-happens to a picture with probability p by itself; below 0.8 or so the generator does not learn the changes. Geometry
-(mirroring, quarter turns, shifts, scaling, rotation, stretching) is one affine resampling, colour (brightness, contrast,
-luma inversion, hue, saturation) one affine map of the pixels; the filters and corruptions, which the paper found to
-help little, are left out. Pictures that are not square turn by halves.
+happens to a picture with probability p by itself; below 0.8 or so the generator does not learn the changes. Mirroring
+and luma inversion, which have two states, then toss a coin: what half of the pictures or more went through, nobody could
+tell from what they are. Geometry (mirroring, quarter turns, shifts, scaling, rotation, stretching) is one affine
+resampling, colour (brightness, contrast, luma inversion, hue, saturation) one affine map of the pixels; the filters and
+corruptions, which the paper found to help little, are left out. Pictures that are not square turn by halves.
 """
 
 from __future__ import annotations
@@ -17,13 +18,16 @@ from torch import Tensor
 
 DRAWS = 21  # uniform numbers a picture that `adaptive` uses
 GATES = 11  # the first of them decide which changes happen
+COINS = (0, 8)  # those of mirroring and luma inversion, which open half as often
 
 
 def adaptive(x: Tensor, u: Tensor, p: float) -> Tensor:
     """Float [N,C,H,W] in [-1,1] and uniform numbers [N, DRAWS]; p = 0 is the identity. -> [N,C,H,W]"""
     if p <= 0:
         return x
-    on, draws = u[:, :GATES] < p, u[:, GATES:]
+    chance = u.new_full((GATES,), p)
+    chance[list(COINS)] = p / 2
+    on, draws = u[:, :GATES] < chance, u[:, GATES:]
     return _recoloured(_resampled(x, on[:, :6], draws[:, :6]), on[:, 6:], draws[:, 6:])
 
 

@@ -303,6 +303,18 @@ def test_fastgans_lesson_can_be_learned(spec: ImageSpec) -> None:
     assert losses[-1] < 0.7 * losses[0]
 
 
+@pytest.mark.parametrize("size", [(32, 32), (28, 28), (44, 28)], ids=str)
+def test_fastgans_lesson_compares_a_quarter_with_the_pixels_it_stands_for(size: tuple[int, int]) -> None:
+    """A critic that keeps its cells' colours paints them back without an error, wherever the map's sides are odd too."""
+    critic = fastgan.Critic(ImageSpec(3, *size), fastgan.TINY)
+    cell = 2 ** (critic.depth - 1)
+    colours = torch.randn(4, 3, size[0] // cell, size[1] // cell)
+    critic.maps = lambda x: (colours, colours)  # type: ignore[method-assign]
+    critic.whole, critic.part = torch.nn.Identity(), torch.nn.Upsample(scale_factor=2)  # type: ignore[assignment]
+    x = colours.repeat_interleave(cell, 2).repeat_interleave(cell, 3)
+    assert critic.lesson(x, None, torch.tensor([0.1, 0.3, 0.6, 0.9])).max() < 1e-5
+
+
 def test_fastgans_small_maps_switch_large_ones() -> None:
     layer = fastgan.Excitation(4, 3, (4, 5), 1)
     large = torch.randn(2, 3, 32, 40)

@@ -181,10 +181,12 @@ class Critic(nn.Module):
         whole = self.whole(after)
         loss = (whole - _resized(x, whole)).abs().mean((1, 2, 3))
         corner = (u * 4).long().clamp_max(3)
-        part = self.part(_quarter(before, corner))
+        h, w = before.shape[2] // 2, before.shape[3] // 2
+        part = self.part(_quarter(before, corner, (h, w)))
         # the pixels that this part of the map has seen the middle of
-        h, w = before.shape[2] << (self.depth - 1), before.shape[3] << (self.depth - 1)
-        truth = _quarter(x[:, :, :h, :w], corner)
+        cell = 2 ** (self.depth - 1)
+        seen = x[:, :, : before.shape[2] * cell, : before.shape[3] * cell]
+        truth = _quarter(seen, corner, (h * cell, w * cell))
         return loss + (part - _resized(truth, part)).abs().mean((1, 2, 3))
 
 
@@ -192,8 +194,8 @@ def _resized(x: Tensor, like: Tensor) -> Tensor:
     return F.interpolate(x, size=like.shape[2:], mode="area")
 
 
-def _quarter(x: Tensor, corner: Tensor) -> Tensor:
-    """Of each picture one quarter: top left, top right, bottom left or bottom right. [N,C,H,W] -> [N,C,H/2,W/2]"""
-    h, w = x.shape[2] // 2, x.shape[3] // 2
+def _quarter(x: Tensor, corner: Tensor, size: tuple[int, int]) -> Tensor:
+    """Of each picture `size` in one corner: top left, top right, bottom left or bottom right. [N,C,H,W] -> [N,C,*size]"""
+    h, w = size
     quarters = torch.stack([x[:, :, :h, :w], x[:, :, :h, -w:], x[:, :, -h:, :w], x[:, :, -h:, -w:]], 1)
     return quarters[torch.arange(len(x), device=x.device), corner]

@@ -163,6 +163,19 @@ def test_orthogonal_rows_cost_nothing_whatever_their_length() -> None:
     assert orthogonal([pair]).item() == pytest.approx(2 * 2.0**2)  # eq. 3: both off-diagonal products
 
 
+@pytest.mark.parametrize("shape", [(40, 6), (6, 40), (12, 12)], ids=str)
+def test_orthogonal_is_the_sum_over_pairs_of_rows_of_any_matrix(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    matrix = torch.randn(shape, requires_grad=True)
+    pairs = (matrix @ matrix.T)[~torch.eye(len(matrix), dtype=torch.bool)].square().sum()
+    (want,) = torch.autograd.grad(pairs, matrix)
+    with torch.autocast("cpu", torch.bfloat16):  # which would round every product to 8 bits
+        found = orthogonal([matrix])
+    (gradient,) = torch.autograd.grad(found, matrix)
+    assert found.item() == pytest.approx(pairs.item(), rel=1e-5)
+    torch.testing.assert_close(gradient, want, rtol=1e-4, atol=1e-3)
+
+
 def test_path_lengths_of_a_linear_generator() -> None:
     """E|J^T e|^2 = |J|^2 / pixels for e ~ N(0, I / pixels)."""
     torch.manual_seed(0)

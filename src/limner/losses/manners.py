@@ -49,8 +49,12 @@ def orthogonal(weights: Sequence[Tensor]) -> Tensor:
         if weight.ndim < 2 or min(weight.shape[0], weight[0].numel()) < 2:
             continue
         matrix = weight.flatten(1)
-        products = matrix @ matrix.T
-        total = total + (products - torch.diag(products.diagonal())).square().sum()
+        with torch.autocast(matrix.device.type, enabled=False):
+            if matrix.shape[0] > matrix.shape[1]:  # |W W^T| = |W^T W|: fewer products where there are many rows
+                total = total + (matrix.T @ matrix).square().sum() - matrix.square().sum(1).square().sum()
+            else:
+                products = matrix @ matrix.T
+                total = total + (products - torch.diag(products.diagonal())).square().sum()
     return total
 
 

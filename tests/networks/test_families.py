@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from limner.core import latents
 from limner.core.images import ImageSpec
-from limner.networks import biggan, dcgan, fastgan, progan, stylegan2
+from limner.networks import biggan, dcgan, fastgan, progan, r3gan, stylegan2
 from limner.networks.abilities import Growing, SelfTaught, Styled, growth
 from limner.networks.across import AcrossRows, MinibatchDiscrimination, MinibatchStddev
 from limner.networks.attention import SelfAttention, attended
@@ -322,3 +322,11 @@ def test_fastgans_small_maps_switch_large_ones() -> None:
     ratio = (y / large).flatten(2)
     torch.testing.assert_close(ratio, ratio[:, :, :1].expand_as(ratio), rtol=1e-3, atol=1e-4)
     assert ratio.min() > 0 and ratio.max() < 1
+
+
+# ---- R3GAN -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("width", "group", "groups"), [(64, 16, 4), (50, 16, 2), (40, 12, 2), (8, 32, 1)])
+def test_r3gans_groups_divide_any_width(width: int, group: int, groups: int) -> None:
+    assert r3gan.Block(width, group, 4).mix.groups == groups

@@ -30,7 +30,7 @@ class Config:
     z_size: int = 64  # numbers in a latent
     width: int = 32  # channels next to the picture; doubles with every halving, up to 8 times
     blocks: int = 1  # residual blocks a stage (the paper: 2)
-    group_width: int = 32  # channels a group of the 3x3 convolutions (the paper: 16)
+    group_width: int = 32  # channels a group of the 3x3 convolutions, or more where they do not divide (the paper: 16)
     label_size: int = 32  # numbers in a class embedding
 
 
@@ -52,7 +52,8 @@ class Block(nn.Module):
         super().__init__()
         # Fixup, with 2 scaled layers a branch: L^(-1/(2m-2)) for m = 3
         scale = blocks_in_all**-0.25
-        groups = max(1, width // group_width)
+        most = max(1, width // group_width)
+        groups = next(g for g in range(most, 0, -1) if width % g == 0)  # of equal width, whatever the two numbers are
         self.reduce = _conv(width, width, 1, GAIN * scale, bias=True)
         self.mix = _conv(width, width, 3, GAIN * scale, groups, bias=True)
         self.expand = _conv(width, width, 1, 0.0)

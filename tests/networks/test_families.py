@@ -182,6 +182,13 @@ def test_minibatch_deviation_is_the_groups_own() -> None:
     assert torch.equal(layer(x)[2:], layer(x[2:]))  # slices of whole groups form the same groups
 
 
+@pytest.mark.parametrize("rows", [5, 7, 25])
+def test_minibatch_deviation_sees_a_batch_that_no_group_divides(rows: int) -> None:
+    x = torch.randn(rows, 3, 4, 4)
+    want = (x.var(0, correction=0) + 1e-8).sqrt().mean()
+    torch.testing.assert_close(MinibatchStddev()(x)[:, 3], want.expand(rows, 4, 4))
+
+
 @pytest.mark.parametrize("make", [MinibatchStddev, lambda: MinibatchDiscrimination(6, 3)], ids=["stddev", "distances"])
 def test_out_of_training_a_row_ignores_the_others(make) -> None:
     layer = make()

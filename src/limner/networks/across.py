@@ -31,7 +31,7 @@ class MinibatchStddev(AcrossRows):
     2018, section 3). [N,C,H,W] -> [N,C+1,H,W]
 
     Groups are of neighbours, so that slices and ranks of a multiple of `group` rows form the same ones; the largest
-    group that divides the rows is taken.
+    group that divides the rows is taken, and all rows are one where only 1 does: a row alone has no deviation.
     """
 
     def __init__(self, group: int = 4) -> None:
@@ -41,7 +41,7 @@ class MinibatchStddev(AcrossRows):
     def forward(self, x: Tensor) -> Tensor:
         n, _, h, w = x.shape
         if self.training:
-            size = next(g for g in range(min(self.group, n), 0, -1) if n % g == 0)
+            size = next((g for g in range(min(self.group, n), 1, -1) if n % g == 0), n)
             groups = x.float().unflatten(0, (-1, size))  # [M,G,C,H,W]
             deviation = (groups.var(1, correction=0) + 1e-8).sqrt().mean((1, 2, 3))  # [M]
             deviation = deviation.repeat_interleave(size)[:, None]

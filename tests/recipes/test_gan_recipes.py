@@ -19,7 +19,7 @@ from limner.apps.evaluate import sampled
 from limner.apps.loading import load
 from limner.apps.sample import walk
 from limner.cli import app, main
-from limner.core import device, dist
+from limner.core import device, dist, schedule
 from limner.core.latents import KINDS
 from limner.losses.adversarial import OBJECTIVES
 from limner.losses.manners import MANNERS
@@ -136,6 +136,13 @@ def test_a_preset_names_its_source_and_changes_only_what_it_says(name: str) -> N
     assert recipe.objective in OBJECTIVES and recipe.architecture in NAMES
     assert recipe.penalty in (*PENALTIES, "none") and recipe.manner in (*MANNERS, "none")
     assert recipe.augmentation in (*augment.POLICIES, "adaptive", "auto") and recipe.noise in KINDS
+
+
+def test_sngans_rates_fall_on_a_line_from_the_first_picture() -> None:
+    """Miyato et al. 2018: configs/sn_cifar10_unconditional.yml of their code decays from iteration 0 to the last."""
+    recipe = gan.PRESETS["sngan"].make()
+    heights = [schedule.rate(seen, 100, recipe.schedule, recipe.falling_from, recipe.rising) for seen in (0, 25, 75)]
+    assert heights == pytest.approx([1.0, 0.75, 0.25])
 
 
 def test_the_help_of_the_recipe_names_every_choice() -> None:

@@ -158,7 +158,7 @@ def r1_2018() -> Recipe:
 
 
 def sngan_2018() -> Recipe:
-    """Miyato et al.: appendix B.4 and table 1's setting for residual nets."""
+    """Miyato et al.: appendix B.4 and table 1's setting for residual nets; rates fall on a line, as in their code."""
     adam = _adam(2e-4, 0.0, 0.9)
     return Recipe(
         architecture="sngan",
@@ -167,6 +167,7 @@ def sngan_2018() -> Recipe:
         batch=64,
         critic=adam,
         generator=adam,
+        schedule="linear",
         falling_from=0.0,
         augmentation="none",
     )

@@ -38,7 +38,8 @@ def scene(critic, n: int = 6) -> Scene:
     g = torch.Generator().manual_seed(0)
     real = torch.randn(n, 1, 2, 2, generator=g, dtype=torch.double)
     fake = torch.randn(n, 1, 2, 2, generator=g, dtype=torch.double)
-    return Scene(critic, lambda: real, lambda: fake, normal, uniform, RunningMeans(["real", "fake"]))
+    logits = (lambda: critic(real)), (lambda: critic(fake))
+    return Scene(critic, lambda: real, lambda: fake, *logits, normal, uniform, RunningMeans(["real", "fake"]))
 
 
 @pytest.mark.parametrize("name", PENALTIES)
@@ -127,6 +128,7 @@ def studio(generate, weights=()) -> Studio:
     normal, _ = drawn(5)
     return Studio(
         latent=lambda name: normal(name, 3),
+        made=lambda: generate(normal("z", 3)),
         generate=generate,
         style=lambda z: z[:, None],
         paint=lambda styles: generate(styles.squeeze(1)),
@@ -154,6 +156,9 @@ def test_mode_seeking_punishes_alike_pictures_of_unlike_latents() -> None:
     unlike = mode_seeking(near, far, z, z + 1)
     torch.testing.assert_close(unlike, torch.ones(2), rtol=1e-4, atol=1e-4)
     assert (alike > 50 * unlike).all()
+    one, two = torch.zeros(4, 1, 3, 3), torch.tensor([0.0, 1.0, 1.0, 2.0]).view(4, 1, 1, 1).expand(4, 1, 3, 3)
+    z = torch.zeros(4, 4)  # a pair that happens to be alike is one of the batch, and not all that counts
+    torch.testing.assert_close(mode_seeking(one, two, z, z + 1), torch.ones(4), rtol=1e-4, atol=1e-4)
 
 
 def test_orthogonal_rows_cost_nothing_whatever_their_length() -> None:

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from limner.core.images import ImageSpec
 from limner.losses.adversarial import OBJECTIVES, objective
+from limner.losses.manners import MANNERS
+from limner.losses.penalties import PENALTIES
 from limner.methods.gan import GAN
 from limner.methods.phase import Batch, Clock
 from limner.networks import conv, dcgan
@@ -44,8 +46,8 @@ def test_losses_are_per_sample_and_finite(name: str, home) -> None:
 
 def test_the_critics_turn_sends_no_gradient_to_the_generator() -> None:
     method = game(penalty="r1r2", gamma=1.0)
-    for phase in method.phases[:2]:
-        phase.loss(batch(), CLOCK)[0].sum().backward()
+    for turn in (method.critic_turn, method.penalty_turn):
+        turn(batch(), CLOCK)[0].sum().backward()
     assert all(p.grad is None for p in method.nets["generator"].parameters())
 
 
@@ -54,6 +56,33 @@ def test_a_lazy_penalty_weighs_as_much_in_all() -> None:
     a, b = (method.penalty_turn(batch(), CLOCK)[0] for method in (often, lazy))
     torch.testing.assert_close(b, 4 * a)
     assert [phase.every for phase in lazy.phases] == [1, 4, 1]
+
+
+@pytest.mark.parametrize("penalty", PENALTIES)
+def test_a_penalty_of_every_turn_is_a_part_of_the_critics_loss(penalty: str) -> None:
+    """One step on the sum, as the papers have it, and not two, of which Adam would make each as long as one."""
+    plain, alone, both = game(), game(penalty=penalty, gamma=2.0), game(penalty=penalty, gamma=2.0)
+    for method in (plain, alone, both):
+        for net in method.nets.values():
+            net.eval()  # or spectral norms would go on at every look
+    assert [phase.every for phase in both.phases] == [1, 1]
+    loss, terms = both.critic_turn(batch(), CLOCK)
+    more, parts = alone.penalty_turn(batch(), CLOCK)
+    torch.testing.assert_close(loss, plain.critic_turn(batch(), CLOCK)[0] + more)
+    assert more.abs().max() > 0 and {"critic", "gap", *parts} <= set(terms)
+
+
+@pytest.mark.parametrize("name", MANNERS)
+def test_a_manner_of_every_turn_is_a_part_of_the_generators_loss(name: str) -> None:
+    plain, alone, both = game(), game(manner_name=name), game(manner_name=name)
+    for method in (plain, alone, both):
+        for net in method.nets.values():
+            net.eval()
+    assert [phase.every for phase in both.phases] == [1, 1]
+    loss, terms = both.generator_turn(batch(), CLOCK)
+    more, _ = alone.manner_turn(batch(), CLOCK)
+    torch.testing.assert_close(loss, plain.generator_turn(batch(), CLOCK)[0] + more)
+    assert more.abs().max() > 0 and {"generator", "manner"} <= set(terms)
 
 
 def test_a_manner_weighs_as_much_however_often_the_critic_moves() -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from limner.losses.adversarial import global_mean
 from limner.losses.penalties import Draw, Usual
 
 
@@ -17,6 +18,7 @@ class Studio:
     """What a penalty on the generator may look at."""
 
     latent: Callable[[str], Tensor]  # name -> latents [N,Z], the same whenever asked
+    made: Callable[[], Tensor]  # pictures of the latents "z"
     generate: Callable[[Tensor], Tensor]  # latents -> pictures
     style: Callable[[Tensor], Tensor]  # latents [N,Z] -> what synthesis starts from, [N,L,W] (the latent itself: L = 1)
     paint: Callable[[Tensor], Tensor]  # that -> pictures
@@ -34,12 +36,14 @@ class Manner:
 
 
 def mode_seeking(one: Tensor, two: Tensor, z_one: Tensor, z_two: Tensor) -> Tensor:
-    """The inverse of how far pictures lie apart for how far their latents do. -> [N]
+    """The inverse of how far pictures lie apart for how far their latents do. -> [N], all equal
 
-    The paper maximises the ratio (eq. 4) and its code minimises the inverse, as here: bounded where it is good.
+    The paper maximises the ratio (eq. 4) and its code minimises the inverse, as here: bounded where it is good. Both
+    distances are means over the batch (over a slice, where it is cut): inverted pair by pair, the one that lies nearest
+    would get all of the gradient.
     """
-    apart = (one - two).abs().mean((1, 2, 3)) / (z_one - z_two).abs().mean(1)
-    return 1 / (apart + 1e-5)
+    pictures, latents = global_mean((one - two).abs().mean((1, 2, 3))), global_mean((z_one - z_two).abs().mean(1))
+    return (1 / (pictures / latents + 1e-5)).expand(len(one))
 
 
 def orthogonal(weights: Sequence[Tensor]) -> Tensor:
@@ -73,7 +77,7 @@ def path_lengths(paint: Callable[[Tensor], Tensor], styles: Tensor, noise: Calla
 
 def _seeking(studio: Studio) -> Tensor:
     one, two = studio.latent("z"), studio.latent("other z")
-    return mode_seeking(studio.generate(one), studio.generate(two), one, two)
+    return mode_seeking(studio.made(), studio.generate(two), one, two)
 
 
 def _paths(studio: Studio) -> Tensor:

@@ -36,6 +36,8 @@ class Scene:
     critic: CriticFn
     real: Callable[[], Tensor]  # pictures of the data, as the critic sees them
     fake: Callable[[], Tensor]  # generated ones, detached
+    real_logits: Callable[[], Tensor]  # what the critic says of them [N], through which gradients flow to it
+    fake_logits: Callable[[], Tensor]
     normal: Draw
     uniform: Draw
     usual: Usual
@@ -114,7 +116,7 @@ def _around(scene: Scene) -> Tensor:
 
 
 def _lecam(scene: Scene) -> dict[str, Tensor]:
-    real, fake = scene.critic(scene.real()), scene.critic(scene.fake())
+    real, fake = scene.real_logits(), scene.fake_logits()
     loss = (real - scene.usual.mean("fake")).square() + (fake - scene.usual.mean("real")).square()
     scene.usual.note("real", real.detach())
     scene.usual.note("fake", fake.detach())
@@ -159,7 +161,7 @@ PENALTIES: dict[str, Penalty] = {
         weight=10.0,
     ),
     "wgan-gp-drift": Penalty(
-        lambda s: {"slope": away_from_one(s.critic, _between(s)), "drift": 1e-4 * s.critic(s.real()).square()},
+        lambda s: {"slope": away_from_one(s.critic, _between(s)), "drift": 1e-4 * s.real_logits().square()},
         "Karras et al. 2018, Progressive growing of GANs, appendix A.1: 10 times the slope and 0.001 times the square of "
         "the logits of data, which the objective leaves free to wander",
         weight=10.0,

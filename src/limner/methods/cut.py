@@ -63,11 +63,9 @@ class CUT:
         self.objective, self.contrast, self.identity = objective, contrast, identity
         self.patches, self.flip = patches, flip
         self.penalty, self.gamma = penalty, gamma
-        slope = [Phase("critic", self.penalty_turn)] if penalty != "none" else []
         self.phases: Sequence[Phase] = [
             Phase("translators", self.translator_turn),
             Phase("critic", self.critic_turn),
-            *slope,
         ]
         self._fresh: dict[int, tuple[Tensor, Tensor]] = {}  # row -> real and made pictures of the turn before
 
@@ -91,13 +89,14 @@ class CUT:
         return loss, terms
 
     def critic_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
-        real, fake = self.critic(torch.cat(self._fresh[batch.first])).chunk(2)
+        b, made = self._fresh.pop(batch.first)
+        real, fake = self.critic(torch.cat([b, made])).chunk(2)
         loss = self.objective.critic(real, fake).flatten(1).mean(1)
-        return loss, {"critic": loss.detach().mean(), "gap": real.detach().mean() - fake.detach().mean()}
-
-    def penalty_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
-        slope = patch_slopes(self.penalty, self.critic, *self._fresh[batch.first])
-        return 0.5 * self.gamma * slope, {"slope": slope.detach().mean()}
+        terms = {"critic": loss.detach().mean(), "gap": real.detach().mean() - fake.detach().mean()}
+        if self.penalty != "none":
+            slope = patch_slopes(self.penalty, self.critic, b, made)
+            loss, terms["slope"] = loss + 0.5 * self.gamma * slope, slope.detach().mean()
+        return loss, terms
 
     def _contrast(self, queries: Sequence[Tensor], keys: Sequence[Tensor], batch: Batch) -> Tensor:
         """The mean over the maps of `patch_nce` at random places, the same in both. -> [N] or, with identity, [2N]"""

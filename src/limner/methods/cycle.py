@@ -54,11 +54,9 @@ class Cycle:
         self.levers: MutableMapping[str, float] = {}
         self.objective, self.cycle, self.identity = objective, cycle, identity
         self.penalty, self.gamma, self.flip = penalty, gamma, flip
-        slope = [Phase("critics", self.penalty_turn)] if penalty != "none" else []
         self.phases: Sequence[Phase] = [
             Phase("translators", self.translator_turn),
             Phase("critics", self.critic_turn),
-            *slope,
         ]
         self._fresh: dict[int, tuple[Tensor, Tensor, Tensor, Tensor]] = {}  # row -> a, b, made a, made b
 
@@ -82,22 +80,22 @@ class Cycle:
         return loss, terms
 
     def critic_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
-        a, b, made_a, made_b = self._fresh[batch.first]
+        a, b, made_a, made_b = self._fresh.pop(batch.first)
         loss: Tensor | float = 0.0
         gap: Tensor | float = 0.0
+        slope: Tensor | float = 0.0
         for critic, x, made, side in ((self.critic_a, a, made_a, "a"), (self.critic_b, b, made_b, "b")):
             shown = self.pools[side].exchange(made, batch)
             real, fake = critic(torch.cat([x, shown])).chunk(2)
             loss = loss + self.objective.critic(real, fake).flatten(1).mean(1)
+            if self.penalty != "none":
+                slope = slope + patch_slopes(self.penalty, critic, x, shown)
             gap = gap + real.detach().mean() - fake.detach().mean()
         assert isinstance(loss, Tensor) and isinstance(gap, Tensor)
-        return loss, {"critic": loss.detach().mean(), "gap": gap}
-
-    def penalty_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
-        a, b, made_a, made_b = self._fresh[batch.first]
-        slope = patch_slopes(self.penalty, self.critic_a, a, made_a)
-        slope = slope + patch_slopes(self.penalty, self.critic_b, b, made_b)
-        return 0.5 * self.gamma * slope, {"slope": slope.detach().mean()}
+        terms = {"critic": loss.detach().mean(), "gap": gap}
+        if isinstance(slope, Tensor):
+            loss, terms["slope"] = loss + 0.5 * self.gamma * slope, slope.detach().mean()
+        return loss, terms
 
     def _fooled(self, critic: nn.Module, real: Tensor, made: Tensor) -> Tensor:
         logits = critic(made)

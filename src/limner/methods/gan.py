@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from functools import cache
 from typing import cast
 
 import torch
@@ -19,13 +20,16 @@ from limner.networks import adaptive, augment
 from limner.networks.abilities import Growing, SelfTaught, Styled
 from limner.networks.across import AcrossRows
 
+Pictures = Callable[[], Tensor]  # or what is said of them: made where it is asked for, or there already
+
 
 class GAN:
     """Goodfellow et al. 2014, algorithm 1, with any objective: the critic's turn, then the generator's.
 
     penalty, gamma: one of `losses.penalties` on the critic and its weight; manner, manner_weight: one of
-    `losses.manners` on the generator. Either has a turn of its own every so many iterations, weighing as much more
-    (Karras et al. 2020, "lazy regularisation"; equal in expectation), the manner's counted in turns of the generator.
+    `losses.manners` on the generator. Either is a part of its player's loss, as its paper has it; where it comes only
+    every so many turns of that player, it has turns of its own and weighs as much more (Karras et al. 2020, "lazy
+    regularisation"; equal in expectation).
     augmentation: a policy of `networks.augment`, or `adaptive` (steered by `controller`), of all that the critic sees.
     critic_steps: turns of the critic for one of the generator. clip_weights: the critic's weights stay within +- this
     (Arjovsky et al. 2017, algorithm 1). historical: weight of the distance of either player from its own past.
@@ -100,10 +104,11 @@ class GAN:
             self.levers["augmentation"] = 0.0
         self.phases: Sequence[Phase] = [
             Phase("critic", self.critic_turn),
-            *([Phase("critic", self.penalty_turn, every=penalty_every)] if self.penalty else []),
+            *([Phase("critic", self.penalty_turn, every=penalty_every)] if self.penalty and penalty_every > 1 else []),
             Phase("generator", self.generator_turn, every=critic_steps),
-            *([Phase("generator", self.manner_turn, every=critic_steps * manner_every)] if self.manner else []),
         ]
+        if self.manner and manner_every > 1:
+            self.phases = [*self.phases, Phase("generator", self.manner_turn, every=critic_steps * manner_every)]
 
     # ---- turns -------------------------------------------------------------------------------------------------------
 
@@ -130,6 +135,9 @@ class GAN:
         if isinstance(critic, SelfTaught):
             lesson = critic.lesson(real, y, batch.uniform("lesson"))
             loss, terms["lesson"] = loss + lesson, lesson.detach().mean()
+        if self.penalty and self.penalty_every == 1:
+            more, parts = self._penalised(batch, lambda: real, lambda: fake, lambda: real_logits, lambda: fake_logits)
+            loss, terms = loss + more, {**terms, **parts}
         if self.controller:
             middle = self.objective.middle
             self.controller.note((real_logits - (fake_logits if middle is None else middle)).detach())
@@ -137,28 +145,17 @@ class GAN:
         return self._with_history(loss, "critic", clock), terms
 
     def penalty_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
-        assert self.penalty is not None
+        """The penalty alone, of which the critic's other turns know nothing."""
         self._begin(clock)
         critic, y = self.nets["critic"], batch.get("label")
-        scene = Scene(
-            critic=lambda x: critic(x, y if y is None or len(x) == len(y) else y.repeat(len(x) // len(y))),
-            real=lambda: self._real(batch),
-            fake=lambda: self._fake(batch)[0],
-            normal=batch.normal,
-            uniform=batch.uniform,
-            usual=self.usual,
-        )
-        parts = self.penalty.parts(scene)
-        loss = torch.stack(list(parts.values())).sum(0) if len(parts) > 1 else next(iter(parts.values()))
-        terms = {name: part.detach().mean() for name, part in parts.items()}
-        weight = self.penalty.scale * self.gamma * self.penalty_every * self.levers["penalty"]
-        return loss * weight, terms
+        real, fake = cache(lambda: self._real(batch)), cache(lambda: self._fake(batch)[0])
+        return self._penalised(batch, real, fake, lambda: critic(real(), y), lambda: critic(fake(), y))
 
     def generator_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
         self._begin(clock)
         objective = self.objective
-        fake, fake_y = self._fake(batch, gradient=True)
-        fakes = self._judged(fake, fake_y)
+        made, fake_y = self._generated(batch, batch.get("label")), batch.get("label")
+        fakes = self._judged(self._augmented(made, batch, "augment fake"), fake_y)
         if objective.sees_real:
             with torch.no_grad():
                 reals = self._judged(self._real(batch), batch.get("label"))
@@ -169,15 +166,48 @@ class GAN:
         terms = {"generator": loss.detach().mean()}
         if self.classifier is not None:
             loss = loss + self.classifier_weight * self._naming(fakes[1], fake_y)
+        if self.manner and self.manner_every == 1:
+            more, manners = self._mannered(batch, lambda: made)
+            loss, terms = loss + more, {**terms, **manners}
         return self._with_history(loss, "generator", clock), terms
 
     def manner_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
-        assert self.manner is not None
+        """The penalty on the generator alone."""
         self._begin(clock)
+        return self._mannered(batch, lambda: self._generated(batch, batch.get("label")))
+
+    # ---- what turns share --------------------------------------------------------------------------------------------
+
+    def _penalised(
+        self, batch: Batch, real: Pictures, fake: Pictures, real_logits: Pictures, fake_logits: Pictures
+    ) -> tuple[Tensor, Terms]:
+        """The penalty on the critic, weighed. What it asks for comes from the turn that has it already."""
+        assert self.penalty is not None
+        critic, y = self.nets["critic"], batch.get("label")
+        scene = Scene(
+            critic=lambda x: critic(x, y if y is None or len(x) == len(y) else y.repeat(len(x) // len(y))),
+            real=real,
+            fake=fake,
+            real_logits=real_logits,
+            fake_logits=fake_logits,
+            normal=batch.normal,
+            uniform=batch.uniform,
+            usual=self.usual,
+        )
+        parts = self.penalty.parts(scene)
+        loss = torch.stack(list(parts.values())).sum(0) if len(parts) > 1 else next(iter(parts.values()))
+        terms = {name: part.detach().mean() for name, part in parts.items()}
+        weight = self.penalty.scale * self.gamma * self.penalty_every * self.levers["penalty"]
+        return loss * weight, terms
+
+    def _mannered(self, batch: Batch, made: Pictures) -> tuple[Tensor, Terms]:
+        """The penalty on the generator, weighed."""
+        assert self.manner is not None
         generator, y = self.nets["generator"], batch.get("label")
         styled = generator if isinstance(generator, Styled) else None
         studio = Studio(
             latent=lambda name: self._latent(batch, name),
+            made=made,
             generate=lambda z: generator(z, y),
             style=lambda z: styled.mapping(z, y)[:, None].repeat(1, styled.layers, 1) if styled else z[:, None],
             paint=styled.synthesis if styled else lambda styles: generator(styles.squeeze(1), y),
@@ -187,8 +217,6 @@ class GAN:
         )
         loss = self.manner.loss(studio)
         return loss * (self.manner_weight * self.manner_every), {"manner": loss.detach().mean()}
-
-    # ---- what turns share --------------------------------------------------------------------------------------------
 
     def _begin(self, clock: Clock) -> None:
         """Tell whoever counts which batch it is; nothing happens the second time."""
@@ -229,13 +257,13 @@ class GAN:
             x = generator.shown(x)
         return self._augmented(x, batch, "augment real")
 
-    def _fake(self, batch: Batch, gradient: bool = False) -> tuple[Tensor, Tensor | None]:
-        """Generated pictures as the critic sees them, and the labels they were asked for.
+    def _fake(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """Generated pictures as the critic sees them, without a way back, and the labels they were asked for.
 
         Labels are those of the batch: their frequencies are the data's, and relativistic pairs share their class.
         """
         y = batch.get("label")
-        with torch.set_grad_enabled(gradient):
+        with torch.no_grad():
             return self._augmented(self._generated(batch, y), batch, "augment fake"), y
 
     def _generated(self, batch: Batch, y: Tensor | None) -> Tensor:

@@ -7,7 +7,7 @@ embedding beside the latent, a projection in the critic.
 
 Demodulation scales the input of one shared convolution by the style and its output by eq. 3: the same as a convolution
 of its own a picture, in plain operations that any exporter knows. Doubling is bilinear, which is the paper's filter
-[1,3,3,1]. Path-length regularisation and style mixing belong to the method, which sees `mapping` and `synthesis`.
+[1,3,3,1]; it also stands before the critic's halvings. Path-length regularisation and style mixing belong to the method, which sees `mapping` and `synthesis`.
 """
 
 from __future__ import annotations
@@ -58,8 +58,9 @@ class Modulated(nn.Module):
         style = self.style(w).float()  # [N,I]
         y = self.conv(x * style[:, :, None, None].to(x.dtype))
         if self.demodulate:
-            energy = (self.conv.weight * self.conv.scale).float().square().sum((2, 3))  # [O,I]
-            factor = (style.square() @ energy.T + 1e-8).rsqrt()  # [N,O]
+            with torch.autocast(x.device.type, enabled=False):
+                energy = (self.conv.weight * self.conv.scale).float().square().sum((2, 3))  # [O,I]
+                factor = (style.square() @ energy.T + 1e-8).rsqrt()  # [N,O]
             y = y * factor[:, :, None, None].to(y.dtype)
         return y + self.bias[:, None, None].to(y.dtype)
 
@@ -144,16 +145,16 @@ class Generator(nn.Module):
 
 
 class Block(nn.Module):
-    """3x3, 3x3, halving, beside a halved 1x1; their sum keeps the variance. [N,I,H,W] -> [N,O,H/2,W/2]"""
+    """3x3, 3x3 that halves, beside a 1x1 that halves; their sum keeps the variance. [N,I,H,W] -> [N,O,H/2,W/2]"""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.convs = nn.ModuleList([EqualConv2d(inputs, inputs, 3), EqualConv2d(inputs, outputs, 3)])
-        self.skip = EqualConv2d(inputs, outputs, 1, bias=False)
+        self.convs = nn.ModuleList([EqualConv2d(inputs, inputs, 3), EqualConv2d(inputs, outputs, 3, halve=True)])
+        self.skip = EqualConv2d(inputs, outputs, 1, bias=False, halve=True)
 
     def forward(self, x: Tensor) -> Tensor:
         branch = rectified(self.convs[1](rectified(self.convs[0](x))))
-        return (F.avg_pool2d(branch, 2) + self.skip(F.avg_pool2d(x, 2))) * 0.5**0.5
+        return (branch + self.skip(x)) * 0.5**0.5
 
 
 class Critic(nn.Module):

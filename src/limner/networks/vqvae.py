@@ -60,7 +60,8 @@ class Codebook(nn.Module):
         """Move towards how often each code was chosen [K] and the sum of the vectors it stood for [K,D] (eq. 6-8)."""
         self.counts.lerp_(chosen, 1 - decay)
         self.sums.lerp_(total, 1 - decay)
-        self.vectors.copy_(self.sums / self.counts.clamp_min(1e-5)[:, None])
+        met = self.counts[:, None] > 1e-5  # a code that nothing ever chose, or not for long, stays where it is
+        self.vectors.copy_(torch.where(met, self.sums / self.counts.clamp_min(1e-5)[:, None], self.vectors))
 
     @torch.no_grad()
     def restart(self, dead: Tensor, vectors: Tensor) -> None:

@@ -274,8 +274,8 @@ def stylegan2_ada_2020() -> Recipe:
         objective="non-saturating",
         penalty="r1",
         penalty_every=16,
-        critic=_adam_beside(2e-3, 0.0, 0.99, every=16),
-        generator=_adam(2e-3, 0.0, 0.99),
+        critic=_adam_beside(2.5e-3, 0.0, 0.99, every=16),
+        generator=_adam_beside(2.5e-3, 0.0, 0.99, every=4),  # as their code does, with path lengths or without
         schedule="constant",
         augmentation="adaptive",
     )

@@ -83,7 +83,7 @@ class CutRecipe(_Shared):
 
     network: resnet.Config = field(default_factory=lambda: resnet.Config(keep=True))  # the translator
     critics: Optimiser = field(default_factory=lambda: _adam(1e-3))  # the critic; fast, as it judges copies at first
-    judge: patch.Config = field(default_factory=lambda: patch.Config(width=32))  # the critic
+    judge: patch.Config = field(default_factory=lambda: patch.Config(width=32, norm="spectral"))  # the critic
     objective: str = "least-squares"  # of the critic: non-saturating, least-squares, hinge or relativistic
     penalty: str = "none"  # on the critic's slope: none, r1, r2 or r1r2
     gamma: float | None = None  # weight of the penalty (default: from resolution and batch)
@@ -110,7 +110,7 @@ def pix2pix_2017() -> PairedRecipe:
         pixels=100.0,
         features=0.0,
         batch=1,
-        schedule="linear",
+        schedule="constant",
         translators=_adam(2e-4),
         critics=_adam(2e-4),
     )
@@ -118,12 +118,11 @@ def pix2pix_2017() -> PairedRecipe:
 
 def cyclegan_2017() -> CycleRecipe:
     """Zhu et al. 2017, section 4 and appendix 7. The least-squares objective here carries the 1/2 that the paper leaves
-    out for the translators, so a weight of 5 is the paper's 10."""
+    out for the translators, so a weight of 5 is the paper's 10. Its identity term is for paintings: --identity 2.5."""
     return CycleRecipe(
         network=resnet.Config(width=64),
         judge=patch.Config(width=64),
         cycle=5.0,
-        identity=2.5,
         batch=1,
         schedule="linear",
         translators=_adam(2e-4),

@@ -139,6 +139,17 @@ def test_codebook_gives_the_nearest_and_follows_the_mean() -> None:
     torch.testing.assert_close(book.vectors[2], torch.tensor([0.0, 5.0]))  # not chosen: stays
 
 
+def test_codes_that_nothing_chose_stay_where_they_are() -> None:
+    book = vqvae.Codebook(3, 2)
+    before = book.vectors.clone()
+    chosen, total = torch.tensor([3.0, 0.0, 0.0]), torch.tensor([[3.0, 6.0], [0.0, 0.0], [0.0, 0.0]])
+    book.follow(chosen, total, 0.99)
+    torch.testing.assert_close(book.vectors, torch.cat([torch.tensor([[1.0, 2.0]]), before[1:]]))
+    for _ in range(2000):  # long enough for its count to be lost among roundings
+        book.follow(torch.zeros(3), torch.zeros(3, 2), 0.99)
+    torch.testing.assert_close(book.vectors[0], torch.tensor([1.0, 2.0]))
+
+
 def test_dead_codes_start_anew_where_vectors_lie() -> None:
     torch.manual_seed(0)
     net = vqvae.Autoencoder(SPEC, vqvae.TINY).train()

@@ -178,6 +178,16 @@ def test_a_sliced_batch_moves_the_codebook_about_as_the_whole() -> None:
     assert (books[0] - books[1]).norm() < 0.05 * books[0].norm()
 
 
+def test_a_pixel_beyond_its_range_can_come_back() -> None:
+    decoder = vae.Autoencoder(ImageSpec(1, 16, 16), vae.TINY).decoder
+    parameters = torch.tensor([-3.0, -0.5, 0.5, 3.0]).view(1, 1, 2, 2).repeat(1, 2, 1, 1).requires_grad_(True)
+    for wish, passes in ((0.0, [True, True, True, True]), (9.0, [True, True, True, False])):
+        picture = decoder.mean(parameters)
+        assert picture.flatten().tolist() == [-1.0, -0.5, 0.5, 1.0]
+        (g,) = torch.autograd.grad((picture - wish).square().sum(), parameters)
+        assert (g[:, :1].flatten() != 0).tolist() == passes
+
+
 def test_vaegan_turns_reach_the_nets_they_should() -> None:
     torch.manual_seed(0)
     critic = patch.Critic(SPEC, patch.Config(width=8, norm="spectral"))

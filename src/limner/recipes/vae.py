@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ from limner.methods.phase import Method
 from limner.methods.vae import VAE, VAEGAN
 from limner.methods.vqvae import VQVAE
 from limner.networks import describe, patch, vae, vqvae
+from limner.networks.layers import levels
 from limner.recipes.session import Job, Machine, Options, Trained, play
 from limner.training.loop import Hook
 from limner.training.state import Optimiser
@@ -33,12 +35,12 @@ class Recipe:
     features: float = 0.0  # weight of the distance in the critic's features; needs a critic
     adversarial: float = 0.0  # weight of fooling the critic; 0 has no critic
     objective: str = "hinge"  # of the critic: non-saturating, least-squares, hinge or relativistic
-    judge: patch.Config = field(default_factory=lambda: patch.Config(width=32, norm="spectral"))  # the critic, if any
+    judge: patch.Config = field(default_factory=lambda: patch.Config(width=32, norm="spectral"))  # the critic, if any; sees whole pictures unless told
     batch: int = 32  # pictures an iteration, over all ranks
     micro: int = 0  # pictures a forward pass (0: all at once); less memory; same result but for spectral norm in a critic
     autoencoder: Optimiser = field(default_factory=lambda: Optimiser(rate=1e-3, beta1=0.9, beta2=0.99))  # how it moves
     prior: Optimiser = field(default_factory=lambda: Optimiser(rate=3e-3, beta1=0.9, beta2=0.99))  # how the prior moves
-    critic: Optimiser = field(default_factory=lambda: Optimiser(rate=2e-4, beta1=0.0))  # how the critic moves
+    critic: Optimiser = field(default_factory=lambda: Optimiser(rate=2e-3, beta1=0.0))  # how the critic moves
     schedule: str = "cosine"  # how the learning rates fall: cosine, linear or constant (not at all)
     falling_from: float = 0.5  # share of the budget after which they fall, to zero at its end
     rising: float = 0.0  # share of the budget over which they rise from zero at first
@@ -76,7 +78,9 @@ class Preset:
 
 
 def vae_gan() -> Recipe:
-    return Recipe(features=1.0, adversarial=0.05, warm_up=0.1)
+    """Its critic's weights are normalised, and it must keep up with a decoder that moves at 1e-3: a slow one is fooled by
+    noise."""
+    return Recipe(features=1.0, adversarial=0.3)
 
 
 RECIPES = (Recipe, CodeRecipe)
@@ -115,7 +119,9 @@ def train(
         knobs = {"beta": recipe.beta, "free_bits": recipe.free_bits, "warm_up": recipe.warm_up, "flip": recipe.flip}
         goal = objective(recipe.objective, PATCHWISE)
         if recipe.adversarial > 0:
-            critic = patch.Critic(dataset.spec, recipe.judge)
+            # a critic of small patches is content with samples that are noise
+            halvings = recipe.judge.halvings or levels(dataset.spec)
+            critic = patch.Critic(dataset.spec, dataclasses.replace(recipe.judge, halvings=halvings))
             nets.append(critic)
             optimisers["critic"] = recipe.critic
             weights = {"features": recipe.features, "adversarial": recipe.adversarial}

@@ -87,7 +87,7 @@ RECIPES = (Recipe, CodeRecipe)
 
 PRESETS = {
     "vae": Preset(Recipe, "codes pictures as latents: reconstruct, blend, sample softly", vae.SOURCE),
-    "vaegan": Preset(vae_gan, "the same with a critic: sharper", "Larsen et al. 2016, Autoencoding beyond pixels"),
+    "vaegan": Preset(vae_gan, "the same with a critic: crisper samples, slower", "Larsen et al. 2016, Autoencoding beyond pixels"),
     "vqvae": Preset(CodeRecipe, "codes pictures as maps of symbols; reconstructs sharply, draws none", vqvae.SOURCE),
 }
 

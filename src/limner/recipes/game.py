@@ -26,7 +26,7 @@ class Recipe:
     classifier: float = 0.0  # weight of naming the class on both sides, instead of telling it to the critic (AC-GAN; 0: tell it)
     noise: str = "normal"  # what pictures are made from: normal, uniform (in [-1,1]) or truncated (normal within 2 deviations)
     batch: int = 32  # pictures an iteration, over all ranks
-    micro: int = 0  # pictures a forward pass (0: all at once); less memory; same result but for layers that look across the batch (batch norm), draw noise or iterate at each pass (spectral norm)
+    micro: int = 0  # pictures a forward pass (0: all at once); less memory; same result but for layers and losses that look across the batch (batch norm; relativistic-average, mode-seeking) and layers that draw noise or iterate at each pass (spectral norm)
     critic: Optimiser = field(default_factory=Optimiser)  # how the critic moves
     generator: Optimiser = field(default_factory=Optimiser)  # how the generator moves
     critic_steps: int = 1  # turns of the critic for one of the generator

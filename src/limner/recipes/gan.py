@@ -66,12 +66,13 @@ def spectral() -> Recipe:
 
 
 def r3gan_2024() -> Recipe:
-    adam = Optimiser(rate=4e-4, beta1=0.0, beta2=0.99)
+    adam = Optimiser(rate=1e-3, beta1=0.0, beta2=0.99)
     return Recipe(
         architecture="r3gan",
         network=r3gan.Config(),
         objective="relativistic",
         penalty="r1r2",
+        gamma=1.0,  # as the paper for pictures of 32x32 (stacked digits); it has 0.05 to 2 up to 64x64
         critic=adam,
         generator=adam,
     )

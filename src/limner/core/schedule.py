@@ -33,7 +33,7 @@ def rate(seen: int, budget: int, shape: str = "cosine", falling_from: float = 0.
         raise ValueError(f"The schedule {shape!r} is not known: say one of {', '.join(FALLS)}.")
     t = fraction(seen, budget)
     height = FALLS[shape]((t - falling_from) / (1 - falling_from)) if t > falling_from else 1.0
-    return height * min(1.0, t / rising if rising else 1.0)
+    return height * ramp(seen, round(rising * budget))
 
 
 def ema_decay(seen: int, batch: int, half_life: float, ramp: float = 0.05) -> float:

@@ -74,6 +74,13 @@ def squared_slope(critic: CriticFn, x: Tensor) -> Tensor:
 SLOPES = ("none", "r1", "r2", "r1r2")
 
 
+def patch_penalty(name: str) -> str:
+    """The name of a penalty that a critic of patches can have. Raises ValueError for another."""
+    if name not in SLOPES:
+        raise ValueError(f"The penalty {name!r} does not fit this recipe: say one of {', '.join(SLOPES)}.")
+    return name
+
+
 def patch_slopes(name: str, critic: CriticFn, real: Tensor, fake: Tensor) -> Tensor:
     """R1, R2 or both for a critic of patches, by its mean logit. x [N,C,H,W] -> logits [N,h,w]; pictures -> [N]"""
     assert name in SLOPES[1:]

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limner.losses.adversarial import Objective
-from limner.losses.penalties import SLOPES, patch_slopes
+from limner.losses.penalties import patch_penalty, patch_slopes
 from limner.methods.phase import Batch, Clock, Phase, Stateful, Terms
 from limner.networks import augment
 
@@ -48,8 +48,6 @@ class CUT:
         gamma: float = 0.0,
         flip: bool = False,
     ) -> None:
-        if penalty not in SLOPES:
-            raise ValueError(f"The penalty {penalty!r} does not fit this recipe: say one of {', '.join(SLOPES)}.")
         self.translators: Any = translators
         self.heads: Any = heads
         self.critic: Any = critic
@@ -62,7 +60,7 @@ class CUT:
         self.levers: MutableMapping[str, float] = {}
         self.objective, self.contrast, self.identity = objective, contrast, identity
         self.patches, self.flip = patches, flip
-        self.penalty, self.gamma = penalty, gamma
+        self.penalty, self.gamma = patch_penalty(penalty), gamma
         self.phases: Sequence[Phase] = [
             Phase("translators", self.translator_turn),
             Phase("critic", self.critic_turn),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from limner.losses.adversarial import Objective
-from limner.losses.penalties import SLOPES, patch_slopes
+from limner.losses.penalties import patch_penalty, patch_slopes
 from limner.methods.phase import Batch, Clock, Phase, Stateful, Terms
 from limner.methods.pool import Pool
 from limner.networks import augment
@@ -39,8 +39,6 @@ class Cycle:
         gamma: float = 0.0,
         flip: bool = False,
     ) -> None:
-        if penalty not in SLOPES:
-            raise ValueError(f"The penalty {penalty!r} does not fit this recipe: say one of {', '.join(SLOPES)}.")
         assert set(pools) == {"a", "b"}
         self.translators: Any = translators
         self.critic_a, self.critic_b = critic_a, critic_b
@@ -53,7 +51,7 @@ class Cycle:
         self.memory: Mapping[str, Stateful] = {f"made_{side}": pool for side, pool in pools.items()}
         self.levers: MutableMapping[str, float] = {}
         self.objective, self.cycle, self.identity = objective, cycle, identity
-        self.penalty, self.gamma, self.flip = penalty, gamma, flip
+        self.penalty, self.gamma, self.flip = patch_penalty(penalty), gamma, flip
         self.phases: Sequence[Phase] = [
             Phase("translators", self.translator_turn),
             Phase("critics", self.critic_turn),

@@ -154,18 +154,19 @@ class GAN:
     def generator_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
         self._begin(clock)
         objective = self.objective
-        made, fake_y = self._generated(batch, batch.get("label")), batch.get("label")
-        fakes = self._judged(self._augmented(made, batch, "augment fake"), fake_y)
+        y = batch.get("label")
+        made = self._generated(batch, y)
+        fakes = self._judged(self._augmented(made, batch, "augment fake"), y)
         if objective.sees_real:
             with torch.no_grad():
-                reals = self._judged(self._real(batch), batch.get("label"))
+                reals = self._judged(self._real(batch), y)
         else:
             reals = fakes[0].detach(), fakes[1].detach()
         which = 1 if objective.features else 0  # what the critic looks at, or what it says
         loss = objective.generator(reals[which], fakes[which])
         terms = {"generator": loss.detach().mean()}
         if self.classifier is not None:
-            loss = loss + self.classifier_weight * self._naming(fakes[1], fake_y)
+            loss = loss + self.classifier_weight * self._naming(fakes[1], y)
         if self.manner and self.manner_every == 1:
             more, manners = self._mannered(batch, lambda: made)
             loss, terms = loss + more, {**terms, **manners}

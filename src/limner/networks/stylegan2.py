@@ -7,7 +7,8 @@ embedding beside the latent, a projection in the critic.
 
 Demodulation scales the input of one shared convolution by the style and its output by eq. 3: the same as a convolution
 of its own a picture, in plain operations that any exporter knows. Doubling is bilinear, which is the paper's filter
-[1,3,3,1]; it also stands before the critic's halvings. Path-length regularisation and style mixing belong to the method, which sees `mapping` and `synthesis`.
+[1,3,3,1]; it also stands before the critic's halvings. Path-length regularisation and style mixing belong to the method,
+which sees `mapping` and `synthesis`.
 """
 
 from __future__ import annotations

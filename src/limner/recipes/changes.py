@@ -54,8 +54,10 @@ def changed(recipe: Any, changes: Mapping[str, Any]) -> Any:
         other, wanted = NEEDS.get(path.split(".")[0], ("", None))
         value = getattr(recipe, other, wanted)  # some have no such choice, and then nothing hangs on it
         if value in OFF or (wanted is not None and value != wanted):
-            wish = f"choose another {other}" if isinstance(value, str) else f"turn {other} on"
-            wish = f"give {other} {wanted} with it" if wanted else wish
+            if wanted:
+                wish = f"give {other} {wanted} with it"
+            else:
+                wish = f"choose another {other}" if isinstance(value, str) else f"turn {other} on"
             raise ValueError(f"The option {path} does nothing while {other} is {_said(value)}: {wish}, or leave {path} out.")
     return recipe
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from limner.core.images import to_float, to_uint8
+from limner.core.images import ImageSpec, to_float, to_uint8
 from limner.data.pairs import Pairs
 from limner.losses.adversarial import PATCHWISE, objective
 from limner.losses.penalties import gamma_for
@@ -171,7 +171,7 @@ def build(recipe: Any, pairs: Pairs, device: torch.device) -> tuple[Method, Mapp
             cycle=recipe.cycle,
             identity=recipe.identity,
             penalty=recipe.penalty,
-            gamma=recipe.gamma if recipe.gamma is not None else gamma_for(*spec.size, recipe.batch),
+            gamma=_gamma(recipe, spec),
             flip=recipe.flip,
         )
         moves["critics"] = recipe.critics
@@ -185,11 +185,15 @@ def build(recipe: Any, pairs: Pairs, device: torch.device) -> tuple[Method, Mapp
             identity=recipe.identity,
             patches=recipe.patches,
             penalty=recipe.penalty,
-            gamma=recipe.gamma if recipe.gamma is not None else gamma_for(*spec.size, recipe.batch),
+            gamma=_gamma(recipe, spec),
             flip=recipe.flip,
         )
         moves["critic"] = recipe.critics
     return method, moves, describe(kind, recipe.network) | {"directions": directions}
+
+
+def _gamma(recipe: CycleRecipe | CutRecipe, spec: ImageSpec) -> float:
+    return gamma_for(*spec.size, recipe.batch) if recipe.gamma is None else recipe.gamma
 
 
 def train(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -121,7 +120,7 @@ def train(
         if recipe.adversarial > 0:
             # a critic of small patches is content with samples that are noise
             halvings = recipe.judge.halvings or levels(dataset.spec)
-            critic = patch.Critic(dataset.spec, dataclasses.replace(recipe.judge, halvings=halvings))
+            critic = patch.Critic(dataset.spec, replace(recipe.judge, halvings=halvings))
             nets.append(critic)
             optimisers["critic"] = recipe.critic
             weights = {"features": recipe.features, "adversarial": recipe.adversarial}

@@ -14,7 +14,7 @@ from limner.core.images import ImageSpec
 from limner.losses.adversarial import objective
 from limner.losses.manners import MANNERS
 from limner.losses.penalties import PENALTIES
-from limner.methods.gan import GAN, judged
+from limner.methods.gan import GAN, overheard
 from limner.methods.memory import Adaptive, History, RunningMeans
 from limner.methods.phase import Batch, Clock
 from limner.networks import adaptive, conv, mlp, progan, r3gan, stylegan2
@@ -135,7 +135,7 @@ def test_features_are_what_the_last_layer_takes(name: str) -> None:
     home = networks.architecture(name)
     critic = home.Critic(ImageSpec(3, 16, 16), home.TINY).eval()
     x = batch()["image"]
-    logits, found = judged(critic, x, None)
+    logits, found = overheard(critic, lambda: critic(x, None))
     assert torch.equal(logits, critic(x))
     assert found.shape[0] == 8 and found.ndim == 2 and found.shape[1] > 1
     torch.testing.assert_close(critic.last(found).flatten(), critic(x), rtol=1e-4, atol=1e-4)

@@ -77,7 +77,7 @@ def test_gradient_reaches_every_parameter(name: str, spec: ImageSpec) -> None:
                 net.at(progress)
         (critic(generator(z, y), y).square().sum() + critic(real, y).square().sum()).backward()
     if isinstance(critic, SelfTaught):
-        critic.lesson(real, y, torch.rand(len(real))).sum().backward()
+        critic.study(real, y, torch.rand(len(real)))[1].sum().backward()
     for net in (generator, critic):
         for key, p in net.named_parameters():
             assert p.grad is not None and p.grad.isfinite().all() and p.grad.any(), key

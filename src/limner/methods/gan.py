@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from functools import cache
-from typing import cast
+from typing import TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,7 @@ from limner.networks import adaptive, augment
 from limner.networks.abilities import Growing, SelfTaught, Styled
 from limner.networks.across import AcrossRows
 
+Said = TypeVar("Said")
 Pictures = Callable[[], Tensor]  # or what is said of them: made where it is asked for, or there already
 
 
@@ -118,8 +119,14 @@ class GAN:
         real, y = self._real(batch), batch.get("label")
         fake, fake_y = self._fake(batch)
         # One forward over both halves keeps the matrices large. A critic whose rows see each other sees each half
-        # alone: it would be told which pictures came together (Radford et al. 2016 feed them apart as well).
-        if self.mixes_rows:
+        # alone: it would be told which pictures came together (Radford et al. 2016 feed them apart as well). One that
+        # teaches itself does so from the same look at real pictures.
+        lesson: Tensor | None = None
+        if isinstance(critic, SelfTaught):
+            u = batch.uniform("lesson")
+            (real_logits, lesson), real_features = self._overheard(lambda: critic.study(real, y, u), real)
+            fake_logits, fake_features = self._judged(fake, fake_y)
+        elif self.mixes_rows:
             (real_logits, real_features), (fake_logits, fake_features) = self._judged(real, y), self._judged(fake, fake_y)
         else:
             both = None if y is None or fake_y is None else torch.cat([y, fake_y])
@@ -132,8 +139,7 @@ class GAN:
             real_naming, fake_naming = self._naming(real_features, y), self._naming(fake_features, fake_y)
             loss = loss + self.classifier_weight * (real_naming + fake_naming)
             terms |= {"class real": real_naming.detach().mean(), "class fake": fake_naming.detach().mean()}
-        if isinstance(critic, SelfTaught):
-            lesson = critic.lesson(real, y, batch.uniform("lesson"))
+        if lesson is not None:
             loss, terms["lesson"] = loss + lesson, lesson.detach().mean()
         if self.penalty and self.penalty_every == 1:
             more, parts = self._penalised(batch, lambda: real, lambda: fake, lambda: real_logits, lambda: fake_logits)
@@ -234,10 +240,12 @@ class GAN:
 
     def _judged(self, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
         """What the critic says [N], and the last features [N,F] where somebody asks for them (else F = 0)."""
-        critic = self.nets["critic"]
+        return self._overheard(lambda: self.nets["critic"](x, y), x)
+
+    def _overheard(self, say: Callable[[], Said], x: Tensor) -> tuple[Said, Tensor]:
         if self.objective.features or self.classifier is not None:
-            return judged(critic, x, y)
-        return critic(x, y), x.new_empty(len(x), 0)
+            return overheard(self.nets["critic"], say)
+        return say(), x.new_empty(len(x), 0)
 
     def _naming(self, features: Tensor, y: Tensor | None) -> Tensor:
         """What it costs to be named otherwise than y. [N,F], [N] -> [N]"""
@@ -294,12 +302,12 @@ class GAN:
         return x
 
 
-def judged(critic: nn.Module, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The critic's logits [N] and what goes into its last layer [N,F]."""
+def overheard(critic: nn.Module, say: Callable[[], Said]) -> tuple[Said, Tensor]:
+    """What the critic is made to say, and what goes into its last layer meanwhile [N,F]."""
     found: list[Tensor] = []
     handle = cast(nn.Module, critic.last).register_forward_pre_hook(lambda _, inputs: found.append(inputs[0]))
     try:
-        logits = critic(x, y)
+        said = say()
     finally:
         handle.remove()
-    return logits, found[0].flatten(1).float()
+    return said, found[0].flatten(1).float()

@@ -83,5 +83,5 @@ class Referring(Protocol):
 class SelfTaught(Protocol):
     """A critic that also learns from real pictures by a task of its own."""
 
-    def lesson(self, x: Tensor, y: Tensor | None, u: Tensor) -> Tensor:
-        """Loss [N] of real pictures [N,C,H,W], with a uniform number [N] a picture"""
+    def study(self, x: Tensor, y: Tensor | None, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [N] of real pictures [N,C,H,W] and the loss [N] of that task, with a uniform number [N] a picture."""

@@ -162,7 +162,11 @@ class Critic(nn.Module):
         return before, x
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        x = F.leaky_relu(self.norm(self.head(self.maps(x)[1])), 0.2)
+        return self.logits(self.maps(x)[1], y)
+
+    def logits(self, x: Tensor, y: Tensor | None) -> Tensor:
+        """What is said of the last map. -> [N]"""
+        x = F.leaky_relu(self.norm(self.head(x)), 0.2)
         # the mean of the patches' logits is the logit of the mean of their features
         features = x.float().mean((2, 3))  # [N,W]
         logits = self.last(features).float().squeeze(1)
@@ -172,12 +176,14 @@ class Critic(nn.Module):
             logits = logits + (embedding.float() * features).sum(1)
         return logits
 
-    def lesson(self, x: Tensor, y: Tensor | None, u: Tensor) -> Tensor:
-        """How badly the picture is painted back from the last map, and a quarter of it from the map before (eq. 3).
-
-        u [N] chooses the quarter. [N,C,H,W] -> [N]
-        """
+    def study(self, x: Tensor, y: Tensor | None, u: Tensor) -> tuple[Tensor, Tensor]:
+        """The logits [N], and from the same look how badly pictures are painted back: the whole from the last map, and
+        a quarter, which u [N] chooses, from the map before (eq. 3). [N,C,H,W] -> [N], [N]"""
         before, after = self.maps(x)
+        return self.logits(after, y), self.lesson(x, before, after, u)
+
+    def lesson(self, x: Tensor, before: Tensor, after: Tensor, u: Tensor) -> Tensor:
+        """Pictures [N,C,H,W] and their last two maps -> [N]"""
         whole = self.whole(after)
         loss = (whole - _resized(x, whole)).abs().mean((1, 2, 3))
         corner = (u * 4).long().clamp_max(3)

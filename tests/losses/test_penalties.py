@@ -36,8 +36,7 @@ def drawn(n: int):
 def scene(critic, n: int = 6) -> Scene:
     normal, uniform = drawn(n)
     g = torch.Generator().manual_seed(0)
-    real = torch.randn(n, 1, 2, 2, generator=g, dtype=torch.double)
-    fake = torch.randn(n, 1, 2, 2, generator=g, dtype=torch.double)
+    real, fake = (torch.randn(n, 1, 2, 2, generator=g, dtype=torch.double).requires_grad_() for _ in range(2))
     logits = (lambda: critic(real)), (lambda: critic(fake))
     return Scene(critic, lambda: real, lambda: fake, *logits, normal, uniform, RunningMeans(["real", "fake"]))
 

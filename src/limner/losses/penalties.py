@@ -6,7 +6,7 @@ draw the same, and asks for generated pictures only if it needs them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -34,7 +34,7 @@ class Scene:
     """What a penalty on the critic may look at."""
 
     critic: CriticFn
-    real: Callable[[], Tensor]  # pictures of the data, as the critic sees them
+    real: Callable[[], Tensor]  # pictures of the data, as the critic sees them; where `Penalty.at` names them, with a slope
     fake: Callable[[], Tensor]  # generated ones, detached
     real_logits: Callable[[], Tensor]  # what the critic says of them [N], through which gradients flow to it
     fake_logits: Callable[[], Tensor]
@@ -49,6 +49,7 @@ class Penalty:
     source: str
     weight: float | None = None  # the paper's own; None: from resolution and batch, as `gamma_for` gives it
     scale: float = 1.0  # what the weight is multiplied with: a half where the paper writes gamma/2
+    at: tuple[str, ...] = ()  # pictures, "real" or "fake", whose slope it takes from what the critic says of them
     keeps: tuple[str, ...] = field(default=())  # what it notes in `Scene.usual`
 
 
@@ -69,6 +70,19 @@ def squared_slope(critic: CriticFn, x: Tensor) -> Tensor:
     converge?", eq. 9). The gradient is taken in the network's precision, squared and summed in fp32.
     """
     return slope(critic, x).float().square().sum((1, 2, 3))
+
+
+def squared_slopes(scene: Scene, at: Sequence[str]) -> dict[str, Tensor]:
+    """R1 at "real" pictures, R2 at "fake" ones, or both: `squared_slope` without a forward pass of its own. Each [N]
+
+    The critic has judged these pictures already. One gradient of all their logits: they may come from one forward pass,
+    through which two gradients would go twice.
+    """
+    known = {"real": ("r1", scene.real, scene.real_logits), "fake": ("r2", scene.fake, scene.fake_logits)}
+    asked = [known[place] for place in at]
+    total = torch.stack([logits().sum() for _, _, logits in asked]).sum()
+    found = torch.autograd.grad(total, [x() for _, x, _ in asked], create_graph=True)
+    return {name: x.float().square().sum((1, 2, 3)) for (name, _, _), x in zip(asked, found, strict=True)}
 
 
 SLOPES = ("none", "r1", "r2", "r1r2")
@@ -138,8 +152,8 @@ def _estimated(scene: Scene, where: str) -> Tensor:
 def gamma_for(height: int, width: int, batch: int) -> float:
     """The weight of R1 from resolution and batch: 0.0002 * pixels / batch.
 
-    Karras et al. 2020, "Analyzing and improving the image quality of StyleGAN", as their configuration `auto` states it:
-    gamma grows with the pixels, over which a slope is summed, and falls with the batch.
+    Karras et al. 2020, "Training generative adversarial networks with limited data", as the configuration `auto` of their
+    code states it: gamma grows with the pixels, over which a slope is summed, and falls with the batch.
     """
     return 0.0002 * height * width / batch
 
@@ -147,14 +161,15 @@ def gamma_for(height: int, width: int, batch: int) -> float:
 MESCHEDER = "Mescheder et al. 2018, Which training methods for GANs do actually converge?, eq. 9"
 LIN = "Lin et al. 2025, Diffusion adversarial post-training, eq. 6: R1 and R2 without double backward"
 
+
+def _slopes(*at: str) -> Penalty:
+    return Penalty(lambda scene: squared_slopes(scene, at), MESCHEDER, scale=0.5, at=at)
+
+
 PENALTIES: dict[str, Penalty] = {
-    "r1": Penalty(lambda s: {"r1": squared_slope(s.critic, s.real())}, MESCHEDER, scale=0.5),
-    "r2": Penalty(lambda s: {"r2": squared_slope(s.critic, s.fake())}, MESCHEDER, scale=0.5),
-    "r1r2": Penalty(
-        lambda s: {"r1": squared_slope(s.critic, s.real()), "r2": squared_slope(s.critic, s.fake())},
-        MESCHEDER,
-        scale=0.5,
-    ),
+    "r1": _slopes("real"),
+    "r2": _slopes("fake"),
+    "r1r2": _slopes("real", "fake"),
     "r1-fast": Penalty(lambda s: {"r1": _estimated(s, "real")}, LIN, scale=0.5),
     "r2-fast": Penalty(lambda s: {"r2": _estimated(s, "fake")}, LIN, scale=0.5),
     "r1r2-fast": Penalty(

@@ -116,17 +116,19 @@ class GAN:
     def critic_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
         self._begin(clock)
         critic = self.nets["critic"]
-        real, y = self._real(batch), batch.get("label")
+        at = self.penalty.at if self.penalty and self.penalty_every == 1 else ()
+        real, y = sloped(self._real(batch), "real" in at), batch.get("label")
         fake, fake_y = self._fake(batch)
+        fake = sloped(fake, "fake" in at)
         # One forward over both halves keeps the matrices large. A critic whose rows see each other sees each half
         # alone: it would be told which pictures came together (Radford et al. 2016 feed them apart as well). One that
-        # teaches itself does so from the same look at real pictures.
+        # teaches itself does so from the same look at real pictures. A slope at one half is not to pass through both.
         lesson: Tensor | None = None
         if isinstance(critic, SelfTaught):
             u = batch.uniform("lesson")
             (real_logits, lesson), real_features = self._overheard(lambda: critic.study(real, y, u), real)
             fake_logits, fake_features = self._judged(fake, fake_y)
-        elif self.mixes_rows:
+        elif self.mixes_rows or len(at) == 1:
             (real_logits, real_features), (fake_logits, fake_features) = self._judged(real, y), self._judged(fake, fake_y)
         else:
             both = None if y is None or fake_y is None else torch.cat([y, fake_y])
@@ -154,7 +156,10 @@ class GAN:
         """The penalty alone, of which the critic's other turns know nothing."""
         self._begin(clock)
         critic, y = self.nets["critic"], batch.get("label")
-        real, fake = cache(lambda: self._real(batch)), cache(lambda: self._fake(batch)[0])
+        assert self.penalty is not None
+        at = self.penalty.at
+        real = cache(lambda: sloped(self._real(batch), "real" in at))
+        fake = cache(lambda: sloped(self._fake(batch)[0], "fake" in at))
         return self._penalised(batch, real, fake, lambda: critic(real(), y), lambda: critic(fake(), y))
 
     def generator_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
@@ -300,6 +305,11 @@ class GAN:
         if more := self.levers["augmentation"]:
             x = adaptive.adaptive(x, batch.uniform(f"{name} more", adaptive.DRAWS), more)
         return x
+
+
+def sloped(x: Tensor, wanted: bool) -> Tensor:
+    """The pictures, and where it is wanted with a gradient of what will be said of them."""
+    return x.detach().requires_grad_() if wanted else x
 
 
 def overheard(critic: nn.Module, say: Callable[[], Said]) -> tuple[Said, Tensor]:

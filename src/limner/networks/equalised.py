@@ -46,16 +46,19 @@ class EqualConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         weight, margin = self.weight * self.scale, self.weight.shape[-1] // 2
+        if self.halve and margin == 0:  # what a 1x1 convolution would step over need not be filtered
+            return F.conv2d(smoothed(x, 1, stride=2), weight, self.bias)
         if self.halve:
             return F.conv2d(smoothed(x, margin + 1), weight, self.bias, stride=2)
         return F.conv2d(x, weight, self.bias, padding=margin)
 
 
-def smoothed(x: Tensor, margin: int) -> Tensor:
-    """[1,3,3,1]/8 along either axis, as three means of two, with a margin of zeros. [N,C,H,W] -> [N,C,H+2*margin-3,·]"""
-    x = F.pad(x, (margin,) * 4)
-    for _ in range(3):
-        x = F.avg_pool2d(x, 2, 1)
+def smoothed(x: Tensor, margin: int, stride: int = 1) -> Tensor:
+    """[1,3,3,1]/8 along either axis, as three means of two, with a margin of at most three zeros, of which every
+    stride-th is kept. [N,C,H,W] -> [N,C,H+2*margin-3,·], or as much divided by the stride and rounded up"""
+    assert margin <= 3
+    for i in range(3):
+        x = F.avg_pool2d(x, 2, stride if i == 2 else 1, padding=1 if i < margin else 0)
     return x
 
 

@@ -127,7 +127,8 @@ class Critic(nn.Module):
         x = self.stages[0](self.first(x))
         for transition, stage in zip(self.transitions, self.stages[1:], strict=True):
             x = stage(transition(F.avg_pool2d(x, 2)))  # [N,W,h/2,w/2]
-        features = self.basis(x).flatten(1)
+        # the depthwise convolution, as a sum: a convolution's double backward, which R1 asks for, loops over its groups
+        features = (x * self.basis.weight.squeeze(1)).sum((2, 3))  # [N,W]
         logits = self.last(features).float().squeeze(1)
         if self.projection is not None:
             assert y is not None, "a class-conditional network needs labels"

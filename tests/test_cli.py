@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import random
 import resource
@@ -283,7 +284,12 @@ def test_mistakes_are_sentences(arguments: list[str], said: str, squares: Path, 
         ("cyclegan", {"gamma": 1.0}, "gamma does nothing while penalty is none"),
         ("dcgan", {"falling_from": 0.5}, "falling_from does nothing while schedule is constant: choose another schedule"),
         ("spectral", {"penalty_every": 4}, "penalty_every does nothing while penalty is none"),
-        ("spectral", {"manner_weight": 4.0}, "manner_weight does nothing while manner is none"),
+        ("spectral", {"regulariser_weight": 4.0}, "regulariser_weight does nothing while regulariser is none"),
+        ("vae", {"network.mixtures": 5}, "network.mixtures does nothing while network.likelihood is gaussian: choose logistic"),
+        ("dcgan", {"network.reference": 8}, "network.reference does nothing while network.norm is batch"),
+        ("spectral", {"critic.name": "sgd", "critic.beta2": 0.9}, "critic.beta2 does nothing while critic.name is sgd"),
+        ("auto", {"images": None, "minutes": math.inf}, "The budget must be more than nothing and have an end"),
+        ("auto", {"seed": 2**70}, "The option seed is 1180591620717411303424: give 0 to 9223372036854775807."),
         ("auto", {"adaptive_target": 0.5}, "adaptive_target does nothing while augmentation is auto: give augmentation adaptive"),
         ("vae", {"labels": Path("classes.csv")}, "--labels means nothing to the recipe vae"),
         ("auto", {"labels": Path("classes.csv"), "unconditional": True}, "leave one out"),
@@ -295,7 +301,7 @@ def test_mistakes_are_sentences(arguments: list[str], said: str, squares: Path, 
 def test_values_that_make_no_sense(recipe: str, changes: dict, said: str, squares: Path, tmp_path: Path) -> None:
     second = squares if recipe in ("cyclegan", "pix2pix", "cut") else None
     with pytest.raises(ValueError, match=said):
-        recipes.train(squares, second, recipe=recipe, images=16, out=tmp_path / "run", device="cpu", **changes)
+        recipes.train(squares, second, recipe=recipe, out=tmp_path / "run", device="cpu", **{"images": 16, **changes})
     assert not (tmp_path / "run").exists()
 
 

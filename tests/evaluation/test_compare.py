@@ -117,6 +117,26 @@ def test_copies_are_flagged_and_held_out_pictures_calibrate() -> None:
         assert not evaluate(FRESH, TRAIN, held_out=held, metrics=["copies"], features=features).copies.copying  # type: ignore[union-attr]
 
 
+def test_held_out_classes_are_numbered_as_the_references() -> None:
+    """Held-out pictures that lack a class: accuracy is about names, not about numbers."""
+    train = Pictures(TRAIN, TRAIN_LABELS, ("across", "down", "square"), "train")
+    fresh = Pictures(FRESH, FRESH_LABELS, ("across", "down", "square"), "fresh")
+    images, labels = shapes(200, 3)
+    held = Pictures(images[labels > 0], labels[labels > 0] - 1, ("down", "square"), "held")
+    (accuracy, _) = evaluate(fresh, train, held_out=held, metrics=["cas"], features=SIMPLE).measures
+    assert accuracy.value > 0.9
+
+
+def test_the_inception_score_does_not_hang_on_the_order() -> None:
+    class Sure(Convolutions):
+        def probabilities(self, images: torch.Tensor) -> torch.Tensor:
+            return torch.eye(10)[images[:, 0, 0, 0].long()]
+
+    images = torch.arange(10, dtype=torch.uint8).repeat_interleave(40).view(-1, 1, 1, 1).expand(-1, 1, 16, 16)
+    (score,) = evaluate(images, TRAIN, metrics=["inception_score"], features=Sure(1, (16, 16))).measures
+    assert score.value > 8
+
+
 def test_few_against_many_works_and_says_how_sure_it_is() -> None:
     found = evaluate(FRESH[:30], TRAIN, features=SIMPLE, cache=False)
     (m,) = (m for m in found.measures if m.name == "fid")

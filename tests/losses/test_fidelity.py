@@ -55,6 +55,15 @@ def test_gaussian_is_the_chance_of_a_level(scale: float) -> None:
     assert inside == pytest.approx(expected, abs=2e-3)
 
 
+@pytest.mark.parametrize("likelihood", [fidelity.gaussian, fidelity.logistic_mixture])
+def test_a_scale_beyond_its_bounds_comes_back(likelihood) -> None:
+    scale = torch.full((1, 1, 1, 1), -20.0, requires_grad=True)
+    known = torch.zeros(1, 1 if likelihood is fidelity.gaussian else 2, 1, 1)
+    for x, wider in ((0.5, True), (0.0, False)):  # an error that asks for a wider scale, and none, which asks for less
+        (found,) = torch.autograd.grad(likelihood(torch.full((1, 1, 1, 1), x), torch.cat([known, scale], 1)).sum(), scale)
+        assert (found.item() < 0) == wider and (wider or found.item() == 0)
+
+
 def test_gaussian_never_promises_more_than_certainty() -> None:
     parameters = torch.tensor([0.0, -20.0]).view(1, 2, 1, 1)
     assert fidelity.gaussian(torch.zeros(1, 1, 1, 1), parameters).item() > 0

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from limner.losses.manners import MANNERS, Studio, manner, mode_seeking, orthogonal, path_lengths
+from limner.losses.adversarial import PATCHWISE, objective
 from limner.losses.penalties import (
     PENALTIES,
     Scene,
@@ -14,11 +14,19 @@ from limner.losses.penalties import (
     critic_penalty,
     estimated_slope,
     gamma_for,
-    patch_slopes,
     squared_slope,
     weight_for,
 )
+from limner.losses.regularisers import (
+    REGULARISERS,
+    Studio,
+    generator_regulariser,
+    mode_seeking,
+    orthogonal,
+    path_lengths,
+)
 from limner.methods.memory import RunningMeans
+from limner.methods.patchwise import Patchwise
 
 W = torch.tensor([[1.0, -2.0], [0.5, 1.5]], dtype=torch.double)
 
@@ -114,13 +122,13 @@ def test_lecam_pulls_towards_where_the_others_usually_are() -> None:
 
 
 def test_unknown_names_are_sentences() -> None:
-    assert critic_penalty("none") is None and manner("none") is None
-    for find in (critic_penalty, manner):
+    assert critic_penalty("none") is None and generator_regulariser("none") is None
+    for find in (critic_penalty, generator_regulariser):
         with pytest.raises(ValueError, match=r"say one of none.*\.$"):
             find("strict")
 
 
-# ---- manners ---------------------------------------------------------------------------------------------------------
+# ---- regularisers ---------------------------------------------------------------------------------------------------------
 
 
 def studio(generate, weights=()) -> Studio:
@@ -137,15 +145,15 @@ def studio(generate, weights=()) -> Studio:
     )
 
 
-@pytest.mark.parametrize("name", MANNERS)
-def test_manners_have_a_gradient_for_the_generator(name: str) -> None:
+@pytest.mark.parametrize("name", REGULARISERS)
+def test_regularisers_have_a_gradient_for_the_generator(name: str) -> None:
     torch.manual_seed(0)
     weight = torch.randn(3, 12, dtype=torch.double, requires_grad=True)
-    loss = MANNERS[name].loss(studio(lambda z: (z @ weight).tanh().view(-1, 3, 2, 2), [weight]))
+    loss = REGULARISERS[name].loss(studio(lambda z: (z @ weight).tanh().view(-1, 3, 2, 2), [weight]))
     assert loss.shape in ((5,), ()) and loss.isfinite().all()
     loss.sum().backward()
     assert weight.grad is not None and weight.grad.isfinite().all() and weight.grad.any()
-    assert MANNERS[name].weight > 0
+    assert REGULARISERS[name].weight > 0
 
 
 def test_mode_seeking_punishes_alike_pictures_of_unlike_latents() -> None:
@@ -195,6 +203,11 @@ def test_path_lengths_of_a_linear_generator() -> None:
 def test_a_critic_of_patches_is_held_by_its_mean_logit(name: str, share: tuple[int, int]) -> None:
     """Four patches, each the square of its pixel: the mean's slope at x is x / 2."""
     real, fake = torch.randn(2, 3, 1, 2, 2).unbind()
-    one, two = ((x / 2).square().sum((1, 2, 3)) for x in (real, fake))
-    found = patch_slopes(name, lambda x: x.square().squeeze(1), real, fake)
-    torch.testing.assert_close(found, share[0] * one + share[1] * two)
+    one, two = ((x / 2).square().sum((1, 2, 3)).mean() for x in (real, fake))
+    critic = torch.nn.Module()
+    critic.forward = lambda x: x.square().squeeze(1)
+    goal = objective("least-squares", PATCHWISE)
+    plain, _ = Patchwise(goal).told_apart(critic, real, fake)
+    loss, terms = Patchwise(goal, name, gamma=3.0).told_apart(critic, real, fake)
+    torch.testing.assert_close(terms["slope"], share[0] * one + share[1] * two)
+    torch.testing.assert_close((loss - plain).mean(), 1.5 * terms["slope"])

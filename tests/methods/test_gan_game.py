@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from limner.core.images import ImageSpec
 from limner.losses.adversarial import OBJECTIVES, objective
-from limner.losses.manners import MANNERS
 from limner.losses.penalties import PENALTIES
+from limner.losses.regularisers import REGULARISERS
 from limner.methods.gan import GAN
 from limner.methods.phase import Batch, Clock
 from limner.networks import conv, dcgan
@@ -72,30 +72,30 @@ def test_a_penalty_of_every_turn_is_a_part_of_the_critics_loss(penalty: str) -> 
     assert more.abs().max() > 0 and {"critic", "gap", *parts} <= set(terms)
 
 
-@pytest.mark.parametrize("name", MANNERS)
-def test_a_manner_of_every_turn_is_a_part_of_the_generators_loss(name: str) -> None:
-    plain, alone, both = game(), game(manner_name=name), game(manner_name=name)
+@pytest.mark.parametrize("name", REGULARISERS)
+def test_a_regulariser_of_every_turn_is_a_part_of_the_generators_loss(name: str) -> None:
+    plain, alone, both = game(), game(regulariser=name), game(regulariser=name)
     for method in (plain, alone, both):
         for net in method.nets.values():
             net.eval()
     assert [phase.every for phase in both.phases] == [1, 1]
     loss, terms = both.generator_turn(batch(), CLOCK)
-    more, _ = alone.manner_turn(batch(), CLOCK)
+    more, _ = alone.regulariser_turn(batch(), CLOCK)
     torch.testing.assert_close(loss, plain.generator_turn(batch(), CLOCK)[0] + more)
-    assert more.abs().max() > 0 and {"generator", "manner"} <= set(terms)
+    assert more.abs().max() > 0 and {"generator", "regulariser"} <= set(terms)
 
 
-def test_a_manner_weighs_as_much_however_often_the_critic_moves() -> None:
-    once, thrice = (game(manner_name="orthogonal", manner_every=2, critic_steps=steps) for steps in (1, 3))
-    a, b = (method.manner_turn(batch(), CLOCK)[0] for method in (once, thrice))
+def test_a_regulariser_weighs_as_much_however_often_the_critic_moves() -> None:
+    once, thrice = (game(regulariser="orthogonal", regulariser_every=2, critic_steps=steps) for steps in (1, 3))
+    a, b = (method.regulariser_turn(batch(), CLOCK)[0] for method in (once, thrice))
     torch.testing.assert_close(b, a)  # an equal share of the generator's turns
     assert [phase.every for phase in once.phases] == [1, 1, 2] and [phase.every for phase in thrice.phases] == [1, 3, 6]
 
 
 def test_orthogonal_leaves_the_tables_of_classes_alone() -> None:
-    method = game(manner_name="orthogonal")
+    method = game(regulariser="orthogonal")
     tables = [m for m in method.nets["generator"].modules() if isinstance(m, nn.Embedding)]
-    method.manner_turn(batch(), CLOCK)[0].sum().backward()
+    method.regulariser_turn(batch(), CLOCK)[0].sum().backward()
     assert tables and all(table.weight.grad is None for table in tables)
 
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from limner import networks
 from limner.core.images import ImageSpec
 from limner.losses.adversarial import objective
-from limner.losses.manners import MANNERS
 from limner.losses.penalties import PENALTIES
+from limner.losses.regularisers import REGULARISERS
 from limner.methods.gan import GAN, overheard
 from limner.methods.memory import Adaptive, History, RunningMeans
 from limner.methods.phase import Batch, Clock
@@ -100,13 +100,13 @@ def test_every_penalty_is_lazy_alike(penalty: str, lazy: int) -> None:
     assert a.shape == (8,)
 
 
-@pytest.mark.parametrize("name", MANNERS)
+@pytest.mark.parametrize("name", REGULARISERS)
 @pytest.mark.parametrize("home", [conv, stylegan2], ids=["conv", "stylegan2"])
-def test_every_manner_moves_the_generator_alone(name: str, home) -> None:
-    method = game(home, manner_name=name, manner_every=3)
+def test_every_regulariser_moves_the_generator_alone(name: str, home) -> None:
+    method = game(home, regulariser=name, regulariser_every=3)
     assert [(p.player, p.every) for p in method.phases] == [("critic", 1), ("generator", 1), ("generator", 3)]
-    loss, terms = method.manner_turn(batch(2), CLOCK)
-    torch.testing.assert_close(loss.mean(), terms["manner"] * 3 * MANNERS[name].weight)
+    loss, terms = method.regulariser_turn(batch(2), CLOCK)
+    torch.testing.assert_close(loss.mean(), terms["regulariser"] * 3 * REGULARISERS[name].weight)
     for p in method.players["critic"]:
         p.requires_grad_(False)
     loss.sum().backward()
@@ -119,7 +119,7 @@ def test_every_turn_plays_with_the_noise_that_was_asked_for(monkeypatch: pytest.
     monkeypatch.setattr(stylegan2.Generator, "mapping", lambda net, z, y: given.append(z) or mapping(net, z, y))
     kinds = {}
     for noise in ("normal", "uniform"):
-        method = game(stylegan2, noise=noise, penalty="r1r2", manner_name="path-length", mixing=0.9)
+        method = game(stylegan2, noise=noise, penalty="r1r2", regulariser="path-length", mixing=0.9)
         given.clear()
         for turn, phase in enumerate(method.phases):
             phase.loss(batch(turn), CLOCK)
@@ -289,7 +289,7 @@ def test_gradient_flows_through_adaptive_augmentation_of_any_shape() -> None:
 MEMORABLE = {
     "adaptive": {"augmentation": "adaptive", "controller": Adaptive(target=0.0, images=60, interval=2)},
     "lecam": {"penalty": "lecam", "gamma": 0.3},
-    "path-length": {"home": stylegan2, "manner_name": "path-length", "manner_every": 2, "mixing": 0.9},
+    "path-length": {"home": stylegan2, "regulariser": "path-length", "regulariser_every": 2, "mixing": 0.9},
     "historical": {"historical": 0.1},
     "classifier": {"classifier": True},
     "growing": {"home": progan, "penalty": "wgan-gp", "gamma": 10.0},
@@ -334,7 +334,7 @@ def test_resume_is_exact_with_memory(options: dict, tmp_path: Path) -> None:
         {"penalty": "dragan", "gamma": 1.0},
         {"penalty": "r1r2-fast", "gamma": 1.0},
         {"augmentation": "adaptive"},
-        {"manner_name": "orthogonal"},
+        {"regulariser": "orthogonal"},
         {"historical": 1.0},
         {"classifier": True, "classifier_weight": 2.0},
     ],

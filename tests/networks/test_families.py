@@ -254,6 +254,21 @@ def test_a_reference_is_of_the_kind_of_noise_that_is_trained_on() -> None:
     torch.testing.assert_close(kinds["uniform"], latents.bent(kinds["normal"], "uniform"))
 
 
+@pytest.mark.parametrize("size", [(28, 28), (36, 44)], ids=str)
+def test_progans_cells_are_those_its_critic_pools(size: tuple[int, int]) -> None:
+    """The first level at sizes that are no multiple of its cells: real pictures shown at it are made of the same cells."""
+    generator = progan.Generator(ImageSpec(3, *size), progan.TINY)
+    generator.at(0.0)
+    x = generator(torch.randn(2, generator.z_size))
+    cell = 2**generator.depth
+    assert torch.equal(x, x[..., ::cell, ::cell].repeat_interleave(cell, 2).repeat_interleave(cell, 3)[..., : size[0], : size[1]])
+
+
+@pytest.mark.parametrize(("size", "halvings"), [((64, 64), 1), ((128, 128), 2), ((64, 256), 2), ((16, 512), 2), ((8, 64), 1)])
+def test_attention_never_looks_at_more_places_than_a_square_has(size: tuple[int, int], halvings: int) -> None:
+    assert attended(ImageSpec(3, *size)) == halvings
+
+
 # ---- attention, latents, lessons -------------------------------------------------------------------------------------
 
 

@@ -54,6 +54,13 @@ def test_a_gpu_is_said_to_be_unmeasured() -> None:
     assert "nothing was measured" in automatic.choose(ImageSpec(3, 64, 64), 9999, Options(), machine)[2]
 
 
+def test_a_run_goes_on_with_what_another_machine_chose() -> None:
+    machine = Machine(torch.device("meta"), torch.float32, dist.ALONE)
+    begun = {"recipe": "spectral", "options": {"network": {"width": 24}}}
+    _, recipe, why = automatic.choose(ImageSpec(3, 64, 64), 9999, Options(), machine, (), begun)
+    assert recipe.network.width == 24 and "the run was started with it" in why
+
+
 def test_own_choices_win_over_auto_and_reach_the_description(squares: Path, tmp_path: Path) -> None:
     limner.train(squares, images=32, out=tmp_path, batch=8, changes={"critic.rate": 1e-3}, quiet=True, metric="none")
     recipe = json.loads((tmp_path / "limner.json").read_text())["recipe"]

@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,10 +23,12 @@ from limner.cli import app, main
 from limner.core import device, dist, schedule
 from limner.core.latents import KINDS
 from limner.losses.adversarial import OBJECTIVES
-from limner.losses.manners import MANNERS
 from limner.losses.penalties import PENALTIES
+from limner.losses.regularisers import REGULARISERS
 from limner.networks import NAMES, augment
 from limner.recipes import gan, session
+from limner.recipes.session import Options
+from limner.training.loop import Outcome
 
 
 def limner(*arguments: object) -> None:
@@ -106,6 +109,37 @@ def test_a_busy_machine_is_told_when_the_speed_was_measured_on_it(
     assert ("this run got 25% of a core" in said) == ("ends sooner than told." in said) == warned
 
 
+def test_minutes_pay_for_the_pictures_that_people_watch_by(
+    squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = SimpleNamespace(
+        method=SimpleNamespace(nets={"generator": torch.nn.Linear(1, 1)}), published="generator",
+        preview=lambda net: time.sleep(0.01), generate=lambda net, n: time.sleep(0.001 * n), options=Options(),
+    )  # fmt: skip
+    marks = len(schedule.preview_marks(10**6))
+    assert marks * (0.01 + 0.5) <= session.watching_seconds(job) < marks * (0.01 + 0.5) * 2
+    job.options = Options(metric="none")
+    assert marks * 0.01 <= session.watching_seconds(job) < marks * 0.01 * 5
+    monkeypatch.setattr(session, "measure", lambda *a, **k: 100.0)
+    monkeypatch.setattr(session, "watching_seconds", lambda job: 30.0)
+    monkeypatch.setattr(session, "fit", lambda *a, **k: Outcome(0, 0.0, False, None))
+    recipes.train(squares, recipe="spectral", minutes=1, device="cpu", quiet=True, out=tmp_path, changes=small("spectral"))
+    decided = json.loads((tmp_path / "run.json").read_text())["decided"]
+    assert decided["images"] == pytest.approx(100 * 30 * 0.97, rel=0.05)
+
+
+def test_a_run_of_another_version_is_named(squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "measure", lambda *a, **k: 100.0)
+    monkeypatch.setattr(session, "fit", lambda *a, **k: Outcome(0, 0.0, False, None))
+    more = {"recipe": "spectral", "images": 8, "device": "cpu", "quiet": True, "out": tmp_path}
+    recipes.train(squares, **more)
+    kept = json.loads((tmp_path / "run.json").read_text())
+    del kept["asked"]["options"]["rising"]
+    (tmp_path / "run.json").write_text(json.dumps(kept))
+    with pytest.raises(ValueError, match=r"another version of Limner \(.*\), whose options are others \(options.rising\)"):
+        recipes.train(squares, **more)
+
+
 def test_a_run_keeps_the_precision_it_was_started_in(
     squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -134,7 +168,7 @@ def test_a_preset_names_its_source_and_changes_only_what_it_says(name: str) -> N
     assert preset.summary and any(c.isdigit() for c in preset.source)
     recipe = preset.make()
     assert recipe.objective in OBJECTIVES and recipe.architecture in NAMES
-    assert recipe.penalty in (*PENALTIES, "none") and recipe.manner in (*MANNERS, "none")
+    assert recipe.penalty in (*PENALTIES, "none") and recipe.regulariser in (*REGULARISERS, "none")
     assert recipe.augmentation in (*augment.POLICIES, "adaptive", "auto") and recipe.noise in KINDS
 
 
@@ -154,7 +188,7 @@ def test_the_help_of_the_recipe_names_every_choice() -> None:
     lines = {line.split(":")[0].strip(): line for line in text.splitlines() if "#" in line}
     assert all(name in lines["objective"] for name in OBJECTIVES)
     assert all(name.removesuffix("-fast") in lines["penalty"] for name in PENALTIES)
-    assert all(name in lines["manner"] for name in MANNERS) and all(name in lines["architecture"] for name in NAMES)
+    assert all(name in lines["regulariser"] for name in REGULARISERS) and all(name in lines["architecture"] for name in NAMES)
     assert all(name in lines["augmentation"] for name in augment.POLICIES)
     assert all(name in lines["noise"] for name in KINDS)
 

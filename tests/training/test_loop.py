@@ -20,7 +20,7 @@ from limner.core.files import writing
 from limner.methods.phase import Batch, Clock, Phase
 from limner.training import state as checkpoints
 from limner.training.guard import Diverged
-from limner.training.loop import Outcome, Plan, fit, measure
+from limner.training.loop import Outcome, Plan, View, fit, measure
 from limner.training.run import claimed
 from limner.training.state import Optimiser, State
 
@@ -131,6 +131,29 @@ def test_a_loss_that_is_no_number_goes_back_once_and_on_at_half_the_rates(tmp_pa
     checkpoints.load(state, tmp_path / "checkpoint", CPU)
     assert set(state.caution.values()) == {0.5} and state.trips == 1
     assert all(v.isfinite().all() for v in weights(method).values())
+
+
+def test_a_step_back_is_kept_at_once(tmp_path: Path) -> None:
+    """A kill after it resumes behind it, instead of playing the bad stretch and telling of it once more."""
+
+
+    class Killed:
+        times = 0
+
+        def due(self, clock: Clock) -> bool:
+            self.times += clock.seen == 72
+            return self.times == 2  # the second time that it comes by
+
+        def __call__(self, view: View) -> None:
+            raise KeyError("killed")
+
+    method = Toy()
+    method.poison = {120}
+    with pytest.raises(KeyError):
+        run(tmp_path, method, replace(PLAN, mark_every=64, checkpoint_seconds=1e9), hooks=[Killed()])
+    state = State(Toy(), PLAN.optimisers)
+    checkpoints.load(state, tmp_path / "checkpoint", CPU)
+    assert (state.seen, state.trips) == (64, 1)
 
 
 @pytest.mark.parametrize("seconds, stops", [(0.0, ()), (1e9, (8, 104)), (1e9, (64, 112)), (1e9, (96, 80))])

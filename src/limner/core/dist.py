@@ -38,13 +38,18 @@ ALONE = Ranks()
 
 @contextmanager
 def joined(device: str = "auto") -> Iterator[Ranks]:
-    """Join the group that torchrun's environment names (nccl on CUDA, else gloo), and leave it at the end."""
+    """Join the group that torchrun's environment names (nccl on CUDA, else gloo), and leave it at the end.
+
+    Raises ValueError for a rank without a GPU of its own.
+    """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         yield ALONE
         return
     ranks = Ranks(int(os.environ["RANK"]), world, int(os.environ.get("LOCAL_RANK", "0")))
     cuda = device != "cpu" and torch.cuda.is_available()
+    if cuda and ranks.local >= torch.cuda.device_count():
+        raise ValueError(f"Rank {ranks.local} has no GPU, for there are {torch.cuda.device_count()}: start as many ranks.")
     if cuda:
         torch.cuda.set_device(ranks.local)
     # Its functions take the group of the moment as their default. The first optimiser brings it in: after the group stands,

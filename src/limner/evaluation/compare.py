@@ -114,6 +114,7 @@ def evaluate(
         real = pictures(reference, reference_labels, size, else_size=generated.spec.size)
         held = None if held_out is None else pictures(held_out, size=size, else_size=real.spec.size)
         generated = _named_alike(generated, real)
+        held = None if held is None else _named_alike(held, real)
         for one, what in ((generated, "generated"), (real, "reference")):
             if len(one) < 2:
                 raise ValueError(f"One {what} picture cannot be measured: give 2 at least, better some thousand.")
@@ -195,7 +196,7 @@ def _usual(generated: Pictures, real: Pictures) -> Sequence[str]:
 
 
 def _named_alike(generated: Pictures, real: Pictures) -> Pictures:
-    """Generated pictures with their labels in the reference's numbering, where both name their classes."""
+    """Generated or held-out pictures with their labels in the reference's numbering, where both name their classes."""
     if generated.labels is None or not real.classes or generated.classes == real.classes:
         return generated
     if all(name in real.classes for name in generated.classes):
@@ -204,7 +205,7 @@ def _named_alike(generated: Pictures, real: Pictures) -> Pictures:
     if all(name.isdigit() for name in generated.classes) and int(generated.labels.max()) < len(real.classes):
         return replace(generated, classes=real.classes)  # numbers
     missing = next(name for name in generated.classes if name not in real.classes)
-    note = f"The generated class {missing!r} is not one of the reference's, so labels were left aside."
+    note = f"The class {missing!r} of {generated.name} is not one of the reference's, so labels were left aside."
     return replace(generated, labels=None, classes=(), notes=[*generated.notes, note])
 
 

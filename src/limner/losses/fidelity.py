@@ -7,11 +7,13 @@ Likelihoods are of the 8-bit picture x [N,C,H,W] in [-1,1], whose levels are 2/2
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import log, pi
+from math import inf, log, pi
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from limner.core.bounds import within
 
 LEVEL = 2 / 255  # distance of two neighbouring levels
 
@@ -20,7 +22,7 @@ def gaussian(x: Tensor, parameters: Tensor) -> Tensor:
     """Mean and log scale. The density times the width of a level stands for the level's probability; the scale is at
     least half a level, so that this never exceeds 1."""
     mean, log_scale = parameters.chunk(2, 1)
-    log_scale = log_scale.clamp_min(log(LEVEL / 2))
+    log_scale = within(log_scale, log(LEVEL / 2), inf)
     nats = 0.5 * ((x - mean) * torch.exp(-log_scale)).square() + log_scale + (0.5 * log(2 * pi) - log(LEVEL))
     return nats.sum((1, 2, 3))
 
@@ -36,7 +38,7 @@ def logistic_mixture(x: Tensor, parameters: Tensor) -> Tensor:
     2017, eq. 2). Sums to 1 over the 256 levels."""
     c = x.shape[1]
     parts = parameters.unflatten(1, (1 + 2 * c, -1))  # [N,1+2C,K,H,W]
-    weights, means, scales = parts[:, 0], parts[:, 1 : 1 + c], parts[:, 1 + c :].clamp(-7, 3)
+    weights, means, scales = parts[:, 0], parts[:, 1 : 1 + c], within(parts[:, 1 + c :], -7, 3)
     centred = x[:, :, None] - means  # [N,C,K,H,W]
     inverse = torch.exp(-scales)
     above, below = (centred + LEVEL / 2) * inverse, (centred - LEVEL / 2) * inverse

@@ -72,38 +72,27 @@ def squared_slope(critic: CriticFn, x: Tensor) -> Tensor:
     return slope(critic, x).float().square().sum((1, 2, 3))
 
 
-def squared_slopes(scene: Scene, at: Sequence[str]) -> dict[str, Tensor]:
-    """R1 at "real" pictures, R2 at "fake" ones, or both: `squared_slope` without a forward pass of its own. Each [N]
+def sloped(x: Tensor, wanted: bool) -> Tensor:
+    """The pictures, where it is wanted with a gradient of what will be said of them."""
+    return x.detach().requires_grad_() if wanted else x
 
-    The critic has judged these pictures already. One gradient of all their logits: they may come from one forward pass,
-    through which two gradients would go twice.
+
+def squared_slopes(judged: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
+    """`squared_slope` without a forward pass of its own: `sloped` pictures [N,C,H,W] and what was said of them [N] -> [N]
+
+    One gradient of all logits: they may come from one forward pass, through which two gradients would go twice.
     """
-    known = {"real": ("r1", scene.real, scene.real_logits), "fake": ("r2", scene.fake, scene.fake_logits)}
-    asked = [known[place] for place in at]
-    total = torch.stack([logits().sum() for _, _, logits in asked]).sum()
-    found = torch.autograd.grad(total, [x() for _, x, _ in asked], create_graph=True)
-    return {name: x.float().square().sum((1, 2, 3)) for (name, _, _), x in zip(asked, found, strict=True)}
+    total = torch.stack([logits.sum() for _, logits in judged]).sum()
+    found = torch.autograd.grad(total, [x for x, _ in judged], create_graph=True)
+    return [x.float().square().sum((1, 2, 3)) for x in found]
 
 
-SLOPES = ("none", "r1", "r2", "r1r2")
-
-
-def patch_penalty(name: str) -> str:
-    """The name of a penalty that a critic of patches can have. Raises ValueError for another."""
-    if name not in SLOPES:
-        raise ValueError(f"The penalty {name!r} does not fit this recipe: say one of {', '.join(SLOPES)}.")
-    return name
-
-
-def patch_slopes(name: str, critic: CriticFn, real: Tensor, fake: Tensor) -> Tensor:
-    """R1, R2 or both for a critic of patches, by its mean logit. x [N,C,H,W] -> logits [N,h,w]; pictures -> [N]"""
-    assert name in SLOPES[1:]
-
-    def mean_logit(x: Tensor) -> Tensor:
-        return critic(x).mean((1, 2))
-
-    points = {"r1": real, "r2": fake}
-    return torch.stack([squared_slope(mean_logit, x) for at, x in points.items() if at in name]).sum(0)
+def patch_penalty(name: str) -> tuple[str, ...]:
+    """Where a penalty that a critic of patches can have takes its slopes. Raises ValueError for another."""
+    slopes = {"none": (), **{known: penalty.at for known, penalty in PENALTIES.items() if penalty.at}}
+    if name not in slopes:
+        raise ValueError(f"The penalty {name!r} does not fit this recipe: say one of {', '.join(slopes)}.")
+    return slopes[name]
 
 
 def estimated_slope(critic: CriticFn, x: Tensor, noise: Tensor, sigma: float = 0.01) -> Tensor:
@@ -137,6 +126,7 @@ def _around(scene: Scene) -> Tensor:
 
 
 def _lecam(scene: Scene) -> dict[str, Tensor]:
+    """Eq. 3 as printed; the authors' code lets logits alone that lie beyond the other kind's mean."""
     real, fake = scene.real_logits(), scene.fake_logits()
     loss = (real - scene.usual.mean("fake")).square() + (fake - scene.usual.mean("real")).square()
     scene.usual.note("real", real.detach())
@@ -163,7 +153,13 @@ LIN = "Lin et al. 2025, Diffusion adversarial post-training, eq. 6: R1 and R2 wi
 
 
 def _slopes(*at: str) -> Penalty:
-    return Penalty(lambda scene: squared_slopes(scene, at), MESCHEDER, scale=0.5, at=at)
+    def parts(scene: Scene) -> dict[str, Tensor]:
+        known = {"real": ("r1", scene.real, scene.real_logits), "fake": ("r2", scene.fake, scene.fake_logits)}
+        names, pictures, says = zip(*(known[place] for place in at), strict=True)
+        found = squared_slopes([(x(), logits()) for x, logits in zip(pictures, says, strict=True)])
+        return dict(zip(names, found, strict=True))
+
+    return Penalty(parts, MESCHEDER, scale=0.5, at=at)
 
 
 PENALTIES: dict[str, Penalty] = {

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limner.losses.adversarial import Objective
-from limner.losses.penalties import patch_penalty, patch_slopes
+from limner.methods.patchwise import Patchwise
 from limner.methods.phase import Batch, Clock, Phase, Stateful, Terms
 from limner.networks import augment
 
@@ -20,7 +20,8 @@ def patch_nce(query: Tensor, key: Tensor, temperature: float = 0.07) -> Tensor:
 
     query, key [N,P,D] of unit length; row p of one belongs to row p of the other -> [N]
     """
-    logits = (query / temperature) @ key.transpose(1, 2)  # [N,P,P]
+    with torch.autocast(query.device.type, enabled=False):  # bf16 would step by 0.06 at the logits' 1/temperature
+        logits = (query.float() / temperature) @ key.float().transpose(1, 2)  # [N,P,P]
     target = torch.arange(logits.shape[1], device=logits.device).expand(len(logits), -1)
     return F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none").view(target.shape).mean(1)
 
@@ -58,9 +59,8 @@ class CUT:
         }
         self.memory: Mapping[str, Stateful] = {}
         self.levers: MutableMapping[str, float] = {}
-        self.objective, self.contrast, self.identity = objective, contrast, identity
+        self.game, self.contrast, self.identity = Patchwise(objective, penalty, gamma), contrast, identity
         self.patches, self.flip = patches, flip
-        self.penalty, self.gamma = patch_penalty(penalty), gamma
         self.phases: Sequence[Phase] = [
             Phase("translators", self.translator_turn),
             Phase("critic", self.critic_turn),
@@ -75,10 +75,7 @@ class CUT:
         out, keys = translator.with_features(torch.cat([a, b]) if self.identity else a)
         made = out[:n]
         self._fresh[batch.first] = b, made.detach()
-        logits = self.critic(made)
-        with torch.no_grad():
-            truth = self.critic(b) if self.objective.sees_real else logits
-        fooled = self.objective.generator(truth.detach(), logits).flatten(1).mean(1)
+        fooled = self.game.fooled(self.critic, b, made)
         nce = self._contrast(translator.features(out), keys, batch)
         loss = fooled + self.contrast * nce[:n]
         terms = {"generator": fooled.detach().mean(), "contrast": nce[:n].detach().mean()}
@@ -87,14 +84,7 @@ class CUT:
         return loss, terms
 
     def critic_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
-        b, made = self._fresh.pop(batch.first)
-        real, fake = self.critic(torch.cat([b, made])).chunk(2)
-        loss = self.objective.critic(real, fake).flatten(1).mean(1)
-        terms = {"critic": loss.detach().mean(), "gap": real.detach().mean() - fake.detach().mean()}
-        if self.penalty != "none":
-            slope = patch_slopes(self.penalty, self.critic, b, made)
-            loss, terms["slope"] = loss + 0.5 * self.gamma * slope, slope.detach().mean()
-        return loss, terms
+        return self.game.told_apart(self.critic, *self._fresh.pop(batch.first))
 
     def _contrast(self, queries: Sequence[Tensor], keys: Sequence[Tensor], batch: Batch) -> Tensor:
         """The mean over the maps of `patch_nce` at random places, the same in both. -> [N] or, with identity, [2N]"""

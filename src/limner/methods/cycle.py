@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from limner.losses.adversarial import Objective
-from limner.losses.penalties import patch_penalty, patch_slopes
+from limner.methods.patchwise import Patchwise
 from limner.methods.phase import Batch, Clock, Phase, Stateful, Terms
 from limner.methods.pool import Pool
 from limner.networks import augment
@@ -50,8 +50,8 @@ class Cycle:
         self.pools = pools
         self.memory: Mapping[str, Stateful] = {f"made_{side}": pool for side, pool in pools.items()}
         self.levers: MutableMapping[str, float] = {}
-        self.objective, self.cycle, self.identity = objective, cycle, identity
-        self.penalty, self.gamma, self.flip = patch_penalty(penalty), gamma, flip
+        self.game, self.cycle, self.identity = Patchwise(objective, penalty, gamma), cycle, identity
+        self.flip = flip
         self.phases: Sequence[Phase] = [
             Phase("translators", self.translator_turn),
             Phase("critics", self.critic_turn),
@@ -68,7 +68,7 @@ class Cycle:
         made_a, back_a, same_a = out[:n], out[n : 2 * n], out[2 * n :]
         back_b = a2b(made_a)
         self._fresh[batch.first] = a, b, made_a.detach(), made_b.detach()
-        fooled = self._fooled(self.critic_a, a, made_a) + self._fooled(self.critic_b, b, made_b)
+        fooled = self.game.fooled(self.critic_a, a, made_a) + self.game.fooled(self.critic_b, b, made_b)
         cycle = _distance(back_a, a) + _distance(back_b, b)
         loss = fooled + self.cycle * cycle
         terms = {"generator": fooled.detach().mean(), "cycle": cycle.detach().mean()}
@@ -79,27 +79,9 @@ class Cycle:
 
     def critic_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
         a, b, made_a, made_b = self._fresh.pop(batch.first)
-        loss: Tensor | float = 0.0
-        gap: Tensor | float = 0.0
-        slope: Tensor | float = 0.0
-        for critic, x, made, side in ((self.critic_a, a, made_a, "a"), (self.critic_b, b, made_b, "b")):
-            shown = self.pools[side].exchange(made, batch)
-            real, fake = critic(torch.cat([x, shown])).chunk(2)
-            loss = loss + self.objective.critic(real, fake).flatten(1).mean(1)
-            if self.penalty != "none":
-                slope = slope + patch_slopes(self.penalty, critic, x, shown)
-            gap = gap + real.detach().mean() - fake.detach().mean()
-        assert isinstance(loss, Tensor) and isinstance(gap, Tensor)
-        terms = {"critic": loss.detach().mean(), "gap": gap}
-        if isinstance(slope, Tensor):
-            loss, terms["slope"] = loss + 0.5 * self.gamma * slope, slope.detach().mean()
-        return loss, terms
-
-    def _fooled(self, critic: nn.Module, real: Tensor, made: Tensor) -> Tensor:
-        logits = critic(made)
-        with torch.no_grad():
-            truth = critic(real) if self.objective.sees_real else logits
-        return self.objective.generator(truth.detach(), logits).flatten(1).mean(1)
+        one, terms = self.game.told_apart(self.critic_a, a, self.pools["a"].exchange(made_a, batch))
+        other, more = self.game.told_apart(self.critic_b, b, self.pools["b"].exchange(made_b, batch))
+        return one + other, {name: terms[name] + more[name] for name in terms}
 
     def _sides(self, batch: Batch) -> tuple[Tensor, Tensor]:
         a, b = batch["a"], batch["b"]

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from limner.core import latents
 from limner.losses.adversarial import Objective
-from limner.losses.manners import Studio, manner
-from limner.losses.penalties import Scene, critic_penalty
+from limner.losses.penalties import Scene, critic_penalty, sloped
+from limner.losses.regularisers import Studio, generator_regulariser
 from limner.methods.memory import Adaptive, History, RunningMeans
 from limner.methods.phase import Batch, Clock, Phase, Stateful, Terms
 from limner.networks import adaptive, augment
@@ -27,8 +27,8 @@ Pictures = Callable[[], Tensor]  # or what is said of them: made where it is ask
 class GAN:
     """Goodfellow et al. 2014, algorithm 1, with any objective: the critic's turn, then the generator's.
 
-    penalty, gamma: one of `losses.penalties` on the critic and its weight; manner, manner_weight: one of
-    `losses.manners` on the generator. Either is a part of its player's loss, as its paper has it; where it comes only
+    penalty, gamma: one of `losses.penalties` on the critic and its weight; regulariser, regulariser_weight: one of
+    `losses.regularisers` on the generator. Either is a part of its player's loss, as its paper has it; where it comes only
     every so many turns of that player, it has turns of its own and weighs as much more (Karras et al. 2020, "lazy
     regularisation"; equal in expectation).
     augmentation: a policy of `networks.augment`, or `adaptive` (steered by `controller`), of all that the critic sees.
@@ -55,9 +55,9 @@ class GAN:
         penalty: str = "none",
         gamma: float = 0.0,
         penalty_every: int = 1,
-        manner_name: str = "none",
-        manner_weight: float | None = None,
-        manner_every: int = 1,
+        regulariser: str = "none",
+        regulariser_weight: float | None = None,
+        regulariser_every: int = 1,
         augmentation: str = "none",
         controller: Adaptive | None = None,
         flip: bool = False,
@@ -83,14 +83,14 @@ class GAN:
         self.objective = objective
         self.classifier, self.classifier_weight = classifier, classifier_weight
         self.penalty, self.gamma, self.penalty_every = critic_penalty(penalty), gamma, penalty_every
-        self.manner, self.manner_every = manner(manner_name), manner_every
-        default = self.manner.weight if self.manner else 0.0
-        self.manner_weight = default if manner_weight is None else manner_weight
+        self.regulariser, self.regulariser_every = generator_regulariser(regulariser), regulariser_every
+        default = self.regulariser.weight if self.regulariser else 0.0
+        self.regulariser_weight = default if regulariser_weight is None else regulariser_weight
         self.augmentation, self.flip, self.noise = augmentation, flip, latents.known(noise)
         self.clip_weights, self.historical, self.mixing = clip_weights, historical, mixing
         self.mixes_rows = any(isinstance(m, nn.modules.batchnorm._BatchNorm | AcrossRows) for m in critic.modules())
         self.usual = RunningMeans(
-            [*(self.penalty.keeps if self.penalty else ()), *(self.manner.keeps if self.manner else ())]
+            [*(self.penalty.keeps if self.penalty else ()), *(self.regulariser.keeps if self.regulariser else ())]
         )
         self.controller = (controller or Adaptive()) if augmentation == "adaptive" else None
         self.histories = {name: History(ps) for name, ps in self.players.items()} if historical else {}
@@ -108,8 +108,8 @@ class GAN:
             *([Phase("critic", self.penalty_turn, every=penalty_every)] if self.penalty and penalty_every > 1 else []),
             Phase("generator", self.generator_turn, every=critic_steps),
         ]
-        if self.manner and manner_every > 1:
-            self.phases = [*self.phases, Phase("generator", self.manner_turn, every=critic_steps * manner_every)]
+        if self.regulariser and regulariser_every > 1:
+            self.phases = [*self.phases, Phase("generator", self.regulariser_turn, every=critic_steps * regulariser_every)]
 
     # ---- turns -------------------------------------------------------------------------------------------------------
 
@@ -178,15 +178,15 @@ class GAN:
         terms = {"generator": loss.detach().mean()}
         if self.classifier is not None:
             loss = loss + self.classifier_weight * self._naming(fakes[1], y)
-        if self.manner and self.manner_every == 1:
-            more, manners = self._mannered(batch, lambda: made)
-            loss, terms = loss + more, {**terms, **manners}
+        if self.regulariser and self.regulariser_every == 1:
+            more, parts = self._regularised(batch, lambda: made)
+            loss, terms = loss + more, {**terms, **parts}
         return self._with_history(loss, "generator", clock), terms
 
-    def manner_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
+    def regulariser_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
         """The penalty on the generator alone."""
         self._begin(clock)
-        return self._mannered(batch, lambda: self._generated(batch, batch.get("label")))
+        return self._regularised(batch, lambda: self._generated(batch, batch.get("label")))
 
     # ---- what turns share --------------------------------------------------------------------------------------------
 
@@ -212,9 +212,9 @@ class GAN:
         weight = self.penalty.scale * self.gamma * self.penalty_every * self.levers["penalty"]
         return loss * weight, terms
 
-    def _mannered(self, batch: Batch, made: Pictures) -> tuple[Tensor, Terms]:
+    def _regularised(self, batch: Batch, made: Pictures) -> tuple[Tensor, Terms]:
         """The penalty on the generator, weighed."""
-        assert self.manner is not None
+        assert self.regulariser is not None
         generator, y = self.nets["generator"], batch.get("label")
         styled = generator if isinstance(generator, Styled) else None
         studio = Studio(
@@ -227,8 +227,8 @@ class GAN:
             normal=batch.normal,
             usual=self.usual,
         )
-        loss = self.manner.loss(studio)
-        return loss * (self.manner_weight * self.manner_every), {"manner": loss.detach().mean()}
+        loss = self.regulariser.loss(studio)
+        return loss * (self.regulariser_weight * self.regulariser_every), {"regulariser": loss.detach().mean()}
 
     def _begin(self, clock: Clock) -> None:
         """Tell whoever counts which batch it is; nothing happens the second time."""
@@ -305,11 +305,6 @@ class GAN:
         if more := self.levers["augmentation"]:
             x = adaptive.adaptive(x, batch.uniform(f"{name} more", adaptive.DRAWS), more)
         return x
-
-
-def sloped(x: Tensor, wanted: bool) -> Tensor:
-    """The pictures, and where it is wanted with a gradient of what will be said of them."""
-    return x.detach().requires_grad_() if wanted else x
 
 
 def overheard(critic: nn.Module, say: Callable[[], Said]) -> tuple[Said, Tensor]:

@@ -23,7 +23,8 @@ class Tally:
 
     def add(self, name: str, values: Tensor) -> None:
         """Values [n] of this slice; every rank must call alike."""
-        found = torch.stack([values.detach().double().sum(), values.new_tensor(values.numel()).double()])
+        wide = torch.float32 if values.device.type == "mps" else torch.float64  # which Apple's GPUs have not
+        found = torch.stack([values.detach().to(wide).sum(), values.new_tensor(values.numel(), dtype=wide)])
         dist.sum_over_ranks([found])
         total, count = self.sums.get(name, [0.0, 0.0])
         self.sums[name] = [total + found[0].item(), count + found[1].item()]

@@ -139,13 +139,14 @@ class VAEGAN(VAE):
         parameters = decoder.distribution(torch.cat([z, self._drawn(batch)]))
         loss, more = self._bound(x, parameters[: len(x)], kl, clock)
         fakes = decoder.mean(parameters)
-        maps, logits = critic.look(torch.cat([fakes, x]))
-        coded, drawn, real = logits.chunk(3)
+        maps, logits = critic.look(fakes)
+        with torch.no_grad():
+            true_maps, real = critic.look(x)
+        coded, drawn = logits.chunk(2)
         similarity = x.new_zeros(len(x))
-        for features in maps:
-            mine, _, theirs = features.float().chunk(3)
-            similarity = similarity + (mine - theirs.detach()).square().flatten(1).mean(1) / len(maps)
-        real = real.detach()
+        for mine, theirs in zip(maps, true_maps, strict=True):
+            difference = mine[: len(x)].float() - theirs.float()
+            similarity = similarity + difference.square().flatten(1).mean(1) / len(maps)
         fooled = 0.5 * (self.objective.generator(real, coded) + self.objective.generator(real, drawn))
         fooled = fooled.flatten(1).mean(1)
         own = {"features": similarity.detach().mean(), "generator": fooled.detach().mean()}

@@ -57,7 +57,7 @@ class VQVAE:
             "error": error.detach().mean().sqrt(),
             "commitment": commitment.detach().mean(),
             "perplexity": perplexity,
-            "code_bits_per_dim": torch.tensor(bits),
+            "code_bits_per_dim": error.new_tensor(bits),
         }
         return error / 0.1 + self.commitment * commitment, terms
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limner.core.images import ImageSpec
-from limner.networks.layers import SpectralConv2d
+from limner.networks.layers import SpectralConv2d, levels
 
 
 class SelfAttention(nn.Module):
@@ -36,9 +36,9 @@ class SelfAttention(nn.Module):
 
 
 def attended(spec: ImageSpec) -> int:
-    """How many halvings down the map is that attends: half the picture's size, and at most 32 (section 4.2: middle to
-    high maps serve best)."""
+    """How many halvings down the map is that attends: half the picture's size, and at most as many places as 32x32 has
+    (section 4.2: middle to high maps serve best); every place looks at a quarter of all."""
     halvings = 1
-    while min(spec.size) >> halvings > 32:
+    while (spec.height >> halvings) * (spec.width >> halvings) > 32 * 32 and halvings < levels(spec):
         halvings += 1
     return halvings

@@ -187,7 +187,7 @@ class InstanceNorm2d(nn.InstanceNorm2d):
         if not last or x.device.type != "cpu" or torch.compiler.is_compiling():
             return super().forward(x)
         rows = [F.batch_norm(row, None, None, self.weight, self.bias, True, eps=self.eps) for row in x.split(1)]
-        return torch.cat(rows)
+        return torch.cat(rows) if len(rows) > 1 else rows[0]
 
 
 class VirtualBatchNorm2d(nn.Module):

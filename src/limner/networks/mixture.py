@@ -35,8 +35,8 @@ class Mixture(nn.Module):
     @torch.no_grad()
     def draw(self, noise: Tensor, chance: Tensor) -> Tensor:
         """Standard normal [N,Z] and uniform in [0,1) [N] -> draws [N,Z]; the chance chooses the component."""
-        ends = self.weights.double().softmax(0).cumsum(0)
-        k = torch.searchsorted(ends, chance.double(), right=True).clamp_max(len(ends) - 1)
+        ends = self.weights.cpu().double().softmax(0).cumsum(0)  # on the CPU: Apple's GPUs know no doubles
+        k = torch.searchsorted(ends, chance.cpu().double(), right=True).clamp_max(len(ends) - 1).to(noise.device)
         away = torch.linalg.solve_triangular(self._triangles()[k], noise.float()[..., None], upper=False)[..., 0]
         return self.means[k] + away
 

@@ -23,7 +23,7 @@ SOURCE = "Isola et al. 2017, Image-to-image translation with conditional adversa
 class Config:
     width: int = 64  # channels after the first convolution; doubles with every halving, up to 8 times
     norm: str = "instance"  # instance (as published), spectral or none
-    halvings: int = 0  # larger patches (default: 3 from 128 pixels a side, 2 below)
+    halvings: int = 0  # larger patches (default: 3 from 128 pixels a side, 2 below; vaegan: as often as can be)
 
 
 TINY = Config(width=8)

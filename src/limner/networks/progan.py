@@ -20,7 +20,7 @@ from limner.core.images import ImageSpec
 from limner.networks.abilities import Growing
 from limner.networks.across import MinibatchStddev
 from limner.networks.equalised import EqualConv2d, EqualLinear, pixel_norm, rectified
-from limner.networks.layers import base_size, centre_crop, levels, to_map, to_row
+from limner.networks.layers import base_size, levels, to_map, to_row
 from limner.networks.residual import widths
 
 SOURCE = "Karras et al. 2018, Progressive growing of GANs for improved quality, stability, and variation"
@@ -78,7 +78,8 @@ class Generator(Growing):
                                                                    level - lower)  # fmt: skip
         assert picture is not None
         picture = F.interpolate(picture, scale_factor=2 ** (self.depth - upper))
-        return centre_crop(picture, self.spec.size).float()
+        # from the top left, where the cells begin that the critic and `shown` pool
+        return picture[..., : self.spec.height, : self.spec.width].float()
 
     def shown(self, x: Tensor) -> Tensor:
         """Real pictures as a net of this level could make them: while a level fades in, so do their details

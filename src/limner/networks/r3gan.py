@@ -6,7 +6,8 @@ in Fixup (Zhang et al. 2019: the last convolution of a block starts at zero, the
 generator starts from a learned 4x4 basis modulated by the latent, the critic ends in a depthwise convolution over its
 4x4 map. Labels: an embedding beside the latent, and a projection in the critic.
 
-Where this differs: widths are for small pictures and a CPU; groups default to 1 group per 32 channels.
+Where this differs: widths are for small pictures and a CPU, and a block is no wider inside; groups default to 1 group per 32
+channels.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from limner.core.bounds import within
 from limner.core.images import ImageSpec
 from limner.networks import stages
 from limner.networks.layers import base_size, centre_crop, levels, to_map, to_row
@@ -60,25 +61,6 @@ class Encoder(nn.Module):
         return mean, log_variance.clamp(-12, 8)
 
 
-class _Within(torch.autograd.Function):
-    """x brought into [-1,1]. Where it was outside, a gradient passes that leads back: else a critic, who alone judges
-    pictures of drawn latents, could push a number out of reach for good."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:  # type: ignore[override]
-        ctx.save_for_backward(x)
-        return x.clamp(-1, 1)
-
-    @staticmethod
-    def backward(ctx, g: Tensor) -> Tensor:  # type: ignore[override]
-        (x,) = ctx.saved_tensors
-        return torch.where((x.abs() <= 1) | (x * g > 0), g, 0)  # descent goes against g
-
-
-def _within(x: Tensor) -> Tensor:
-    return _Within.apply(x) if torch.is_grad_enabled() else x.clamp(-1, 1)
-
-
 class Decoder(nn.Module):
     """z [N,Z] -> [N,C,H,W] in [-1,1]: the mean picture. It is a generator: labels are not used."""
 
@@ -117,11 +99,12 @@ class Decoder(nn.Module):
         """The expected picture in [-1,1]. [N,P,H,W] -> [N,C,H,W]"""
         c = self.spec.channels
         if self.likelihood == "gaussian":
-            return _within(parameters[:, :c])
+            # a critic, who alone judges pictures of drawn latents, might push a number out of reach for good
+            return within(parameters[:, :c], -1, 1)
         if self.likelihood == "bernoulli":
             return torch.tanh(parameters / 2)  # 2 sigmoid(l) - 1
         parts = parameters.unflatten(1, (1 + 2 * c, self.mixtures))  # [N,1+2C,K,H,W]
-        return (parts[:, :1].softmax(2) * _within(parts[:, 1 : 1 + c])).sum(2)
+        return (parts[:, :1].softmax(2) * within(parts[:, 1 : 1 + c], -1, 1)).sum(2)
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         return self.mean(self.distribution(z))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from limner.data.pairs import prepare_pairs
 from limner.recipes import automatic, gan, translate, vae
 from limner.recipes.changes import changed, check
 from limner.recipes.measured import measurements, protocol, told
-from limner.recipes.session import Options, Trained, start
+from limner.recipes.session import Options, Trained, run_folder, start
 from limner.training.loop import Hook
+from limner.training.run import begun
 
 AUTO = "auto"
 FAMILIES: tuple[Any, ...] = (gan, vae, translate)  # each has PRESETS, RECIPES (their dataclasses) and train
@@ -58,7 +60,7 @@ def table() -> Any:
 
     found = measurements()
     result = Table("recipe", "what it is", "from", title="limner train DATA --recipe NAME", title_justify="left")
-    rows = [(AUTO, "the one that measured best for your data and budget", "")]
+    rows = [(AUTO, "spectral, at the width that measured best for your pictures' size and your minutes", "")]
     rows += [(name, made.summary, made.source) for name, made in PRESETS.items()]
     if found["rows"]:
         result.add_column("measured", no_wrap=True)
@@ -108,8 +110,8 @@ def train(
     check(options)
     if options.minutes is not None and options.images is not None:
         raise ValueError("Give the budget in minutes or in images, not both.")
-    if (options.minutes is not None and options.minutes <= 0) or (options.images is not None and options.images <= 0):
-        raise ValueError("The budget must be more than nothing: give --minutes or --images above 0.")
+    if (options.minutes is not None and not 0 < options.minutes < inf) or (options.images is not None and options.images <= 0):
+        raise ValueError("The budget must be more than nothing and have an end: give --minutes or --images above 0.")
     name, chosen, why = "custom", recipe, ""
     if isinstance(recipe, str):
         name, chosen = (AUTO, None) if recipe == AUTO else (recipe, preset(recipe).make())
@@ -135,5 +137,6 @@ def train(
         source = open_source(data, labels=False if unconditional else labels or True)
         dataset = prepare(source, drop_duplicates=drop_duplicates, **shape)
         if recipe == AUTO:
-            name, chosen, why = automatic.choose(dataset.spec, len(dataset), options, machine, changes)
+            known = begun(run_folder(options, dataset, automatic.NAME))
+            name, chosen, why = automatic.choose(dataset.spec, len(dataset), options, machine, changes, known)
         return family_of(chosen).train(name, changed(chosen, changes), dataset, options, machine, why, hooks)

@@ -10,7 +10,9 @@ time, and at 64x64 a width of 24 beats 16 and 32 in the first minutes; a generat
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
+from typing import Any
 
 from limner.core.images import ImageSpec
 from limner.networks import conv
@@ -19,21 +21,27 @@ from limner.recipes.gan import SMALL_SET, spectral
 from limner.recipes.session import Machine, Options
 
 LARGE = 48 * 48  # pixels above which a CPU is short of steps rather than of width
+NAME = "spectral"  # what it always takes
 LONG = 30.0  # minutes from which on it is not
 
 
 def choose(
-    spec: ImageSpec, count: int, options: Options, machine: Machine, changes: Collection[str] = ()
+    spec: ImageSpec, count: int, options: Options, machine: Machine, changes: Collection[str] = (),
+    begun: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[str, Recipe, str]:
     """The recipe's name, the recipe, and the reason in one sentence, for `count` pictures of `spec`.
 
-    changes: names of what the person decides instead, of which the sentence says nothing.
+    changes: names of what the person decides instead, of which the sentence says nothing. begun: what was asked of a run
+    that this one would go on with, whatever the machine was that chose for it.
     """
     recipe = spectral()
+    kept = begun.get("options", {}).get("network", {}).get("width") if begun.get("recipe") == NAME else None
     minutes = options.minutes or 10.0
     small = f"; a set of {count:,} is small, so the critic sees shifted pictures"
     small = small if count < SMALL_SET and "augmentation" not in changes else ""
-    if machine.device.type != "cpu":
+    if kept is not None:
+        width, why = kept, "the run was started with it"
+    elif machine.device.type != "cpu":
         width, why = 64, "it was measured best on CPUs; on GPUs nothing was measured, so it is wider by guess"
     elif spec.height * spec.width > LARGE and options.images is None and minutes < LONG:
         width, why = 24, f"narrow nets see more of {spec.height}x{spec.width} pictures in {minutes:g} minutes on a CPU"
@@ -41,4 +49,4 @@ def choose(
         width, why = 32, f"it gives the best {spec.height}x{spec.width} pictures that a CPU was measured to make in minutes"
     recipe = dataclasses.replace(recipe, network=conv.Config(width=width))
     told = "" if {"architecture", "network", "network.width"} & {*changes} else f", width {width}: {why}"
-    return "spectral", recipe, f"auto chose spectral{told}{small}."
+    return NAME, recipe, f"auto chose {NAME}{told}{small}."

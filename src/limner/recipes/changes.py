@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from functools import reduce
 from math import inf
 from typing import Any
 
@@ -12,17 +13,18 @@ from limner.networks import architecture
 # fmt: off
 RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys((
-        "batch", "penalty_every", "manner_every", "critic_steps", "adaptive_images", "threads",
+        "batch", "penalty_every", "regulariser_every", "critic_steps", "adaptive_images", "threads",
         "width", "z_size", "w_size", "label_size", "group_width", "hidden", "maxout", "pieces", "mapping", "reference",
         "mixtures", "components", "codes", "code_size",
     ), (1, inf)),
     **dict.fromkeys((
-        "micro", "gamma", "manner_weight", "classifier", "historical", "clip", "clip_weights", "ema_half_life",
+        "micro", "gamma", "regulariser_weight", "classifier", "historical", "clip", "clip_weights", "ema_half_life",
         "blocks", "halvings", "discrimination",
         "beta", "free_bits", "commitment", "dead",
         "pixels", "features", "adversarial", "contrast", "cycle", "identity", "pool",
-        "rate", "weight_decay", "seed", "checkpoint_minutes",
+        "rate", "weight_decay", "checkpoint_minutes",
     ), (0, inf)),
+    "seed": (0, 2**63 - 1),
     **dict.fromkeys((
         "falling_from", "rising", "warm_up", "decay", "adaptive_target", "mixing", "growing", "dropout", "beta1", "beta2",
     ), (0, 1)),
@@ -33,11 +35,17 @@ RANGES: dict[str, tuple[float, float]] = {
 NEEDS: dict[str, tuple[str, Any]] = {  # option -> the one it hangs on, and the value it needs there (None: any but off)
     **dict.fromkeys(("gamma", "penalty_every"), ("penalty", None)),
     "falling_from": ("schedule", None),
-    **dict.fromkeys(("manner_weight", "manner_every"), ("manner", None)),
+    **dict.fromkeys(("regulariser_weight", "regulariser_every"), ("regulariser", None)),
     **dict.fromkeys(("adaptive_target", "adaptive_images"), ("augmentation", "adaptive")),
     **dict.fromkeys(("objective", "features", "judge", "critic", "critics"), ("adversarial", None)),
 }
 OFF = ("none", "constant", 0, False)
+
+NEEDS_WITHIN: dict[str, tuple[str, tuple[str, ...]]] = {  # the same for options of a net or an optimiser: any of these values
+    "mixtures": ("likelihood", ("logistic",)),
+    "reference": ("norm", ("virtual",)),
+    "beta2": ("name", ("adam", "adamw", "rmsprop")),
+}
 
 
 def changed(recipe: Any, changes: Mapping[str, Any]) -> Any:
@@ -59,6 +67,14 @@ def changed(recipe: Any, changes: Mapping[str, Any]) -> Any:
             else:
                 wish = f"choose another {other}" if isinstance(value, str) else f"turn {other} on"
             raise ValueError(f"The option {path} does nothing while {other} is {_said(value)}: {wish}, or leave {path} out.")
+        *above, last = path.split(".")
+        beside, values = NEEDS_WITHIN.get(last, ("", ()))
+        value = getattr(reduce(getattr, above, recipe), beside, None)
+        if above and value is not None and value not in values:
+            raise ValueError(
+                f"The option {path} does nothing while {'.'.join([*above, beside])} is {value}: choose {' or '.join(values)} there, "
+                f"or leave {path} out."
+            )
     return recipe
 
 

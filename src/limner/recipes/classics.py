@@ -7,7 +7,8 @@ the critic, norms) is the paper's.
 from __future__ import annotations
 
 from limner.networks import biggan, classifier, conv, dcgan, fastgan, progan, r3gan, sagan, sngan, stylegan2
-from limner.recipes.game import Preset, Recipe
+from limner.recipes.game import Recipe
+from limner.recipes.session import Preset
 from limner.training.state import Optimiser
 
 
@@ -45,7 +46,7 @@ def improved_2016() -> Recipe:
 
 
 def feature_matching_2016() -> Recipe:
-    """Salimans et al.: section 3.1."""
+    """Salimans et al.: section 3.1, on the nets of DCGAN; theirs has weight norm and dropout instead of batch norm."""
     adam = _adam(3e-4, 0.5, 0.999)
     return Recipe(
         architecture="dcgan",
@@ -158,7 +159,7 @@ def r1_2018() -> Recipe:
 
 
 def sngan_2018() -> Recipe:
-    """Miyato et al.: appendix B.4 and table 1's setting for residual nets; rates fall on a line, as in their code."""
+    """Miyato et al.: appendix B.4 and the setting of their code for residual nets, whose rates fall on a line."""
     adam = _adam(2e-4, 0.0, 0.9)
     return Recipe(
         architecture="sngan",
@@ -174,7 +175,7 @@ def sngan_2018() -> Recipe:
 
 
 def progan_2018() -> Recipe:
-    """Karras et al.: appendix A."""
+    """Karras et al.: appendix A; Adam is not begun anew at each level, as their code does."""
     adam = _adam(1e-3, 0.0, 0.99)
     return Recipe(
         architecture="progan",
@@ -207,7 +208,7 @@ def biggan_2019() -> Recipe:
     return Recipe(
         architecture="biggan",
         network=biggan.Config(),
-        manner="orthogonal",
+        regulariser="orthogonal",
         critic_steps=2,
         batch=64,
         critic=_adam(2e-4, 0.0, 0.999),
@@ -239,7 +240,7 @@ def mode_seeking_2019() -> Recipe:
         architecture="dcgan",
         network=dcgan.Config(),
         objective="non-saturating",
-        manner="mode-seeking",
+        regulariser="mode-seeking",
         batch=64,
         critic=adam,
         generator=adam,
@@ -256,8 +257,8 @@ def stylegan2_2020() -> Recipe:
         objective="non-saturating",
         penalty="r1",
         penalty_every=16,
-        manner="path-length",
-        manner_every=4,
+        regulariser="path-length",
+        regulariser_every=4,
         mixing=0.9,
         critic=_adam_beside(2e-3, 0.0, 0.99, every=16),
         generator=_adam_beside(2e-3, 0.0, 0.99, every=4),
@@ -267,7 +268,8 @@ def stylegan2_2020() -> Recipe:
 
 
 def stylegan2_ada_2020() -> Recipe:
-    """Karras et al.: "Training GANs with limited data"; no style mixing nor path lengths for small pictures (appendix D)."""
+    """Karras et al.: "Training GANs with limited data"; no style mixing nor path lengths for small pictures (appendix D).
+    R1 is taken at the augmented pictures, as the critic sees them; their code takes it at those before."""
     return Recipe(
         architecture="stylegan2",
         network=stylegan2.Config(),
@@ -296,7 +298,8 @@ def fastgan_2021() -> Recipe:
 
 
 def lecam_2021() -> Recipe:
-    """Tseng et al.: section 5, on the default nets."""
+    """Tseng et al.: section 5, on the default nets, whose critic learns once a turn (their BigGAN's: four times); colours
+    are augmented too and rates fall."""
     adam = _adam(2e-4, 0.0, 0.999)
     return Recipe(network=conv.Config(), penalty="lecam", batch=64, critic=adam, generator=adam, augmentation="full")
 

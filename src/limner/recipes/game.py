@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,9 +19,9 @@ class Recipe:
     penalty: str = "none"  # on the critic: none, r1, r2, r1r2 (each also -fast), wgan-gp, wgan-gp-drift, dragan or lecam
     gamma: float | None = None  # weight of the penalty (default: the paper's, or from resolution and batch)
     penalty_every: int = 1  # iterations between penalties, each weighing as much more
-    manner: str = "none"  # penalty on the generator: none, mode-seeking, orthogonal or path-length
-    manner_weight: float | None = None  # its weight (default: the paper's)
-    manner_every: int = 1  # turns of the generator between them, each weighing as much more
+    regulariser: str = "none"  # penalty on the generator: none, mode-seeking, orthogonal or path-length
+    regulariser_weight: float | None = None  # its weight (default: the paper's)
+    regulariser_every: int = 1  # turns of the generator between them, each weighing as much more
     classifier: float = 0.0  # weight of naming the class on both sides, instead of telling it to the critic (AC-GAN; 0: tell it)
     noise: str = "normal"  # what pictures are made from: normal, uniform (in [-1,1]) or truncated (normal within 2 deviations)
     batch: int = 32  # pictures an iteration, over all ranks
@@ -33,7 +32,7 @@ class Recipe:
     schedule: str = "cosine"  # how the learning rates fall: cosine, linear or constant (not at all)
     falling_from: float = 0.5  # share of the budget after which they fall, to zero at its end
     rising: float = 0.0  # share of the budget over which they rise from zero at first
-    ema_half_life: float = 10_000  # images over which the averaged generator forgets half
+    ema_half_life: float = 10_000  # images over which the averaged generator forgets half; a twentieth of those seen while that is less
     augmentation: str = "auto"  # none, light, full, adaptive, or auto: light when the set is small
     adaptive_target: float = 0.6  # how surely right about real pictures the critic may be before adaptive adds more
     adaptive_images: int = 500_000  # images in which adaptive could go from never to always
@@ -42,12 +41,3 @@ class Recipe:
     clip_weights: float = 0.0  # the critic's weights stay within plus and minus this (0: anywhere)
     historical: float = 0.0  # weight of the distance of the players from their own past
     mixing: float = 0.0  # share of pictures that change styles midway; needs a generator with styles (stylegan2)
-
-
-@dataclass(frozen=True)
-class Preset:
-    """A recipe that people choose by name."""
-
-    make: Callable[[], Recipe]
-    summary: str
-    source: str

@@ -22,12 +22,13 @@ from limner.networks.abilities import Referring, Styled
 from limner.networks.classifier import Classifier
 from limner.recipes import checkup
 from limner.recipes.classics import CLASSICS
-from limner.recipes.game import Preset, Recipe
-from limner.recipes.session import Job, Machine, Options, Trained, play
+from limner.recipes.game import Recipe
+from limner.recipes.session import Job, Machine, Options, Preset, Trained, play
 from limner.training.loop import Hook
 from limner.training.state import Optimiser
 
 SMALL_SET = 5_000  # pictures; fewer than this and the critic sees augmented ones
+AT_ONCE = 32  # samples of one pass beside training: what fits while training fits
 
 
 def gan_2014() -> Recipe:
@@ -72,7 +73,7 @@ def r3gan_2024() -> Recipe:
         network=r3gan.Config(),
         objective="relativistic",
         penalty="r1r2",
-        gamma=1.0,  # as the paper for pictures of 32x32 (stacked digits); it has 0.05 to 2 up to 64x64
+        gamma=1.0,  # as the paper for pictures of 32x32 (stacked digits), which lets it fall to a tenth; 0.05 to 2 up to 64x64
         critic=adam,
         generator=adam,
     )
@@ -189,9 +190,9 @@ def game(recipe: Recipe, spec: ImageSpec, device: torch.device, augmentation: st
         penalty=recipe.penalty,
         gamma=gamma,
         penalty_every=recipe.penalty_every,
-        manner_name=recipe.manner,
-        manner_weight=recipe.manner_weight,
-        manner_every=recipe.manner_every,
+        regulariser=recipe.regulariser,
+        regulariser_weight=recipe.regulariser_weight,
+        regulariser_every=recipe.regulariser_every,
         augmentation=augmentation,
         controller=Adaptive(recipe.adaptive_target, recipe.adaptive_images),
         flip=recipe.flip,
@@ -213,7 +214,10 @@ def preview_of(z_size: int, classes: int, noise: str, device: torch.device) -> C
 
     @torch.no_grad()
     def preview(generator: nn.Module) -> np.ndarray:
-        return to_uint8(generator(z, y)).cpu().numpy()
+        some = z.split(AT_ONCE)
+        labels = [None] * len(some) if y is None else y.split(AT_ONCE)
+        parts = [to_uint8(generator(z, y)).cpu() for z, y in zip(some, labels, strict=True)]
+        return torch.cat(parts).numpy()
 
     return preview
 
@@ -226,8 +230,8 @@ def generator_of(
     @torch.no_grad()
     def generate(generator: nn.Module, n: int) -> np.ndarray:
         rng, parts = np.random.default_rng(1), []
-        for start in range(0, n, 100):
-            rows = min(100, n - start)
+        for start in range(0, n, AT_ONCE):
+            rows = min(AT_ONCE, n - start)
             z_size = int(generator.z_size)  # type: ignore[arg-type]
             z = latents.draw(rng, rows, z_size, noise).to(machine.device)
             drawn = None if labels is None else labels[torch.from_numpy(rng.integers(0, len(labels), rows))]

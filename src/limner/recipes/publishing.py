@@ -88,8 +88,6 @@ USES = {  # kind -> commands
 """,
     "autoencoder": """\
     limner reconstruct THIS_FOLDER PICTURES --out reconstructed.png
-    limner interpolate THIS_FOLDER A.png B.png --out between.gif
-    limner traverse THIS_FOLDER PICTURES --out numbers.png
     limner encode THIS_FOLDER PICTURES --out latents.npz
 """,
     "translator": """\
@@ -98,6 +96,14 @@ USES = {  # kind -> commands
     import limner
     model = limner.load("THIS_FOLDER")
     model.translate("photo.jpg").save("translated.png")
+""",
+}
+
+MORE = {  # architecture -> what it can besides
+    "vae": """\
+    limner sample THIS_FOLDER -n 64 --out grid.png
+    limner interpolate THIS_FOLDER A.png B.png --out between.gif
+    limner traverse THIS_FOLDER PICTURES --out numbers.png
 """,
 }
 
@@ -139,7 +145,7 @@ Every setting is in `limner.json`.
 
 ## Use
 
-{USES[description["kind"]]}
+{USES[description["kind"]]}{MORE.get(description["network"]["architecture"], "")}
 The folder holds numbers and text only: loading it runs no code.
 
 ## Limits

@@ -25,7 +25,7 @@ from limner.data.pairs import Pairs
 from limner.methods.phase import Method
 from limner.networks import parameter_count
 from limner.recipes.publishing import publish
-from limner.recipes.watching import FEWEST, METRICS, Meter, Previews, animate
+from limner.recipes.watching import FEWEST, METRICS, SAMPLES, Meter, Previews, animate
 from limner.training.doctor import Doctor, Examination
 from limner.training.log import Board, duration
 from limner.training.loop import Hook, Outcome, Plan, Stream, View, fit, measure
@@ -55,6 +55,15 @@ class Options:
     metric: str = "convolutions"  # features of the metric watched while training: convolutions, pixels, own or none (generators only)
     tensorboard: bool = False  # write curves and grids for TensorBoard too (needs limner[tensorboard])
     quiet: bool = False  # say nothing while it works
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A recipe that people choose by name."""
+
+    make: Callable[[], Any]  # its family's dataclass
+    summary: str
+    source: str
 
 
 @dataclass(frozen=True)
@@ -97,7 +106,6 @@ class Job:
     examine: Examination | None = None  # what the doctor looks at
     kept_aside: int = 0  # pictures of the dataset that are not trained on
     hooks: Sequence[Hook] = ()  # further things to do between iterations
-    asked: Mapping[str, Any] = field(default_factory=dict)  # what else of the command changes the result
     notes: list[str] = field(default_factory=list)  # sentences to say before the start
 
 
@@ -136,7 +144,7 @@ def play(job: Job, machine: Machine) -> Trained:
     disk, and when training diverges.
     """
     options = job.options
-    folder = options.out or Path("runs") / default_name(job)
+    folder = run_folder(options, job.dataset, job.name)
     say = _speaker(options.quiet or not machine.ranks.first)
     if not machine.ranks.first:
         return _play_claimed(job, machine, folder, say)
@@ -144,10 +152,11 @@ def play(job: Job, machine: Machine) -> Trained:
         return _play_claimed(job, machine, folder, say)
 
 
-def default_name(job: Job) -> str:
-    spec = job.dataset.spec
+def run_folder(options: Options, dataset: Dataset | Pairs, recipe: str) -> Path:
+    """Where a run goes unless a person says otherwise: runs/DATA-RECIPE-SIZE."""
+    spec = dataset.spec
     size = f"{spec.height}" if spec.height == spec.width else f"{spec.height}x{spec.width}"
-    return f"{job.dataset.name}-{job.name}-{size}"
+    return options.out or Path("runs") / f"{dataset.name}-{recipe}-{size}"
 
 
 def _play_claimed(job: Job, machine: Machine, folder: Path, say: Callable[[str], None]) -> Trained:
@@ -167,11 +176,10 @@ def _play_claimed(job: Job, machine: Machine, folder: Path, say: Callable[[str],
         "seed": options.seed,
         "doctor": job.examine is not None,
         "auto_tune": options.auto_tune,
-        **job.asked,
     }
     decided: Any = dist.told_by_first(recall(folder, asked) if machine.ranks.first else None)
     if decided is None:
-        decided = decide(job, machine)
+        decided = dist.told_by_first(decide(job, machine))  # clocks differ
         if machine.ranks.first:
             remember(folder, asked, decided)
     _keep_precision(decided, job, machine, folder)
@@ -282,8 +290,10 @@ def decide(job: Job, machine: Machine) -> dict[str, Any]:
         )
     if job.options.images:
         images = job.options.images
-    else:  # the seconds that the trial, previews and checkpoints take are not the players'
-        images = int(speed * ((job.options.minutes or 10.0) * 60 - 6) * 0.97)
+    else:  # the seconds that the trial, previews, the metric and checkpoints take are not the players'
+        seconds = (job.options.minutes or 10.0) * 60
+        spent = time.monotonic() - wall + watching_seconds(job)
+        images = int(speed * max(seconds - spent, 0.2 * seconds) * 0.97)
     images = max(1, round(images / trial.batch)) * trial.batch
     return {
         "images": images,
@@ -291,6 +301,22 @@ def decide(job: Job, machine: Machine) -> dict[str, Any]:
         "precision": device.name_of(machine.precision),
         "started": time.strftime("%Y-%m-%d"),
     }
+
+
+def watching_seconds(job: Job) -> float:
+    """What the previews and the samples of the metric will take in a whole run: one of each, as often as there are marks."""
+    network = job.method.nets[job.published]
+    training, start = network.training, time.monotonic()
+    network.eval()
+    job.preview(network)
+    seconds = time.monotonic() - start
+    if job.generate and job.options.metric != "none":
+        part = 32
+        start = time.monotonic()
+        job.generate(network, part)
+        seconds += (time.monotonic() - start) * SAMPLES / part
+    network.train(training)
+    return seconds * len(schedule.preview_marks(10**9))
 
 
 def _short(count: int) -> str:

@@ -20,7 +20,7 @@ from limner.methods.paired import Paired
 from limner.methods.phase import Method
 from limner.methods.pool import Pool
 from limner.networks import contrast, describe, patch, resnet, translators, unet
-from limner.recipes.session import Job, Machine, Options, Trained, play
+from limner.recipes.session import Job, Machine, Options, Preset, Trained, play
 from limner.training.loop import Hook
 from limner.training.state import Optimiser
 
@@ -39,7 +39,7 @@ class _Shared:
     schedule: str = "cosine"  # how the learning rates fall: cosine, linear or constant (not at all)
     falling_from: float = 0.5  # share of the budget after which they fall, to zero at its end
     rising: float = 0.0  # share of the budget over which they rise from zero at first
-    ema_half_life: float = 2_000  # images over which the averaged translators forget half
+    ema_half_life: float = 2_000  # images over which the averaged translators forget half; a twentieth of those seen while that is less
     flip: bool = False  # mirror half of the pictures; not where left and right differ
     swap: bool = False  # exchange the two kinds of pictures
     clip: float = 0.0  # largest gradient norm of a turn (0: none)
@@ -90,15 +90,6 @@ class CutRecipe(_Shared):
     contrast: float = 0.25  # weight of each patch knowing its origin
     identity: float = 0.25  # the same for pictures that are already of the kind; 0 is faster
     patches: int = 256  # of each feature map that are compared
-
-
-@dataclass(frozen=True)
-class Preset:
-    """A recipe that people choose by name."""
-
-    make: Callable[[], PairedRecipe | CycleRecipe | CutRecipe]
-    summary: str
-    source: str
 
 
 def pix2pix_2017() -> PairedRecipe:

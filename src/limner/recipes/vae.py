@@ -18,7 +18,7 @@ from limner.methods.vae import VAE, VAEGAN
 from limner.methods.vqvae import VQVAE
 from limner.networks import describe, patch, vae, vqvae
 from limner.networks.layers import levels
-from limner.recipes.session import Job, Machine, Options, Trained, play
+from limner.recipes.session import Job, Machine, Options, Preset, Trained, play
 from limner.training.loop import Hook
 from limner.training.state import Optimiser
 
@@ -43,7 +43,7 @@ class Recipe:
     schedule: str = "cosine"  # how the learning rates fall: cosine, linear or constant (not at all)
     falling_from: float = 0.5  # share of the budget after which they fall, to zero at its end
     rising: float = 0.0  # share of the budget over which they rise from zero at first
-    ema_half_life: float = 10_000  # images over which the averaged network forgets half
+    ema_half_life: float = 10_000  # images over which the averaged network forgets half; a twentieth of those seen while that is less
     flip: bool = False  # mirror half of the pictures; not for text, digits or anything with a right and a left
     clip: float = 1.0  # largest gradient norm of a turn (0: none)
 
@@ -62,18 +62,9 @@ class CodeRecipe:
     schedule: str = "cosine"  # how the learning rates fall: cosine, linear or constant (not at all)
     falling_from: float = 0.5  # share of the budget after which they fall, to zero at its end
     rising: float = 0.0  # share of the budget over which they rise from zero at first
-    ema_half_life: float = 10_000  # images over which the averaged network forgets half
+    ema_half_life: float = 10_000  # images over which the averaged network forgets half; a twentieth of those seen while that is less
     flip: bool = False  # mirror half of the pictures; not for text, digits or anything with a right and a left
     clip: float = 1.0  # largest gradient norm of a turn (0: none)
-
-
-@dataclass(frozen=True)
-class Preset:
-    """A recipe that people choose by name."""
-
-    make: Callable[[], Recipe | CodeRecipe]
-    summary: str
-    source: str
 
 
 def vae_gan() -> Recipe:

@@ -359,6 +359,7 @@ def fit(
                 if tripped:
                     _step_back(state, saves, device, tripped, voice, log)
                     means.take()
+                    save()  # a kill from here on is not to play the bad stretch, nor to tell of it, again
                     continue
                 between()
                 mark = schedule.passes(state.seen, plan.batch, plan.mark_every)

@@ -10,6 +10,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from limner import __version__
 from limner.core.artifact import DECISIONS, WEIGHTS
 from limner.core.files import for_people, sweep, write_whole
 
@@ -37,6 +38,14 @@ def claimed(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def begun(folder: Path) -> Mapping[str, Any]:
+    """What was asked of the run in this folder; nothing where there is none, or none that can be read."""
+    try:
+        return dict(json.loads((folder / DECISIONS).read_text(encoding="utf-8"))["asked"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
 def recall(folder: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
     """What the run decided at its first start (`run.json`); None when this is the first start.
 
@@ -55,6 +64,11 @@ def recall(folder: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
         raise ValueError(f"{path} is damaged: train into a new folder with --out.") from error
     now = json.loads(json.dumps(asked))  # tuples become lists, as they did on disk
     name = first_difference(before, now)
+    if name and _NOTHING in (_at(before, name), _at(now, name)):
+        raise ValueError(
+            f"{folder} was started by another version of Limner ({kept.get('limner', 'an early one')}), whose options are "
+            f"others ({name}): finish it with that version, or choose another folder with --out."
+        )
     if name:
         raise ValueError(
             f"{folder} was started with {name} {_at(before, name)}, now it is {_at(now, name)}: choose another folder "
@@ -65,7 +79,7 @@ def recall(folder: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def remember(folder: Path, asked: Mapping[str, Any], decided: Mapping[str, Any]) -> None:
     """Write `run.json`, which `recall` reads."""
-    write_whole(folder / DECISIONS, json.dumps({"asked": asked, "decided": decided}, indent=1) + "\n")
+    write_whole(folder / DECISIONS, json.dumps({"limner": __version__, "asked": asked, "decided": decided}, indent=1) + "\n")
 
 
 def first_difference(a: Any, b: Any, path: str = "") -> str:
@@ -79,7 +93,10 @@ def first_difference(a: Any, b: Any, path: str = "") -> str:
     return "" if a == b else path
 
 
+_NOTHING = object()
+
+
 def _at(tree: Any, path: str) -> Any:
     for key in path.split("."):
-        tree = tree.get(key) if isinstance(tree, Mapping) else None
+        tree = tree.get(key, _NOTHING) if isinstance(tree, Mapping) else _NOTHING
     return tree

@@ -25,7 +25,8 @@ class Pixels:
         self.channels, self.size = spec.channels, (max(1, round(spec.height * factor)), max(1, round(spec.width * factor)))
         rows = self._flat(reference.some(10_000).images).double()
         self.mean = rows.mean(0)
-        values, vectors = torch.linalg.eigh((rows - self.mean).T @ (rows - self.mean))
+        rows -= self.mean
+        values, vectors = torch.linalg.eigh(rows.T @ rows)
         # The sign of an eigenvector is arbitrary: make the largest entry positive, so that rows compare across runs.
         basis = vectors.flip(1)[:, : min(width, len(rows) - 1, rows.shape[1]) or 1]
         signs = basis.gather(0, basis.abs().argmax(0, keepdim=True)).sign()

@@ -1,4 +1,4 @@
-"""Penalties on the generator, one small value each in `MANNERS`: how pictures should depend on their latents, and how
+"""Penalties on the generator, one small value each in `REGULARISERS`: how pictures should depend on their latents, and how
 weights should stand to each other. Each is [N], or [] where no single picture is meant."""
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Studio:
 
 
 @dataclass(frozen=True)
-class Manner:
+class Regulariser:
     loss: Callable[[Studio], Tensor]
     source: str
     weight: float  # the paper's own
@@ -86,18 +86,18 @@ def _paths(studio: Studio) -> Tensor:
     return (lengths - studio.usual.mean("path")).square()
 
 
-MANNERS: dict[str, Manner] = {
-    "mode-seeking": Manner(
+REGULARISERS: dict[str, Regulariser] = {
+    "mode-seeking": Regulariser(
         _seeking,
         "Mao et al. 2019, Mode seeking generative adversarial networks for diverse image synthesis, eq. 4",
         weight=1.0,
     ),
-    "orthogonal": Manner(
+    "orthogonal": Regulariser(
         lambda studio: orthogonal(studio.weights),
         "Brock et al. 2019, Large scale GAN training, eq. 3",
         weight=1e-4,
     ),
-    "path-length": Manner(
+    "path-length": Regulariser(
         _paths,
         "Karras et al. 2020, Analyzing and improving the image quality of StyleGAN, eq. 4",
         weight=2.0,
@@ -106,8 +106,8 @@ MANNERS: dict[str, Manner] = {
 }
 
 
-def manner(name: str) -> Manner | None:
+def generator_regulariser(name: str) -> Regulariser | None:
     """The penalty of a name; None for `none`. Raises ValueError for an unknown one."""
-    if name != "none" and name not in MANNERS:
-        raise ValueError(f"The generator's penalty {name!r} is not known: say one of none, {', '.join(MANNERS)}.")
-    return MANNERS.get(name)
+    if name != "none" and name not in REGULARISERS:
+        raise ValueError(f"The regulariser {name!r} is not known: say one of none, {', '.join(REGULARISERS)}.")
+    return REGULARISERS.get(name)

@@ -29,37 +29,16 @@ class EqualLinear(nn.Module):
 
 
 class EqualConv2d(nn.Module):
-    """A convolution whose weights are N(0,1) and are scaled at use. [N,I,H,W] -> [N,O,H,W]
+    """A convolution (stride 1, size kept) whose weights are N(0,1) and are scaled at use. [N,I,H,W] -> [N,O,H,W]"""
 
-    halve: with stride 2, after the filter [1,3,3,1] against aliasing (Zhang 2019, "Making convolutional networks
-    shift-invariant again"). -> [N,O,H/2,W/2]
-    """
-
-    def __init__(
-        self, inputs: int, outputs: int, kernel: int, *, gain: float = 1.0, bias: bool = True, halve: bool = False
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, kernel: int, *, gain: float = 1.0, bias: bool = True) -> None:
         super().__init__()
-        self.halve = halve
         self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
         self.scale = gain / (inputs * kernel**2) ** 0.5
 
     def forward(self, x: Tensor) -> Tensor:
-        weight, margin = self.weight * self.scale, self.weight.shape[-1] // 2
-        if self.halve and margin == 0:  # what a 1x1 convolution would step over need not be filtered
-            return F.conv2d(smoothed(x, 1, stride=2), weight, self.bias)
-        if self.halve:
-            return F.conv2d(smoothed(x, margin + 1), weight, self.bias, stride=2)
-        return F.conv2d(x, weight, self.bias, padding=margin)
-
-
-def smoothed(x: Tensor, margin: int, stride: int = 1) -> Tensor:
-    """[1,3,3,1]/8 along either axis, as three means of two, with a margin of at most three zeros, of which every
-    stride-th is kept. [N,C,H,W] -> [N,C,H+2*margin-3,·], or as much divided by the stride and rounded up"""
-    assert margin <= 3
-    for i in range(3):
-        x = F.avg_pool2d(x, 2, stride if i == 2 else 1, padding=1 if i < margin else 0)
-    return x
+        return F.conv2d(x, self.weight * self.scale, self.bias, padding=self.weight.shape[-1] // 2)
 
 
 def rectified(x: Tensor) -> Tensor:

@@ -37,8 +37,10 @@ class GAN:
     mixing: share of pictures that change styles midway (Karras et al. 2019, section 3.1); needs a generator with styles.
     noise: the kind of latents, one of `core.latents`.
     classifier, classifier_weight: a head [N,F] -> [N,K] on the critic's last features that names the class of a picture,
-    and what its cross-entropy weighs on both players (Odena et al. 2017, eq. 2-3: the critic names real and generated
-    pictures, the generator's should be named as asked). It moves with the critic, which then is one without labels.
+    and what its cross-entropy weighs on both players (Odena et al. 2017, eq. 2-3). The critic learns to name real
+    pictures only, where the paper has it name generated ones too: of those it soon reads the class from other traces
+    than real ones have, and the generator, named as asked, made bags that were boots. It moves with the critic, which
+    then is one without labels.
 
     Levers: "penalty", a factor on its weight; "augmentation", the probability of more of it (Karras et al. 2020,
     "Training GANs with limited data"), where nothing steers it already.
@@ -126,21 +128,20 @@ class GAN:
         lesson: Tensor | None = None
         if isinstance(critic, SelfTaught):
             u = batch.uniform("lesson")
-            (real_logits, lesson), real_features = self._overheard(lambda: critic.study(real, y, u), real)
-            fake_logits, fake_features = self._judged(fake, fake_y)
+            (real_logits, lesson), features = self._overheard(lambda: critic.study(real, y, u), real)
+            fake_logits, _ = self._judged(fake, fake_y)
         elif self.mixes_rows or len(at) == 1:
-            (real_logits, real_features), (fake_logits, fake_features) = self._judged(real, y), self._judged(fake, fake_y)
+            (real_logits, features), (fake_logits, _) = self._judged(real, y), self._judged(fake, fake_y)
         else:
             both = None if y is None or fake_y is None else torch.cat([y, fake_y])
             logits, found = self._judged(torch.cat([real, fake]), both)
-            (real_logits, fake_logits), (real_features, fake_features) = logits.chunk(2), found.chunk(2)
+            (real_logits, fake_logits), (features, _) = logits.chunk(2), found.chunk(2)
         loss = self.objective.critic(real_logits, fake_logits)
         gap = real_logits.detach().mean() - fake_logits.detach().mean()
         terms = {"critic": loss.detach().mean(), "gap": gap}
         if self.classifier is not None:
-            real_naming, fake_naming = self._naming(real_features, y), self._naming(fake_features, fake_y)
-            loss = loss + self.classifier_weight * (real_naming + fake_naming)
-            terms |= {"class real": real_naming.detach().mean(), "class fake": fake_naming.detach().mean()}
+            naming = self._naming(features, y)
+            loss, terms["class real"] = loss + self.classifier_weight * naming, naming.detach().mean()
         if lesson is not None:
             loss, terms["lesson"] = loss + lesson, lesson.detach().mean()
         if self.penalty and self.penalty_every == 1:
@@ -177,7 +178,8 @@ class GAN:
         loss = objective.generator(reals[which], fakes[which])
         terms = {"generator": loss.detach().mean()}
         if self.classifier is not None:
-            loss = loss + self.classifier_weight * self._naming(fakes[1], y)
+            naming = self._naming(fakes[1], y)
+            loss, terms["class fake"] = loss + self.classifier_weight * naming, naming.detach().mean()
         if self.regulariser and self.regulariser_every == 1:
             more, parts = self._regularised(batch, lambda: made)
             loss, terms = loss + more, {**terms, **parts}

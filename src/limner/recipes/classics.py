@@ -126,7 +126,8 @@ def dragan_2017() -> Recipe:
 
 
 def acgan_2017() -> Recipe:
-    """Odena et al.: section 3 and appendix A, on the nets of DCGAN; the critic names classes instead of being told."""
+    """Odena et al.: section 3 and appendix A, on the nets of DCGAN; the critic names classes, of real pictures only, instead of being
+    told."""
     adam = _adam(2e-4, 0.5, 0.999)
     return Recipe(
         architecture="dcgan",

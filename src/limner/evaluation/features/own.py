@@ -34,7 +34,8 @@ from limner.evaluation.sets import Pictures
 class OwnFeatures:
     """The extractor around a trained encoder: uint8 [N,C,H,W] of any size -> float32 [N,128].
 
-    It runs in fp32 (on CUDA, where PyTorch takes TF32 for convolutions unless told otherwise, in that): bf16 was measured to move the Fréchet distance by up to 3.5 % (Fashion-MNIST with faint noise).
+    It runs in fp32 (on CUDA in TF32, which PyTorch takes for convolutions unless told otherwise): bf16 was measured to
+    move the Fréchet distance by up to 3.5 % (Fashion-MNIST with faint noise).
     """
 
     name = "own"

@@ -311,9 +311,10 @@ def table(rows: list[dict[str, Any]], mixture: str) -> str:
     for name in dict.fromkeys(row["objective"] for row in mine):
         cells = []
         for curb in curbs:
-            here = [row for row in mine if (row["objective"], row["curb"]) == (name, curb) and "modes" in row]
+            played = [row for row in mine if (row["objective"], row["curb"]) == (name, curb)]
+            here = [row for row in played if "modes" in row]
             modes, good = (statistics.median(row[key] for row in here) if here else 0 for key in ("modes", "good"))
-            cells.append(f"{modes:g} ({good:.0%})" if here else "failed")
+            cells.append(f"{modes:g} ({good:.0%})" if here else "failed" if played else "")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -129,7 +129,8 @@ def _collapsed(signals: Sequence[Signals]) -> Finding | None:
         "collapse",
         f"samples of different latents differ only {spread:.0%} as much as pictures of the data do: the generator repeats "
         "itself",
-        "take a penalty (--penalty r1), a lower --generator.rate, or an objective that compares pairs (relativistic).",
+        "take a penalty or a stronger one (--penalty r1, --gamma), a lower --generator.rate, or an objective that compares "
+        "pairs (relativistic).",
     )
 
 
@@ -169,7 +170,7 @@ def _restless(signals: Sequence[Signals]) -> Finding | None:
     return Finding(
         "oscillation",
         f"between two looks a sample changes {change:.0%} as much as two pictures differ: the players chase each other",
-        f"lower --{faster}.rate, whose steps are the larger ones, or take a penalty (--penalty r1).",
+        f"lower --{faster}.rate, whose steps are the larger ones, or take a penalty or a stronger one (--penalty r1, --gamma).",
         faster,
     )
 

@@ -6,7 +6,7 @@ draw the same, and asks for generated pictures only if it needs them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -77,14 +77,14 @@ def sloped(x: Tensor, wanted: bool) -> Tensor:
     return x.detach().requires_grad_() if wanted else x
 
 
-def squared_slopes(judged: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
+def squared_slopes(judged: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
     """`squared_slope` without a forward pass of its own: `sloped` pictures [N,C,H,W] and what was said of them [N] -> [N]
 
     One gradient of all logits: they may come from one forward pass, through which two gradients would go twice.
     """
-    total = torch.stack([logits.sum() for _, logits in judged]).sum()
-    found = torch.autograd.grad(total, [x for x, _ in judged], create_graph=True)
-    return [x.float().square().sum((1, 2, 3)) for x in found]
+    total = torch.stack([logits.sum() for _, logits in judged.values()]).sum()
+    found = torch.autograd.grad(total, [x for x, _ in judged.values()], create_graph=True)
+    return {name: x.float().square().sum((1, 2, 3)) for name, x in zip(judged, found, strict=True)}
 
 
 def patch_penalty(name: str) -> tuple[str, ...]:
@@ -154,10 +154,12 @@ LIN = "Lin et al. 2025, Diffusion adversarial post-training, eq. 6: R1 and R2 wi
 
 def _slopes(*at: str) -> Penalty:
     def parts(scene: Scene) -> dict[str, Tensor]:
-        known = {"real": ("r1", scene.real, scene.real_logits), "fake": ("r2", scene.fake, scene.fake_logits)}
-        names, pictures, says = zip(*(known[place] for place in at), strict=True)
-        found = squared_slopes([(x(), logits()) for x, logits in zip(pictures, says, strict=True)])
-        return dict(zip(names, found, strict=True))
+        judged = {}
+        if "real" in at:
+            judged["r1"] = scene.real(), scene.real_logits()
+        if "fake" in at:
+            judged["r2"] = scene.fake(), scene.fake_logits()
+        return squared_slopes(judged)
 
     return Penalty(parts, MESCHEDER, scale=0.5, at=at)
 

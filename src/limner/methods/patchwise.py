@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
@@ -12,7 +10,6 @@ from limner.losses.penalties import patch_penalty, sloped, squared_slopes
 from limner.methods.phase import Terms
 
 
-@dataclass(frozen=True)
 class Patchwise:
     """A game whose critics give every patch a logit, x [N,C,H,W] -> [N,h,w]: a picture's loss is the mean over them.
 
@@ -20,12 +17,8 @@ class Patchwise:
     another penalty.
     """
 
-    objective: Objective
-    penalty: str = "none"
-    gamma: float = 0.0
-
-    def __post_init__(self) -> None:
-        patch_penalty(self.penalty)
+    def __init__(self, objective: Objective, penalty: str = "none", gamma: float = 0.0) -> None:
+        self.objective, self.at, self.gamma = objective, patch_penalty(penalty), gamma
 
     def fooled(self, critic: nn.Module, real: Tensor, made: Tensor) -> Tensor:
         """The generator's loss. -> [N]"""
@@ -36,16 +29,15 @@ class Patchwise:
 
     def told_apart(self, critic: nn.Module, real: Tensor, made: Tensor) -> tuple[Tensor, Terms]:
         """The critic's loss [N], with its penalty."""
-        at = patch_penalty(self.penalty)
-        real, made = sloped(real, "real" in at), sloped(made, "fake" in at)
-        if len(at) == 1:  # a slope at one half is not to pass through both
+        real, made = sloped(real, "real" in self.at), sloped(made, "fake" in self.at)
+        if len(self.at) == 1:  # a slope at one half is not to pass through both
             real_logits, made_logits = critic(real), critic(made)
         else:
             real_logits, made_logits = critic(torch.cat([real, made])).chunk(2)
         loss = self.objective.critic(real_logits, made_logits).flatten(1).mean(1)
         terms = {"critic": loss.detach().mean(), "gap": real_logits.detach().mean() - made_logits.detach().mean()}
-        if at:
+        if self.at:
             judged = {"real": (real, real_logits.mean((1, 2))), "fake": (made, made_logits.mean((1, 2)))}
-            slope = torch.stack(squared_slopes([judged[place] for place in at])).sum(0)
+            slope = torch.stack(list(squared_slopes({at: judged[at] for at in self.at}).values())).sum(0)
             loss, terms["slope"] = loss + 0.5 * self.gamma * slope, slope.detach().mean()
         return loss, terms

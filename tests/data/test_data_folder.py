@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from limner.data import open_source, prepare
-from limner.data.labels import by_folder, matched, natural, read_labels
+from limner.data.labels import matched, natural, read_labels
 from limner.training.run import remember
 
 
@@ -203,7 +203,6 @@ def test_label_tables() -> None:
     assert matched(["z/a.png"], {"x/a.png": "1", "y/a.png": "2"}) == [None]
     assert sorted(["10", "2", "a"], key=natural) == ["2", "10", "a"]
     assert sorted(["①", "10", "2"], key=natural) == ["2", "10", "①"]
-    assert by_folder(["a.png"]) == (None, "")
 
 
 def test_damage_is_reported_and_skipped(folder: Path, noise) -> None:

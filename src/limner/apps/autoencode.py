@@ -114,7 +114,7 @@ class Autoencoder(Model):
 def pictures_of(model: Autoencoder, data: str) -> Dataset:
     """Pictures at the model's size and channels."""
     how = artifact.preparation(model.description)
-    return prepare(open_source(data, labels=False), size=model.spec.size, channels=str(model.spec.channels), **how)
+    return prepare(open_source(data, labels=False, splits=False), size=model.spec.size, channels=str(model.spec.channels), **how)
 
 
 def some(found: Dataset, n: int) -> np.ndarray:

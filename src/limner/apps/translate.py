@@ -148,7 +148,7 @@ def translate(
         shown.append((before, after))
         done, bad = 1, 0
     else:
-        pictures = open_source(source, labels=False)
+        pictures = open_source(source, labels=False, splits=False)
         zipped = out.suffix.lower() == ".zip" and not out.is_dir()
         if not zipped and not out.is_dir() and (out.suffix or out.is_file()):
             raise ValueError(f"Many pictures go into a folder or a .zip, not into {out.name!r}.")

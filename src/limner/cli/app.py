@@ -10,6 +10,7 @@ from typing import Any
 from cyclopts import App
 
 import limner
+from limner.core.text import printable
 
 app = App(
     name="limner",
@@ -22,7 +23,7 @@ app = App(
 def tell(sentence: str) -> None:
     """Say it to the person; of several ranks only the first speaks."""
     if os.environ.get("RANK", "0") == "0":
-        print(sentence, file=sys.stderr, flush=True)
+        print("\n".join(map(printable, sentence.split("\n"))), file=sys.stderr, flush=True)
 
 
 class Progress:

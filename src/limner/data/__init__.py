@@ -1,6 +1,6 @@
 """Pictures: open a folder, zip, IDX or array as one Source, look at it, and decode it once into a Dataset."""
 
-from limner.data.dataset import Dataset, prepare
+from limner.data.dataset import Dataset, prepare, prepare_validation
 from limner.data.decode import Damaged
 from limner.data.decoding import default_size
 from limner.data.opening import open_source
@@ -10,6 +10,6 @@ from limner.data.scan import Report, scan
 from limner.data.source import Source
 
 __all__ = [
-    "SAMPLES", "Damaged", "Dataset", "Report", "Source", "default_size", "open_source", "prepare", "report_table",
-    "scan", "write_sheet",
+    "SAMPLES", "Damaged", "Dataset", "Report", "Source", "default_size", "open_source", "prepare",
+    "prepare_validation", "report_table", "scan", "write_sheet",
 ]

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import zipfile
 import zlib
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from limner.core.text import printable
 from limner.data.decode import Damaged
-from limner.data.folder import ignored, kind, label_file, labelled, looks_like_picture, no_pictures
-from limner.data.labels import LABEL_FILES, Labels, Table, stripped
-from limner.data.source import Bad, Source, for_display, short_name
+from limner.data.folder import ignored, kind, label_file, looks_like_picture, no_pictures
+from limner.data.labels import LABEL_FILES, LARGEST, Labels, Table
+from limner.data.layout import Files, Wish, arrange, as_source, common_folder
+from limner.data.source import Bad, Source, short_name
 
 MAX_ENTRY = 1 << 29  # bytes a single entry may claim to unpack to
 
@@ -33,7 +35,7 @@ def entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int = MAX_ENTR
         raise Damaged("damaged inside the zip") from error
 
 
-def open_zip(path: Path, labels: Labels = True) -> Source:
+def open_zip(path: Path, wish: Wish) -> Source:
     """A zip of pictures, nested or not. Raises ValueError in one sentence when damaged or without a picture."""
     try:
         archive = zipfile.ZipFile(path)
@@ -57,7 +59,7 @@ def open_zip(path: Path, labels: Labels = True) -> Source:
         if what == "labels":
             tables[name] = info
         elif what == "other":
-            others[PurePosixPath(name).suffix.lower() or "without ending"] += 1
+            others[PurePosixPath(printable(name)).suffix.lower() or "without ending"] += 1
         elif what != "picture":
             bad.append((name, what))
         elif info.file_size == 0 and not info.flag_bits & 1:
@@ -66,24 +68,27 @@ def open_zip(path: Path, labels: Labels = True) -> Source:
             infos[name] = info
     if not infos:
         raise ValueError(no_pictures(f"The zip {path}", bad, others))
-    top = stripped(list(infos))
-    infos = {name.removeprefix(top): info for name, info in infos.items()}
-    names = list(infos)
-    classes, numbers, keep, unlabelled, notes = labelled(names, _table(archive, tables, labels), labels)
-    names = [names[i] for i in keep]
-    entries = [infos[name] for name in names]
+    top = _wrapper(list(infos))
+    entries = list(infos.values())
+    names = [name.removeprefix(top) for name in infos]
 
     def content(index: int) -> BinaryIO:
         return io.BytesIO(entry(archive, entries[index]))
 
-    def mark() -> str:
-        text = "".join(f"{name}\0{info.file_size}\0{info.CRC}\n" for name, info in zip(names, entries, strict=True))
-        return "zip:" + hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+    found = Files(
+        [printable(name) for name in names], content,
+        [f"{name}\0{info.file_size}\0{info.CRC}\n" for name, info in zip(names, entries, strict=True)],
+    )  # fmt: skip
+    return as_source(
+        found, arrange(found, _table(archive, tables, wish.labels), wish), name=short_name(path.stem), mark="zip",
+        origin=f"the zip {printable(path)}", bad=bad, others=dict(others),
+    )  # fmt: skip
 
-    return Source(
-        name=short_name(path.stem), origin=f"the zip {for_display(path)}", names=names, content=content, mark=mark,
-        classes=classes, labels=numbers, bad=bad + unlabelled, others=dict(others), notes=notes,
-    )
+
+def _wrapper(names: Sequence[str]) -> str:
+    """The one folder that a whole zip lies in, as packing a folder makes it: "pets/"; "" where pictures lie right in it."""
+    top = common_folder(names).split("/", 1)[0]
+    return f"{top}/" if top and all(name.count("/") > 1 for name in names) else ""
 
 
 def _table(archive: zipfile.ZipFile, tables: dict[str, zipfile.ZipInfo], labels: Labels) -> Table | None:
@@ -96,8 +101,8 @@ def _table(archive: zipfile.ZipFile, tables: dict[str, zipfile.ZipInfo], labels:
 
     def content() -> bytes:
         try:
-            return entry(archive, tables[order[0]])
+            return entry(archive, tables[order[0]], LARGEST)
         except Damaged as damage:
-            raise ValueError(f"{order[0]} cannot be read: {damage}.") from damage
+            raise ValueError(f"{printable(order[0])} cannot be read: {damage}.") from damage
 
     return PurePosixPath(order[0]).name, content

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from limner.core.text import printable
+from limner.data.decode import reason
 from limner.data.labels import Labels, numbered
-from limner.data.source import Source, for_display, short_name
+from limner.data.source import Source, short_name
 
 IMAGE_KEYS = ("images", "image", "x", "X", "data", "x_train", "train_images", "arr_0")
 LABEL_KEYS = ("labels", "label", "y", "Y", "targets", "y_train", "train_labels", "arr_1")
@@ -91,7 +93,7 @@ def as_labels(
         raise ValueError(f"{what} has labels of type {labels.dtype}: give whole numbers or names.")
     if names and labels.dtype.kind in "iu" and labels.min() >= 0 and labels.max() < len(names):
         return names, labels.astype(np.int64)
-    texts = [t.decode("utf-8", "replace") if isinstance(t, bytes) else str(t) for t in labels.tolist()]
+    texts = [printable(t.decode("utf-8", "replace") if isinstance(t, bytes) else t) for t in labels.tolist()]
     classes, numbers = numbered(texts)
     return (classes, numbers) if len(classes) > 1 else ((), None)
 
@@ -124,6 +126,8 @@ def read_idx(path: Path) -> np.ndarray:
         content = path.read_bytes()
         if content[:2] == b"\x1f\x8b":
             content = gzip.decompress(content)
+    except PermissionError as error:
+        raise ValueError(f"{path} cannot be read: {reason(error)}.") from error
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{path} cannot be read: it is damaged or out of reach; download it again.") from error
     if len(content) < 8 or content[:2] != b"\0\0" or content[2] not in IDX_TYPES or not 1 <= content[3] <= 4:
@@ -156,7 +160,7 @@ def open_idx(path: Path, labels: Labels = True) -> Source:
         found = idx_images(path)
         path = found[0]
         if len(found) > 1:
-            notes.append(f"Of {len(found)} IDX files of pictures, {for_display(path.name)} is used; give another by its own path.")
+            notes.append(f"Of {len(found)} IDX files of pictures, {printable(path.name)} is used; give another by its own path.")
     images = read_idx(path)
     if images.ndim < 3:
         raise ValueError(f"{path} holds labels and not pictures: give the images file beside it.")
@@ -167,7 +171,7 @@ def open_idx(path: Path, labels: Labels = True) -> Source:
     base = path.name.split("-")[0] if "-" in path.name else path.stem
     return from_array(
         images, read_idx(beside) if beside else None, what=str(path), class_names=names, notes=notes,
-        name=short_name(f"{path.resolve().parent.name}-{base}"), origin=f"the IDX file {for_display(path)}",
+        name=short_name(f"{path.resolve().parent.name}-{base}"), origin=f"the IDX file {printable(path)}",
     )
 
 
@@ -191,7 +195,7 @@ def open_numpy(path: Path, labels: Labels = True) -> Source:
         found = _labels_array(labels)
     return from_array(
         images, found if labels else None, what=str(path), class_names=classes, name=short_name(path.stem),
-        origin=f"the array file {for_display(path)}",
+        origin=f"the array file {printable(path)}",
     )
 
 
@@ -199,6 +203,8 @@ def _labels_array(path: Path) -> np.ndarray:
     problem = f"The labels file {path} is no array: pictures in an array need a .npy with one number or name a picture."
     try:
         found = np.load(path, allow_pickle=False)
+    except PermissionError as error:
+        raise ValueError(f"The labels file {path} cannot be read: {reason(error)}.") from error
     except Exception as error:  # what is no array raises nearly anything
         raise ValueError(problem) from error
     if not isinstance(found, np.ndarray):  # a .npz
@@ -218,4 +224,4 @@ def _from_npz(content: dict[str, np.ndarray], path: Path) -> tuple[np.ndarray, n
         images = fitting[0]
     labels = next((content[k] for k in LABEL_KEYS if k in content and len(content[k].shape) in (1, 2)), None)
     names = next((content[k] for k in CLASS_KEYS if k in content and content[k].dtype.kind == "U"), np.array([]))
-    return images, labels, tuple(str(name) for name in names)
+    return images, labels, tuple(printable(name) for name in names)

@@ -43,6 +43,7 @@ class Dataset:
     duplicates: list[list[str]] = field(default_factory=list)        # names of pictures that are equal, by group
     fit: str = "crop"                                # how they were brought to their size
     background: str = "white"                        # the colour behind what is transparent or padded
+    validation: Source | None = None                 # the held-out split, not decoded yet: see prepare_validation
 
     def __post_init__(self) -> None:
         assert self.images.dtype == torch.uint8 and self.images.shape[1:] == (self.spec.channels, *self.spec.size)
@@ -140,6 +141,19 @@ def prepare(
     return _finish(source, result, options, drop_duplicates, fingerprint, note)
 
 
+def prepare_validation(dataset: Dataset, progress: Progress | None = None) -> Dataset | None:
+    """The held-out split of what `dataset` came from, brought to the same shape; None where it has none.
+
+    Raises ValueError in one sentence as `prepare` does.
+    """
+    if dataset.validation is None:
+        return None
+    return prepare(
+        dataset.validation, size=dataset.spec.size, fit=dataset.fit, channels=dataset.spec.channels,
+        background=dataset.background, progress=progress,
+    )
+
+
 def _to_facts(result: Decoded, labels: np.ndarray | None, fingerprint: str) -> dict:
     return {
         "fingerprint": fingerprint, "labels": None if labels is None else labels.tolist(), "kept": result.kept,
@@ -186,7 +200,7 @@ def _finish(
         origin=source.origin, attribution=source.attribution, fingerprint=fingerprint, bad=bad, notes=notes,
         sizes=result.sizes, modes=result.modes,
         duplicates=[[source.names[result.kept[row]] for row in rows] for rows in equal],
-        fit=options[1], background=options[3],
+        fit=options[1], background=options[3], validation=source.validation,
     )
 
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-import numpy as np
-
 from limner.core.artifact import CARD, DECISIONS
+from limner.core.text import printable, shortened
 from limner.data.decode import ENDINGS, UNREADABLE, reason
-from limner.data.labels import LABEL_FILES, Labels, Table, by_folder, matched, numbered, read_labels
-from limner.data.source import Bad, Source, for_display, short_name
+from limner.data.labels import LABEL_FILES, LARGEST, Table
+from limner.data.layout import Files, Wish, arrange, as_source
+from limner.data.source import Bad, Source, short_name
 
 SMALL = 1 << 20  # bytes; smaller files are read in one go, larger ones only as far as needed
 QUIET = {"thumbs.db", "desktop.ini", "__macosx", "icon\r"}  # what systems leave behind
@@ -44,45 +43,6 @@ def kind(name: str) -> str:
     return UNREADABLE.get(ending, "other" if ending else "bare")
 
 
-def labelled(
-    names: Sequence[str], table: Table | None, labels: Labels
-) -> tuple[tuple[str, ...], np.ndarray | None, list[int], list[Bad], list[str]]:
-    """Names, and a file of labels or None -> (classes, numbers, which pictures to keep, bad, notes).
-
-    What is wrong with a file that the person named in `labels` is an error; one that merely lies there is passed over.
-    """
-    keep = list(range(len(names)))
-    if labels is False:
-        return (), None, keep, [], []
-    notes: list[str] = []
-    if table is not None:
-        name, content = table
-        try:
-            found = matched(names, read_labels(content(), name, named=labels is not True))
-            have = [label for label in found if label is not None]
-            need = "it needs lines of file,label with the names of the pictures as they are"
-            if not have:
-                raise ValueError(f"{name} labels none of the pictures: {need}.")
-            if (kinds := len(set(have))) > max(1, len(have) // 2):
-                raise ValueError(f"{name} has nearly as many labels as pictures ({kinds:,} for {len(have):,}): {need}.")
-        except ValueError as error:
-            if labels is not True:
-                raise
-            notes.append(f"{error} It is not used.")
-        else:
-            classes, numbers = numbered(have)
-            if len(classes) < 2:
-                return (), None, keep, [], [f"{name} knows one class only, so pictures carry no label."]
-            keep = [i for i, label in enumerate(found) if label is not None]
-            bad = [(names[i], f"no label in {name}") for i, label in enumerate(found) if label is None]
-            notes.append(f"Classes come from {name}.")
-            return classes, numbers, keep, bad, notes
-    by, note = by_folder(names)
-    if note:
-        notes.append(note)
-    return (*(by or ((), None)), keep, [], notes)
-
-
 def walk(root: Path) -> tuple[list[tuple[str, os.stat_result]], list[Bad], list[str]]:
     """Every file below `root` as (relative name with "/", stat), sorted by name; links followed, each folder once.
 
@@ -93,42 +53,46 @@ def walk(root: Path) -> tuple[list[tuple[str, os.stat_result]], list[Bad], list[
     runs: list[str] = []
     seen: set[tuple[int, int]] = set()
 
-    def visit(folder: Path, prefix: str) -> None:
+    def children(folder: Path, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
         stat = folder.stat()
         if (stat.st_dev, stat.st_ino) in seen:  # a link that leads back
-            return
+            return iter(())
         seen.add((stat.st_dev, stat.st_ino))
         with os.scandir(folder) as entries:
-            children = sorted(entries, key=lambda entry: entry.name)
-        if prefix and any(entry.name in RUN for entry in children):
+            found = sorted(entries, key=lambda entry: entry.name)
+        if prefix and any(entry.name in RUN for entry in found):
             runs.append(prefix.rstrip("/"))
-            return
-        for entry in children:
-            name = prefix + entry.name
-            if ignored(entry.name):
-                continue
-            try:
-                if entry.is_dir():
-                    visit(Path(entry.path), name + "/")
-                elif entry.is_file():
-                    files.append((name, entry.stat()))
-                elif entry.is_symlink():
-                    bad.append((name, "a link that leads nowhere"))
-            except OSError as error:
-                bad.append((name, reason(error)))
+            return iter(())
+        return iter([(prefix + entry.name, entry) for entry in found if not ignored(entry.name)])
 
-    visit(root, "")
+    above = [children(root, "")]  # the folders entered and not yet finished: any depth, where recursion has an end
+    while above:
+        name, entry = next(above[-1], (None, None))
+        if name is None or entry is None:
+            above.pop()
+            continue
+        try:
+            if entry.is_dir():
+                above.append(children(Path(entry.path), name + "/"))
+            elif entry.is_file():
+                files.append((name, entry.stat()))
+            elif entry.is_symlink() and not Path(entry.path).exists():
+                bad.append((name, "a link that leads nowhere"))
+            elif kind(name) == "picture":  # opening a pipe would wait for a writer, and reading a device has no end
+                bad.append((name, "a pipe or a device, not a file"))
+        except OSError as error:
+            bad.append((name, reason(error)))
     return files, bad, runs
 
 
-def open_folder(root: Path, labels: Labels = True) -> Source:
+def open_folder(root: Path, wish: Wish) -> Source:
     """A folder of pictures, nested or not. Raises ValueError in one sentence when it holds none."""
     try:
         if (root / CARD).is_file():
             raise ValueError(f"The folder {root} is a run and no set of pictures: give each a folder of its own.")
         files, bad, runs = walk(root)
     except OSError as error:
-        raise ValueError(f"The folder {root} cannot be read: {reason(error)}.") from error
+        raise ValueError(f"The folder {shortened(root)} cannot be read: {reason(error)}.") from error
     others: Counter[str] = Counter()
     stats: dict[str, os.stat_result] = {}
     for name, stat in files:
@@ -145,44 +109,37 @@ def open_folder(root: Path, labels: Labels = True) -> Source:
             if what == "picture":
                 bad.append((name, "empty file"))
             elif what == "other":
-                others[PurePosixPath(for_display(name)).suffix.lower() or "without ending"] += 1
+                others[PurePosixPath(printable(name)).suffix.lower() or "without ending"] += 1
         else:
             bad.append((name, what))
     if not stats:
         raise ValueError(no_pictures(f"The folder {root}", bad, others))
-    names, shown = list(stats), [for_display(name) for name in stats]
     beside = next((root / name for name in LABEL_FILES if (root / name).is_file()), None)
-    table = beside if labels is True else labels or None
-    classes, numbers, keep, unlabelled, notes = labelled(shown, label_file(table) if table else None, labels)
-    if runs:
-        notes.append(f"Folders of runs hold no data and are passed over: {', '.join(map(for_display, runs))}.")
-    names, shown = [names[i] for i in keep], [shown[i] for i in keep]
-    paths = [root / name for name in names]
-    marks = [f"{name}\0{stats[name].st_size}\0{stats[name].st_mtime_ns}\n" for name in names]
+    table = wish.labels if isinstance(wish.labels, Path) else beside
+    paths = [root / name for name in stats]
+    small = [stat.st_size <= SMALL for stat in stats.values()]
 
     def content(index: int) -> BinaryIO:
         path = paths[index]
-        if stats_small[index]:
-            return io.BytesIO(path.read_bytes())
-        return path.open("rb")
+        return io.BytesIO(path.read_bytes()) if small[index] else path.open("rb")
 
-    stats_small = [stats[name].st_size <= SMALL for name in names]
-
-    def mark() -> str:
-        text = f"{root.resolve()}\n{''.join(marks)}"
-        return "folder:" + hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
-
-    return Source(
-        name=short_name(root.resolve().name), origin=f"the folder {for_display(root)}",
-        names=shown, content=content, mark=mark, classes=classes, labels=numbers,
-        bad=[(for_display(name), why) for name, why in bad + unlabelled], others=dict(others), notes=notes,
-    )
+    found = Files(
+        [printable(name) for name in stats], content,
+        [f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n" for name, stat in stats.items()],
+    )  # fmt: skip
+    passed = f"Folders of runs hold no data and are passed over: {', '.join(map(printable, runs))}."
+    return as_source(
+        found, arrange(found, label_file(table) if table else None, wish), mark=f"folder:{root.resolve()}",
+        name=short_name(root.resolve().name), origin=f"the folder {printable(root)}", bad=bad, others=dict(others),
+        notes=[passed] if runs else [],
+    )  # fmt: skip
 
 
 def no_pictures(what: str, bad: Sequence[Bad], others: dict[str, int]) -> str:
     """The one sentence for a place without a usable picture."""
+    what = printable(what)
     if bad:
-        return f"{what} holds no usable picture: {len(bad):,} cannot be read, such as {bad[0][0]} ({bad[0][1]})."
+        return f"{what} holds no usable picture: {len(bad):,} cannot be read, such as {printable(bad[0][0])} ({bad[0][1]})."
     if others:
         listed = ", ".join(f"{count:,} {ending}" for ending, count in sorted(others.items(), key=lambda o: -o[1])[:4])
         return f"{what} holds no pictures, only other files ({listed}): give the folder that holds your pictures."
@@ -194,8 +151,10 @@ def label_file(path: Path) -> Table:
 
     def content() -> bytes:
         try:
+            if (size := path.stat().st_size) > LARGEST:
+                raise ValueError(f"The labels file {path} is too large to be one ({size >> 20:,} MiB).")
             return path.read_bytes()
         except OSError as error:
             raise ValueError(f"The labels file {path} cannot be read: {reason(error)}.") from error
 
-    return for_display(path.name), content
+    return printable(path.name), content

@@ -1,4 +1,4 @@
-"""Which class each picture belongs to: by its folder, or by a CSV or JSON file beside the pictures."""
+"""Which class each picture belongs to: by a CSV or JSON file beside the pictures (by their folders: data.layout)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from limner.core.text import printable
+
 LABEL_FILES = ("labels.csv", "labels.json", "dataset.json", "metadata.csv")  # looked for in this order
+LARGEST = 128 << 20  # bytes of such a file: that of ImageNet's 1.3 million pictures is half as large
 FILE_COLUMNS = ("file", "filename", "file_name", "name", "image", "path")
 LABEL_COLUMNS = ("label", "labels", "class", "category", "target")
 TEXT_LIKE = re.compile(
@@ -35,29 +38,6 @@ def numbered(values: Sequence[str]) -> Labelled:
     return tuple(classes), np.array([index[v] for v in values], np.int64)
 
 
-def stripped(names: Sequence[str]) -> str:
-    """The one top folder that all these names lie in and that holds nothing but folders: "pets/", or ""."""
-    tops = {name.split("/", 1)[0] if "/" in name else "" for name in names}
-    top = tops.pop() if len(tops) == 1 else ""
-    return top + "/" if top and all(name.count("/") > 1 for name in names) else ""
-
-
-def by_folder(names: Sequence[str]) -> tuple[Labelled | None, str]:
-    """Relative names with "/" -> the outermost folders of which there are several as classes, or None; and a note where
-    that needs one."""
-    while top := stripped(names):
-        names = [name.removeprefix(top) for name in names]
-    tops = {name.split("/", 1)[0] if "/" in name else "" for name in names}
-    if "" in tops and len(tops) > 1:
-        return None, (
-            "Pictures lie both beside and inside subfolders, so the subfolders are not taken as classes: "
-            "move the loose ones into a subfolder if you want classes."
-        )
-    if len(tops) < 2:
-        return None, ""
-    return numbered([name.split("/", 1)[0] for name in names]), ""
-
-
 def read_labels(content: bytes, name: str, named: bool = False) -> dict[str, str]:
     """The bytes of a CSV or JSON file -> {file: class name}; empty where it holds no labels.
 
@@ -65,11 +45,14 @@ def read_labels(content: bytes, name: str, named: bool = False) -> dict[str, str
     tab. named: the person said that it holds labels, so what stands beside the files is one whatever its title. JSON: {file: label}, [[file, label], ...] or {"labels": [[file, label], ...]} as StyleGAN writes it.
     Raises ValueError in one sentence when it is neither.
     """
+    if len(content) > LARGEST:
+        raise ValueError(f"{name} is too large to be a table of labels ({len(content) >> 20:,} MiB).")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = content.decode("latin-1")
-    return _from_json(text, name) if name.lower().endswith(".json") else _from_csv(text, name, named)
+    found = _from_json(text, name) if name.lower().endswith(".json") else _from_csv(text, name, named)
+    return {printable(file): printable(label) for file, label in found.items()}  # as the pictures' names are
 
 
 def _from_json(text: str, name: str) -> dict[str, str]:

@@ -14,10 +14,11 @@ import numpy as np
 from torch import Tensor
 
 from limner.core.images import ImageSpec
+from limner.core.text import printable
 from limner.data.dataset import Dataset, duplicates_note, prepare, skipped_note
 from limner.data.decode import ENDINGS, UNREADABLE, Damaged, header, reason, upright
 from limner.data.opening import open_source
-from limner.data.source import Bad, Source, for_display, short_name
+from limner.data.source import Bad, Source, short_name
 
 SLACK = 0.02  # by how much the proportions of partners may differ
 APART = 0x5B  # the second set of an unpaired run has an order of its own
@@ -291,4 +292,4 @@ def _files(table: Path, paths: list[Path], names: list[str]) -> Source:
         text = "".join(f"{name}\0{s.st_size}\0{s.st_mtime_ns}\n" for name, s in stats)
         return "csv:" + hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
-    return Source(name=short_name(table.stem), origin=f"the CSV {for_display(table)}", names=names, content=content, mark=mark)
+    return Source(name=short_name(table.stem), origin=f"the CSV {printable(table)}", names=names, content=content, mark=mark)

@@ -32,6 +32,7 @@ class Source:
     others: dict[str, int] = field(default_factory=dict)  # ending -> how many files are not pictures
     notes: list[str] = field(default_factory=list)   # decisions a person should know of
     array: np.ndarray | None = None                  # all pictures uint8 [N,H,W,C], where they are one array already
+    validation: Source | None = None                 # the split that is held out of training, where the data has one
 
     def __post_init__(self) -> None:
         assert (self.labels is None) == (not self.classes), "labels and classes come together"
@@ -67,11 +68,6 @@ class Source:
         if self.labels is not None:
             digest.update(self.labels.tobytes())
         return digest.hexdigest()
-
-
-def for_display(name: object) -> str:
-    """A path as text that can always be printed and stored: bytes that are not UTF-8 are shown as \\xNN."""
-    return str(name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def short_name(text: str) -> str:

@@ -184,7 +184,7 @@ def summary(found: Partners) -> tuple[list[Measure], list[str]]:
 
 def _side(given: Given, size: tuple[int, int] | None) -> Side:
     if isinstance(given, str | Path):
-        source = open_source(given, labels=False)
+        source = open_source(given, labels=False, splits=False)
         if size is None:
             return Side(source.name, source.names, lambda i: _own_size(source, i), source.bad)
         given = prepare(source, size=size)

@@ -20,6 +20,7 @@ from torch import nn
 
 from limner.core import device, dist, schedule
 from limner.core.files import write_whole
+from limner.core.text import printable
 from limner.data import Dataset
 from limner.data.pairs import Pairs
 from limner.methods.phase import Method
@@ -324,4 +325,4 @@ def _short(count: int) -> str:
 
 
 def _speaker(quiet: bool) -> Callable[[str], None]:
-    return (lambda sentence: None) if quiet else (lambda sentence: print(sentence, file=sys.stderr, flush=True))
+    return (lambda sentence: None) if quiet else (lambda sentence: print(printable(sentence), file=sys.stderr, flush=True))

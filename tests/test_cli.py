@@ -115,9 +115,8 @@ def test_a_sheet_never_lies_among_the_pictures(tmp_path: Path) -> None:
     (folder / "deep").mkdir(parents=True)
     for i in range(2):
         Image.new("L", (16, 16), 90 * i).save(folder / f"{i}.png")
-    done = limner("data", "..", cwd=folder / "deep")
-    assert done.returncode == 0 and "photos-data.png" in done.stdout.replace("\n", "")
-    assert (tmp_path / "photos-data.png").is_file() and len(list(folder.rglob("*.png"))) == 2
+    before = sorted(tmp_path.rglob("*"))
+    assert limner("data", folder, cwd=tmp_path).returncode == 0 and sorted(tmp_path.rglob("*")) == before
     assert "among the pictures it shows" in sentence(limner("data", folder, "--sheet", folder / "deep" / "sheet.png"))
 
 
@@ -370,6 +369,47 @@ def test_too_little_memory_is_a_sentence(
     if isinstance(ended.value, SystemExit):
         said = capsys.readouterr().err
         assert ended.value.code == 2 and said.startswith("There is not enough memory") and said.count("\n") == 1
+
+
+def test_a_run_stays_apart_from_the_data_and_from_what_is_no_run(tmp_path: Path) -> None:
+    photos = tmp_path / "album" / "photos"
+    photos.mkdir(parents=True)
+    for i in range(4):
+        Image.new("L", (16, 16), 60 * i).save(photos / f"{i}.png")
+    for place in (photos, tmp_path / "album"):
+        (place / "README.md").write_text("mine")
+    (tmp_path / "link").symlink_to(photos)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "README.md").write_text("mine")
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    for out, said in (
+        (photos, "lies in the data"), (photos / "deep" / "run", "lies in the data"), (tmp_path / "link" / "x", "lies in the data"),
+        (tmp_path / "album", "holds the data"), (tmp_path / "other", "holds other files, such as README.md"),
+    ):  # fmt: skip
+        assert said in sentence(limner("train", photos, *TINY, "--images", 16, "--out", out))
+    assert "lies in the data" in sentence(limner("train", ".", *TINY, "--images", 16, cwd=photos))
+    second = ["train", tmp_path / "link", photos, "--recipe", "cut", "--images", 16, "--out", photos / "run"]
+    assert "lies in the data" in sentence(limner(*second))
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_which_pictures_changed_is_said_and_an_edited_card_is_kept(tmp_path: Path) -> None:
+    photos, run = tmp_path / "photos", tmp_path / "run"
+    photos.mkdir()
+    for i in range(4):
+        Image.new("L", (16, 16), 60 * i).save(photos / f"{i}.png")
+    command = ["train", photos, *TINY, "--images", 16, "--out", run]
+    first = limner(*command)
+    assert first.returncode == 0 and "4 pictures are too few for a generator" in first.stderr, first.stderr
+    card = run / "README.md"
+    card.write_text(card.read_text() + "Licence: mine\n")
+    assert limner(*command).returncode == 0 and card.read_text().endswith("Licence: mine\n")
+    Image.new("L", (16, 16), 7).save(photos / "0.png")
+    (photos / "1.png").rename(photos / "new.png")
+    said = sentence(limner(*command))
+    assert "started on other pictures (1 added (new.png); 1 removed (1.png); 1 changed (0.png))" in said
+    (run / "checkpoint" / "pictures.json.gz").write_bytes(b"damaged")
+    assert "started on other pictures: give those" in sentence(limner(*command))
 
 
 def test_an_empty_folder_is_a_sentence(tmp_path: Path) -> None:

@@ -111,3 +111,8 @@ def test_a_folder_of_mixed_sizes_is_told(squares: Path, tmp_path: Path) -> None:
         evaluate(tmp_path, str(squares), ["fid"], ["pixels"], out=tmp_path / "r.html")
     result, _ = evaluate(tmp_path, str(squares), ["fid"], ["pixels"], out=tmp_path / "r.html", size=16)
     assert np.isfinite(result["fid(pixels)"])
+
+
+def test_a_generator_has_no_truths(run: Path, squares: Path) -> None:
+    with pytest.raises(ValueError, match=r"psnr has no meaning for .* its samples are new pictures"):
+        evaluate(run, str(squares), ["psnr"])

@@ -150,3 +150,27 @@ def test_no_common_name_is_a_sentence(folders: tuple[Path, Path], tmp_path: Path
     picture(tmp_path / "c" / "other.png", 0)
     with pytest.raises(ValueError, match=r"equal names.*\.$"):
         prepare_pairs(folders[0], tmp_path / "c", paired=True)
+
+
+def test_ordinary_photographs_are_not_cut_into_halves(tmp_path: Path) -> None:
+    for i in range(4):
+        picture(tmp_path / f"{i}.png", 0, (60, 40))
+    for paired, words in ((True, "two folders of equal names"), (False, "a second set to translate to")):
+        with pytest.raises(ValueError, match=f"holds ordinary pictures.*{words}.*--halves"):
+            prepare_pairs(tmp_path, paired=paired)
+    pairs = prepare_pairs(tmp_path, paired=True, as_halves=True, size=32)
+    assert len(pairs) == 4 and "Each picture holds two sides" in " ".join(pairs.notes)
+
+
+@pytest.mark.parametrize("names", [("trainA", "trainB"), ("A", "B"), ("w/trainA", "w/trainB")])
+def test_folders_of_two_sides(names: tuple[str, str], tmp_path: Path) -> None:
+    for i in range(3):
+        picture(tmp_path / names[0] / f"{i}.png", 10), picture(tmp_path / names[1] / f"{i}.jpg", 200)
+    if "train" in names[0]:
+        for side in "AB":
+            picture(tmp_path / names[0].replace("trainA", f"test{side}") / "0.png", 99)
+    for paired in (True, False):
+        pairs = prepare_pairs(tmp_path, paired=paired)
+        assert len(pairs.a) == len(pairs.b) == 3 and "The two sides are the folders" in pairs.notes[0]
+        assert pairs.a.images[:, 0].float().mean() < 15 and pairs.b.images[:, 0].float().mean() > 190
+        assert ("testA and testB are held out" in pairs.notes[0]) == ("train" in names[0])

@@ -160,3 +160,11 @@ def test_what_has_no_pairs_is_a_sentence(folders: tuple[Path, Path], tmp_path: P
     for call, says in calls:
         with pytest.raises(ValueError, match=says):
             call()
+
+
+@pytest.mark.parametrize("name", ["copies", "kid", "fid_infinity", "mmd"])
+def test_measures_of_independent_sets_have_no_meaning_for_pairs(name: str, folders: tuple[Path, Path]) -> None:
+    with pytest.raises(ValueError, match=f"{name} has no meaning here"):
+        evaluate(*folders, metrics=[name], paired=True)
+    found = evaluate(*folders, paired=True, features="pixels", metrics=["fid", "psnr"], size=(24, 24))
+    assert found.copies is None and "far too high" not in " ".join(found.warnings)

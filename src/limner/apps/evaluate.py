@@ -12,7 +12,7 @@ from limner.apps.loading import load
 from limner.apps.model import Model
 from limner.apps.translate import Translator
 from limner.core import artifact
-from limner.data import Dataset, open_source, prepare
+from limner.data import Dataset, open_source, prepare, prepare_validation
 from limner.data.pairs import Pairs, prepare_pairs
 from limner.evaluation import PAIRED, Pictures, Result, known
 from limner.evaluation import evaluate as compare
@@ -35,6 +35,7 @@ def evaluate(
     size: int | tuple[int, int] | None = None,
     progress: Watch | None = None,
     direction: str | None = None,
+    halves: bool = False,
 ) -> tuple[Result, Path]:
     """Compare what a run makes, or any pictures, with real ones; write the report and its JSON beside it.
 
@@ -60,15 +61,21 @@ def evaluate(
             raise ValueError(f"{subject} is no translator, which --direction is for: leave it out.")
         if model is not None and size:
             raise ValueError(f"{subject} makes pictures of one size, at which it is measured: leave --size out.")
+    if model is not None and not isinstance(model, Translator) and (of_pairs := [m for m in known(metrics) if m in PAIRED]):
+        raise ValueError(
+            f"{of_pairs[0]} has no meaning for {subject}: its samples are new pictures, none of which has a truth to be "
+            "compared with; leave it out."
+        )
     if isinstance(model, Translator):
         folder = subject
-        given, reference, paired = translated(model, places, direction or "a2b", metrics, sides, n, seed, progress)
+        given, reference, paired = translated(model, places, direction or "a2b", metrics, sides, n, seed, progress, halves)
         sides = given.spec.size
     elif model is not None:
         assert isinstance(model, Model)
         curve = watched(subject)
         given, sides, folder = sampled(model, n, seed), model.spec.size, subject
         reference = as_trained(model, places[0], sides)
+        held = held or prepare_validation(reference)
     if model is not None and held_out:  # the model's own pictures decide what other data is brought to
         held = as_trained(model, held_out, sides)
     result = compare(
@@ -77,6 +84,7 @@ def evaluate(
         held_out=held,
         metrics=metrics,
         paired=paired,
+        translated=isinstance(model, Translator),
         features=list(features),
         n=n,
         weights=weights,
@@ -138,6 +146,7 @@ def translated(
     n: int,
     seed: int,
     progress: Watch | None,
+    halves: bool = False,
 ) -> tuple[Pictures, Pictures, bool]:
     """(at most n translations, what they should be or be like, whether they are pairs), at the size of the training.
 
@@ -153,7 +162,7 @@ def translated(
 
     def pairs_of(paired: bool) -> Pairs:
         return prepare_pairs(
-            places[0], second, paired=paired, swap=swap, size=size or model.spec.size,
+            places[0], second, paired=paired, swap=swap, as_halves=halves, size=size or model.spec.size,
             channels=str(model.spec.channels), **artifact.preparation(model.description),
         )  # fmt: skip
 

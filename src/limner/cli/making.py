@@ -22,6 +22,7 @@ def data(
     channels: Literal["auto", "1", "3", "4"] = "auto",
     background: str = "white",
     labels: Path | None = None,
+    classes_from: Literal["auto", "parent", "top"] = "auto",
     sheet: Path | None = None,
 ) -> None:
     """Look at a set of pictures before training: what is there, what is damaged, what would be trained.
@@ -40,37 +41,33 @@ def data(
         What transparent pictures are flattened on, and bars of --fit pad are filled with.
     labels
         A CSV or JSON file that names each picture's class.
+    classes_from
+        Which folders are classes: those that directly hold pictures (parent), the outermost (top), or auto, which tells
+        train, val and test apart first.
     sheet
-        Where to write a sheet of thumbnails, a .png (default: data.png, or beside the data where that would lie within it).
+        Where to write a sheet of thumbnails, a .png outside the data (default: none is written).
     """
     from rich.console import Console
 
+    from limner.core.files import lies_in
     from limner.core.images import png
     from limner.data import open_source, scan
+    from limner.data.opening import located
     from limner.data.report import report_table, write_sheet
 
-    place = png(apart(source, sheet))  # said before pictures are decoded
+    if sheet:  # said before pictures are decoded
+        png(sheet)
+        if lies_in(sheet, located(source)):
+            raise ValueError(f"The sheet {sheet} would lie among the pictures it shows: give a place outside {source}.")
     with Progress("reading") as progress:
-        opened = open_source(source, labels=labels or True)
+        opened = open_source(source, labels or True, classes_from)
         report = scan(
             opened, size=parse_size(size), fit=fit, channels=channels, background=background, progress=progress
         )
     Console().print(report_table(report))
-    write_sheet(place, report)
-    print(f"A sheet of thumbnails is in {place}.")
-
-
-def apart(source: str, sheet: Path | None) -> Path:
-    """Where a sheet of thumbnails goes: never into the folder it shows, which would hold one picture more from then on.
-
-    Raises ValueError for a place within that folder.
-    """
-    place, root = sheet or Path("data.png"), Path(source).expanduser()
-    if not root.is_dir() or not place.resolve().is_relative_to(root.resolve()):
-        return place
     if sheet:
-        raise ValueError(f"The sheet {sheet} would lie among the pictures it shows: give a place outside {source}.")
-    return root.resolve().with_name(f"{root.resolve().name}-{place.name}")
+        write_sheet(sheet, report)
+        print(f"A sheet of thumbnails is in {sheet}.")
 
 
 def train(
@@ -86,6 +83,8 @@ def train(
     labels: Path | None = None,
     drop_duplicates: bool = False,
     unconditional: bool = False,
+    classes_from: Literal["auto", "parent", "top"] = "auto",
+    halves: bool = False,
     options: Any = None,
     choices: Any = None,
 ) -> int:
@@ -114,6 +113,11 @@ def train(
         Train on one of each group of equal pictures.
     unconditional
         Ignore the classes.
+    classes_from
+        Which folders are classes: those that directly hold pictures (parent), the outermost (top), or auto, which tells
+        train, val and test apart first and holds one out.
+    halves
+        For translators: the one set holds pictures of two sides, left and right, though not twice as wide as tall.
     """
     from limner import recipes
 
@@ -135,6 +139,8 @@ def train(
             labels=labels,
             drop_duplicates=drop_duplicates,
             unconditional=unconditional,
+            classes_from=classes_from,
+            halves=halves,
             options=recipes.Options(**(vars(options) if options else {})),
             progress=progress,
             changes=changes,

@@ -64,6 +64,7 @@ def evaluate(
     held_out: str | None = None,
     size: str | None = None,
     direction: Literal["a2b", "b2a"] | None = None,
+    halves: bool = False,
     weights: Path | None = None,
     seed: int = 0,
     out: Path | None = None,
@@ -92,6 +93,8 @@ def evaluate(
         Height and width to bring folders of mixed sizes to: 64 or 48x64 (pairs need none: each has its own).
     direction
         Of a translator: from the first kind to the second (a2b, the default) or back (b2a).
+    halves
+        Of a translator: the one set holds pictures of two sides, though not twice as wide as tall.
     weights
         Inception's file, the folder of DINOv2's or CLIP's weights, or a folder that holds them all.
     seed
@@ -123,6 +126,7 @@ def evaluate(
             parse_size(size),
             progress,
             direction,
+            halves,
         )
     if json:
         print(result.to_json())

@@ -12,6 +12,7 @@ described network has before a byte of them is read.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,7 +35,25 @@ def save(folder: Path, nets: Mapping[str, nn.Module], description: Mapping[str, 
     tensors = {f"{name}.{key}": value for name, net in nets.items() for key, value in net.state_dict().items()}
     write_tensors(folder / WEIGHTS, tensors, {"format": "pt"})
     write_whole(folder / CARD, json.dumps({"format": FORMAT, **description}, indent=1, ensure_ascii=False) + "\n")
-    write_whole(folder / "README.md", model_card)
+    if not _edited(folder / "README.md"):
+        write_whole(folder / "README.md", model_card + _signature(model_card))
+
+
+def _signature(text: str) -> str:
+    digest = hashlib.sha256(text.strip().encode()).hexdigest()[:16]
+    return f"\n<!-- Written by Limner ({digest}); once edited, it is kept as it is. -->\n"
+
+
+def _edited(path: Path) -> bool:
+    """Whether a README.md stands there that is not, word for word, one that `save` wrote."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return False
+    except (OSError, UnicodeDecodeError):
+        return True
+    body, mark, _ = text.rpartition("\n<!-- Written by Limner (")
+    return not mark or text != body + _signature(body)
 
 
 def read_description(folder: Path) -> dict[str, Any]:

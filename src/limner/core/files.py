@@ -84,3 +84,20 @@ def for_people(error: OSError, path: Path) -> ValueError:
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
         return ValueError(f"{path} cannot be written: a file stands where a folder is needed. Choose another place.")
     return ValueError(f"{path} could not be written: {error.strerror or error}.")
+
+
+def lies_in(inner: Path, outer: Path) -> bool:
+    """Whether `inner` is `outer` or lies below it, links resolved; what exists is compared by identity, not by name.
+
+    Either may be yet to be made. Where a and A are one letter, they are one folder.
+    """
+    place = Path(os.path.realpath(inner))
+    return _identity(Path(os.path.realpath(outer))) in {_identity(one) for one in (place, *place.parents)}
+
+
+def _identity(path: Path) -> object:
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return str(path)
+    return found.st_dev, found.st_ino

@@ -17,9 +17,15 @@ from limner.core.images import ImageSpec
 from limner.core.text import printable
 from limner.data.dataset import Dataset, duplicates_note, prepare, skipped_note
 from limner.data.decode import ENDINGS, UNREADABLE, Damaged, header, reason, upright
-from limner.data.opening import open_source
+from limner.data.layout import common_folder, tops
+from limner.data.opening import is_file, located, open_source
 from limner.data.source import Bad, Source, short_name
 
+TWICE = 0.05  # by how much a picture of two sides may differ from twice as wide as tall
+FOLDERS: dict[str, str | None] = {  # folders of one set that hold the two sides, lower case
+    "a": "a", "b": "b", "traina": "a", "trainb": "b",
+    **dict.fromkeys(("testa", "testb", "vala", "valb")),  # held out
+}
 SLACK = 0.02  # by how much the proportions of partners may differ
 APART = 0x5B  # the second set of an unpaired run has an order of its own
 
@@ -58,13 +64,14 @@ class Pairs:
 
 
 def prepare_pairs(
-    data: Any, second: Any = None, *, paired: bool, swap: bool = False, size: int | tuple[int, int] | None = None,
+    data: Any, second: Any = None, *, paired: bool, swap: bool = False, as_halves: bool = False, size: int | tuple[int, int] | None = None,
     fit: str = "crop", channels: str = "auto", background: str = "white", progress: Any = None,
 ) -> Pairs:
     """Decode two sets of pictures at one shape.
 
-    data, second: two folders (or whatever `open_source` takes); or one CSV with two columns of files; or one set of
-    pictures that each hold both sides, left and right. paired: partners are found by equal names (`matching`), and
+    data, second: two folders (or whatever `open_source` takes); or one CSV with two columns of files; or one set with
+    the folders trainA and trainB (or A and B); or one of pictures that each hold both sides, left and right: about twice
+    as wide as tall, or as_halves, of any even width. paired: partners are found by equal names (`matching`), and
     those without one, or of other proportions, are listed in `bad` and left out. swap: exchange the two sides.
     Raises ValueError in one sentence when nothing is left to train on.
     """
@@ -74,9 +81,15 @@ def prepare_pairs(
         if paired:
             a, b, bad = partners(a, b)
     elif str(data).lower().endswith(".csv"):
-        a, b, bad = from_csv(Path(str(data)))
+        a, b, bad = from_csv(located(str(data)))
     else:
-        a, b, bad = halves(open_source(data, labels=False))
+        source = open_source(data, labels=False)
+        if sides := side_folders(source):
+            a, b = sides
+            if paired:
+                a, b, bad = partners(a, b)
+        else:
+            a, b, bad = halves(source, paired, as_halves)
     if swap:
         a, b = b, a
 
@@ -194,26 +207,70 @@ def _part(source: Source, rows: list[int], names: list[str]) -> Source:
     """Some pictures of a Source under other names."""
     content = source.content
     array = None if source.array is None else source.array[rows]
-    return replace(source, names=names, content=lambda i: content(rows[i]), array=array)
+    return replace(source, names=names, content=lambda i: content(rows[i]), array=array, notes=[*source.notes])
 
 
 # ---- one picture, two sides ------------------------------------------------------------------------------------------
 
 
-def halves(source: Source) -> tuple[Source, Source, list[Bad]]:
-    """The left and the right sides of each picture; those of odd width are left out."""
-    kept, bad = [], []
+def side_folders(source: Source) -> tuple[Source, Source] | None:
+    """The two sides of a set whose outermost folders are trainA and trainB, or A and B; None for another set.
+
+    testA, testB, valA and valB beside them are held out.
+    """
+    where = tops(source.names)
+    names = {top.lower() for top in where}
+    if not ({"traina", "trainb"} <= names or names == {"a", "b"}) or not names <= FOLDERS.keys():
+        return None
+    shared, found = len(common_folder(source.names)), []
+    for side in "ab":
+        rows = [i for i, top in enumerate(where) if FOLDERS[top.lower()] == side]
+        folder = where[rows[0]]
+        part = _part(source, rows, [source.names[i][shared + len(folder) + 1 :] for i in rows])
+        found.append(replace(part, origin=f"{folder} of {source.origin}", mark=_marked(source, side)))
+    spare = sorted({top for top in where if FOLDERS[top.lower()] is None})
+    held = f"; {' and '.join(spare)} are held out" if spare else ""
+    note = f"The two sides are the folders {_first(where, 'a')} and {_first(where, 'b')}{held}."
+    found[0].notes.append(note)
+    return found[0], found[1]
+
+
+def _marked(source: Source, side: str) -> Callable[[], str]:
+    return lambda: f"{source.mark()} {side}"  # equal names of the two sides must not share a place in the cache
+
+
+def _first(where: Sequence[str], side: str) -> str:
+    return next(top for top in where if FOLDERS[top.lower()] == side)
+
+
+def halves(source: Source, paired: bool = True, as_halves: bool = True) -> tuple[Source, Source, list[Bad]]:
+    """The left and the right sides of each picture; those of odd width are left out.
+
+    Raises ValueError where most pictures are not about twice as wide as tall, unless as_halves says that they have sides.
+    """
+    kept, bad, ordinary = [], [], 0
     for i, name in enumerate(source.names):
         try:
             with source.open(i) as image:
-                width = header(image).width
+                head = header(image)
+                width = head.width
         except Damaged as damage:
             bad.append((name, str(damage)))
             continue
-        if width % 2:
+        if not as_halves and abs(width / (2 * head.height) - 1) > TWICE:
+            bad.append((name, f"{head.height}x{width}, which is not twice as wide as tall"))
+            ordinary += 1
+        elif width % 2:
             bad.append((name, f"{width} pixels wide, which has no two equal halves"))
         else:
             kept.append(i)
+    if ordinary > len(kept):
+        other = "two folders of equal names" if paired else "a second set to translate to"
+        raise ValueError(
+            f"{source.origin[:1].upper()}{source.origin[1:]} holds ordinary pictures and nothing to translate them to: give "
+            f"{other}, one folder with trainA and trainB in it, a CSV of pairs, or pictures of two sides, twice as wide as "
+            "tall (--halves for other widths)."
+        )
     if not kept:
         raise ValueError(
             f"No picture of {source.origin} has two sides: give pictures of even width, two folders, or a CSV of pairs."
@@ -230,7 +287,11 @@ def halves(source: Source) -> tuple[Source, Source, list[Bad]]:
         return content
 
     names = [source.names[i] for i in kept]
-    left = replace(source, names=names, content=side(False), array=None, mark=lambda: source.mark() + " left")
+    note = "Each picture holds two sides: the left half is translated to the right half."
+    left = replace(
+        source, names=names, content=side(False), array=None, mark=lambda: source.mark() + " left",
+        notes=[*source.notes, note],
+    )  # fmt: skip
     right = replace(left, content=side(True), mark=lambda: source.mark() + " right")
     return left, right, bad
 
@@ -240,6 +301,8 @@ def halves(source: Source) -> tuple[Source, Source, list[Bad]]:
 
 def from_csv(path: Path) -> tuple[Source, Source, list[Bad]]:
     """A CSV of two columns, files relative to its own folder, with or without a heading. Raises ValueError."""
+    if path.exists() and not is_file(path):
+        raise ValueError(f"The CSV {path} is a pipe, a device or a folder and no file.")
     try:
         rows = [row for row in csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"))) if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -249,11 +312,11 @@ def from_csv(path: Path) -> tuple[Source, Source, list[Bad]]:
     cells = [(row[0].strip(), row[1].strip()) for row in rows]
     if cells and not any(_is_file(path.parent / cell) or _picture(cell) for cell in cells[0]):
         cells = cells[1:]  # a heading
-    bad = [(f"{a}, {b}", "the file is missing") for a, b in cells if not _there(path, a, b)]
+    bad = [(printable(f"{a}, {b}"), "the file is missing") for a, b in cells if not _there(path, a, b)]
     cells = list(dict.fromkeys(pair for pair in cells if _there(path, *pair)))
     if not cells:
         raise ValueError(f"The CSV {path} names no pair of files that exist beside it.")
-    names = [f"{a}, {b}" for a, b in cells]
+    names = [printable(f"{a}, {b}") for a, b in cells]
     one, two = (_files(path, [path.parent / cell[k] for cell in cells], names) for k in (0, 1))
     kept = []
     for i, name in enumerate(names):

@@ -64,14 +64,28 @@ def report_of(source: Source, dataset: Dataset) -> Report:
     if counts and max(counts.values()) >= 10 * max(1, min(counts.values())):
         rare = min(counts, key=lambda name: counts[name])
         notes.append(f"Classes are uneven: {rare} has {counts[rare]:,}, the largest {max(counts.values()):,}.")
-    if len(dataset) < 500:
-        notes.append(f"{len(dataset):,} pictures are few: expect a generator that stays close to them.")
+    if note := too_few(len(dataset)):
+        notes.append(note)
     return Report(
         origin=dataset.origin, count=len(dataset), spec=dataset.spec, sizes=dataset.sizes, least=least, median=median,
         most=most, modes=dataset.modes, classes=counts, bad=dataset.bad, others=source.others,
         duplicates=dataset.duplicates, thumbnails=thumbnails(dataset), notes=notes, attribution=dataset.attribution,
         fingerprint=dataset.fingerprint,
     )
+
+
+def too_few(count: int) -> str:
+    """What a person should know of so few pictures for a generator; "" where there are enough.
+
+    About a hundred is what the methods for few pictures were shown on (Zhao et al. 2020, "100-shot"; Liu et al. 2021);
+    below 500 the generator of a plain recipe stays close to its pictures.
+    """
+    if count < 100:
+        what = "1 picture is" if count == 1 else f"{count:,} pictures are"
+        return (
+            f"{what} too few for a generator, which will repeat them or fail: give a hundred at least, better some thousand."
+        )
+    return f"{count:,} pictures are few: expect a generator that stays close to them." if count < 500 else ""
 
 
 def spread(sizes: dict[tuple[int, int], int]) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:

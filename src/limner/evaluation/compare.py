@@ -19,7 +19,7 @@ from limner.data.dataset import equal_rows
 from limner.evaluation.copies import Copies
 from limner.evaluation.features import Extractor, Progress, choose, extract, extract_cached
 from limner.evaluation.frechet import fid
-from limner.evaluation.measures import BY_CLASS, LEAST, MEASURES, MOST, USUAL, Comparison, Measure
+from limner.evaluation.measures import BY_CLASS, INDEPENDENT, LEAST, MEASURES, MOST, USUAL, Comparison, Measure
 from limner.evaluation.moments import moments
 from limner.evaluation.partners import PAIRED, Partners, measure_partners, summary
 from limner.evaluation.sets import Given, Pictures, pictures
@@ -81,7 +81,8 @@ def evaluate(
     reference_labels: Any = None,                  # of the reference [M], where it brings none
     held_out: Given | None = None,                 # real pictures that were not trained on: they calibrate the copy check
     metrics: Sequence[str] | None = None,          # of measures.MEASURES and partners.PAIRED; None: the usual ones
-    paired: bool = False,                          # whether the usual ones include those of pairs
+    paired: bool = False,                          # the reference holds the truth of each picture: its measures are usual
+    translated: bool = False,                      # made from pictures, so near real ones by success: copies is not usual
     features: str | Extractor | Sequence[str | Extractor] = "own",
     n: int | None = None,                          # at most so many generated pictures, drawn by the seed
     size: tuple[int, int] | None = None,           # (H,W) to bring folders and zips to; None: their own
@@ -98,6 +99,11 @@ def evaluate(
     once, from its own size to the extractor's. Raises ValueError in one sentence for sets that cannot be compared.
     """
     wanted = known(metrics)
+    if paired and (wrong := [name for name in wanted if name in INDEPENDENT]):
+        raise ValueError(
+            f"{wrong[0]} has no meaning here: it takes the sets to be independent, and the reference holds the truth of each "
+            f"picture, which it should be close to; choose {', '.join(PAIRED)} or fid."
+        )
     of_pairs = [name for name in wanted if name in PAIRED] if metrics else list(PAIRED) if paired else []
     result = Result([], {}, {}, [], curve=curve)
     chosen = [features] if isinstance(features, str) or callable(features) else list(features)
@@ -118,14 +124,20 @@ def evaluate(
         for one, what in ((generated, "generated"), (real, "reference")):
             if len(one) < 2:
                 raise ValueError(f"One {what} picture cannot be measured: give 2 at least, better some thousand.")
-        asked = asked or list(_usual(generated, real))
+        without = INDEPENDENT if paired else ("copies",) if translated else ()
+        asked = asked or [name for name in _usual(generated, real) if name not in without]
         result.generated, result.reference, result.warnings = generated, real, _warnings_of_sets(generated, real)
         result.title = f"{generated.name} ({len(generated):,}) against {real.name} ({len(real):,})"
         for extractor in extractors(real):
             comparison = _compared(generated, real, held, extractor, seed, cache)
-            result.warnings += _warnings_of_features(comparison, asked)
+            result.warnings += _warnings_of_features(comparison, asked, paired)
             for name in asked:
                 result.measures += MEASURES[name](comparison)
+            result.warnings += [
+                f"{m.label} is below zero, as an unbiased estimate of next to nothing may be: read it as zero."
+                for m in result.measures
+                if m.name in ("fid_infinity", "kid") and m.features == extractor.name and m.value < 0
+            ]
             result.classes |= comparison.classes
             result.copies = result.copies or comparison.copies
         result.protocol = {
@@ -227,9 +239,14 @@ def _warnings_of_sets(generated: Pictures, real: Pictures) -> list[str]:
     return found
 
 
-def _warnings_of_features(c: Comparison, asked: Sequence[str]) -> list[str]:
+def _warnings_of_features(c: Comparison, asked: Sequence[str], paired: bool) -> list[str]:
     found, width, fewest = [], c.extractor.width, min(len(c.x), len(c.y))
-    if fewest <= width and {"fid", "fid_infinity", "fid_per_class"} & set(asked):
+    if paired and "fid" in asked:
+        found.append(
+            f"fid({c.extractor.name}) of pictures against their own truths is lower than against other real pictures: compare "
+            "it only with numbers from the same pairs."
+        )
+    elif fewest <= width and {"fid", "fid_infinity", "fid_per_class"} & set(asked):
         found.append(
             f"fid({c.extractor.name}) from {fewest:,} pictures and {width:,} features has no full covariance: it is far "
             "too high, and compares only with numbers from equally many pictures; prefer kid."

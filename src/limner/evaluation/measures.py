@@ -196,5 +196,6 @@ MEASURES: dict[str, Callable[[Comparison], list[Measure]]] = {
     "inception_score": _inception_score,
 }
 USUAL = ("fid", "fid_infinity", "kid", "precision_recall", "density_coverage", "diversity", "modes", "copies")
+INDEPENDENT = ("fid_infinity", "kid", "mmd", "copies")  # their estimates assume that neither set was made from the other
 BY_CLASS = ("fid_per_class",)  # added to the usual ones where both sets have labels
 LEAST = {"fid_infinity": 20, "copies": 20, "precision_recall": 4, "density_coverage": 6}  # pictures of each set

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from math import inf
 from pathlib import Path
 from typing import Any
 
 from limner.core import dist
+from limner.core.files import lies_in
 from limner.data import open_source, prepare
+from limner.data.layout import ClassesFrom
+from limner.data.opening import located
 from limner.data.pairs import prepare_pairs
 from limner.recipes import automatic, gan, translate, vae
 from limner.recipes.changes import changed, check
 from limner.recipes.measured import measurements, protocol, told
 from limner.recipes.session import Options, Trained, run_folder, start
 from limner.training.loop import Hook
-from limner.training.run import begun
+from limner.training.run import begun, check_free
 
 AUTO = "auto"
 FAMILIES: tuple[Any, ...] = (gan, vae, translate)  # each has PRESETS, RECIPES (their dataclasses) and train
@@ -82,6 +86,8 @@ def train(
     labels: Path | None = None,
     drop_duplicates: bool = False,
     unconditional: bool = False,
+    classes_from: ClassesFrom = "auto",
+    halves: bool = False,
     options: Options | None = None,
     progress: Any = None,
     changes: dict[str, Any] | None = None,
@@ -92,7 +98,8 @@ def train(
 
     data: a folder, zip, IDX file, .npy/.npz, array, `fashion` or `emoji`; translators take two, or pairs in one
     (`data.pairs.prepare_pairs`). recipe: a name or a whole Recipe. size: height and width in pixels (default: the
-    pictures' own, or 64). fit: crop, pad or stretch. drop_duplicates: train on one of each group of equal pictures.
+    pictures' own, or 64). fit: crop, pad or stretch. classes_from: which folders are classes (`data.open_source`).
+    halves: one set for a translator holds pictures of two sides, whatever their proportions. drop_duplicates: train on one of each group of equal pictures.
     Further keywords are those of `Options` (minutes, images, out, seed, device …), or options of the recipe
     (`batch=64`), which `changes` takes too with dots for nested ones ({"network.width": 48}).
 
@@ -112,6 +119,7 @@ def train(
         raise ValueError("Give the budget in minutes or in images, not both.")
     if (options.minutes is not None and not 0 < options.minutes < inf) or (options.images is not None and options.images <= 0):
         raise ValueError("The budget must be more than nothing and have an end: give --minutes or --images above 0.")
+    keep_apart(options.out, [data, second])
     name, chosen, why = "custom", recipe, ""
     if isinstance(recipe, str):
         name, chosen = (AUTO, None) if recipe == AUTO else (recipe, preset(recipe).make())
@@ -119,13 +127,15 @@ def train(
         machine = start(options, ranks)
         shape: dict[str, Any] = {"size": size, "fit": fit, "channels": channels, "background": background, "progress": progress}
         if isinstance(chosen, translate.RECIPES):
-            strange = {"--labels": labels, "--drop-duplicates": drop_duplicates, "--unconditional": unconditional}
+            strange = {"--labels": labels, "--classes-from": classes_from != "auto", "--drop-duplicates": drop_duplicates, "--unconditional": unconditional}
             if wrong := [flag for flag, value in strange.items() if value]:
                 raise ValueError(f"{wrong[0]} means nothing to the recipe {name}, which translates: leave it out.")
             chosen = changed(chosen, changes)
             paired = isinstance(chosen, translate.PairedRecipe)
-            pairs = prepare_pairs(data, second, paired=paired, swap=chosen.swap, **shape)
+            pairs = prepare_pairs(data, second, paired=paired, swap=chosen.swap, as_halves=halves, **shape)
             return translate.train(name, chosen, pairs, options, machine, "", hooks)
+        if halves:
+            raise ValueError(f"--halves means nothing to the recipe {name}, which does not translate: leave it out.")
         if second is not None:
             raise ValueError(f"The recipe {name} learns from one set of pictures: give one, or another recipe.")
         if isinstance(chosen, vae.RECIPES):  # what class a picture is of is for the latent to say
@@ -134,9 +144,29 @@ def train(
             unconditional = True
         if unconditional and labels:
             raise ValueError("--labels says which classes there are and --unconditional ignores them: leave one out.")
-        source = open_source(data, labels=False if unconditional else labels or True)
+        source = open_source(data, False if unconditional else labels or True, classes_from)
         dataset = prepare(source, drop_duplicates=drop_duplicates, **shape)
         if recipe == AUTO:
             known = begun(run_folder(options, dataset, automatic.NAME))
             name, chosen, why = automatic.choose(dataset.spec, len(dataset), options, machine, changes, known)
         return family_of(chosen).train(name, changed(chosen, changes), dataset, options, machine, why, hooks)
+
+
+def keep_apart(out: Path | None, data: Sequence[Any]) -> None:
+    """Raises ValueError where a run's folder would be the data's, lie in it or hold it, or holds what is no run.
+
+    A run writes a README.md and pictures of its own, which must neither replace a person's nor be read as data.
+    """
+    folder = out or Path("runs") / "new"
+    for place in data:
+        path = located(place) if isinstance(place, (str, Path)) and str(place) else None
+        if path is None or not os.path.exists(path):  # noqa: PTH110 - a sample, an array, or what opening complains of
+            continue
+        if lies_in(folder, path) or (out and lies_in(path, out)):
+            where = f"The run would go to {out or 'runs'}, which"
+            raise ValueError(
+                f"{where} {'lies in' if lies_in(folder, path) else 'holds'} the data {place}: choose a folder apart from it "
+                "with --out."
+            )
+    if out:
+        check_free(out)

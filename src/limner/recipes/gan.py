@@ -13,6 +13,7 @@ from torch import nn
 from limner.core import latents
 from limner.core.images import ImageSpec, to_uint8
 from limner.data import Dataset
+from limner.data.scan import too_few
 from limner.losses.adversarial import objective
 from limner.losses.penalties import weight_for
 from limner.methods.gan import GAN
@@ -120,7 +121,7 @@ def train(
         images, labels = pictures.batch(first, count, options.seed)
         return {"image": images} if labels is None or not spec.classes else {"image": images, "label": labels}
 
-    notes = [why] if why else []
+    notes = [note for note in (too_few(len(dataset)), why) if note]
     if recipe.penalty != "none":
         notes.append(f"Penalty {recipe.penalty} with gamma {method.gamma:.3g}.")
     if held is not None:

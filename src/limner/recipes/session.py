@@ -25,12 +25,13 @@ from limner.data import Dataset
 from limner.data.pairs import Pairs
 from limner.methods.phase import Method
 from limner.networks import parameter_count
+from limner.recipes.inventory import difference, record
 from limner.recipes.publishing import publish
 from limner.recipes.watching import FEWEST, METRICS, SAMPLES, Meter, Previews, animate
 from limner.training.doctor import Doctor, Examination
 from limner.training.log import Board, duration
 from limner.training.loop import Hook, Outcome, Plan, Stream, View, fit, measure
-from limner.training.run import claimed, recall, remember
+from limner.training.run import check_free, claimed, recall, remember
 from limner.training.state import Optimiser
 
 SKIPPED = "skipped.txt"  # in the run folder
@@ -149,6 +150,7 @@ def play(job: Job, machine: Machine) -> Trained:
     say = _speaker(options.quiet or not machine.ranks.first)
     if not machine.ranks.first:
         return _play_claimed(job, machine, folder, say)
+    check_free(folder)
     with claimed(folder):
         return _play_claimed(job, machine, folder, say)
 
@@ -168,9 +170,9 @@ def _play_claimed(job: Job, machine: Machine, folder: Path, say: Callable[[str],
     asked = {
         "recipe": job.name,
         "options": dataclasses.asdict(job.recipe),
-        "data": job.dataset.fingerprint,
         "size": list(spec.size),
         "channels": spec.channels,
+        "data": job.dataset.fingerprint,
         "classes": spec.classes,
         "minutes": None if options.images else options.minutes or 10.0,
         "images": options.images,
@@ -178,11 +180,12 @@ def _play_claimed(job: Job, machine: Machine, folder: Path, say: Callable[[str],
         "doctor": job.examine is not None,
         "auto_tune": options.auto_tune,
     }
-    decided: Any = dist.told_by_first(recall(folder, asked) if machine.ranks.first else None)
+    decided: Any = dist.told_by_first(recall(folder, asked, lambda: difference(folder, job.dataset)) if machine.ranks.first else None)
     if decided is None:
         decided = dist.told_by_first(decide(job, machine))  # clocks differ
         if machine.ranks.first:
             remember(folder, asked, decided)
+            record(folder, job.dataset)
     _keep_precision(decided, job, machine, folder)
     plan = dataclasses.replace(
         plan_of(job, decided["images"]),

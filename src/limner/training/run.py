@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,20 @@ def claimed(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def check_free(folder: Path) -> None:
+    """Raises ValueError for a folder that holds something and is no run: what lies there is never overwritten."""
+    try:
+        if (folder / DECISIONS).exists() or (folder / "checkpoint").exists() or not folder.is_dir():
+            return
+        found = next((path.name for path in sorted(folder.iterdir()) if path.name != ".lock"), None)
+    except OSError as error:
+        raise for_people(error, folder) from error
+    if found is not None:
+        raise ValueError(
+            f"{folder} holds other files, such as {found}, and is no run: choose a new or an empty folder with --out."
+        )
+
+
 def begun(folder: Path) -> Mapping[str, Any]:
     """What was asked of the run in this folder; nothing where there is none, or none that can be read."""
     try:
@@ -46,11 +60,12 @@ def begun(folder: Path) -> Mapping[str, Any]:
         return {}
 
 
-def recall(folder: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
+def recall(folder: Path, asked: Mapping[str, Any], other_pictures: Callable[[], str] = str) -> dict[str, Any] | None:
     """What the run decided at its first start (`run.json`); None when this is the first start.
 
     asked: everything of the command that changes the result. The same command finds its decisions again and resumes;
-    another command in the same folder is refused. Raises ValueError naming the first difference.
+    another command in the same folder is refused. other_pictures: says which pictures are not those that the run was
+    started on. Raises ValueError naming the first difference.
     """
     path = folder / DECISIONS
     if not path.exists():
@@ -68,6 +83,11 @@ def recall(folder: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
         raise ValueError(
             f"{folder} was started by another version of Limner ({kept.get('limner', 'an early one')}), whose options are "
             f"others ({name}): finish it with that version, or choose another folder with --out."
+        )
+    if name == "data":
+        raise ValueError(
+            f"{folder} was started on other pictures{other_pictures()}: give those again to resume it, or choose another "
+            "folder with --out."
         )
     if name:
         raise ValueError(

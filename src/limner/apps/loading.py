@@ -31,13 +31,13 @@ def load(folder: str | Path, device_name: str = "auto") -> Any:
     try:
         rebuild, thing = KINDS[description["kind"]]
         spec = ImageSpec(**description["data"]["spec"])
-        name = description["network"]["name"]
+        name, digest = description["network"]["name"], str(description["weights_sha256"])
         network = rebuild(spec, description["network"])
     except (KeyError, TypeError) as error:
         raise ValueError(f"{folder / artifact.CARD} lacks what a model needs: the run folder is damaged.") from error
     chosen = device.pick(device_name)
     device.settle()
-    artifact.load_weights(folder, name, network, chosen)
+    artifact.load_weights(folder, name, network, chosen, digest)
     network.to(memory_format=torch.channels_last)
     return thing(network, spec, description, chosen, folder)
 

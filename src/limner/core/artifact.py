@@ -12,6 +12,7 @@ described network has before a byte of them is read.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +27,7 @@ from limner.core.files import write_tensors, write_whole
 FORMAT = 1
 WEIGHTS, CARD = "weights.safetensors", "limner.json"
 DECISIONS = "run.json"    # what a run settled at its start; it stands before the run writes any picture
+OWN = (WEIGHTS, CARD, DECISIONS, "README.md", "preview.png", "progress.webp", "log.jsonl", "samples", "best", "checkpoint")
 LARGEST = 20_000_000_000  # parameters; a description that asks for more is damaged or hostile
 
 
@@ -33,8 +35,15 @@ def save(folder: Path, nets: Mapping[str, nn.Module], description: Mapping[str, 
     """Write the networks and their description, each file whole or not at all. Raises ValueError on disk errors."""
     tensors = {f"{name}.{key}": value for name, net in nets.items() for key, value in net.state_dict().items()}
     write_tensors(folder / WEIGHTS, tensors, {"format": "pt"})
-    write_whole(folder / CARD, json.dumps({"format": FORMAT, **description}, indent=1, ensure_ascii=False) + "\n")
+    content = {"format": FORMAT, **description, "weights_sha256": sha256(folder / WEIGHTS)}
+    write_whole(folder / CARD, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     write_whole(folder / "README.md", model_card)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_description(folder: Path) -> dict[str, Any]:
@@ -78,10 +87,11 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if images_seen(line) is not None]
 
 
-def load_weights(folder: Path, name: str, net: nn.Module, device: torch.device) -> nn.Module:
+def load_weights(folder: Path, name: str, net: nn.Module, device: torch.device, digest: str) -> nn.Module:
     """Fill `net`, built on the meta device, with the weights of the network `name`; returns it on `device`, frozen.
 
-    Raises ValueError when the file is missing, damaged, or holds other names, shapes or types than the network.
+    digest: the SHA-256 that the description gives. Raises ValueError when the file is missing, has another digest, or holds
+    other names, shapes or types than the network, or values that are not finite.
     """
     path = folder / WEIGHTS
     expected = net.state_dict()
@@ -97,6 +107,11 @@ def load_weights(folder: Path, name: str, net: nn.Module, device: torch.device) 
             for key, want in expected.items():
                 if tuple(file.get_slice(f"{name}.{key}").get_shape()) != tuple(want.shape):
                     raise ValueError(damaged)
+            if sha256(path) != digest:
+                raise ValueError(
+                    f"{path} is not the file that {CARD} was written for (its SHA-256 differs): it was damaged or exchanged, "
+                    "so copy both from one run."
+                )
             tensors = {key: file.get_tensor(f"{name}.{key}") for key in expected}
     except FileNotFoundError as error:
         raise ValueError(f"{folder} holds no {WEIGHTS}: the run was stopped before its first checkpoint.") from error
@@ -104,5 +119,7 @@ def load_weights(folder: Path, name: str, net: nn.Module, device: torch.device) 
         raise ValueError(damaged) from error
     if any(tensors[key].dtype != want.dtype for key, want in expected.items()):
         raise ValueError(damaged)
+    if not all(t.isfinite().all() for t in tensors.values()):
+        raise ValueError(f"{path} holds values that are no finite numbers: the training failed, so train anew.")
     net.load_state_dict(tensors, assign=True)
     return net.requires_grad_(False).eval()

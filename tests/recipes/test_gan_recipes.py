@@ -216,8 +216,8 @@ def test_everything_that_samples_draws_the_kind_of_noise_that_was_trained_on(
         assert z.abs().max() <= limit
     assert torch.cat(given).std() == pytest.approx({"uniform": 3**-0.5, "truncated": 0.88}[noise], abs=0.02)
     given.clear()
-    model.sample(200, truncation=0.5)
-    assert torch.cat(given).abs().max() < 0.51 and not np.array_equal(whole, model.sample(200, truncation=0.5))
+    chosen = model.sample(20, truncation=0.5)
+    assert torch.cat(given).abs().max() <= limit and not np.array_equal(whole[:20], chosen)
 
 
 def test_runs_from_before_there_were_kinds_sample_from_normal_noise(

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from limner.apps.model import CHUNK, Model, Pictures, form
-from limner.apps.sample import ANIMATIONS, at_least_one, write_film
+from limner.apps.model import CHUNK, SHEETS, Model, Pictures, check_sheet, form
+from limner.apps.sample import at_least_one, check_film, destination, is_film, write_film
 from limner.apps.traverse import Traversal, traversal
 from limner.core import artifact
 from limner.core.files import write_whole
@@ -38,14 +38,14 @@ class Autoencoder(Model):
             raise ValueError("This model codes pictures as symbols and draws none: train `--recipe vae` to sample.")
         return int(self.autoencoder.z_size)
 
-    def latents(self, n: int, rng: np.random.Generator, truncation: float | None = None) -> np.ndarray:
-        """Latents [n, z_size] as the pictures' own are distributed; a truncation is that of the noise they come from."""
-        noise = super().latents(n, rng, truncation)
+    def latents(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Latents [n, z_size] as the pictures' own are distributed."""
+        noise = super().latents(n, rng)
         return self._placed(noise, rng.random(n, np.float32))
 
-    def keys(self, count: int, n: int, rng: np.random.Generator, truncation: float | None = None) -> np.ndarray:
+    def keys(self, count: int, n: int, rng: np.random.Generator) -> np.ndarray:
         """Each walk stays in one component of the prior: between two of them lie no pictures."""
-        noise = [super(Autoencoder, self).latents(n, rng, truncation) for _ in range(count)]
+        noise = [super(Autoencoder, self).latents(n, rng) for _ in range(count)]
         chance = rng.random(n, np.float32)
         return np.stack([self._placed(one, chance) for one in noise])
 
@@ -141,10 +141,11 @@ def tell_of(found: Dataset, say: Callable[[str], None]) -> str:
     return and_skipped(len(found.bad))
 
 
-def reconstruct(model: Autoencoder, data: str, out: Path, n: int = 32, say: Callable[[str], None] = print) -> str:
-    """Write a sheet of n pictures spread evenly over the set, each row above its reconstruction; returns a sentence with
-    the error."""
+def reconstruct(model: Autoencoder, data: str, out: Path | None = None, n: int = 32, say: Callable[[str], None] = print) -> str:
+    """Write a sheet (default: reconstructed.png in the run folder) of n pictures spread evenly over the set, each row above
+    its reconstruction; returns a sentence with the error."""
     at_least_one(n)
+    out = destination(model.folder, out, "reconstructed.png")
     png(out)
     found = pictures_of(model, data)
     skipped = tell_of(found, say)
@@ -163,26 +164,34 @@ def reconstruct(model: Autoencoder, data: str, out: Path, n: int = 32, say: Call
     return f"{len(x)} pictures above their reconstructions are in {out}: PSNR {ratio:.2f} dB{skipped}."
 
 
-def interpolate(model: Autoencoder, a: Path, b: Path, out: Path, steps: int = 10, seconds: float = 4.0) -> str:
-    """Write the way from the picture a to b: a row (.png), every picture (a folder, .zip) or a film. Returns a sentence."""
-    one, two = (picture_of(model, path) for path in (a, b))
-    if out.suffix.lower() in ANIMATIONS:
-        frames = model.between(one, two, max(2, round(seconds * 20)))
-        write_film(out, [grid(frame[None]) for frame in np.asarray(frames)], seconds)
+def interpolate(model: Autoencoder, a: Path, b: Path, out: Path | None = None, steps: int = 10,
+                seconds: float | None = None) -> str:  # fmt: skip
+    """Write the way from the picture a to b: a row (.png, .jpg, .webp), every picture (a folder, .zip) or a film (.gif,
+    .mp4, and .webp where `seconds` is given; 4 seconds by default). None: between.png in the run folder. Returns a
+    sentence."""
+    out = destination(model.folder, out, "between.png")
+    if is_film(out, seconds):
+        seconds = 4.0 if seconds is None else seconds
+        count = check_film(out, seconds, 1, model)
+        one, two = (picture_of(model, path) for path in (a, b))
+        frames = model.between(one, two, count)
+        write_film(out, (grid(frame[None]) for frame in np.asarray(frames)), count, seconds)
         return f"A film of {len(frames)} frames is in {out}."
-    ending = form(out)  # said before the work is done
-    frames = model.between(one, two, steps)
-    if ending == ".png":
-        write_png(out, grid(np.asarray(frames), columns=steps))
-    else:
-        frames.save(out)
+    if seconds is not None:
+        raise ValueError("Only a film lasts --seconds: write it to a .gif, .webp or .mp4, or leave them out.")
+    if form(out) in SHEETS:  # said before the work is done
+        check_sheet(out, steps, model.spec, max(1, steps))
+    one, two = (picture_of(model, path) for path in (a, b))
+    model.between(one, two, steps).save(out, columns=steps if form(out) in SHEETS else None)
     return f"{steps} pictures from {a.name} to {b.name} are in {out}."
 
 
-def traverse(model: Autoencoder, data: str, out: Path, dims: int = 8, steps: int = 7, around: Path | None = None,
+def traverse(model: Autoencoder, data: str, out: Path | None = None, dims: int = 8, steps: int = 7, around: Path | None = None,
              n: int = 1000, say: Callable[[str], None] = print) -> str:  # fmt: skip
-    """Write the sheet of a traversal that is measured on n pictures spread evenly over the set; returns a sentence."""
+    """Write the sheet (default: traverse.png in the run folder) of a traversal that is measured on n pictures spread evenly
+    over the set; returns a sentence."""
     at_least_one(n)
+    out = destination(model.folder, out, "traverse.png")
     png(out)
     pictures = pictures_of(model, data)
     skipped = tell_of(pictures, say)
@@ -195,8 +204,10 @@ def traverse(model: Autoencoder, data: str, out: Path, dims: int = 8, steps: int
     )
 
 
-def encode(model: Autoencoder, data: str, out: Path, say: Callable[[str], None] = print) -> str:
-    """Write `latents` (or codes) and `names` of every picture to an .npz; returns a sentence."""
+def encode(model: Autoencoder, data: str, out: Path | None = None, say: Callable[[str], None] = print) -> str:
+    """Write `latents` (or codes) and `names` of every picture to an .npz (default: latents.npz in the run folder); returns
+    a sentence."""
+    out = destination(model.folder, out, "latents.npz")
     if out.suffix.lower() != ".npz":
         raise ValueError(f"Latents are written to an .npz file, not to {out.name!r}.")
     found = pictures_of(model, data)

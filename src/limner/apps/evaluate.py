@@ -36,12 +36,12 @@ def evaluate(
     progress: Watch | None = None,
     direction: str | None = None,
     halves: bool = False,
-) -> tuple[Result, Path]:
+) -> tuple[Result, Path | None]:
     """Compare what a run makes, or any pictures, with real ones; write the report and its JSON beside it.
 
     subject: a generator's run (n samples are drawn); a translator's (data is then what it was trained on, or like it:
     two sets or one of pairs, and the first is translated, or with direction "b2a" the second); or any pictures. Returns
-    the result and the report's path. Raises ValueError in one sentence for what cannot be compared.
+    the result and the report's path: evaluation.html in the run folder by default, and none for pictures without a run. Raises ValueError in one sentence for what cannot be compared.
     """
     known(metrics)  # said before the work is done, as is what is wrong with the report's place
     if out:
@@ -52,7 +52,8 @@ def evaluate(
     places = [data] if isinstance(data, str) else list(data)
     reference: Dataset | Pictures | str = places[0]
     held: Dataset | str | None = held_out
-    folder, paired = Path(), False
+    folder: Path | None = None
+    paired = False
     model = load(subject, device) if (subject / artifact.CARD).exists() else None
     if not isinstance(model, Translator):
         if len(places) != 1:
@@ -94,7 +95,9 @@ def evaluate(
         curve=curve,
         progress=progress,
     )
-    report = out or folder / "evaluation.html"
+    report = out or (folder / "evaluation.html" if folder else None)
+    if report is None:
+        return result, None
     write_html(result, report, f"{subject.name} against {' and '.join(places)}")
     write_json(result, report.with_suffix(".json"))
     return result, report
@@ -126,9 +129,8 @@ def as_trained(model: Model | Translator, place: str, size: tuple[int, int] | No
 
 def sampled(model: Model, n: int, seed: int) -> Pictures:
     """n samples with classes as frequent as in the training data."""
-    rng = np.random.default_rng(seed)
-    labels = model.labels(n, None, rng)
-    images = model.render(model.latents(n, rng), labels)
+    labels = model.labels(n, None, np.random.default_rng(seed).spawn(2)[0])  # those of the same seed's samples
+    images = model.sample(n, seed=seed)
     return Pictures(
         torch.from_numpy(np.asarray(images)),
         None if labels is None else torch.from_numpy(labels),

@@ -4,53 +4,116 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 
+from limner.apps.typical import MODES, OF_CLASS, PICTURES, Typicality
 from limner.core import device, latents
 from limner.core.files import for_people, write_whole, writing
-from limner.core.images import ImageSpec, grid, to_pil, to_uint8, write_png
+from limner.core.images import ImageSpec, grid, to_pil, to_uint8
 
-CHUNK = 64  # pictures a forward pass
+CHUNK = 64                       # pictures a forward pass
+MOST = 10_000_000                # pictures that one call makes
+LEAST_TRUNCATION = 0.05          # every picture is then chosen among 20
+TRIES = 40                       # times 1/truncation draws; after so many the most typical one is taken
+SHEETS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+SIDE = {"PNG": 2**31 - 1, "JPEG": 65_535, "WEBP": 16_383}  # pixels a side that the format can hold
+SHEET_BYTES = 400_000_000        # of a sheet in memory
+Progress = Callable[[int, int], None]  # (done, of how many)
 
 
 class Pictures(np.ndarray):
     """uint8 [N,C,H,W] that can save itself."""
 
-    def save(self, path: str | Path) -> Path:
-        """Write a sheet (`x.png`), every picture by itself (a folder) or in a zip (`x.zip`). Returns the path.
+    def save(self, path: str | Path, columns: int | None = None) -> Path:
+        """Write a sheet (.png, .jpg or .webp), every picture by itself (a folder) or in a .zip. Returns the path.
 
-        Raises ValueError for another ending, and when the place cannot be written.
+        columns: of a sheet; None makes it about square. Raises ValueError for another ending, for a sheet too large for
+        its format, and when the place cannot be written.
         """
-        path, pictures = Path(path), np.asarray(self)
-        ending = form(path)
-        if ending == ".png":
-            write_png(path, grid(pictures))
-        elif ending == ".zip":
-            with writing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-                for i, picture in enumerate(pictures):
-                    archive.writestr(f"{i:06d}.png", _png(picture))
-        else:
-            try:
-                path.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise for_people(error, path) from error
-            for i, picture in enumerate(pictures):
-                write_whole(path / f"{i:06d}.png", _png(picture))
-        return path
+        pictures = np.asarray(self)
+        write_pictures(Path(path), iter([pictures]), len(pictures), ImageSpec(*pictures.shape[1:]), columns)
+        return Path(path)
+
+
+def write_pictures(path: Path, batches: Iterable[np.ndarray], n: int, spec: ImageSpec, columns: int | None = None,
+                   progress: Progress | None = None) -> None:  # fmt: skip
+    """Write n pictures that come in batches uint8 [B,C,H,W]: a sheet, a .zip, or a folder of .png files. A batch is written
+    as it comes, except into a sheet. Raises ValueError as `Pictures.save` does."""
+    ending = form(path)
+    if ending in SHEETS:
+        check_sheet(path, n, spec, columns)
+        parts = []
+        for batch in _counted(batches, n, progress):
+            parts.append(np.asarray(batch))
+        write_sheet(path, grid(np.concatenate(parts), columns))
+        return
+    digits, i = max(6, len(str(n - 1))), 0
+    if ending == ".zip":
+        with writing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+            for batch in _counted(batches, n, progress):
+                for picture in batch:
+                    archive.writestr(f"{i:0{digits}d}.png", _png(picture))
+                    i += 1
+        return
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise for_people(error, path) from error
+    for batch in _counted(batches, n, progress):
+        for picture in batch:
+            write_whole(path / f"{i:0{digits}d}.png", _png(picture))
+            i += 1
+
+
+def _counted(batches: Iterable[np.ndarray], n: int, progress: Progress | None) -> Iterator[np.ndarray]:
+    done = 0
+    for batch in batches:
+        yield batch
+        done += len(batch)
+        if progress:
+            progress(done, n)
+
+
+def check_sheet(path: Path, n: int, spec: ImageSpec, columns: int | None = None) -> None:
+    """Raises ValueError when n pictures are too many for one sheet of that format, before anything is drawn."""
+    if columns is not None and columns < 1:
+        raise ValueError("A sheet has 1 column at least.")
+    columns = min(n, columns or max(1, round((n * spec.height / spec.width) ** 0.5)))
+    height, width = -(-n // columns) * (spec.height + 2), columns * (spec.width + 2)
+    most = SIDE[SHEETS[path.suffix.lower()]]
+    if max(height, width) > most or height * width * spec.channels > SHEET_BYTES:
+        raise ValueError(
+            f"A sheet of {n:,} pictures would have {width:,}x{height:,} pixels, too many for {path.name!r}: write to a folder "
+            "or a .zip, or ask for fewer."
+        )
+
+
+def write_sheet(path: Path, image: np.ndarray) -> None:
+    """Write one picture uint8 [C,H,W] as .png, .jpg (flattened on white) or .webp (lossless)."""
+    kind, picture = SHEETS[path.suffix.lower()], to_pil(image)
+    if kind == "JPEG" and picture.mode == "RGBA":
+        white = Image.new("RGBA", picture.size, "white")
+        white.alpha_composite(picture)
+        picture = white.convert("RGB")
+    options: dict[str, Any] = {"quality": 95} if kind == "JPEG" else {"lossless": True} if kind == "WEBP" else {}
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    write_whole(path, buffer.getvalue())
 
 
 def form(path: Path) -> str:
-    """How pictures are saved at a path: ".png" (a sheet), ".zip" or "" (a folder, whose name may have a dot if it is
+    """How pictures are saved at a path: the ending of a sheet, ".zip" or "" (a folder, whose name may have a dot if it is
     there). Raises ValueError for another ending."""
     ending = "" if path.is_dir() else path.suffix.lower()
-    if ending not in (".png", ".zip", ""):
-        raise ValueError(f"Pictures are saved as a sheet (.png), a .zip or a folder, not as {path.name!r}.")
+    if ending not in (*SHEETS, ".zip", ""):
+        raise ValueError(f"Pictures are saved as a sheet (.png, .jpg, .webp), a .zip or a folder, not as {path.name!r}.")
     return ending
 
 
@@ -73,6 +136,7 @@ class Model:
         self.noise = latents.known(description["network"].get("noise", "normal"))
         self._device = where
         self._precision = device.precision(where)
+        self._typicality: dict[int, Typicality] = {}  # class, or -1 without classes -> what its pictures are like
 
     @property
     def z_size(self) -> int:
@@ -80,23 +144,88 @@ class Model:
 
     def sample(self, n: int = 16, *, seed: int = 0, label: str | int | Sequence[int] | None = None,
                truncation: float | None = None) -> Pictures:  # fmt: skip
-        """n pictures, uint8 [n,C,H,W]; the same seed gives the same pictures.
+        """n pictures, uint8 [n,C,H,W]; the same seed gives the same pictures, and fewer of them are the first of more.
 
         label: a class by name or number, "all" (classes in turn), one number a picture, or None (as frequent as in the
-        training data). truncation: latents beyond this many standard deviations are drawn again: less variety, fewer
-        failures (Brock et al. 2019, section 3.1). Raises ValueError for an unknown label or a truncation of 0 or less.
+        training data). truncation: as of `stream`. Raises ValueError for an unknown label and for numbers out of range.
         """
-        rng = np.random.default_rng(seed)
-        labels = self.labels(n, label, rng)
-        return self.render(self.latents(n, rng, truncation), labels)
+        parts: list[np.ndarray] = list(self.stream(n, seed=seed, label=label, truncation=truncation))
+        empty = np.zeros((0, self.spec.channels, *self.spec.size), np.uint8)
+        return np.concatenate(parts or [empty]).view(Pictures)
 
-    def latents(self, n: int, rng: np.random.Generator, truncation: float | None = None) -> np.ndarray:
-        """Standard normal latents [n, z_size], truncated by drawing again; `render` bends them to the model's kind."""
-        return latents.normal(rng, n, self.z_size, truncation)
+    def stream(self, n: int, *, seed: int = 0, label: str | int | Sequence[int] | None = None,
+               truncation: float | None = None) -> Iterator[Pictures]:  # fmt: skip
+        """What `sample` gives, in batches of at most CHUNK pictures.
 
-    def keys(self, count: int, n: int, rng: np.random.Generator, truncation: float | None = None) -> np.ndarray:
+        truncation: the share of the model's pictures to choose from, 0.05 to 1: samples are drawn again until they are
+        among that share of the most typical ones of their mode (`apps.typical`). Fidelity rises as it falls, at the cost
+        of variety, and a picture costs 1/truncation drawn ones.
+        """
+        check_numbers(n, seed, truncation)
+        for_labels, for_latents = np.random.default_rng(seed).spawn(2)
+        labels = self.labels(n, label, for_labels)
+        if truncation is None or truncation == 1:
+            for start in range(0, n, CHUNK):
+                y = None if labels is None else labels[start : start + CHUNK]
+                yield self.render(self.latents(min(CHUNK, n - start), for_latents), y)
+            return
+        for start in range(0, n, CHUNK):
+            rows = range(start, min(n, start + CHUNK))
+            y = None if labels is None else labels[start : start + CHUNK]
+            yield self._typical_draws([np.random.default_rng([seed, i]) for i in rows], y, truncation)[1]
+
+    def _typical_draws(
+        self, streams: Sequence[np.random.Generator], labels: np.ndarray | None, truncation: float
+    ) -> tuple[np.ndarray, Pictures]:
+        """For each row, the first latent of its own stream whose picture is typical enough: latents [N,Z] and pictures.
+
+        Rows have streams of their own, so that neither their number nor the batch decides what a row becomes.
+        """
+        n = len(streams)
+        z = np.zeros((n, self.z_size), np.float32)
+        pictures = np.zeros((n, self.spec.channels, *self.spec.size), np.uint8)
+        best = np.full(n, np.inf)
+        waiting = np.arange(n)
+        for _ in range(round(TRIES / truncation)):
+            drawn = np.concatenate([self.latents(1, streams[i]) for i in waiting.tolist()])
+            y = None if labels is None else labels[waiting]
+            made = np.asarray(self.render(drawn, y))
+            rank = self._ranks(made, y)
+            better = rank < best[waiting]
+            z[waiting[better]], pictures[waiting[better]], best[waiting[better]] = drawn[better], made[better], rank[better]
+            waiting = waiting[best[waiting] > truncation]
+            if not len(waiting):
+                break
+        return z, pictures.view(Pictures)
+
+    def _ranks(self, pictures: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
+        """uint8 [N,C,H,W] -> how typical each is of its mode, 0 most, [N]; classes are calibrated when they first occur."""
+        ranks = np.zeros(len(pictures))
+        groups = np.full(len(pictures), -1) if labels is None else labels
+        for group in np.unique(groups).tolist():
+            if group not in self._typicality:
+                modes, count = (MODES, MODES * PICTURES) if labels is None else (1, OF_CLASS)
+                z = self.latents(count, np.random.default_rng([0, 0, 0, group + 1]))
+                made = self.render(z, None if labels is None else np.full(count, group))
+                self._typicality[group] = Typicality(torch.from_numpy(np.asarray(made)), modes)
+            rows = groups == group
+            ranks[rows] = self._typicality[group].rank(torch.from_numpy(pictures[rows])).numpy()
+        return ranks
+
+    def latents(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Standard normal latents [n, z_size]; `render` bends them to the model's kind."""
+        return latents.normal(rng, n, self.z_size)
+
+    def keys(self, count: int, n: int, rng: np.random.Generator) -> np.ndarray:
         """What n walks pass: `count` latents for each, between which latents are as likely, float32 [count, n, z_size]."""
-        return np.stack([self.latents(n, rng, truncation) for _ in range(count)])
+        return np.stack([self.latents(n, rng) for _ in range(count)])
+
+    def typical_keys(self, count: int, n: int, seed: int, labels: np.ndarray | None, truncation: float) -> np.ndarray:
+        """As `keys`, each of them a latent of a typical picture; what lies between two is not chosen."""
+        return np.stack([
+            self._typical_draws([np.random.default_rng([seed, i, k]) for i in range(n)], labels, truncation)[0]
+            for k in range(count)
+        ])  # fmt: skip
 
     def labels(self, n: int, label: str | int | Sequence[int] | None, rng: np.random.Generator) -> np.ndarray | None:
         """One class number a picture, int64 [n], or None for a model without classes."""
@@ -134,6 +263,24 @@ class Model:
             latent = latents.bent(torch.from_numpy(z[start : start + CHUNK]).to(self._device), self.noise)
             y = None if labels is None else torch.from_numpy(labels[start : start + CHUNK]).to(self._device)
             with torch.autocast(self._device.type, self._precision, enabled=self._precision != torch.float32):
-                parts.append(to_uint8(self.network(latent, y)).contiguous().cpu().numpy())
+                made = self.network(latent, y)
+            if not torch.isfinite(made).all():
+                raise ValueError("The model makes values that are no numbers: its weights are damaged, so copy it again.")
+            parts.append(to_uint8(made).contiguous().cpu().numpy())
         empty = np.zeros((0, self.spec.channels, *self.spec.size), np.uint8)
         return np.concatenate(parts or [empty]).view(Pictures)
+
+
+def check_numbers(n: int, seed: int = 0, truncation: float | None = None) -> None:
+    """Raises ValueError for a number of pictures, a seed or a truncation that nothing can be made of."""
+    for value, what in ((n, "number of pictures"), (seed, "seed")):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer):
+            raise ValueError(f"The {what} is a whole number, not {value!r}.")
+    if not 0 <= n <= MOST:
+        raise ValueError(f"At most {MOST:,} pictures are made at once: ask for fewer, with another --seed for more.")
+    if not 0 <= seed < 2**64:
+        raise ValueError("The seed is a whole number from 0 up, below 2^64.")
+    if truncation is not None and not LEAST_TRUNCATION <= truncation <= 1:  # nan is neither
+        raise ValueError(
+            f"The truncation is the share of the model's pictures to choose from, {LEAST_TRUNCATION:g} to 1, not {truncation:g}."
+        )

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from limner.cli.app import Progress, app, tell
-from limner.cli.flags import parse_size
+from limner.cli.flags import parse_count, parse_size
 
 
 @app.command
@@ -16,12 +16,13 @@ def sample(
     run: Path,
     /,
     *,
-    n: Annotated[int, Parameter(name=["-n", "--number"])] = 64,
-    seed: int = 0,
+    n: Annotated[str, Parameter(name=["-n", "--number"])] = "64",
+    seed: str = "0",
     label: str | None = None,
     truncation: float | None = None,
-    out: Path = Path("samples.png"),
-    seconds: float = 8.0,
+    out: Path | None = None,
+    columns: int | None = None,
+    seconds: float | None = None,
     device: str = "auto",
 ) -> None:
     """Make pictures with a trained generator; the same seed makes the same ones.
@@ -31,17 +32,21 @@ def sample(
     run
         The folder that `limner train` wrote.
     n
-        How many pictures.
+        How many pictures: 64, or 1e6. Into a folder or .zip they are written as they are made.
     seed
         Another seed, other pictures.
     label
         A class by name, or all (default: as frequent as in the training data).
     truncation
-        Keep latents within this many standard deviations: less variety, fewer failures.
+        Choose from this share of the model's pictures, the most typical ones: 0.7, say (0.05 to 1). Fewer failures, less
+        variety; 1/truncation pictures are drawn for each. Of a walk, the pictures that it passes.
     out
-        A sheet (.png), a folder, a .zip, or a walk through the latents (.gif, .webp, .mp4).
+        A sheet (.png, .jpg, .webp), a folder, a .zip, or a walk through the latents (.gif, .mp4, or .webp with --seconds).
+        Default: samples.png in the run folder.
+    columns
+        Pictures in a row of the sheet (default: about a square; with --label all, a row a class).
     seconds
-        How long a walk lasts.
+        How long a walk lasts (default 8, at most 600).
     device
         auto, cpu, cuda or mps.
     """
@@ -49,7 +54,10 @@ def sample(
     from limner.apps.model import Model
     from limner.apps.sample import sample as make
 
-    print(make(load_kind(run, device, Model, "sample"), out, n, seed, label, truncation, seconds))
+    count, number = parse_count(n, "number of pictures"), parse_count(seed, "seed")
+    model = load_kind(run, device, Model, "sample")
+    with Progress("sampling") as progress:
+        print(make(model, out, count, number, label, truncation, seconds, columns, progress))
 
 
 @app.command
@@ -100,7 +108,7 @@ def evaluate(
     seed
         Of the samples and of every random choice.
     out
-        Where the report goes, an .html, with a .json beside it (default: evaluation.html in the run folder, or here).
+        Where the report goes, an .html, with a .json beside it (default: evaluation.html in the run folder; for pictures without a run, none).
     json
         Print the JSON in place of the table.
     device
@@ -134,7 +142,8 @@ def evaluate(
         Console().print(table(result))
         for warning in result.warnings:
             tell(warning)
-    tell(f"The report is in {report}.")
+    if report:
+        tell(f"The report is in {report}.")
 
 
 @app.command
@@ -144,7 +153,7 @@ def reconstruct(
     /,
     *,
     n: Annotated[int, Parameter(name=["-n", "--number"])] = 32,
-    out: Path = Path("reconstructed.png"),
+    out: Path | None = None,
     device: str = "auto",
 ) -> None:
     """Code pictures with an autoencoder and decode them again: a sheet of both, and the error.
@@ -158,7 +167,7 @@ def reconstruct(
     n
         How many of them, spread evenly over the set.
     out
-        Where to write the sheet, a .png.
+        Where to write the sheet, a .png (default: reconstructed.png in the run folder).
     device
         auto, cpu, cuda or mps.
     """
@@ -177,8 +186,8 @@ def interpolate(
     /,
     *,
     steps: int = 10,
-    out: Path = Path("between.png"),
-    seconds: float = 4.0,
+    out: Path | None = None,
+    seconds: float | None = None,
     device: str = "auto",
 ) -> None:
     """Go from one picture to another through an autoencoder's latents.
@@ -194,9 +203,10 @@ def interpolate(
     steps
         How many pictures, both ends included.
     out
-        A row (.png), a folder, a .zip, or a film (.gif, .webp, .mp4).
+        A row (.png, .jpg, .webp), a folder, a .zip, or a film (.gif, .mp4, or .webp with --seconds). Default: between.png in
+        the run folder.
     seconds
-        How long a film lasts.
+        How long a film lasts (default 4, at most 600).
     device
         auto, cpu, cuda or mps.
     """
@@ -217,7 +227,7 @@ def traverse(
     steps: int = 7,
     around: Path | None = None,
     n: Annotated[int, Parameter(name=["-n", "--number"])] = 1000,
-    out: Path = Path("traverse.png"),
+    out: Path | None = None,
     device: str = "auto",
 ) -> None:
     """Show what each number of an autoencoder's latent does: a sheet with a row for each, the one that says most first.
@@ -237,7 +247,7 @@ def traverse(
     n
         At most so many pictures are measured, spread evenly over the set.
     out
-        Where to write the sheet, a .png.
+        Where to write the sheet, a .png (default: traverse.png in the run folder).
     device
         auto, cpu, cuda or mps.
     """
@@ -254,7 +264,7 @@ def encode(
     source: Annotated[str, Parameter(name="data")],
     /,
     *,
-    out: Path = Path("latents.npz"),
+    out: Path | None = None,
     device: str = "auto",
 ) -> None:
     """Write the latents (or codes) that an autoencoder gives pictures, with their names, to an .npz file.
@@ -266,7 +276,7 @@ def encode(
     source
         Pictures, as `limner train` takes them.
     out
-        Where to write them.
+        Where to write them (default: latents.npz in the run folder).
     device
         auto, cpu, cuda or mps.
     """

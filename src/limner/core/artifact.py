@@ -27,13 +27,14 @@ from limner.core.files import write_tensors, write_whole
 FORMAT = 1
 WEIGHTS, CARD = "weights.safetensors", "limner.json"
 DECISIONS = "run.json"    # what a run settled at its start; it stands before the run writes any picture
+OWN = (WEIGHTS, CARD, DECISIONS, "README.md", "preview.png", "progress.webp", "log.jsonl", "samples", "best", "checkpoint")
 LARGEST = 20_000_000_000  # parameters; a description that asks for more is damaged or hostile
 
 
 def save(folder: Path, nets: Mapping[str, nn.Module], description: Mapping[str, Any], model_card: str) -> None:
     """Write the networks and their description, each file whole or not at all. Raises ValueError on disk errors."""
     tensors = {f"{name}.{key}": value for name, net in nets.items() for key, value in net.state_dict().items()}
-    write_tensors(folder / WEIGHTS, tensors, {"format": "pt"})
+    write_tensors(folder / WEIGHTS, tensors, {"format": "pt", "sha256": content_hash(tensors)})
     write_whole(folder / CARD, json.dumps({"format": FORMAT, **description}, indent=1, ensure_ascii=False) + "\n")
     if not _edited(folder / "README.md"):
         write_whole(folder / "README.md", model_card + _signature(model_card))
@@ -54,6 +55,18 @@ def _edited(path: Path) -> bool:
         return True
     body, mark, _ = text.rpartition("\n<!-- Written by Limner (")
     return not mark or text != body + _signature(body)
+
+
+def content_hash(tensors: Mapping[str, Tensor]) -> str:
+    """The SHA-256 of names and values of tensors, in hex.
+
+    It stands in the metadata of the weights: in the same file, so that a kill between two files cannot part them.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def read_description(folder: Path) -> dict[str, Any]:
@@ -100,7 +113,8 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
 def load_weights(folder: Path, name: str, net: nn.Module, device: torch.device) -> nn.Module:
     """Fill `net`, built on the meta device, with the weights of the network `name`; returns it on `device`, frozen.
 
-    Raises ValueError when the file is missing, damaged, or holds other names, shapes or types than the network.
+    Raises ValueError when the file is missing, damaged, or holds other names, shapes or types than the network, or values
+    that are not finite.
     """
     path = folder / WEIGHTS
     expected = net.state_dict()
@@ -110,18 +124,21 @@ def load_weights(folder: Path, name: str, net: nn.Module, device: torch.device) 
     tensors: dict[str, Tensor] = {}
     try:
         with safe_open(path, "pt", device=str(device)) as file:
-            names = {key[len(name) + 1 :] for key in file.keys() if key.startswith(f"{name}.")}  # noqa: SIM118
-            if names != set(expected):
+            if set(file.keys()) != {f"{name}.{key}" for key in expected}:
                 raise ValueError(damaged)
             for key, want in expected.items():
                 if tuple(file.get_slice(f"{name}.{key}").get_shape()) != tuple(want.shape):
                     raise ValueError(damaged)
             tensors = {key: file.get_tensor(f"{name}.{key}") for key in expected}
+            if content_hash({f"{name}.{key}": t for key, t in tensors.items()}) != (file.metadata() or {}).get("sha256"):
+                raise ValueError(f"{path} is damaged (its content does not fit its SHA-256): copy it again, or train anew.")
     except FileNotFoundError as error:
         raise ValueError(f"{folder} holds no {WEIGHTS}: the run was stopped before its first checkpoint.") from error
     except (SafetensorError, OSError) as error:
         raise ValueError(damaged) from error
     if any(tensors[key].dtype != want.dtype for key, want in expected.items()):
         raise ValueError(damaged)
+    if not all(t.isfinite().all() for t in tensors.values()):
+        raise ValueError(f"{path} holds values that are no finite numbers: the training failed, so train anew.")
     net.load_state_dict(tensors, assign=True)
     return net.requires_grad_(False).eval()

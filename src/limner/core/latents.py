@@ -1,8 +1,7 @@
 """Latents: the numbers that a generator starts from, of several kinds, drawn here and nowhere else.
 
-Every kind is standard normal numbers bent by an increasing function, so that latents are drawn, truncated and walked
-between as normal numbers, where a threshold means standard deviations and a great circle keeps lengths, and bent last,
-on their way into the network.
+Every kind is standard normal numbers bent by an increasing function, so that latents are drawn and walked between
+as normal numbers, where a great circle keeps lengths, and bent last, on their way into the network.
 """
 
 from __future__ import annotations
@@ -46,14 +45,9 @@ def bent(z: Tensor, kind: str) -> Tensor:
     return KINDS[known(kind)](z)
 
 
-def normal(rng: np.random.Generator, n: int, size: int, truncation: float | None = None) -> np.ndarray:
-    """Standard normal float32 [n, size], those beyond `truncation` drawn again. Raises ValueError for 0 or less."""
-    if truncation is not None and truncation <= 0:
-        raise ValueError("The truncation must be above 0: 2 is mild, 0.5 is strong.")
-    z = rng.standard_normal((n, size), np.float32)
-    while truncation is not None and (outside := np.abs(z) > truncation).any():
-        z[outside] = rng.standard_normal(int(outside.sum()), np.float32)
-    return z
+def normal(rng: np.random.Generator, n: int, size: int) -> np.ndarray:
+    """Standard normal float32 [n, size]."""
+    return rng.standard_normal((n, size), np.float32)
 
 
 def draw(rng: np.random.Generator, n: int, size: int, kind: str) -> Tensor:

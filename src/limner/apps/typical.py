@@ -1,0 +1,81 @@
+"""How typical a generated picture is of what its generator makes: what truncation selects by.
+
+Shrinking or clipping latents leaves the shell |z| = sqrt(Z) that a generator was trained on, and most generators fail
+there. Selecting among ordinary samples never does: it needs only the generator. Modes are kept apart, so that the
+selection does not favor one of them (multimodal truncation: Mokady et al. 2022, "Self-distilled StyleGAN", section 4.2),
+and within a mode the density of a Gaussian ranks the pictures (as DeVries et al. 2020, "Instance selection for GANs",
+section 3.1, rank real ones).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+SIDE = 16        # pixels that pictures are reduced to
+COMPONENTS = 64  # principal components, at most
+MODES = 16       # clusters of pictures without classes
+PICTURES = 64    # calibration pictures a mode
+OF_CLASS = 256   # calibration pictures of a class, which is one mode
+
+
+class Typicality:
+    """Mode and rank of pictures among calibration pictures uint8 [M,C,H,W] of the same generator, in `modes` clusters."""
+
+    def __init__(self, pictures: Tensor, modes: int) -> None:
+        x = _reduced(pictures)
+        self.mean = x.mean(0)
+        x = x - self.mean
+        _, vectors = torch.linalg.eigh(x.T @ x)
+        self.basis = vectors[:, -max(1, min(COMPONENTS, len(x) // 4)) :]  # [F,D], the largest components
+        x = x @ self.basis
+        self.centers = _centers(x, modes)
+        mode = torch.cdist(x, self.centers).argmin(1)
+        self.whiten = torch.linalg.cholesky(torch.linalg.inv(_shrunk_covariance(x - self.centers[mode])))
+        distance = (((x - self.centers[mode]) @ self.whiten).square()).sum(1)
+        self.sorted = [distance[mode == i].sort().values for i in range(len(self.centers))]
+
+    def rank(self, pictures: Tensor) -> Tensor:
+        """uint8 [N,C,H,W] -> the share of the calibration pictures of its mode that are more typical, in [0,1], [N]."""
+        x = (_reduced(pictures) - self.mean) @ self.basis
+        mode = torch.cdist(x, self.centers).argmin(1)
+        distance = (((x - self.centers[mode]) @ self.whiten).square()).sum(1)
+        ranks = [torch.searchsorted(self.sorted[k], d) / max(1, len(self.sorted[k])) for k, d in zip(mode.tolist(), distance, strict=True)]
+        return torch.stack(ranks) if ranks else torch.zeros(0)
+
+
+def _reduced(pictures: Tensor) -> Tensor:
+    """uint8 [N,C,H,W] -> float64 [N,F], at most SIDE pixels a side."""
+    size = (min(SIDE, pictures.shape[2]), min(SIDE, pictures.shape[3]))
+    return F.adaptive_avg_pool2d(pictures.float() / 127.5 - 1, size).flatten(1).double()
+
+
+def _centers(x: Tensor, count: int, iterations: int = 30) -> Tensor:
+    """Centers [K,D] of k-means from a k-means++ start (Arthur & Vassilvitskii 2007) of fixed seed. Clusters that end empty
+    are left out."""
+    generator = torch.Generator().manual_seed(0)
+    centers = x.mean(0, keepdim=True)
+    if count == 1:
+        return centers
+    centers = x[torch.randperm(len(x), generator=generator)[:1]]
+    while len(centers) < count:
+        nearest = torch.cdist(x, centers).min(1).values.square()
+        if not nearest.sum() > 0:  # fewer different pictures than clusters
+            break
+        centers = torch.cat([centers, x[torch.multinomial(nearest, 1, generator=generator)]])
+    for _ in range(iterations):
+        mode = torch.cdist(x, centers).argmin(1)
+        centers = torch.stack([x[mode == k].mean(0) for k in range(len(centers)) if (mode == k).any()])
+    return centers
+
+
+def _shrunk_covariance(x: Tensor) -> Tensor:
+    """Covariance [D,D] of centered rows [N,D], shrunk towards the identity (Chen et al. 2010, "Shrinkage algorithms for
+    MMSE covariance estimation", eq. 23)."""
+    n, d = x.shape
+    s = x.T @ x / n
+    mean = s.trace() / d
+    alpha = s.square().mean()
+    rho = ((alpha + mean**2) / ((n + 1) * (alpha - mean**2 / d) + 1e-12)).clamp(0, 1)
+    return (1 - rho) * s + (rho * mean + 1e-9) * torch.eye(d, dtype=s.dtype)

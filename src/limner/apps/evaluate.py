@@ -120,7 +120,7 @@ def sampled(model: Model, n: int, seed: int) -> Pictures:
     """n samples with classes as frequent as in the training data."""
     rng = np.random.default_rng(seed)
     labels = model.labels(n, None, rng)
-    images = model.render(model.latents(n, rng), labels)
+    images = model.render(model.latents(n, rng, labels=labels), labels)
     return Pictures(
         torch.from_numpy(np.asarray(images)),
         None if labels is None else torch.from_numpy(labels),

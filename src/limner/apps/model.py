@@ -88,15 +88,20 @@ class Model:
         """
         rng = np.random.default_rng(seed)
         labels = self.labels(n, label, rng)
-        return self.render(self.latents(n, rng, truncation), labels)
+        return self.render(self.latents(n, rng, truncation, labels), labels)
 
-    def latents(self, n: int, rng: np.random.Generator, truncation: float | None = None) -> np.ndarray:
-        """Standard normal latents [n, z_size], truncated by drawing again; `render` bends them to the model's kind."""
+    def latents(self, n: int, rng: np.random.Generator, truncation: float | None = None,
+                labels: np.ndarray | None = None) -> np.ndarray:  # fmt: skip
+        """Standard normal latents [n, z_size], truncated by drawing again; `render` bends them to the model's kind.
+
+        labels: class numbers [n], for models whose latents depend on the class.
+        """
         return latents.normal(rng, n, self.z_size, truncation)
 
-    def keys(self, count: int, n: int, rng: np.random.Generator, truncation: float | None = None) -> np.ndarray:
+    def keys(self, count: int, n: int, rng: np.random.Generator, truncation: float | None = None,
+             labels: np.ndarray | None = None) -> np.ndarray:  # fmt: skip
         """What n walks pass: `count` latents for each, between which latents are as likely, float32 [count, n, z_size]."""
-        return np.stack([self.latents(n, rng, truncation) for _ in range(count)])
+        return np.stack([self.latents(n, rng, truncation, labels) for _ in range(count)])
 
     def labels(self, n: int, label: str | int | Sequence[int] | None, rng: np.random.Generator) -> np.ndarray | None:
         """One class number a picture, int64 [n], or None for a model without classes."""

@@ -61,7 +61,7 @@ def walk(
     n = min(n, 64)
     rng = np.random.default_rng(seed)
     labels = model.labels(n, label, rng)
-    keys = model.keys(KEYS, n, rng, truncation)  # [K,n,Z]
+    keys = model.keys(KEYS, n, rng, truncation, labels)  # [K,n,Z]
     count = max(KEYS, round(seconds * 20))
     frames = []
     for i in range(count):

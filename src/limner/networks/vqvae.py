@@ -91,6 +91,8 @@ class Autoencoder(nn.Module):
         self.codebook = Codebook(config.codes, config.code_size)
         self.from_code = stages.convolution(config.code_size, bottom, 3)
         self.decoder = stages.up(spec.channels, config.width, config.halvings, config.blocks)
+        with torch.no_grad():
+            self.decoder[-1].weight.mul_(0.1)  # pictures begin within bounds, near gray
 
     def features(self, x: Tensor) -> Tensor:
         """[N,C,H,W] -> what is quantised, float [N,D,h,w]"""

@@ -91,8 +91,10 @@ class Autoencoder(nn.Module):
         self.codebook = Codebook(config.codes, config.code_size)
         self.from_code = stages.convolution(config.code_size, bottom, 3)
         self.decoder = stages.up(spec.channels, config.width, config.halvings, config.blocks)
+        last = self.decoder[-1]
+        assert isinstance(last, nn.Conv2d)
         with torch.no_grad():
-            self.decoder[-1].weight.mul_(0.1)  # pictures begin within bounds, near gray
+            last.weight.mul_(0.1)  # pictures begin within bounds, near gray
 
     def features(self, x: Tensor) -> Tensor:
         """[N,C,H,W] -> what is quantised, float [N,D,h,w]"""

@@ -290,7 +290,7 @@ def test_mistakes_are_sentences(arguments: list[str], said: str, squares: Path, 
         ("auto", {"images": None, "minutes": math.inf}, "The budget must be more than nothing and have an end"),
         ("auto", {"seed": 2**70}, "The option seed is 1180591620717411303424: give 0 to 9223372036854775807."),
         ("auto", {"adaptive_target": 0.5}, "adaptive_target does nothing while augmentation is auto: give augmentation adaptive"),
-        ("vae", {"labels": Path("classes.csv")}, "--labels means nothing to the recipe vae"),
+        ("vqvae", {"labels": Path("classes.csv")}, "--labels means nothing to the recipe vqvae"),
         ("auto", {"labels": Path("classes.csv"), "unconditional": True}, "leave one out"),
         ("pix2pix", {"drop_duplicates": True}, "--drop-duplicates means nothing to the recipe pix2pix"),
         ("cyclegan", {"unconditional": True}, "--unconditional means nothing to the recipe cyclegan"),
@@ -312,7 +312,7 @@ def test_a_critic_may_be_left_out(squares: Path, tmp_path: Path) -> None:
         assert run.outcome.finished
 
 
-@pytest.mark.parametrize(("recipe", "more"), [("vae", {}), ("auto", {"unconditional": True})])
+@pytest.mark.parametrize(("recipe", "more"), [("vqvae", {}), ("vae", {"unconditional": True}), ("auto", {"unconditional": True})])
 def test_pictures_without_a_class_are_trained_on_where_classes_mean_nothing(
     recipe: str, more: dict, tmp_path: Path
 ) -> None:

@@ -22,6 +22,7 @@ from limner.apps.autoencode import (
     traverse,
 )
 from limner.apps.loading import load_kind
+from limner.apps.sample import sample
 from limner.data import open_source, prepare
 from limner.networks import vae, vqvae
 
@@ -188,3 +189,47 @@ def test_a_generator_is_refused(squares: Path, tmp_path: Path) -> None:
     limner.train(squares, images=32, recipe="spectral", changes={"network.width": 8}, out=out)
     with pytest.raises(ValueError, match="cannot use"):
         load_kind(out, "cpu", Autoencoder, "reconstruct")
+
+
+@pytest.fixture(scope="module")
+def conditional(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "classes"
+    changes = {"network": vae.TINY, "batch": 16, "ema_half_life": 100.0}
+    limner.train(squares, images=6400, recipe="vae", changes=changes, out=out, device="cpu", quiet=True)
+    return out
+
+
+def test_samples_of_a_class_are_of_that_class(conditional: Path, tmp_path: Path) -> None:
+    model = limner.load(conditional, "cpu")
+    assert model.spec.classes == 2
+    x = np.asarray(model.sample(100, seed=1, label="all")).astype(float)[:, 0]
+    right = x[:, :, 8:].mean((1, 2)) > x[:, :, :8].mean((1, 2))  # class 1 has its square at the right
+    assert right[50:].mean() > 0.8 and right[:50].mean() < 0.2
+    assert np.array_equal(model.sample(5, seed=2, label=1), model.sample(5, seed=2, label=model.classes[1]))
+    assert model.sample(5).shape == (5, 1, 16, 16)
+    assert "12 pictures are in" in sample(model, tmp_path / "all.png", 12, label="all")
+    assert "walk" in sample(model, tmp_path / "walk.gif", 2, label="1", seconds=1)
+    with pytest.raises(ValueError, match="is not known"):
+        model.sample(1, label="dog")
+
+
+def test_a_prior_of_classes_leaves_the_autoencoder_as_it_is(squares: Path, tmp_path: Path) -> None:
+    """Pictures are coded without labels: with classes or without, encoder and decoder get the same weights."""
+    how = {"images": 64, "recipe": "vae", "changes": {"network": vae.TINY, "batch": 16}, "device": "cpu", "quiet": True}
+    models = []
+    for name, more in (("with", {}), ("without", {"unconditional": True})):
+        models.append(limner.load(limner.train(squares, out=tmp_path / name, **how, **more).folder, "cpu"))
+    x = np.load(squares)["images"][:8, None]
+    assert [m.spec.classes for m in models] == [2, 0]
+    assert np.array_equal(models[0].reconstruct(x), models[1].reconstruct(x))
+    with pytest.raises(ValueError, match="knows no classes"):
+        models[1].sample(1, label=0)
+
+
+def test_vqvae_says_that_classes_are_not_used(squares: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny = {"network": vqvae.TINY, "batch": 16}
+    said = []
+    for name, more in (("one", {}), ("two", {"unconditional": True})):
+        limner.train(squares, images=16, recipe="vqvae", changes=tiny, out=tmp_path / name, device="cpu", **more)
+        said.append("The 2 classes of the pictures are not used" in capsys.readouterr().err)
+    assert said == [True, False]

@@ -164,6 +164,40 @@ def test_dead_codes_start_anew_where_vectors_lie() -> None:
     assert net.codebook.vectors.abs().max() < 100
 
 
+def test_a_restarted_code_that_is_not_chosen_restarts_again_soon() -> None:
+    torch.manual_seed(0)
+    net = vqvae.Autoencoder(SPEC, vqvae.TINY)
+    method = VQVAE(net, decay=0.9, dead=0.1)
+    black = -torch.ones(8, 1, 16, 16)
+    far = torch.full_like(net.codebook.vectors, 1e3)
+    method.turn(batch_of(black), CLOCK)
+    with torch.no_grad():  # beyond what any picture chooses: dead after ln(2) / -ln(0.9) = 6.6 iterations
+        net.codebook.vectors[1:], net.codebook.sums[1:] = far[1:], far[1:] * net.codebook.counts[1:, None]
+    for i in range(1, 10):
+        assert (net.codebook.vectors[1:] > 999).all() == (i <= 7), i
+        method.turn(batch_of(black, i), CLOCK)
+
+
+@pytest.mark.parametrize("background", [-1.0, 1.0])
+def test_sparse_pictures_are_not_painted_over(background: float) -> None:
+    """A pixel in twenty is ink: the first steps go towards the background, and the decoder must find back."""
+    torch.manual_seed(0)
+    net = vqvae.Autoencoder(SPEC, vqvae.TINY).train()
+    method = VQVAE(net)
+    optimiser = torch.optim.Adam(net.parameters(), 1e-2)
+    for i in range(200):
+        x = torch.full((16, 1, 16, 16), background)
+        rows = torch.randint(16, (16,), generator=torch.Generator().manual_seed(i))
+        x[torch.arange(16), 0, rows] = -background
+        loss, terms = method.turn(batch_of(x, i), CLOCK)
+        optimiser.zero_grad()
+        loss.mean().backward()
+        optimiser.step()
+    blank = 2 * 16**-0.5  # the error of a picture without ink
+    assert terms["error"] < 0.5 * blank, terms
+    assert terms["perplexity"] > 1.5
+
+
 def test_a_sliced_batch_moves_the_codebook_about_as_the_whole() -> None:
     books = []
     for parts in (1, 4):

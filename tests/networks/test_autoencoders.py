@@ -57,6 +57,21 @@ def test_gradient_reaches_every_parameter_of_a_vae(likelihood: str, spec: ImageS
     assert all(p.grad is not None and p.grad.isfinite().all() and p.grad.any() for p in net.parameters())
 
 
+def test_a_mixture_of_classes_is_a_mixture_for_each() -> None:
+    torch.manual_seed(0)
+    prior, y = Mixture(3, 2, classes=2), torch.tensor([0, 1, 1, 0])
+    with torch.no_grad():
+        for p in prior.parameters():
+            p.copy_(torch.randn(p.shape) * 0.7)
+    z, noise, chance = torch.randn(4, 2), torch.randn(4, 2), torch.rand(4)
+    for label in (0, 1):
+        one = Mixture(3, 2)
+        state = prior.state_dict()
+        one.load_state_dict(state | {name: state[name][label : label + 1] for name in ("weights", "means")})
+        torch.testing.assert_close(prior(z, y)[y == label], one(z)[y == label])
+        torch.testing.assert_close(prior.draw(noise, chance, y)[y == label], one.draw(noise, chance)[y == label])
+
+
 def test_the_mixture_is_a_density_and_draws_from_it() -> None:
     torch.manual_seed(0)
     prior = Mixture(3, 2)
@@ -64,8 +79,8 @@ def test_the_mixture_is_a_density_and_draws_from_it() -> None:
         for p in prior.parameters():
             p.copy_(torch.randn(p.shape) * 0.7)
     triangles = prior._triangles()
-    each = torch.distributions.MultivariateNormal(prior.means, precision_matrix=triangles.mT @ triangles)
-    truth = torch.distributions.MixtureSameFamily(torch.distributions.Categorical(logits=prior.weights), each)
+    each = torch.distributions.MultivariateNormal(prior.means[0], precision_matrix=triangles.mT @ triangles)
+    truth = torch.distributions.MixtureSameFamily(torch.distributions.Categorical(logits=prior.weights[0]), each)
     z = torch.randn(50, 2) * 2
     torch.testing.assert_close(prior(z), truth.log_prob(z), atol=1e-4, rtol=1e-4)
     drawn, theirs = prior.draw(torch.randn(40_000, 2), torch.rand(40_000)), truth.sample((40_000,))

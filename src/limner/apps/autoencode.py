@@ -38,23 +38,27 @@ class Autoencoder(Model):
             raise ValueError("This model codes pictures as symbols and draws none: train `--recipe vae` to sample.")
         return int(self.autoencoder.z_size)
 
-    def latents(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Latents [n, z_size] as the pictures' own are distributed."""
+    def latents(self, n: int, rng: np.random.Generator, labels: np.ndarray | None = None) -> np.ndarray:
+        """Latents [n, z_size] as those of pictures are distributed, of the classes `labels` [n] where there are classes (by
+        default as frequent as in the training data)."""
         noise = super().latents(n, rng)
-        return self._placed(noise, rng.random(n, np.float32))
+        return self._placed(noise, rng.random(n, np.float32), self.labels(n, None, rng) if labels is None else labels)
 
-    def keys(self, count: int, n: int, rng: np.random.Generator) -> np.ndarray:
+    def keys(self, count: int, n: int, rng: np.random.Generator, labels: np.ndarray | None = None) -> np.ndarray:
         """Each walk stays in one component of the prior: between two of them lie no pictures."""
         noise = [super(Autoencoder, self).latents(n, rng) for _ in range(count)]
         chance = rng.random(n, np.float32)
-        return np.stack([self._placed(one, chance) for one in noise])
+        labels = self.labels(n, None, rng) if labels is None else labels
+        return np.stack([self._placed(one, chance, labels) for one in noise])
 
-    def _placed(self, noise: np.ndarray, chance: np.ndarray) -> np.ndarray:
-        """Standard normal [N,Z] -> where the latents of pictures lie; the chance [N] chooses the component."""
-        parts = []
+    def _placed(self, noise: np.ndarray, chance: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
+        """Standard normal [N,Z] -> where the latents of pictures (of the classes [N]) lie; the chance [N] chooses the
+        component."""
+        y, parts = None if labels is None else torch.from_numpy(labels), []
         for start in range(0, max(1, len(noise)), CHUNK):  # each row needs a matrix of its own
             one, two = (torch.from_numpy(x[start : start + CHUNK]).to(self._device) for x in (noise, chance))
-            parts.append(self.autoencoder.prior.draw(one, two).cpu().numpy())
+            some_y = None if y is None else y[start : start + CHUNK].to(self._device)
+            parts.append(self.autoencoder.prior.draw(one, two, some_y).cpu().numpy())
         return np.concatenate(parts)
 
     def encode(self, pictures: np.ndarray) -> np.ndarray:

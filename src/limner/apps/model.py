@@ -167,7 +167,7 @@ class Model:
         if truncation is None or truncation == 1:
             for start in range(0, n, CHUNK):
                 y = None if labels is None else labels[start : start + CHUNK]
-                yield self.render(self.latents(min(CHUNK, n - start), for_latents), y)
+                yield self.render(self.latents(min(CHUNK, n - start), for_latents, y), y)
             return
         for start in range(0, n, CHUNK):
             rows = range(start, min(n, start + CHUNK))
@@ -187,8 +187,10 @@ class Model:
         best = np.full(n, np.inf)
         waiting = np.arange(n)
         for _ in range(round(TRIES / truncation)):
-            drawn = np.concatenate([self.latents(1, streams[i]) for i in waiting.tolist()])
             y = None if labels is None else labels[waiting]
+            drawn = np.concatenate([
+                self.latents(1, streams[i], None if labels is None else labels[i : i + 1]) for i in waiting.tolist()
+            ])
             made = np.asarray(self.render(drawn, y))
             rank = self._ranks(made, y)
             better = rank < best[waiting]
@@ -205,20 +207,23 @@ class Model:
         for group in np.unique(groups).tolist():
             if group not in self._typicality:
                 modes, count = (MODES, MODES * PICTURES) if labels is None else (1, OF_CLASS)
-                z = self.latents(count, np.random.default_rng([0, 0, 0, group + 1]))
-                made = self.render(z, None if labels is None else np.full(count, group))
+                y = None if labels is None else np.full(count, group)
+                made = self.render(self.latents(count, np.random.default_rng([0, 0, 0, group + 1]), y), y)
                 self._typicality[group] = Typicality(torch.from_numpy(np.asarray(made)), modes)
             rows = groups == group
             ranks[rows] = self._typicality[group].rank(torch.from_numpy(pictures[rows])).numpy()
         return ranks
 
-    def latents(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Standard normal latents [n, z_size]; `render` bends them to the model's kind."""
+    def latents(self, n: int, rng: np.random.Generator, labels: np.ndarray | None = None) -> np.ndarray:
+        """Standard normal latents [n, z_size]; `render` bends them to the model's kind.
+
+        labels: class numbers [n], for models whose latents depend on the class.
+        """
         return latents.normal(rng, n, self.z_size)
 
-    def keys(self, count: int, n: int, rng: np.random.Generator) -> np.ndarray:
+    def keys(self, count: int, n: int, rng: np.random.Generator, labels: np.ndarray | None = None) -> np.ndarray:
         """What n walks pass: `count` latents for each, between which latents are as likely, float32 [count, n, z_size]."""
-        return np.stack([self.latents(n, rng) for _ in range(count)])
+        return np.stack([self.latents(n, rng, labels) for _ in range(count)])
 
     def typical_keys(self, count: int, n: int, seed: int, labels: np.ndarray | None, truncation: float) -> np.ndarray:
         """As `keys`, each of them a latent of a typical picture; what lies between two is not chosen."""

@@ -136,7 +136,7 @@ def walk(
     rng = np.random.default_rng(seed)
     labels = model.labels(n, label, rng)
     if truncation is None or truncation == 1:
-        keys = model.keys(KEYS, n, rng)  # [K,n,Z]
+        keys = model.keys(KEYS, n, rng, labels)  # [K,n,Z]
     else:
         keys = model.typical_keys(KEYS, n, seed, labels, truncation)
     count = max(KEYS, round(seconds * PER_SECOND))

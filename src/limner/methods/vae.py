@@ -23,7 +23,8 @@ class VAE:
     beta: weight of KL (Higgins et al. 2017, "beta-VAE", eq. 4), rising from 0 over the first `warm_up` of the budget
     (Bowman et al. 2016, section 3.1; Sønderby et al. 2016). free_bits: see `losses.fidelity.with_free_bits`.
 
-    A second player, the prior, learns where the latents lie, and changes nothing for the first: see `networks.mixture`.
+    A second player, the prior, learns where the latents lie (of each class, where batches hold labels), and changes nothing
+    for the first: see `networks.mixture`.
     """
 
     averaged: Sequence[str] = ("autoencoder",)
@@ -62,7 +63,7 @@ class VAE:
     def prior_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
         """Maximum likelihood for the latents of this iteration, all of which are known by now, whatever the slices."""
         z, _ = self._fresh[batch.first]
-        log_density = self.autoencoder.prior(z)
+        log_density = self.autoencoder.prior(z, batch.get("label"))
         with torch.no_grad():
             standard = -0.5 * (z.square() + log(2 * pi)).sum(1)
             saved = fidelity.bits_per_dimension(log_density - standard, batch["image"]).mean()
@@ -155,4 +156,4 @@ class VAEGAN(VAE):
     def _drawn(self, batch: Batch) -> Tensor:
         """Latents as samples have them [N,Z]."""
         prior = self.autoencoder.prior
-        return prior.draw(batch.normal("prior", prior.size), batch.uniform("component"))
+        return prior.draw(batch.normal("prior", prior.size), batch.uniform("component"), batch.get("label"))

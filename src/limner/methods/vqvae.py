@@ -15,12 +15,15 @@ from limner.methods.phase import Batch, Clock, Phase, Stateful, Terms
 from limner.networks import augment
 from limner.networks.vqvae import straight_through
 
+GRACE = 2.0  # the running count that a restarted code begins with, as a multiple of the count at which it is dead
+
 
 class VQVAE:
     """van den Oord et al. 2017, eq. 3: reconstruction and commitment; the codebook follows the vectors it stands for.
 
     A code whose running count of choices an iteration falls below `dead` is put where one of the batch's vectors lies
-    (Dhariwal et al. 2020, "Jukebox", section 3.1).
+    (Dhariwal et al. 2020, "Jukebox", section 3.1). It is dead again in a few dozen iterations unless it is chosen: the
+    encoder moves fast at first, and in a sparse picture most vectors are background, where codes are plenty.
     """
 
     averaged: Sequence[str] = ("autoencoder",)
@@ -80,6 +83,6 @@ class VQVAE:
         dist.sum_over_ranks([count, total, here, candidates, share])
         # a slice of an accumulated batch moves the codebook by its share, and counts as if it were the whole
         book.follow(count / share, total / share, self.decay ** share.item())
-        book.restart((book.counts < self.dead) & (here > 0), candidates)
+        book.restart((book.counts < self.dead) & (here > 0), candidates, GRACE * self.dead)
         p = count / count.sum()
         return torch.exp(-(p * p.clamp_min(1e-10).log()).sum())

@@ -10,7 +10,8 @@ variance of q(z|x), the decoder the parameters of p(x|z). What these parameters 
                 "PixelCNN++", section 2.1; the weights are the pixel's, its channels are independent given the component)
 
 `losses.fidelity` states how probable a picture is under them. What latents are trained towards is N(0, I); what they are
-drawn from afterwards is `prior`, a mixture that follows where the encoder puts the pictures.
+drawn from afterwards is `prior`, a mixture that follows where the encoder puts the pictures, of each class where there are
+classes. Encoder and decoder see no labels, so that any picture can be coded, whether its class is known or not.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """z [N,Z] -> [N,C,H,W] in [-1,1]: the mean picture. It is a generator: labels are not used."""
+    """z [N,Z] -> [N,C,H,W] in [-1,1]: the mean picture. It is a generator; the class is the latent's."""
 
     def __init__(self, spec: ImageSpec, config: Config) -> None:
         super().__init__()
@@ -116,7 +117,7 @@ class Autoencoder(nn.Module):
     def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
         super().__init__()
         self.encoder, self.decoder = Encoder(spec, config), Decoder(spec, config)
-        self.prior = Mixture(config.components, config.z_size)
+        self.prior = Mixture(config.components, config.z_size, spec.classes)
         self.z_size = config.z_size
 
     def encode(self, x: Tensor) -> Tensor:

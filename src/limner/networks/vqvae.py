@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from limner.core.bounds import within
 from limner.core.images import ImageSpec
 from limner.networks import stages
 from limner.networks.borders import crop_to, pad_to
@@ -64,11 +65,11 @@ class Codebook(nn.Module):
         self.vectors.copy_(torch.where(met, self.sums / self.counts.clamp_min(1e-5)[:, None], self.vectors))
 
     @torch.no_grad()
-    def restart(self, dead: Tensor, vectors: Tensor) -> None:
-        """Put `vectors` [K,D] in the place of the codes that are `dead` [K] bool, as if chosen once an iteration."""
+    def restart(self, dead: Tensor, vectors: Tensor, count: float) -> None:
+        """Put `vectors` [K,D] in the place of the codes that are `dead` [K] bool, as if chosen `count` times an iteration."""
         self.vectors.copy_(torch.where(dead[:, None], vectors, self.vectors))
-        self.sums.copy_(torch.where(dead[:, None], vectors, self.sums))
-        self.counts.copy_(torch.where(dead, torch.ones_like(self.counts), self.counts))
+        self.sums.copy_(torch.where(dead[:, None], vectors * count, self.sums))
+        self.counts.copy_(torch.where(dead, torch.full_like(self.counts, count), self.counts))
 
 
 def straight_through(x: Tensor, quantised: Tensor) -> Tensor:
@@ -90,14 +91,22 @@ class Autoencoder(nn.Module):
         self.codebook = Codebook(config.codes, config.code_size)
         self.from_code = stages.convolution(config.code_size, bottom, 3)
         self.decoder = stages.up(spec.channels, config.width, config.halvings, config.blocks)
+        last = self.decoder[-1]
+        assert isinstance(last, nn.Conv2d)
+        with torch.no_grad():
+            last.weight.mul_(0.1)  # pictures begin within bounds, near gray
 
     def features(self, x: Tensor) -> Tensor:
         """[N,C,H,W] -> what is quantised, float [N,D,h,w]"""
         return self.to_code(nn.functional.leaky_relu(self.encoder(pad_to(x, self.multiple)), stages.SLOPE)).float()
 
     def render(self, vectors: Tensor) -> Tensor:
-        """[N,D,h,w] -> [N,C,H,W] in [-1,1]"""
-        return torch.tanh(crop_to(self.decoder(self.from_code(vectors)), self.spec.size).float())
+        """[N,D,h,w] -> [N,C,H,W] in [-1,1]
+
+        Bounded by a clamp whose gradient leads back, not by tanh: where most pixels are black or white, the first steps
+        drive every pixel far into tanh's saturation, and then no gradient is left to bring one back.
+        """
+        return within(crop_to(self.decoder(self.from_code(vectors)), self.spec.size).float(), -1, 1)
 
     def encode(self, x: Tensor) -> Tensor:
         """[N,C,H,W] -> codes int64 [N,h,w]"""

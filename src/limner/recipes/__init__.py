@@ -138,12 +138,12 @@ def train(
             raise ValueError(f"--halves means nothing to the recipe {name}, which does not translate: leave it out.")
         if second is not None:
             raise ValueError(f"The recipe {name} learns from one set of pictures: give one, or another recipe.")
-        if isinstance(chosen, vae.RECIPES):  # what class a picture is of is for the latent to say
-            if labels:
-                raise ValueError(f"--labels means nothing to the recipe {name}, which learns no classes: leave it out.")
-            unconditional = True
+        if isinstance(chosen, vae.CodeRecipe) and labels:
+            raise ValueError(f"--labels means nothing to the recipe {name}, which learns no classes: leave it out.")
         if unconditional and labels:
             raise ValueError("--labels says which classes there are and --unconditional ignores them: leave one out.")
+        if isinstance(chosen, vae.CodeRecipe) and not unconditional:
+            unconditional, why = True, vae.classes_unused(name, data)
         source = open_source(data, False if unconditional else labels or True, classes_from)
         dataset = prepare(source, drop_duplicates=drop_duplicates, **shape)
         if recipe == AUTO:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from limner.core.images import to_float, to_uint8
-from limner.data import Dataset
+from limner.data import Dataset, open_source
 from limner.losses.adversarial import PATCHWISE, objective
 from limner.methods.phase import Method
 from limner.methods.vae import VAE, VAEGAN
@@ -82,6 +82,17 @@ PRESETS = {
 }
 
 
+def classes_unused(name: str, data: Any) -> str:
+    """A sentence for data whose pictures are sorted into classes, of which the recipe `name` makes no use; else empty."""
+    try:
+        classes = open_source(data, labels=True).classes
+    except ValueError:  # labels that cannot be read matter to nobody here
+        return ""
+    if not classes:
+        return ""
+    return f"The {len(classes)} classes of the pictures are not used: {name} draws no samples. Take vae to sample by class."
+
+
 def train(
     name: str,
     recipe: Any,
@@ -122,13 +133,18 @@ def train(
     for net in nets:
         net.to(machine.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
+    def stream(first: int, count: int) -> dict[str, torch.Tensor]:
+        images, labels = dataset.batch(first, count, options.seed)
+        conditional = labels is not None and dataset.spec.classes and kind == "vae"
+        return {"image": images, "label": labels} if conditional and labels is not None else {"image": images}
+
     job = Job(
         name=name,
         recipe=recipe,
         dataset=dataset,
         options=options,
         method=method,
-        stream=lambda first, count: {"image": dataset.batch(first, count, options.seed)[0]},
+        stream=stream,
         optimisers=optimisers,
         network=describe(kind, recipe.network),
         published="autoencoder",
@@ -141,7 +157,8 @@ def train(
 
 
 def preview_of(dataset: Dataset, device: torch.device) -> Callable[[nn.Module], np.ndarray]:
-    """Rows of eight: pictures, below each its reconstruction, twice; then, where there is a prior, four rows of samples."""
+    """Rows of eight: pictures, below each its reconstruction, twice; then, where there is a prior, samples: four rows, or
+    with classes a row for each (at most ten)."""
     x = dataset.images[torch.linspace(0, len(dataset) - 1, 16).long()]
 
     @torch.no_grad()
@@ -149,9 +166,12 @@ def preview_of(dataset: Dataset, device: torch.device) -> Callable[[nn.Module], 
         y = to_uint8(autoencoder(to_float(x.to(device)))).cpu()
         rows = [x[:8], y[:8], x[8:], y[8:]]
         if isinstance(autoencoder, vae.Autoencoder):
-            rng = np.random.default_rng(0)
-            noise, chance = rng.standard_normal((32, autoencoder.z_size), np.float32), rng.random(32, np.float32)
-            z = autoencoder.prior.draw(torch.from_numpy(noise).to(device), torch.from_numpy(chance).to(device))
+            rng, classes = np.random.default_rng(0), autoencoder.prior.classes
+            lines = min(classes, 10) if classes > 1 else 4
+            noise = torch.from_numpy(rng.standard_normal((8 * lines, autoencoder.z_size), np.float32)).to(device)
+            chance = torch.from_numpy(rng.random(8 * lines, np.float32)).to(device)
+            labels = (torch.arange(lines, device=device) * classes // lines).repeat_interleave(8) if classes else None
+            z = autoencoder.prior.draw(noise, chance, labels)
             rows.append(to_uint8(autoencoder.decode(z)).cpu())
         return torch.cat(rows).numpy()
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
 from cyclopts import App
 
 import limner
+
+STARTED = time.monotonic()  # of the command, nearly: what is heavy is imported later
 
 app = App(
     name="limner",

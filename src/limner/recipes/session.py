@@ -32,7 +32,7 @@ from limner.recipes.facts import facts, write_skipped
 from limner.recipes.publishing import publish
 from limner.recipes.watching import FEWEST, METRICS, Meter, Previews, animate
 from limner.training.budget import Budget
-from limner.training.doctor import Doctor, Examination
+from limner.training.doctor import VISITS, Doctor, Examination
 from limner.training.log import Board, duration
 from limner.training.loop import Hook, Outcome, Plan, Stream, View, fit
 from limner.training.run import claimed, recall, remember
@@ -299,8 +299,14 @@ def decide(job: Job, machine: Machine, meter: Meter | None = None) -> dict[str, 
     moments = QUARTERS if grows else QUARTERS[1:2]
     on_cpu = machine.device.type == "cpu"
 
+    share = 1.0  # of a core that the newest measurement got
+
     def speed(seconds: float, moment: float = moments[0]) -> float:
-        return measure(job.method, job.stream, trial, machine.device, ranks, seconds, (moment,))
+        nonlocal share
+        wall, worked = time.monotonic(), time.thread_time()
+        found = measure(job.method, job.stream, trial, machine.device, ranks, seconds, (moment,))
+        share = (time.thread_time() - worked) / max(1e-9, time.monotonic() - wall)
+        return found
 
     chosen = torch.get_num_threads()
     counts = thread_counts(device.most_threads()) if on_cpu and options.threads is None else [chosen]
@@ -309,7 +315,7 @@ def decide(job: Job, machine: Machine, meter: Meter | None = None) -> dict[str, 
     first = speed(0.0)  # three iterations
     total = float(options.minutes or 10.0) * 60 if not options.images else int(options.images) / first
     seconds = float(dist.told_by_first(min(TRIAL, total / 20)))  # type: ignore[arg-type]
-    speeds, share = [first], 1.0
+    speeds = [first]
     if seconds > 3 * trial.batch / first:
         if len(counts) > 1:
 
@@ -320,9 +326,7 @@ def decide(job: Job, machine: Machine, meter: Meter | None = None) -> dict[str, 
             chosen = choose_threads(with_threads, counts[-1])
             torch.set_num_threads(chosen)
         for _ in range(ROUNDS):
-            wall, worked = time.monotonic(), time.thread_time()
             speeds = [speed(seconds / 2 / len(moments), moment) for moment in moments]
-            share = (time.thread_time() - worked) / max(1e-9, time.monotonic() - wall)
             if dist.told_by_first(share >= FREE or not on_cpu or ranks.world > 1):  # alone nothing waits but for a core
                 break
     else:
@@ -335,6 +339,7 @@ def decide(job: Job, machine: Machine, meter: Meter | None = None) -> dict[str, 
     costs = [1 / found for found in speeds]
     mean = len(costs) / sum(costs)
     watching = watching_seconds(job) + (metric_seconds(job, meter) if meter and ranks.first else 0.0)
+    watching += 0.5 * VISITS * trial.batch / mean if job.examine else 0.0  # the doctor, and the iterations that are weighed
     ending = ending_seconds(job)
     allowed = None
     if options.images:

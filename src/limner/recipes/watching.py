@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -88,9 +90,14 @@ def animate(folder: Path) -> None:
         write_animation(folder / "progress.webp", frames, milliseconds=400)
 
 
-def rehearse(sheet: np.ndarray) -> None:
-    """Encode one frame of the animation, and throw it away: pictures uint8 [N,C,H,W] as a preview gives them."""
-    encode_animation([_frame(to_pil(grid(sheet, columns=8)))], ".webp")
+def rehearse(sheet: np.ndarray) -> tuple[float, float]:
+    """Seconds to encode a preview (pictures uint8 [N,C,H,W]) as the two files of `Previews`, and as a frame of the animation."""
+    start = time.monotonic()
+    whole = to_pil(grid(sheet, columns=8))
+    whole.save(io.BytesIO(), "PNG")
+    between = time.monotonic()
+    encode_animation([_frame(whole)], ".webp")
+    return 2 * (between - start), time.monotonic() - between
 
 
 def _frame(picture: Image.Image) -> np.ndarray:

@@ -23,7 +23,7 @@ def test_what_cannot_fit_is_a_sentence() -> None:
         (wide, 32, "lower --network.width or --size"),
         (usual, 16384, "lower --batch, --size"),
     ):
-        with pytest.raises(ValueError, match="needs at least .* of memory") as refused:
+        with pytest.raises(ValueError, match=r"needs at least .* of memory") as refused:
             gan.refuse_too_large(recipe, ImageSpec(3, size, size), MACHINE)
         assert said in str(refused.value) and "\n" not in str(refused.value)
 

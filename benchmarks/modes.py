@@ -50,8 +50,9 @@ from limner.methods.gan import GAN
 from limner.networks import dcgan
 from limner.networks.layers import SpectralLinear
 from limner.recipes import gan
-from limner.training.loop import Plan, fit, measure
+from limner.training.loop import Plan, fit
 from limner.training.state import Optimiser
+from limner.training.trial import measure
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 RESULTS = Path(__file__).parent / "results"

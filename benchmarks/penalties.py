@@ -39,7 +39,7 @@ from limner.losses.penalties import estimated_slope, squared_slope
 from limner.recipes import gan
 from limner.recipes.game import Recipe
 from limner.training.log import Means
-from limner.training.loop import Plan, _iterate, _training
+from limner.training.loop import Plan, iterate, training_mode
 from limner.training.state import State
 from yardstick import RESULTS, TRAIN, figures, yardstick
 
@@ -66,7 +66,7 @@ def side(recipe: Recipe, dataset: Any, precision: torch.dtype) -> tuple[State, C
         images, labels = dataset.batch(first, count, 0)
         return {"image": images, "label": labels}
 
-    return state, lambda: _iterate(state, stream, plan, dist.ALONE, CPU, False, Means())
+    return state, lambda: iterate(state, stream, plan, dist.ALONE, CPU, False, Means())
 
 
 def speed(step: Callable[[], object], batch: int, seconds: float) -> float:
@@ -85,12 +85,12 @@ def speeds(base: Recipe, penalty: str, dataset: Any, rounds: int, seconds: float
     sides = {name: side(replace(base, penalty=name), dataset, precision) for name in names}
     found: dict[str, list[float]] = {name: [] for name in names}
     for state, step in sides.values():
-        with _training(state.method):
+        with training_mode(state.method):
             for _ in range(3):
                 step()
     for i in range(rounds):
         for name, (state, step) in sides.items():
-            with _training(state.method):
+            with training_mode(state.method):
                 found[name].append(speed(step, base.batch, seconds))
         told = "   ".join(f"{name} {found[name][i]:.0f}" for name in names)
         print(f"round {i + 1}: {told} images/s   x{found[names[1]][i] / found[names[0]][i]:.2f}", flush=True)

@@ -30,7 +30,7 @@ from limner.methods.gan import GAN
 from limner.networks import dcgan
 from limner.recipes.gan import dcgan_2016
 from limner.training.log import Means
-from limner.training.loop import Plan, _iterate, _training
+from limner.training.loop import Plan, iterate, training_mode
 from limner.training.state import State
 
 RESULTS = Path(__file__).parent / "results"
@@ -60,7 +60,7 @@ def flops_an_image(state: State, plan: Plan) -> float:
     image = to_float(torch.zeros(plan.batch, 1, 32, 32, dtype=torch.uint8))
     stream = lambda first, count: {"image": image[:count]}  # noqa: E731
     with FlopCounterMode(display=False) as counter:
-        _iterate(state, stream, plan, dist.ALONE, torch.device("cpu"), False, Means())
+        iterate(state, stream, plan, dist.ALONE, torch.device("cpu"), False, Means())
     assert method.nets
     return counter.get_total_flops() / plan.batch
 
@@ -91,8 +91,8 @@ def worker(kind: str, folder: str, batch: int, seconds: float, pipe: Connection)
         device.settle()
         precision = device.precision(torch.device("cpu"))
         state, stream, plan = ours(batch, precision)
-        with _training(state.method):
-            step = lambda: _iterate(state, stream, plan, dist.ALONE, torch.device("cpu"), False, Means())  # noqa: E731
+        with training_mode(state.method):
+            step = lambda: iterate(state, stream, plan, dist.ALONE, torch.device("cpu"), False, Means())  # noqa: E731
             serve(step, batch, seconds, pipe, {"flops": flops_an_image(state, plan), "precision": str(precision)})
     else:
         loop = textbook.Loop(Path(folder), batch=batch)

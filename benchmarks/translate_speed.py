@@ -29,7 +29,7 @@ from limner.data.pairs import Pairs, prepare_pairs
 from limner.networks import patch, resnet
 from limner.recipes import translate
 from limner.training.log import Means
-from limner.training.loop import Plan, _iterate, _training
+from limner.training.loop import Plan, iterate, training_mode
 from limner.training.state import State
 
 RESULTS = Path(__file__).parent / "results"
@@ -98,9 +98,9 @@ def ours(recipe: translate.CycleRecipe | translate.CutRecipe, pairs: Pairs, prec
     state, means = State(method, plan.optimisers), Means()
 
     def step() -> int:
-        with _training(method):
+        with training_mode(method):
             stream = lambda first, count: pairs.batch(first, count, 0)  # noqa: E731
-            _iterate(state, stream, plan, dist.ALONE, torch.device("cpu"), False, means)
+            iterate(state, stream, plan, dist.ALONE, torch.device("cpu"), False, means)
         return recipe.batch
 
     return step

@@ -8,6 +8,7 @@ import math
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -165,8 +166,94 @@ def test_ctrl_c_saves_and_says_how_to_go_on(squares: Path, tmp_path: Path) -> No
     kill_when(process, lambda: logged(tmp_path / "run") > 200, signal.SIGINT)
     assert process.stderr is not None
     said = process.stderr.read()
-    assert process.returncode == 130 and "The same command again goes on" in said and "Traceback" not in said
+    assert process.returncode == 130 and f"limner train --resume {tmp_path / 'run'}" in said and "Traceback" not in said
     assert limner("sample", tmp_path / "run", "-n", 2, "--out", tmp_path / "x.png").returncode == 0
+
+
+# ---- made longer, and resumed by its folder ----------------------------------------------------------------------------
+
+
+def test_a_run_made_longer_equals_the_longer_run_under_a_constant_schedule(squares: Path, tmp_path: Path) -> None:
+    command = ["train", str(squares), *TINY, "--schedule", "constant", "--quiet"]
+    assert limner(*command, "--images", 640, "--out", tmp_path / "long").returncode == 0
+    run = tmp_path / "run"
+    assert limner(*command, "--images", "320", "--out", run).returncode == 0
+    shutil.move(run, tmp_path / "moved")
+    run = tmp_path / "moved"
+    done = limner("train", "--resume", run, "--more", "320 images", cwd=tmp_path / "long")
+    assert done.returncode == 0 and "Resuming at 320" in done.stderr and "Done: 640" in done.stderr, done.stderr
+    assert same(run, tmp_path / "long")
+    described = json.loads((run / "limner.json").read_text())["training"]
+    assert described["images"] == described["budget"] == 640
+    again = limner("train", "--resume", run)
+    assert again.returncode == 0 and "Done: 640" in again.stderr and same(run, tmp_path / "long")
+    assert json.loads((run / "checkpoint/command.json").read_text())["data"] == str(squares)
+
+
+def test_a_run_is_killed_while_it_is_made_longer_and_resumed_by_its_folder(squares: Path, tmp_path: Path) -> None:
+    command = ["train", str(squares), *TINY, "--images", "320", "--quiet", "--checkpoint-minutes", "0.002"]
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    for run in (whole, broken):
+        assert limner(*command, "--out", run).returncode == 0
+    assert limner("train", "--resume", whole, "--more", "4k images").returncode == 0
+    longer = [*LIMNER, "train", "--resume", str(broken), "--more", "4k images"]
+    process = subprocess.Popen(longer, stderr=subprocess.DEVNULL)
+    kill_when(process, lambda: logged(broken) >= 1600, signal.SIGKILL)
+    assert limner("train", "--resume", broken, "--quiet").returncode == 0
+    assert same(whole, broken)
+
+
+def test_a_run_of_minutes_is_killed_and_ends_as_its_decisions_say(squares: Path, tmp_path: Path) -> None:
+    """Killed and resumed, then the recorded decisions are played in a new folder without a break: the same weights."""
+    command = ["train", str(squares), *TINY, "--minutes", "15s", "--quiet", "--checkpoint-minutes", "0.002"]
+    broken, replayed = tmp_path / "broken", tmp_path / "replayed"
+    for after in (0, 700):
+        process = subprocess.Popen([*LIMNER, *command, "--out", str(broken)], stderr=subprocess.DEVNULL)
+        kill_when(process, lambda after=after: logged(broken) > after, signal.SIGKILL)
+    assert limner(*command, "--out", broken).returncode == 0
+    decided = json.loads((broken / "run.json").read_text())["decided"]
+    assert decided["revisions"]
+    replayed.mkdir()
+    shutil.copy(broken / "run.json", replayed / "run.json")
+    assert limner(*command, "--out", replayed).returncode == 0
+    assert json.loads((replayed / "run.json").read_text())["decided"] == decided
+    assert same(broken, replayed)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--resume", "nowhere"], "There is no folder nowhere"),
+        (["--resume", "."], "is not the folder of a run"),
+        (["DATA", "--resume", "RUN"], "data means nothing"),
+        (["--resume", "RUN", "--seed", "3"], "--seed means nothing"),
+        (["--resume", "RUN", "--minutes", "3"], "--minutes means nothing"),
+        (["--resume", "RUN", "--size", "8"], "size means nothing"),
+        (["--resume", "RUN", "--batch", "4"], "batch means nothing"),
+        (["--resume", "RUN", "--more", "long"], "is not understood"),
+        (["--resume", "RUN", "--more", "-3"], "more than nothing"),
+        (["DATA", "--more", "3"], "name its folder with --resume"),
+        (["--resume", "BROKEN"], "is damaged: give the command"),
+    ],
+)
+def test_what_cannot_be_resumed_is_a_sentence(arguments: list[str], said: str, squares: Path, tmp_path: Path) -> None:
+    for name, text in (("run", None), ("broken", "[1]")):
+        (tmp_path / name / "checkpoint").mkdir(parents=True)
+        if text:
+            (tmp_path / name / "checkpoint/command.json").write_text(text)
+    places = {"DATA": str(squares), "RUN": str(tmp_path / "run"), "BROKEN": str(tmp_path / "broken")}
+    assert said in sentence(limner("train", *(places.get(a, a) for a in arguments), cwd=tmp_path))
+
+
+def test_the_first_line_comes_at_once(squares: Path, tmp_path: Path) -> None:
+    start = time.monotonic()
+    command = [*LIMNER, "train", str(squares), *TINY, "--images", "16", "--out", str(tmp_path / "run")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    line, took = process.stderr.readline(), time.monotonic() - start
+    said = process.stderr.read()
+    assert process.wait(60) == 0 and line.startswith("Starting") and took < 2
+    assert "Reading the pictures" in said and "Measuring the speed" in said
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------
@@ -340,7 +427,7 @@ def test_every_number_among_the_options_has_a_range() -> None:
         return found
 
     made = [recipes.Options(), *(preset.make() for preset in recipes.PRESETS.values())]
-    every = set().union(*map(numbers, made)) - {"minutes", "images", "out"}
+    every = set().union(*map(numbers, made)) - {"minutes", "images", "checkpoint_minutes", "out"}
     assert every == RANGES.keys()
     for one in made:
         check(one)

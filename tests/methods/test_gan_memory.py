@@ -20,8 +20,9 @@ from limner.methods.phase import Batch, Clock
 from limner.networks import adaptive, conv, mlp, progan, r3gan, stylegan2
 from limner.networks.classifier import Classifier
 from limner.training import state as checkpoints
-from limner.training.loop import Plan, fit, measure
+from limner.training.loop import Plan, fit
 from limner.training.state import Optimiser, State
+from limner.training.trial import measure
 
 SPEC = ImageSpec(3, 16, 16, 2)
 CPU = torch.device("cpu")

@@ -18,7 +18,8 @@ from limner.methods.phase import Batch, Clock
 from limner.methods.pool import Pool
 from limner.networks import patch, resnet, unet
 from limner.recipes import translate
-from limner.training.loop import Plan, measure
+from limner.training.loop import Plan
+from limner.training.trial import measure
 
 CPU = torch.device("cpu")
 NETS = {"cyclegan": resnet.TINY, "cut": resnet.TINY, "pix2pix": unet.TINY}

@@ -20,9 +20,10 @@ from limner.core.files import writing
 from limner.methods.phase import Batch, Clock, Phase
 from limner.training import state as checkpoints
 from limner.training.guard import Diverged
-from limner.training.loop import Outcome, Plan, View, fit, measure
+from limner.training.loop import Outcome, Plan, View, fit
 from limner.training.run import claimed
 from limner.training.state import Optimiser, State
+from limner.training.trial import measure
 
 
 def run(folder: Path, method: Toy, plan: Plan = PLAN, **more) -> Outcome:

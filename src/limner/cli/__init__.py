@@ -37,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     code = 2
     try:
         if "train" in arguments[:1]:
+            if not {"--help", "-h", "--quiet"} & {*arguments}:
+                tell("Starting (loading PyTorch) ...")  # which is silent for seconds
             from limner import recipes as rooms
 
             name = _said(arguments, "--recipe") or rooms.AUTO

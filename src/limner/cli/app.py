@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,8 @@ from cyclopts import App
 
 import limner
 from limner.core.text import printable
+
+STARTED = time.monotonic()  # of the command, nearly: what is heavy is imported later
 
 app = App(
     name="limner",

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from limner.cli.app import Progress, app, tell
+from limner.cli.app import STARTED, Progress, app, tell
 from limner.cli.flags import changes as changes_of
 from limner.cli.flags import parse_size
 
@@ -71,10 +71,12 @@ def data(
 
 
 def train(
-    source: Annotated[str, Parameter(name="data")],
+    source: Annotated[str | None, Parameter(name="data")] = None,
     second: Annotated[str | None, Parameter(name="second")] = None,
     /,
     *,
+    resume: Path | None = None,
+    more: str | None = None,
     recipe: str = "auto",
     size: str | None = None,
     fit: Literal["crop", "pad", "stretch"] = "crop",
@@ -88,7 +90,8 @@ def train(
     options: Any = None,
     choices: Any = None,
 ) -> int:
-    """Train on a set of pictures. The same command again resumes; `--recipe NAME --help` shows a recipe's own options.
+    """Train on a set of pictures. The same command again resumes, as `--resume RUN` does; `--recipe NAME --help` shows a
+    recipe's own options.
 
     Parameters
     ----------
@@ -97,6 +100,11 @@ def train(
     second
         What to translate to, for recipes that translate: pictures of equal names for pix2pix, any for cyclegan and cut.
         Without it, the first holds pairs: pictures of two sides, or a CSV of two columns.
+    resume
+        The folder of a run to go on with, with all that it was started with; no data is given then.
+    more
+        Train the run of --resume longer than its budget: 10m, 1h30, or "50k images"; each time it is given. Learning rates
+        go on as in a run of the longer budget, and rise again where they had fallen.
     recipe
         How to train: auto, or one that `limner recipes` lists.
     size
@@ -131,6 +139,9 @@ def train(
         trained = recipes.train(
             source,
             second,
+            resume=resume,
+            more=more,
+            started=STARTED,
             recipe=recipe,
             size=parse_size(size),
             fit=fit,
@@ -148,9 +159,9 @@ def train(
     outcome = trained.outcome
     if outcome.finished:
         tell(f"Done: {outcome.seen:,} images seen. Samples: {trained.folder / 'preview.png'}")
-        tell(f"Next: limner {recipes.next_verb(recipe)} {trained.folder}")
+        tell(f"Next: limner {recipes.next_verb(trained.recipe)} {trained.folder}")
         return 0
-    tell(f"Stopped at {outcome.seen:,} images; everything is saved. The same command again goes on from there.")
+    tell(f"Stopped at {outcome.seen:,} images; everything is saved. Go on: limner train --resume {trained.folder}")
     return 128 + (outcome.signal or 0)
 
 

@@ -78,6 +78,12 @@ def settle(threads: int | None = None) -> None:
     os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
 
+def most_threads() -> int:
+    """CPU threads that are worth a try: PyTorch's choice (which OMP_NUM_THREADS decides), at most the cores of this process."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(torch.get_num_threads(), cores))
+
+
 def describe(device: torch.device) -> str:
     """`CPU, 2 threads` or `CUDA: NVIDIA H100`."""
     if device.type == "cuda":

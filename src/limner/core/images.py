@@ -99,17 +99,22 @@ def write_png(path: Path, image: np.ndarray | Tensor) -> None:
 
 def write_animation(path: Path, frames: Sequence[np.ndarray], milliseconds: int = 120, hold: int = 2000) -> None:
     """Write uint8 frames [C,H,W] as .gif or .webp by the file's ending; the last frame stays for `hold` ms."""
+    write_whole(path, encode_animation(frames, path.suffix, milliseconds, hold))
+
+
+def encode_animation(frames: Sequence[np.ndarray], ending: str, milliseconds: int = 120, hold: int = 2000) -> bytes:
+    """The content of such a file: uint8 frames [C,H,W] as `.gif` or `.webp`."""
     pictures = [to_pil(frame) for frame in frames]
     durations = [milliseconds] * (len(pictures) - 1) + [hold]
-    options: dict = {"lossless": True, "method": 2} if path.suffix.lower() == ".webp" else {"disposal": 2}
+    options: dict = {"lossless": True, "method": 2} if ending.lower() == ".webp" else {"disposal": 2}
     buffer = io.BytesIO()
     pictures[0].save(
         buffer,
-        path.suffix[1:].upper(),
+        ending[1:].upper(),
         save_all=True,
         append_images=pictures[1:],
         duration=durations,
         loop=0,
         **options,
     )
-    write_whole(path, buffer.getvalue())
+    return buffer.getvalue()

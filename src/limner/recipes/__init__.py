@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
+import time
 from collections.abc import Sequence
-from math import inf
 from pathlib import Path
 from typing import Any
 
-from limner.core import dist
+from limner.core import amounts, dist
 from limner.core.files import lies_in
 from limner.data import open_source, prepare
 from limner.data.layout import ClassesFrom
 from limner.data.opening import located
 from limner.data.pairs import prepare_pairs
-from limner.recipes import automatic, gan, translate, vae
+from limner.recipes import automatic, command, gan, translate, vae
 from limner.recipes.changes import changed, check
 from limner.recipes.measured import measurements, protocol, told
 from limner.recipes.session import Options, Trained, run_folder, start
@@ -75,9 +76,11 @@ def table() -> Any:
 
 
 def train(
-    data: Any,
+    data: Any = None,
     second: Any = None,
     *,
+    resume: str | Path | None = None,
+    more: float | str | None = None,
     recipe: Any = AUTO,
     size: int | tuple[int, int] | None = None,
     fit: str = "crop",
@@ -92,7 +95,8 @@ def train(
     progress: Any = None,
     changes: dict[str, Any] | None = None,
     hooks: Sequence[Hook] = (),
-    **more: Any,
+    started: float | None = None,
+    **named: Any,
 ) -> Trained:
     """Train a generator on pictures, or resume; the same call again continues where it stopped.
 
@@ -103,28 +107,95 @@ def train(
     Further keywords are those of `Options` (minutes, images, out, seed, device …), or options of the recipe
     (`batch=64`), which `changes` takes too with dots for nested ones ({"network.width": 48}).
 
-    hooks are called between iterations (`training.loop.Hook`).
+    resume: the folder of a run, which is trained on with everything that it was started with; no data is given then.
+    more: how much longer than its budget that run is trained, a duration ("10m", or a number of minutes) or a number of
+    images ("50k images"); every schedule is stretched to the longer budget (`recipes.extending`).
+
+    hooks are called between iterations (`training.loop.Hook`). started: the `time.monotonic()` at which the wait for the
+    run began, if before this call; a budget in minutes counts from there.
 
     Returns the run folder and how the run ended. Raises ValueError in one sentence for whatever a person can mend.
     """
+    started = time.monotonic() if started is None else started
     changes = dict(changes or {})
     names = {f.name for f in dataclasses.fields(Options)}
-    given = {name: more.pop(name) for name in list(more) if name in names}
-    changes |= more
+    given = {name: named.pop(name) for name in list(named) if name in names}
+    changes |= named
     if "out" in given and given["out"] is not None:
         given["out"] = Path(given["out"])
-    options = dataclasses.replace(options or Options(), **given)
+    options = _read_amounts(dataclasses.replace(options or Options(), **given))
+    extra = None if more is None else amounts.amount(more, "value of --more")
+    if resume is not None:
+        asked = {
+            "data": data, "second": second, "recipe": recipe if recipe != AUTO else None, "size": size, "labels": labels,
+            "fit": fit if fit != "crop" else None, "channels": channels if channels != "auto" else None,
+            "background": background if background != "white" else None, "drop_duplicates": drop_duplicates,
+            "unconditional": unconditional, "classes_from": classes_from if classes_from != "auto" else None, "halves": halves,
+            **changes,
+        }  # fmt: skip
+        if wrong := [name for name, value in asked.items() if value not in (None, False)]:
+            raise ValueError(f"--resume takes everything from the run, so {wrong[0]} means nothing: leave it out.")
+        return _train(**command.read(Path(resume), options), progress=progress, hooks=hooks, started=started, more=extra)
+    if more is not None:
+        raise ValueError("--more trains a run longer: name its folder with --resume.")
+    if data is None:
+        raise ValueError("The parameter data requires an argument: a folder of pictures, say; or give --resume and the folder of a run.")
+    keep_apart(options.out, [data, second])
+    return _train(
+        data, second, recipe=recipe, size=size, fit=fit, channels=channels, background=background, labels=labels,
+        drop_duplicates=drop_duplicates, unconditional=unconditional, classes_from=classes_from, halves=halves,
+        options=options, progress=progress, changes=changes, hooks=hooks, started=started,
+    )  # fmt: skip
+
+
+def _read_amounts(options: Options) -> Options:
+    """The options with their durations and counts as numbers. Raises ValueError for those that cannot be read."""
     check(options)
     if options.minutes is not None and options.images is not None:
         raise ValueError("Give the budget in minutes or in images, not both.")
-    if (options.minutes is not None and not 0 < options.minutes < inf) or (options.images is not None and options.images <= 0):
-        raise ValueError("The budget must be more than nothing and have an end: give --minutes or --images above 0.")
-    keep_apart(options.out, [data, second])
+    return dataclasses.replace(
+        options,
+        minutes=None if options.minutes is None else amounts.minutes(options.minutes, "budget"),
+        images=None if options.images is None else amounts.count(options.images, "budget"),
+        checkpoint_minutes=amounts.minutes(options.checkpoint_minutes, "time between checkpoints")
+        if options.checkpoint_minutes not in (0, "0") else 0.0,
+    )  # fmt: skip
+
+
+def _train(
+    data: Any,
+    second: Any,
+    *,
+    recipe: Any,
+    size: int | tuple[int, int] | None,
+    fit: str,
+    channels: str,
+    background: str,
+    labels: Path | None,
+    drop_duplicates: bool,
+    unconditional: bool,
+    classes_from: ClassesFrom,
+    halves: bool,
+    options: Options,
+    progress: Any,
+    changes: dict[str, Any],
+    hooks: Sequence[Hook],
+    started: float,
+    more: tuple[float | None, int | None] | None = None,
+) -> Trained:
     name, chosen, why = "custom", recipe, ""
     if isinstance(recipe, str):
         name, chosen = (AUTO, None) if recipe == AUTO else (recipe, preset(recipe).make())
     with dist.joined(options.device) as ranks:
         machine = start(options, ranks)
+        machine.started, machine.more = started, more
+        machine.command = command.command_of(
+            options, changes, data=data, second=second, recipe=recipe, size=size, fit=fit, channels=channels,
+            background=background, labels=labels, drop_duplicates=drop_duplicates, unconditional=unconditional,
+            classes_from=classes_from, halves=halves,
+        )  # fmt: skip
+        if ranks.first and not options.quiet:
+            print("Reading the pictures ...", file=sys.stderr, flush=True)
         shape: dict[str, Any] = {"size": size, "fit": fit, "channels": channels, "background": background, "progress": progress}
         if isinstance(chosen, translate.RECIPES):
             strange = {"--labels": labels, "--classes-from": classes_from != "auto", "--drop-duplicates": drop_duplicates, "--unconditional": unconditional}

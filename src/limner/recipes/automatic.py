@@ -36,7 +36,7 @@ def choose(
     """
     recipe = spectral()
     kept = begun.get("options", {}).get("network", {}).get("width") if begun.get("recipe") == NAME else None
-    minutes = options.minutes or 10.0
+    minutes = float(options.minutes or 10.0)
     small = f"; a set of {count:,} is small, so the critic sees shifted pictures"
     small = small if count < SMALL_SET and "augmentation" not in changes else ""
     if kept is not None:

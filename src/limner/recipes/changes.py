@@ -22,7 +22,7 @@ RANGES: dict[str, tuple[float, float]] = {
         "blocks", "halvings", "discrimination",
         "beta", "free_bits", "commitment", "dead",
         "pixels", "features", "adversarial", "contrast", "cycle", "identity", "pool",
-        "rate", "weight_decay", "checkpoint_minutes",
+        "rate", "weight_decay",
     ), (0, inf)),
     "seed": (0, 2**63 - 1),
     **dict.fromkeys((

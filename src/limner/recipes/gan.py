@@ -25,6 +25,7 @@ from limner.recipes import checkup
 from limner.recipes.classics import CLASSICS
 from limner.recipes.game import Recipe
 from limner.recipes.session import Job, Machine, Options, Preset, Trained, play
+from limner.training import memory
 from limner.training.loop import Hook
 from limner.training.state import Optimiser
 
@@ -108,6 +109,7 @@ def train(
     if policy not in (*augment.POLICIES, "adaptive"):
         known = ", ".join(augment.POLICIES)
         raise ValueError(f"The augmentation {policy!r} is not known: say auto, adaptive, {known}.")
+    refuse_too_large(recipe, spec, machine)
     torch.manual_seed(options.seed)
     method = game(recipe, spec, machine.device, policy)
     generator: Any = method.nets["generator"]
@@ -149,6 +151,29 @@ def train(
         hooks=hooks,
     )
     return play(job, machine)
+
+
+def refuse_too_large(recipe: Recipe, spec: ImageSpec, machine: Machine) -> None:
+    """Raises ValueError where training needs more memory than is free, before any of it is asked for."""
+    with torch.device("meta"):
+        nets = players(recipe, spec)
+        z = torch.empty(memory.ROWS, int(nets["generator"].z_size))  # type: ignore[arg-type]
+        x = torch.empty(memory.ROWS, spec.channels, spec.height, spec.width)
+        y = torch.zeros(memory.ROWS, dtype=torch.long) if spec.classes else None
+        labels = y if not recipe.classifier else None
+        kept = memory.of_activations(nets["generator"], (z, y)) + memory.of_activations(nets["critic"], (x, labels))
+    share = -(-recipe.batch // machine.ranks.world)
+    rows = min(recipe.micro or share, share)
+    width = 2 if machine.precision == torch.float32 else 4  # activations may be half as wide as on the meta device
+    pictures = recipe.batch * z.shape[1] * 4 + share * spec.channels * spec.height * spec.width * 5
+    memory.refuse_beyond(
+        {
+            "weights and their optimizers": (memory.of_parameters(nets.values(), [nets["generator"]]), "--network.width or --size"),
+            "what one pass keeps": (rows * kept * 2 // width, "--batch, --size or --network.width, or pass fewer at once (--micro 8)"),
+            "a batch": (pictures, "--batch"),
+        },
+        machine.device,
+    )
 
 
 def players(recipe: Recipe, spec: ImageSpec) -> dict[str, nn.Module]:

@@ -72,6 +72,12 @@ def newest_metric(view: View) -> dict[str, float]:
     return {}
 
 
+BEST = """
+The weights beside this card are the newest. `best/`, where it is there, is a folder like this one with the weights of the
+moment at which the Fréchet distance above, of a few samples and watched during training, was lowest; every command takes
+it in place of the run folder.
+"""
+
 TAGS = {  # kind -> what model hubs find it by
     "generator": "image-generation, gan",
     "autoencoder": "autoencoder, image-reconstruction",
@@ -116,6 +122,8 @@ def model_card(description: Mapping[str, Any]) -> str:
     attribution = f"\n{data['attribution']}\n" if data["attribution"] else ""
     metrics = "\n".join(f"- {name}: {value}" for name, value in description["metrics"].items())
     metrics = metrics or "No figures were measured; `limner evaluate` does."
+    watched = any(name.startswith("fid_") for name in description["metrics"])
+    best = BEST if description["kind"] == "generator" and watched else ""
     channels = {1: "grey", 3: "RGB", 4: "RGBA"}[spec["channels"]]
     aside = f"; {training['kept_aside']:,} of them were kept aside and never trained on" if training["kept_aside"] else ""
     return f"""---
@@ -142,7 +150,7 @@ Every setting is in `limner.json`.
 ## Figures
 
 {metrics}
-
+{best}
 ## Use
 
 {USES[description["kind"]]}{MORE.get(description["network"]["architecture"], "")}

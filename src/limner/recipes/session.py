@@ -25,18 +25,27 @@ from limner.data import Dataset
 from limner.data.pairs import Pairs
 from limner.methods.phase import Method
 from limner.networks import parameter_count
+from limner.networks.abilities import Growing
+from limner.recipes import command
+from limner.recipes.costs import ending_seconds, metric_seconds, watching_seconds
+from limner.recipes.extending import budget_of, extended
+from limner.recipes.facts import facts, write_skipped
 from limner.recipes.inventory import difference, record
 from limner.recipes.publishing import publish
-from limner.recipes.watching import FEWEST, METRICS, SAMPLES, Meter, Previews, animate
-from limner.training.doctor import Doctor, Examination
+from limner.recipes.watching import FEWEST, METRICS, Meter, Previews, animate
+from limner.training.budget import Budget
+from limner.training.doctor import VISITS, Doctor, Examination
 from limner.training.log import Board, duration
-from limner.training.loop import Hook, Outcome, Plan, Stream, View, fit, measure
+from limner.training.loop import Hook, Outcome, Plan, Stream, View, fit
 from limner.training.run import check_free, claimed, recall, remember
 from limner.training.state import Optimiser
+from limner.training.trial import QUARTERS, choose_threads, measure, thread_counts
 
-SKIPPED = "skipped.txt"  # in the run folder
 MARK_SECONDS = 100  # of training between two marks, by the measured speed; a mark is what a bad loss steps back to
 MARKS = 40  # a run, at most
+TRIAL = 4.0  # seconds that the trial of the speed takes, at most about so many
+ROUNDS = 3  # trials, at most, while the machine is busy
+OWN = 0.97  # share of the training time that is the players'; the rest goes to the log, checkpoints and the doctor
 FREE = 0.6  # share of the time that a trial of the speed computes on a machine that does little else
 
 
@@ -44,14 +53,14 @@ FREE = 0.6  # share of the time that a trial of the speed computes on a machine 
 class Options:
     """What every `train` understands, whatever the recipe."""
 
-    minutes: float | None = None  # budget in minutes (default 10), turned into images once, by a short measurement
-    images: int | None = None  # budget in images seen, instead of minutes
+    minutes: float | str | None = None  # budget in minutes, or as 90s, 10m, 1h30 (default 10m), start-up included
+    images: int | str | None = None  # budget in images seen, instead of minutes: 50000, 500k or 1e6
     out: Path | None = None  # run folder (default: runs/DATA-RECIPE-SIZE)
     seed: int = 0  # of everything random
     device: str = "auto"  # auto, cpu, cuda or mps
     precision: str = "auto"  # auto, bf16 or fp32
-    threads: int | None = None  # CPU threads (default: PyTorch's choice)
-    checkpoint_minutes: float = 2.0  # at most this much is lost by a kill
+    threads: int | None = None  # CPU threads (default: what a trial at the start finds fastest)
+    checkpoint_minutes: float | str = 2.0  # at most this much is lost by a kill
     doctor: bool = True  # look for trouble while training; keeps one picture in twenty aside, at most 256 (generators only)
     auto_tune: bool = False  # let the doctor change rates, penalty and augmentation within bounds, each change logged
     metric: str = "convolutions"  # features of the metric watched while training: convolutions, pixels, own or none (generators only)
@@ -74,6 +83,7 @@ class Trained:
 
     folder: Path
     outcome: Outcome
+    recipe: str  # its name
 
 
 @dataclass
@@ -83,6 +93,9 @@ class Machine:
     device: torch.device
     precision: torch.dtype  # what it chooses, until `play` finds what the run was started with
     ranks: dist.Ranks
+    started: float = field(default_factory=time.monotonic)  # when the wait for the run began, by time.monotonic()
+    command: Mapping[str, Any] | None = None  # what resumes the run by its folder (recipes.command)
+    more: tuple[float | None, int | None] | None = None  # (minutes, images) to train beyond the budget
 
     def __str__(self) -> str:
         ranks = f", {self.ranks.world} ranks" if self.ranks.world > 1 else ""
@@ -180,37 +193,52 @@ def _play_claimed(job: Job, machine: Machine, folder: Path, say: Callable[[str],
         "doctor": job.examine is not None,
         "auto_tune": options.auto_tune,
     }
+    for note in (*facts(job.dataset, folder), *job.notes):
+        say(note)
+    job.notes.clear()
     decided: Any = dist.told_by_first(recall(folder, asked, lambda: difference(folder, job.dataset)) if machine.ranks.first else None)
+    meter = meter_of(job, lambda view, figures: keep_best(job, machine, decided, view, figures))
     if decided is None:
-        decided = dist.told_by_first(decide(job, machine))  # clocks differ
+        if machine.more:
+            raise ValueError(f"{folder} holds no run to train longer: leave --more out.")
+        say("Measuring the speed ...")
+        decided = dist.told_by_first(decide(job, machine, meter))  # clocks differ
         if machine.ranks.first:
             remember(folder, asked, decided)
             record(folder, job.dataset)
+    elif machine.more:
+        decided = dist.told_by_first(extended(decided, plan_of(job, 1).batch, machine, folder) if machine.ranks.first else None)
+        if machine.ranks.first:
+            remember(folder, asked, decided)
+    if machine.command and machine.ranks.first:
+        command.keep(folder, machine.command)
     _keep_precision(decided, job, machine, folder)
+    _keep_threads(decided, job, machine)
+
+    def keep_revisions(entries: list[dict[str, Any]]) -> None:
+        decided["revisions"] = entries[1:]
+        remember(folder, asked, decided)
+
+    budget = budget_of(decided, plan_of(job, 1).batch, keep_revisions, folder)
     plan = dataclasses.replace(
         plan_of(job, decided["images"]),
         precision=machine.precision,
-        checkpoint_seconds=options.checkpoint_minutes * 60,
+        checkpoint_seconds=float(options.checkpoint_minutes) * 60,
         mark_every=max(1, round(decided["images_per_second"] * MARK_SECONDS), decided["images"] // MARKS),
     )
     if machine.ranks.first:
         write_skipped(job.dataset, folder)
     sizes = ", ".join(f"{name} {_short(parameter_count(net))}" for name, net in job.method.nets.items())
-    for note in (*facts(job.dataset, folder), *job.notes):
+    for note in job.notes:
         say(note)
     say(
         f"Training {job.name} ({sizes} parameters) on {len(job.dataset):,} "
         f"{'picture' if len(job.dataset) == 1 else 'pictures'} of {job.dataset.name} ({spec}), "
-        f"{machine}: {plan.images:,} images seen, about {duration(plan.images / decided['images_per_second'])}. "
+        f"{machine}: {budget.decisions[-1].images:,} images seen, {_told(decided, budget, machine)}. "
         f"Results go to {folder}."
     )
     board = Board(folder / "tensorboard") if options.tensorboard and machine.ranks.first else None
-    hooks: list[Hook] = [Previews(job.preview, job.published, plan.images, plan.batch), *job.hooks]
-    if job.generate and options.metric != "none" and len(job.dataset) >= FEWEST:
-        keep = best_keeper(job, machine, decided)
-        data = job.dataset
-        assert isinstance(data, Dataset), "a metric of samples compares with one set of pictures"
-        hooks.append(Meter(job.generate, job.published, data, options.metric, plan.images, plan.batch, keep))
+    hooks: list[Hook] = [Previews(job.preview, job.published), *job.hooks, *([meter] if meter else [])]
     outcome = fit(
         job.method,
         job.stream,
@@ -223,12 +251,13 @@ def _play_claimed(job: Job, machine: Machine, folder: Path, say: Callable[[str],
         doctor=Doctor(job.examine, options.auto_tune) if job.examine else None,
         quiet=options.quiet,
         board=board,
+        budget=budget,
     )
     if board:
         board.close()
     if outcome.finished and machine.ranks.first:
         animate(folder)
-    return Trained(folder, outcome)
+    return Trained(folder, outcome, job.name)
 
 
 def _keep_precision(decided: Mapping[str, Any], job: Job, machine: Machine, folder: Path) -> None:
@@ -248,79 +277,109 @@ def _keep_precision(decided: Mapping[str, Any], job: Job, machine: Machine, fold
     machine.precision = device.precision(machine.device, kept)
 
 
-def facts(dataset: Any, folder: Path) -> list[str]:
-    """What a person should know of the data before it is trained on: classes, skipped files, decisions."""
-    said = []
-    if dataset.labels is not None and dataset.spec.classes:
-        counts = torch.bincount(dataset.labels, minlength=len(dataset.classes)).tolist()
-        told = [f"{name} {count:,}" for name, count in zip(dataset.classes, counts, strict=True)]
-        more = f" and {len(told) - 20} more" if len(told) > 20 else ""
-        said.append(f"{len(told)} classes: {', '.join(told[:20])}{more}.")
-    said += dataset.notes
-    if dataset.bad:
-        said.append(f"{folder / SKIPPED} lists every picture that was left out, and why.")
-    return said
+def meter_of(job: Job, keep: Callable[[View, Mapping[str, float]], None]) -> Meter | None:
+    """The hook of the metric that the options ask for; keep: called when a value is the lowest so far."""
+    if not job.generate or job.options.metric == "none" or len(job.dataset) < FEWEST:
+        return None
+    assert isinstance(job.dataset, Dataset), "a metric of samples compares with one set of pictures"
+    return Meter(job.generate, job.published, job.dataset, job.options.metric, keep)
 
 
-def write_skipped(dataset: Any, folder: Path) -> None:
-    """Write the pictures that this start leaves out, a line each, or no file where there are none."""
-    if dataset.bad:
-        write_whole(folder / SKIPPED, "".join(f"{name}: {why}\n" for name, why in dataset.bad))
+def keep_best(job: Job, machine: Machine, decided: Mapping[str, Any], view: View, figures: Mapping[str, float]) -> None:
+    """When the watched metric is the lowest so far: publish that state as `best/` beside the last."""
+    folder = view.folder / "best"
+    publish(job, machine, view, decided, folder, {**figures, "at_images": view.clock.seen})
+    write_whole(folder / "preview.png", (view.folder / "preview.png").read_bytes())
+
+
+def decide(job: Job, machine: Machine, meter: Meter | None = None) -> dict[str, Any]:
+    """What is settled once, at the first start: threads, the speed measured on this machine, precision, the budget.
+
+    The trial takes at most a twentieth of the budget, and a second trial is made where the machine was busy in the first.
+    """
+    options, ranks = job.options, machine.ranks
+    trial = dataclasses.replace(plan_of(job, options.images or 10**9), precision=machine.precision)  # type: ignore[arg-type]
+    grows = any(isinstance(net, Growing) for net in job.method.nets.values())
+    moments = QUARTERS if grows else QUARTERS[1:2]
+    on_cpu = machine.device.type == "cpu"
+
+    share = 1.0  # of a core that the newest measurement got
+
+    def speed(seconds: float, moment: float = moments[0]) -> float:
+        nonlocal share
+        wall, worked = time.monotonic(), time.thread_time()
+        found = measure(job.method, job.stream, trial, machine.device, ranks, seconds, (moment,))
+        share = (time.thread_time() - worked) / max(1e-9, time.monotonic() - wall)
+        return found
+
+    chosen = torch.get_num_threads()
+    counts = thread_counts(device.most_threads()) if on_cpu and options.threads is None else [chosen]
+    if on_cpu:
+        torch.set_num_threads(counts[0])  # even where others compute, one thread does what it can
+    first = speed(0.0)  # three iterations
+    total = float(options.minutes or 10.0) * 60 if not options.images else int(options.images) / first
+    seconds = float(dist.told_by_first(min(TRIAL, total / 20)))  # type: ignore[arg-type]
+    speeds = [first]
+    if seconds > 3 * trial.batch / first:
+        if len(counts) > 1:
+
+            def with_threads(n: int) -> float:
+                torch.set_num_threads(n)
+                return speed(seconds / 4 / len(counts))
+
+            chosen = choose_threads(with_threads, counts[-1])
+            torch.set_num_threads(chosen)
+        for _ in range(ROUNDS):
+            speeds = [speed(seconds / 2 / len(moments), moment) for moment in moments]
+            if dist.told_by_first(share >= FREE or not on_cpu or ranks.world > 1):  # alone nothing waits but for a core
+                break
     else:
-        (folder / SKIPPED).unlink(missing_ok=True)
-
-
-def best_keeper(job: Job, machine: Machine, decided: Mapping[str, Any]) -> Callable[[View, Mapping[str, float]], None]:
-    """What to do when the watched metric is the lowest so far: publish that state as `best/` beside the last."""
-
-    def keep(view: View, figures: Mapping[str, float]) -> None:
-        folder = view.folder / "best"
-        publish(job, machine, view, decided, folder, {**figures, "at_images": view.clock.seen})
-        write_whole(folder / "preview.png", (view.folder / "preview.png").read_bytes())
-
-    return keep
-
-
-def decide(job: Job, machine: Machine) -> dict[str, Any]:
-    """What is settled once, at the first start: the speed measured on this machine, precision, the budget in images."""
-    trial = dataclasses.replace(plan_of(job, job.options.images or 10**9), precision=machine.precision)
-    wall, worked = time.monotonic(), time.thread_time()
-    speed = measure(job.method, job.stream, trial, machine.device, machine.ranks)
-    share = (time.thread_time() - worked) / (time.monotonic() - wall)
-    if share < FREE and machine.device.type == "cpu" and machine.ranks.world == 1:  # alone nothing waits but for a core
+        chosen = counts[0]
+    if share < FREE and on_cpu and ranks.world == 1:
         job.notes.append(
-            f"The machine was busy while the speed was measured: this run got {share:.0%} of a core. If that does not last, "
-            "it ends sooner than told" + ("." if job.options.images else ", and is shorter than the minutes asked for.")
+            f"The machine is busy: in the trial of the speed this run got {share:.0%} of a core. "
+            + ("If that does not last, it ends sooner than told." if options.images else "The budget follows the clock at first.")
         )
-    if job.options.images:
-        images = job.options.images
-    else:  # the seconds that the trial, previews, the metric and checkpoints take are not the players'
-        seconds = (job.options.minutes or 10.0) * 60
-        spent = time.monotonic() - wall + watching_seconds(job)
-        images = int(speed * max(seconds - spent, 0.2 * seconds) * 0.97)
+    costs = [1 / found for found in speeds]
+    mean = len(costs) / sum(costs)
+    watching = watching_seconds(job) + (metric_seconds(job, meter) if meter and ranks.first else 0.0)
+    watching += 0.5 * VISITS * trial.batch / mean if job.examine else 0.0  # the doctor, and the iterations that are weighed
+    ending = ending_seconds(job)
+    allowed = None
+    if options.images:
+        images = int(options.images)
+    else:  # the seconds of start-up, previews, the metric and the end are not the players'
+        allowed = total - (time.monotonic() - machine.started) - ending
+        images = int(mean * max(allowed - watching, 0.2 * total) * OWN)
+        allowed = max(allowed, 0.2 * total)
     images = max(1, round(images / trial.batch)) * trial.batch
     return {
         "images": images,
-        "images_per_second": round(speed, 2),
+        "images_per_second": round(mean, 2),
+        "costs": [float(f"{cost:.4g}") for cost in costs],  # seconds an image, in equal parts of the run
+        "besides": round(watching + ending, 2),  # seconds of the run that are not training
+        "seconds": allowed,  # of training and watching that the images are meant for; null for a budget in images
+        "threads": chosen,
         "precision": device.name_of(machine.precision),
         "started": time.strftime("%Y-%m-%d"),
     }
 
 
-def watching_seconds(job: Job) -> float:
-    """What the previews and the samples of the metric will take in a whole run: one of each, as often as there are marks."""
-    network = job.method.nets[job.published]
-    training, start = network.training, time.monotonic()
-    network.eval()
-    job.preview(network)
-    seconds = time.monotonic() - start
-    if job.generate and job.options.metric != "none":
-        part = 32
-        start = time.monotonic()
-        job.generate(network, part)
-        seconds += (time.monotonic() - start) * SAMPLES / part
-    network.train(training)
-    return seconds * len(schedule.preview_marks(10**9))
+def _keep_threads(decided: Mapping[str, Any], job: Job, machine: Machine) -> None:
+    """Compute with as many threads as the run was started with, for the last bits of sums depend on their number."""
+    kept, wanted = decided.get("threads"), job.options.threads
+    if machine.device.type != "cpu" or not kept:
+        return
+    if wanted not in (None, kept):
+        job.notes.append(f"The run was started with {kept} CPU threads and goes on with {wanted}: the last bits of its weights may differ.")
+    torch.set_num_threads(wanted or kept)
+
+
+def _told(decided: Mapping[str, Any], budget: Budget, machine: Machine) -> str:
+    """How long the whole run takes, as a person waits for it: from the command on."""
+    images = budget.decisions[-1].images
+    seconds = images / decided["images_per_second"] / OWN + decided.get("besides", 0.0)
+    return f"about {duration(seconds + time.monotonic() - machine.started)} from start to end"
 
 
 def _short(count: int) -> str:

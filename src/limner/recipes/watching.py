@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from PIL import Image
 from torch import nn
 
 from limner.core import artifact, schedule
-from limner.core.images import grid, write_animation, write_png
+from limner.core.images import encode_animation, grid, to_pil, write_animation, write_png
 from limner.data import Dataset
 from limner.evaluation import Pictures, Probe
 from limner.methods.phase import Clock
@@ -23,20 +25,16 @@ FEWEST = 50  # pictures of a set below which a distance between distributions sa
 
 
 class _AtMarks:
-    """Due whenever a batch crosses one of the preview marks."""
-
-    def __init__(self, budget: int, batch: int) -> None:
-        self.marks, self.batch = schedule.preview_marks(budget), batch
+    """Due whenever a batch crosses one of the preview marks of the budget, which may be revised."""
 
     def due(self, clock: Clock) -> bool:
-        return any(clock.seen - self.batch < mark <= clock.seen for mark in self.marks)
+        return any(clock.seen - clock.batch < mark <= clock.seen for mark in schedule.preview_marks(clock.budget))
 
 
 class Previews(_AtMarks):
     """A hook: a sheet of samples from the averaged network and fixed inputs, often at first, then evenly."""
 
-    def __init__(self, preview: Callable[[nn.Module], np.ndarray], network: str, budget: int, batch: int) -> None:
-        super().__init__(budget, batch)
+    def __init__(self, preview: Callable[[nn.Module], np.ndarray], network: str) -> None:
         self.preview, self.network = preview, network
 
     def __call__(self, view: View) -> None:
@@ -59,20 +57,21 @@ class Meter(_AtMarks):
         network: str,
         dataset: Dataset,
         features: str,
-        budget: int,
-        batch: int,
         keep: Callable[[View, Mapping[str, float]], None],  # called when a value is the lowest so far
     ) -> None:
-        super().__init__(budget, batch)
         self.generate, self.network, self.dataset, self.features, self.keep = generate, network, dataset, features, keep
         self.probe: Probe | None = None
 
-    def __call__(self, view: View) -> Mapping[str, float]:
+    def prepare(self) -> Probe:
+        """The comparison with the data, made at the first call."""
         if self.probe is None:
             data = self.dataset
             whole = Pictures(data.images, data.labels, data.classes, data.name)
             self.probe = Probe(whole.some(REFERENCE), features=self.features, cache=self.features == "own")
-        figures = self.probe(torch.from_numpy(self.generate(view.averages[self.network], SAMPLES)))
+        return self.probe
+
+    def __call__(self, view: View) -> Mapping[str, float]:
+        figures = self.prepare()(torch.from_numpy(self.generate(view.averages[self.network], SAMPLES)))
         figures = {name: float(f"{value:.5g}") for name, value in figures.items()}
         (name, value), *_ = figures.items()
         earlier = [entry[name] for entry in artifact.read_log(view.folder) if name in entry]
@@ -86,8 +85,22 @@ def animate(folder: Path) -> None:
     frames = []
     for path in sorted((folder / "samples").glob("*.png")):
         with Image.open(path) as picture:
-            picture.thumbnail((640, 640), Image.Resampling.BOX)
-            array = np.asarray(picture)
-        frames.append(array[None] if array.ndim == 2 else array.transpose(2, 0, 1))
+            frames.append(_frame(picture))
     if frames:
         write_animation(folder / "progress.webp", frames, milliseconds=400)
+
+
+def rehearse(sheet: np.ndarray) -> tuple[float, float]:
+    """Seconds to encode a preview (pictures uint8 [N,C,H,W]) as the two files of `Previews`, and as a frame of the animation."""
+    start = time.monotonic()
+    whole = to_pil(grid(sheet, columns=8))
+    whole.save(io.BytesIO(), "PNG")
+    between = time.monotonic()
+    encode_animation([_frame(whole)], ".webp")
+    return 2 * (between - start), time.monotonic() - between
+
+
+def _frame(picture: Image.Image) -> np.ndarray:
+    picture.thumbnail((640, 640), Image.Resampling.BOX)
+    array = np.asarray(picture)
+    return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)

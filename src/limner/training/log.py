@@ -96,6 +96,14 @@ class Voice:
             else:
                 print(sentence, file=sys.stderr, flush=True)
 
+    def revise(self, budget: int) -> None:
+        """Go on with another budget; a person hears of it when it differs by more than a tenth."""
+        if abs(budget / self.budget - 1) > 0.1:
+            self.say(f"The budget is now {budget:,} images instead of {self.budget:,}, by the speed so far.")
+        self.budget = budget
+        if self.bar:
+            self.bar.update(self.task, total=budget)
+
     def tell(self, seen: int, terms: Mapping[str, float]) -> None:
         """Where the run is: images seen, images/s, time left, the newest means."""
         if self.quiet:

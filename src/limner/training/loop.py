@@ -4,11 +4,10 @@ previews and the guard against losses that are no numbers; the method owns what 
 from __future__ import annotations
 
 import math
-import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -19,6 +18,7 @@ from limner.core import dist, schedule
 from limner.core.images import to_float
 from limner.methods.phase import Batch, Clock, Method, Phase
 from limner.training import state as checkpoints
+from limner.training.budget import Budget
 from limner.training.doctor import Doctor, not_finite
 from limner.training.guard import Diverged, Interrupt
 from limner.training.log import Board, LogFile, Means, Voice
@@ -171,7 +171,7 @@ def _summed(parameters: Sequence[nn.Parameter], total: Tensor) -> list[Tensor]:
     return [p.grad for p in parameters if p.grad is not None]
 
 
-def _iterate(
+def iterate(
     state: State,
     stream: Stream,
     plan: Plan,
@@ -215,7 +215,8 @@ def _all_trainable(method: Method) -> None:
 
 
 @contextmanager
-def _training(method: Method) -> Iterator[None]:
+def training_mode(method: Method) -> Iterator[None]:
+    """The networks in training mode; at the end every parameter takes gradients again."""
     for net in method.nets.values():
         net.train()
     try:
@@ -225,44 +226,6 @@ def _training(method: Method) -> Iterator[None]:
 
 
 # ---- the run ---------------------------------------------------------------------------------------------------------
-
-
-def measure(method: Method, stream: Stream, plan: Plan, device: torch.device, ranks: dist.Ranks = dist.ALONE,
-            seconds: float = 4.0) -> float:  # fmt: skip
-    """Images a second of this run on this machine, from a short trial that leaves the method as it was.
-
-    Some games grow while they run, so the trial visits four moments of it. At each the first iteration (allocation,
-    kernel choice) is not counted and medians of the others are. Lazy phases are played out of turn, each beside those
-    of every iteration, and what they take is spread over the iterations between them: to wait for their turns could
-    take most of a short run. The trial ends after `seconds`, but plays two iterations or more at each moment.
-    """
-    state = State(method, plan.optimisers)
-    kept = {name: tensor.detach().clone() for name, tensor in state.tensors().items()}
-    kept_scalars = state.scalars()
-    lazy = sorted({phase.every for phase in method.phases} - {1})
-
-    def timed(*everies: int) -> float:
-        start = time.monotonic()
-        _iterate(state, stream, plan, ranks, device, False, Means(), due=lambda phase: phase.every in everies)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return time.monotonic() - start
-
-    means = []
-    with _training(method):
-        for share in (0.125, 0.375, 0.625, 0.875):
-            state.seen = int(share * plan.images) // plan.batch * plan.batch
-            timed(1, *lazy)
-            took: dict[int, list[float]] = {every: [] for every in (1, *lazy)}
-            end = time.monotonic() + seconds / 4
-            # every rank must play as many iterations, or they wait for each other forever: the first one decides
-            while dist.told_by_first(sum(map(len, took.values())) < 2 or time.monotonic() < end):
-                for every, times in took.items():
-                    times.append(timed(1, every))
-            plain = statistics.median(took[1])
-            means.append(plain + sum(max(0.0, statistics.median(took[e]) - plain) / e for e in lazy))
-    state.restore(kept, kept_scalars)
-    return float(dist.told_by_first(plan.batch / statistics.mean(means)))  # type: ignore[arg-type]
 
 
 def fit(
@@ -278,6 +241,7 @@ def fit(
     doctor: Doctor | None = None,
     quiet: bool = False,
     board: Board | None = None,
+    budget: Budget | None = None,
 ) -> Outcome:
     """Train `method` on `stream` until the plan's budget is spent; resume by itself when `folder` holds a checkpoint.
 
@@ -288,17 +252,25 @@ def fit(
     Raises ValueError (one sentence) when the disk is full, the checkpoint belongs to another recipe, or training
     diverges twice; the last good state is then on disk. SIGINT and SIGTERM end the run after a checkpoint, told in
     the outcome. The doctor visits now and then, says what is wrong and, if it may, changes learning rates and levers.
+    budget: takes the place of the plan's images, and may be revised by the clock.
     """
+    budget = budget or Budget.fixed(plan.images, plan.batch)
     state = State(method, plan.optimisers, {"doctor": doctor} if doctor else None)
     saves = folder / "checkpoint"
     resumed = checkpoints.load(state, saves, device)
+    first = plan
+    plan = _with_budget(first, budget.at(state.seen))
     voice = Voice(plan.images, state.seen, quiet or not ranks.first)
     log = LogFile(folder / "log.jsonl", state.seen) if ranks.first else None
     means, terms = Means(), {}
     mains = _main_turns(method)
     rarest = max(phase.every for phase in mains)  # iterations in which every player has its turn
     before = state.seconds
+    hooked: list[float] = []  # seconds of each call of the hooks
     started = saved = time.monotonic()
+
+    def elapsed() -> float:
+        return before + time.monotonic() - started
 
     def view() -> View:
         clock = Clock(state.seen, plan.images, plan.batch)
@@ -329,9 +301,12 @@ def fit(
         """What happens between iterations: the doctor, and hooks and the log, which change nothing of the run."""
         clock = Clock(state.seen, plan.images, plan.batch)
         figures: dict[str, Any] = visited() if doctor and doctor.due(clock) else {}
-        for hook in hooks:
-            if ranks.first and hook.due(clock):
-                figures |= hook(view()) or {}
+        due = [hook for hook in hooks if ranks.first and hook.due(clock)]
+        start = time.monotonic()
+        for hook in due:
+            figures |= hook(view()) or {}
+        if due:
+            hooked.append(time.monotonic() - start)
         if schedule.passes(state.seen, plan.batch, plan.log_every) or state.seen >= plan.images:
             terms.update(means.take())
             figures = terms | figures
@@ -342,26 +317,43 @@ def fit(
                 board.write(state.seen, {name: value for name, value in figures.items() if name != "doctor"})
         voice.tell(state.seen, terms)
 
+    def revise() -> None:
+        """Follow the budget: as it was decided for this many images, or as the clock now makes the first rank decide."""
+        nonlocal plan
+        if budget.open and schedule.passes(state.seen, plan.batch, plan.log_every):
+            decision = budget.revised(state.seen, elapsed(), hooked) if ranks.first else None
+            decision = cast(Any, dist.told_by_first(decision))
+            if decision:
+                budget.decide(decision)
+                if ranks.first:
+                    budget.record(budget.entries())  # before it takes effect: a kill must not forget it
+        images = budget.at(state.seen)
+        if images != plan.images:
+            voice.revise(images)
+            plan = _with_budget(first, images)
+
     try:
         if resumed:
             voice.say(resumed)
         else:
             save(mark=True)  # proves that the folder can be written, before hours are spent
             between()
-        with _training(method), Interrupt() as interrupt:
+        with training_mode(method), Interrupt() as interrupt:
             while state.seen < plan.images:
                 soon = doctor is not None and any(
                     doctor.due(Clock(state.seen + (i + 1) * plan.batch, plan.images, plan.batch)) for i in range(rarest)
                 )
                 wish = interrupt.signal is not None
-                tripped, asked = _iterate(state, stream, plan, ranks, device, wish, means, mains if soon else ())
-                state.seconds = before + time.monotonic() - started
+                tripped, asked = iterate(state, stream, plan, ranks, device, wish, means, mains if soon else ())
+                state.seconds = elapsed()
                 if tripped:
                     _step_back(state, saves, device, tripped, voice, log)
                     means.take()
+                    plan = _with_budget(first, budget.at(state.seen))
                     save()  # a kill from here on is not to play the bad stretch, nor to tell of it, again
                     continue
                 between()
+                revise()
                 mark = schedule.passes(state.seen, plan.batch, plan.mark_every)
                 if mark or time.monotonic() - saved >= plan.checkpoint_seconds:
                     save(mark)
@@ -372,6 +364,11 @@ def fit(
         return Outcome(state.seen, state.seconds, state.seen >= plan.images, signal)
     finally:
         voice.close()
+
+
+def _with_budget(plan: Plan, images: int) -> Plan:
+    """The plan for another budget; there are as many marks as before."""
+    return replace(plan, images=images, mark_every=max(1, round(plan.mark_every * images / plan.images)))
 
 
 def _step_back(

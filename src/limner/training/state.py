@@ -191,6 +191,18 @@ def _opens(path: Path) -> bool:
         return False
 
 
+def progress(folder: Path) -> tuple[int, float] | None:
+    """(images seen, seconds of training) of the newest whole checkpoint of the folder; None where there is none."""
+    for name in ("latest", "previous", "mark"):
+        try:
+            with safe_open(folder / f"{name}.safetensors", "pt") as file:
+                scalars = json.loads(file.metadata()["scalars"])
+            return int(scalars["seen"]), float(scalars["seconds"])
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+            continue
+    return None
+
+
 def load(state: State, folder: Path, device: torch.device, back: bool = False) -> str | None:
     """Restore the newest whole checkpoint of the folder, the last mark where neither of the others is; back: that mark.
 

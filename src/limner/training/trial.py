@@ -1,0 +1,83 @@
+"""The speed trial before a run: how many images a second this machine trains, and with how many threads."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+
+from limner.core import dist
+from limner.methods.phase import Method
+from limner.training.log import Means
+from limner.training.loop import Plan, Stream, iterate, training_mode
+from limner.training.state import State
+
+QUARTERS = (0.125, 0.375, 0.625, 0.875)  # moments of a run: the middles of its quarters
+CLEARLY = 1.05  # more threads must be this much faster than fewer, which leave room for others and suffer less from them
+
+
+def measure(method: Method, stream: Stream, plan: Plan, device: torch.device, ranks: dist.Ranks = dist.ALONE,
+            seconds: float = 4.0, moments: Sequence[float] = QUARTERS) -> float:  # fmt: skip
+    """Images a second of this run on this machine, from a short trial that leaves the method as it was.
+
+    Some games grow while they run, so the trial visits several moments of it. At each the first iteration (allocation,
+    kernel choice) is not counted and medians of the others are. Lazy phases are played out of turn, each beside those
+    of every iteration, and what they take is spread over the iterations between them: to wait for their turns could
+    take most of a short run. The trial ends after `seconds`, but plays two iterations or more at each moment.
+    """
+    state = State(method, plan.optimisers)
+    kept = {name: tensor.detach().clone() for name, tensor in state.tensors().items()}
+    kept_scalars = state.scalars()
+    lazy = sorted({phase.every for phase in method.phases} - {1})
+
+    def timed(*everies: int) -> float:
+        start = time.monotonic()
+        iterate(state, stream, plan, ranks, device, False, Means(), due=lambda phase: phase.every in everies)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.monotonic() - start
+
+    means = []
+    with training_mode(method):
+        for share in moments:
+            state.seen = int(share * plan.images) // plan.batch * plan.batch
+            timed(1, *lazy)
+            took: dict[int, list[float]] = {every: [] for every in (1, *lazy)}
+            end = time.monotonic() + seconds / len(moments)
+            # every rank must play as many iterations, or they wait for each other forever: the first one decides
+            while dist.told_by_first(sum(map(len, took.values())) < 2 or time.monotonic() < end):
+                for every, times in took.items():
+                    times.append(timed(1, every))
+            plain = statistics.median(took[1])
+            means.append(plain + sum(max(0.0, statistics.median(took[e]) - plain) / e for e in lazy))
+    state.restore(kept, kept_scalars)
+    return float(dist.told_by_first(plan.batch / statistics.mean(means)))  # type: ignore[arg-type]
+
+
+def thread_counts(most: int) -> list[int]:
+    """1, 2, 4 … and `most`."""
+    return sorted({most, *(2**i for i in range(most.bit_length()) if 2**i <= most)})
+
+
+def choose_threads(speed: Callable[[int], float], most: int, rounds: int = 2) -> int:
+    """The number of threads that trains fastest, up to `most`.
+
+    speed: images a second with so many threads, measured when it is called. Each count is measured in every round, and
+    what other programs do at one moment then disturbs all counts alike; the medians are compared. Counts beyond one that
+    is slower than half its size are not tried: threads that wait for each other can be slower by orders of magnitude.
+    """
+    counts = thread_counts(most)
+    found: dict[int, list[float]] = {n: [] for n in counts}
+    for _ in range(rounds):
+        for i, n in enumerate(counts):
+            found[n].append(speed(n))
+            if i and found[n][-1] < 0.7 * found[counts[i - 1]][-1]:
+                counts = counts[: i + 1]
+                break
+    best = 1 if 1 in counts else counts[0]
+    for n in counts:
+        if statistics.median(found[n]) > CLEARLY * statistics.median(found[best]):
+            best = n
+    return best

@@ -1,0 +1,33 @@
+"""What does not fit into memory is refused before it is asked for; presets are not."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from limner.core import dist
+from limner.core.images import ImageSpec
+from limner.recipes import gan
+from limner.recipes.session import Machine
+
+MACHINE = Machine(torch.device("cpu"), torch.float32, dist.ALONE)
+
+
+def test_what_cannot_fit_is_a_sentence() -> None:
+    usual = gan.spectral()
+    wide = dataclasses.replace(usual, network=dataclasses.replace(usual.network, width=10**6))
+    for recipe, size, said in (
+        (dataclasses.replace(usual, batch=10**8), 32, "lower --batch"),
+        (wide, 32, "lower --network.width or --size"),
+        (usual, 16384, "lower --batch, --size"),
+    ):
+        with pytest.raises(ValueError, match=r"needs at least .* of memory") as refused:
+            gan.refuse_too_large(recipe, ImageSpec(3, size, size), MACHINE)
+        assert said in str(refused.value) and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", gan.PRESETS)
+def test_presets_are_not_refused(name: str) -> None:
+    gan.refuse_too_large(gan.PRESETS[name].make(), ImageSpec(3, 32, 32, 2), MACHINE)

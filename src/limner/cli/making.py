@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from limner.cli.app import Progress, app, tell
+from limner.cli.app import Progress, app, print_line, show_table, tell
 from limner.cli.flags import changes as changes_of
 from limner.cli.flags import parse_size
 
@@ -43,8 +43,6 @@ def data(
     sheet
         Where to write a sheet of thumbnails, a .png (default: data.png, or beside the data where that would lie within it).
     """
-    from rich.console import Console
-
     from limner.core.images import png
     from limner.data import open_source, scan
     from limner.data.report import report_table, write_sheet
@@ -55,9 +53,9 @@ def data(
         report = scan(
             opened, size=parse_size(size), fit=fit, channels=channels, background=background, progress=progress
         )
-    Console().print(report_table(report))
+    show_table(report_table(report))
     write_sheet(place, report)
-    print(f"A sheet of thumbnails is in {place}.")
+    print_line(f"A sheet of thumbnails is in {place}.")
 
 
 def apart(source: str, sheet: Path | None) -> Path:
@@ -151,11 +149,9 @@ def train(
 @app.command
 def recipes() -> None:
     """List the recipes and where they come from."""
-    from rich.console import Console
-
     from limner.recipes import table
 
-    Console().print(table())
+    show_table(table())
 
 
 @app.command
@@ -169,15 +165,13 @@ def doctor(run: Path, /, *, html: Path | None = None) -> None:
     html
         Where to write the page with the plots (default: doctor.html in the run folder).
     """
-    from rich.console import Console
-
     from limner.apps.doctor import examine, table, write_page
 
     report = examine(run)
     page = html or run / "doctor.html"
     write_page(report, page)
-    Console().print(table(report))
-    print(f"Plots are in {page}.")
+    show_table(table(report))
+    print_line(f"Plots are in {page}.")
 
 
 @app.command
@@ -189,8 +183,6 @@ def show(run: Path, /) -> None:
     run
         The folder that `limner train` wrote.
     """
-    from rich.console import Console
-
     from limner.apps.show import table
 
-    Console().print(table(run))
+    show_table(table(run))

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from limner.cli.app import Progress, app, tell
+from limner.cli.app import Progress, app, print_line, show_table, tell
 from limner.cli.flags import parse_size
 
 
@@ -49,7 +49,7 @@ def sample(
     from limner.apps.model import Model
     from limner.apps.sample import sample as make
 
-    print(make(load_kind(run, device, Model, "sample"), out, n, seed, label, truncation, seconds))
+    print_line(make(load_kind(run, device, Model, "sample"), out, n, seed, label, truncation, seconds))
 
 
 @app.command
@@ -103,8 +103,6 @@ def evaluate(
     device
         auto, cpu, cuda or mps.
     """
-    from rich.console import Console
-
     from limner.apps.evaluate import evaluate as measure
     from limner.evaluation.report import table
 
@@ -127,7 +125,7 @@ def evaluate(
     if json:
         print(result.to_json())
     else:
-        Console().print(table(result))
+        show_table(table(result))
         for warning in result.warnings:
             tell(warning)
     tell(f"The report is in {report}.")
@@ -162,7 +160,7 @@ def reconstruct(
     from limner.apps.autoencode import reconstruct as make
     from limner.apps.loading import load_kind
 
-    print(make(load_kind(run, device, Autoencoder, "reconstruct"), source, out, n, tell))
+    print_line(make(load_kind(run, device, Autoencoder, "reconstruct"), source, out, n, tell))
 
 
 @app.command
@@ -200,7 +198,7 @@ def interpolate(
     from limner.apps.autoencode import interpolate as make
     from limner.apps.loading import load_kind
 
-    print(make(load_kind(run, device, Autoencoder, "interpolate"), a, b, out, steps, seconds))
+    print_line(make(load_kind(run, device, Autoencoder, "interpolate"), a, b, out, steps, seconds))
 
 
 @app.command
@@ -241,7 +239,7 @@ def traverse(
     from limner.apps.autoencode import traverse as make
     from limner.apps.loading import load_kind
 
-    print(make(load_kind(run, device, Autoencoder, "traverse"), source, out, dims, steps, around, n, tell))
+    print_line(make(load_kind(run, device, Autoencoder, "traverse"), source, out, dims, steps, around, n, tell))
 
 
 @app.command
@@ -270,7 +268,7 @@ def encode(
     from limner.apps.autoencode import encode as make
     from limner.apps.loading import load_kind
 
-    print(make(load_kind(run, device, Autoencoder, "encode"), source, out, tell))
+    print_line(make(load_kind(run, device, Autoencoder, "encode"), source, out, tell))
 
 
 @app.command
@@ -307,4 +305,4 @@ def translate(
 
     model = load_kind(run, device, Translator, "translate")
     with Progress("translating") as progress:
-        print(make(model, source, out, direction, sheet, progress, tell))
+        print_line(make(model, source, out, direction, sheet, progress, tell))

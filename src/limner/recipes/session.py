@@ -20,6 +20,7 @@ from torch import nn
 
 from limner.core import device, dist, schedule
 from limner.core.files import write_whole
+from limner.core.text import printable, sentence
 from limner.data import Dataset
 from limner.data.pairs import Pairs
 from limner.methods.phase import Method
@@ -261,7 +262,7 @@ def facts(dataset: Any, folder: Path) -> list[str]:
 def write_skipped(dataset: Any, folder: Path) -> None:
     """Write the pictures that this start leaves out, a line each, or no file where there are none."""
     if dataset.bad:
-        write_whole(folder / SKIPPED, "".join(f"{name}: {why}\n" for name, why in dataset.bad))
+        write_whole(folder / SKIPPED, "".join(f"{printable(name)}: {why}\n" for name, why in dataset.bad))
     else:
         (folder / SKIPPED).unlink(missing_ok=True)
 
@@ -324,4 +325,4 @@ def _short(count: int) -> str:
 
 
 def _speaker(quiet: bool) -> Callable[[str], None]:
-    return (lambda sentence: None) if quiet else (lambda sentence: print(sentence, file=sys.stderr, flush=True))
+    return (lambda text: None) if quiet else (lambda text: print(sentence(text), file=sys.stderr, flush=True))

@@ -291,7 +291,7 @@ def fit(
     """
     state = State(method, plan.optimisers, {"doctor": doctor} if doctor else None)
     saves = folder / "checkpoint"
-    resumed = checkpoints.load(state, saves, device)
+    resumed = checkpoints.load(state, saves, device, most=plan.images + plan.batch)
     voice = Voice(plan.images, state.seen, quiet or not ranks.first)
     log = LogFile(folder / "log.jsonl", state.seen) if ranks.first else None
     means, terms = Means(), {}

@@ -87,9 +87,14 @@ def evaluate(
         progress=progress,
     )
     report = out or folder / "evaluation.html"
-    write_html(result, report, f"{subject.name} against {' and '.join(places)}")
+    write_html(result, report, title_of(subject, places))
     write_json(result, report.with_suffix(".json"))
     return result, report
+
+
+def title_of(subject: Path, places: Sequence[str]) -> str:
+    """What was compared with what, by names alone: a report is shared, and a path tells of the machine it lay on."""
+    return f"{subject.resolve().name} against {' and '.join(Path(place).resolve().name for place in places)}"
 
 
 def page_of(path: Path) -> Path:

@@ -63,7 +63,11 @@ def apart(source: str, sheet: Path | None) -> Path:
 
     Raises ValueError for a place within that folder.
     """
-    place, root = sheet or Path("data.png"), Path(source).expanduser()
+    place = sheet or Path("data.png")
+    try:
+        root = Path(source).expanduser()
+    except RuntimeError:  # the home of nobody: it is said when the pictures are opened
+        return place
     if not root.is_dir() or not place.resolve().is_relative_to(root.resolve()):
         return place
     if sheet:

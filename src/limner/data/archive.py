@@ -81,7 +81,7 @@ def open_zip(path: Path, labels: Labels = True) -> Source:
         return "zip:" + hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
     return Source(
-        name=short_name(path.stem), origin=f"the zip {for_display(path)}", names=names, content=content, mark=mark,
+        name=short_name(path.stem), origin=f"the zip {for_display(path.resolve().name)}", names=names, content=content, mark=mark,
         classes=classes, labels=numbers, bad=bad + unlabelled, others=dict(others), notes=notes,
     )
 

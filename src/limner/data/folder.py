@@ -173,7 +173,7 @@ def open_folder(root: Path, labels: Labels = True) -> Source:
         return "folder:" + hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
     return Source(
-        name=short_name(root.resolve().name), origin=f"the folder {for_display(root)}",
+        name=short_name(root.resolve().name), origin=f"the folder {for_display(root.resolve().name)}",
         names=shown, content=content, mark=mark, classes=classes, labels=numbers,
         bad=[(for_display(name), why) for name, why in bad + unlabelled], others=dict(others), notes=notes,
     )

@@ -44,7 +44,10 @@ def open_source(data: str | Path | np.ndarray | tuple, labels: Labels = True) ->
 def _open_path(data: str, labels: Labels) -> Source:
     if not data.strip():
         raise ValueError(f"No data is named: give a folder of pictures, or a sample: {' or '.join(SAMPLES)}.")
-    path = Path(data).expanduser()
+    try:
+        path = Path(data).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{data} names the home of a person whom this machine does not know.") from error
     if not isinstance(labels, bool):
         labels = Path(labels)
         if not labels.is_file():

@@ -110,7 +110,7 @@ def train(
     check(options)
     if options.minutes is not None and options.images is not None:
         raise ValueError("Give the budget in minutes or in images, not both.")
-    if (options.minutes is not None and not 0 < options.minutes < inf) or (options.images is not None and options.images <= 0):
+    if (options.minutes is not None and not 0 < options.minutes < inf) or (options.images is not None and options.images < 1):
         raise ValueError("The budget must be more than nothing and have an end: give --minutes or --images above 0.")
     name, chosen, why = "custom", recipe, ""
     if isinstance(recipe, str):

@@ -19,8 +19,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+
+import limner.apps.evaluate
+import limner.recipes  # noqa: F401 - heavy, and before the first fork
+from limner.apps import loading
 
 if not hasattr(os, "fork"):
     pytest.skip("cases are forked, which this system cannot do", allow_module_level=True)
@@ -145,8 +151,6 @@ def scalars(change: Callable[[dict], object]) -> Damage:
     """Change the scalars of every checkpoint."""
 
     def damage(run: Path) -> None:
-        from safetensors import safe_open
-
         for name in ("latest", "previous", "mark"):
             path = run / f"checkpoint/{name}.safetensors"
             with safe_open(path, "pt") as file:
@@ -161,8 +165,6 @@ def scalars(change: Callable[[dict], object]) -> Damage:
 def tensor(name: str, value: Any) -> Damage:
     def damage(run: Path) -> None:
         for path in run.glob("checkpoint/*.safetensors"):
-            from safetensors import safe_open
-
             with safe_open(path, "pt") as file:
                 kept = file.metadata()
             tensors = load_file(path) | {name: value}
@@ -241,8 +243,6 @@ def damaged() -> list[Case]:
     found += [(f"scalars: {name}", AGAIN, scalars(change)) for name, change in SCALARS.items()]
     tensors = {"optimiser.critic.999.exp_avg": np.zeros(3), "optimiser.critic.x.exp_avg": np.zeros(3), "optimiser.critic.0.memory": np.zeros(3),
                "optimiser.critic.0.exp_avg": np.zeros(3), "optimiser.stranger.0.step": np.zeros(1), "net.stranger.w": np.zeros(3)}  # fmt: skip
-    import torch
-
     found += [(f"tensor {name}", AGAIN, tensor(name, torch.from_numpy(v.astype(np.float32)))) for name, v in tensors.items()]
     for file in ("weights.safetensors",):
         for name, data in {"nothing": b"", "zeros": b"\0" * 99, "a huge head": b"\xff" * 8, "half": b"\x10\0\0\0\0\0\0\0{}"}.items():
@@ -277,7 +277,7 @@ def run(arguments: list[str], where: Path, out: Path, nobody: bool = False) -> t
             handle = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             nothing = os.open(os.devnull, os.O_RDWR)
             os.dup2(nothing, 0), os.dup2(nothing, 1), os.dup2(handle, 2)
-            sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115, PTH123
+            sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
             resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
             if nobody and os.geteuid() == 0:  # whom no permission stops
                 os.setgroups([])
@@ -313,13 +313,17 @@ def state(folder: Path) -> dict[str, str]:
     return found
 
 
+def warm() -> None:
+    """Bring in once, for all cases, what PyTorch imports at its first network without memory and its first optimizer."""
+    with torch.device("meta"):
+        torch.nn.init.normal_(torch.nn.Conv2d(1, 1, 3).weight)
+    torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], fused=True).zero_grad()
+
+
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory, squares: Path) -> Path:
     """A folder with data, a picture, and the runs of a generator and an autoencoder."""
-    import limner.apps.evaluate
-    import limner.apps.loading
-    import limner.recipes  # noqa: F401 - once, for all cases
-
+    warm()
     folder = tmp_path_factory.mktemp("hostile")
     shutil.copy(squares, folder / "data.npz")
     Image.new("L", (16, 16), 90).save(folder / "one.png")
@@ -327,6 +331,8 @@ def template(tmp_path_factory: pytest.TempPathFactory, squares: Path) -> Path:
     for recipe, name in (("spectral", "gan"), ("vae", "vae")):
         code, _, said = run(["train", "data.npz", "--recipe", recipe, *small, "--out", name], folder, folder.parent / "said.txt")
         assert code == 0, said
+    for name in ("gan", "vae"):
+        loading.load(folder / name, "cpu")
     return folder
 
 

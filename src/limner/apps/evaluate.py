@@ -49,6 +49,8 @@ def evaluate(
     sides = (size, size) if isinstance(size, int) else size
     given: Pictures | str = str(subject)
     places = [data] if isinstance(data, str) else list(data)
+    if not places:
+        raise ValueError("Say what to compare with: --data and a set of pictures.")
     reference: Dataset | Pictures | str = places[0]
     held: Dataset | str | None = held_out
     folder, paired = Path(), False

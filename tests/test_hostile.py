@@ -155,9 +155,10 @@ def scalars(change: Callable[[dict], object]) -> Damage:
             path = run / f"checkpoint/{name}.safetensors"
             with safe_open(path, "pt") as file:
                 found = json.loads(file.metadata()["scalars"])
+            changed = change(found)
             tensors = load_file(path)
             path.unlink()  # two of them may be one file
-            save_file(tensors, path, {"scalars": json.dumps(change(found) or found)})
+            save_file(tensors, path, {"scalars": json.dumps(found if changed is None else changed)})
 
     return damage
 

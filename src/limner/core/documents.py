@@ -81,7 +81,7 @@ class Description(TypedDict):
 
     format: int
     limner: str
-    kind: Name
+    kind: Literal["generator", "autoencoder", "translator"]
     recipe: Recipe
     data: Data
     network: Network

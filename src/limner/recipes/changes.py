@@ -8,6 +8,7 @@ from functools import reduce
 from math import inf, isfinite
 from typing import Any
 
+from limner.core import schedule
 from limner.networks import DEEPEST, WIDEST, architecture
 
 # fmt: off
@@ -66,6 +67,7 @@ def changed(recipe: Any, changes: Mapping[str, Any]) -> Any:
     for path, value in changes.items():
         recipe = _replace(recipe, path.split("."), value, path)
     check(recipe)
+    schedule.rate(0, 1, getattr(recipe, "schedule", "constant"))  # refuses an unknown one before any folder is made
     for path in changes:
         other, wanted = NEEDS.get(path.split(".")[0], ("", None))
         value = getattr(recipe, other, wanted)  # some have no such choice, and then nothing hangs on it

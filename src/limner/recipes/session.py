@@ -145,6 +145,11 @@ def play(job: Job, machine: Machine) -> Trained:
     disk, and when training diverges.
     """
     options = job.options
+    if options.auto_tune and job.examine is None:
+        reason = "looks at games of a generator and a critic only" if options.doctor else "was sent away by --no-doctor"
+        raise ValueError(f"--auto-tune needs the doctor, who {reason}: leave it out.")
+    for optimiser in job.optimisers.values():
+        optimiser.build([nn.Parameter(torch.zeros(1))])  # refuses what no optimizer takes before any folder is made
     folder = run_folder(options, job.dataset, job.name)
     say = _speaker(options.quiet or not machine.ranks.first)
     if not machine.ranks.first:
@@ -162,9 +167,6 @@ def run_folder(options: Options, dataset: Dataset | Pairs, recipe: str) -> Path:
 
 def _play_claimed(job: Job, machine: Machine, folder: Path, say: Callable[[str], None]) -> Trained:
     options, spec = job.options, job.dataset.spec
-    if options.auto_tune and job.examine is None:
-        reason = "looks at games of a generator and a critic only" if options.doctor else "was sent away by --no-doctor"
-        raise ValueError(f"--auto-tune needs the doctor, who {reason}: leave it out.")
     asked = {
         "recipe": job.name,
         "options": dataclasses.asdict(job.recipe),

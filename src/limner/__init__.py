@@ -23,6 +23,10 @@ _HOMES = {"train": "limner.recipes", "load": "limner.apps.loading"}  # imported 
 __all__ = ["__version__", "load", "train"]
 
 
+def __dir__() -> list[str]:
+    return sorted({*_HOMES, *(name for name in globals() if name.startswith("__"))})
+
+
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)

@@ -67,7 +67,7 @@ def examine(folder: Path) -> Report:
     entries = artifact.read_log(folder)
     if not entries:
         raise ValueError(f"{folder} holds no log.jsonl to look at: give the folder of a run that has begun to train.")
-    return Report(str(folder), entries, int(description["training"]["budget"]))
+    return Report(folder.resolve().name, entries, int(description["training"]["budget"]))
 
 
 def table(report: Report) -> Table:

@@ -50,6 +50,8 @@ def evaluate(
     sides = (size, size) if isinstance(size, int) else size
     given: Pictures | str = str(subject)
     places = [data] if isinstance(data, str) else list(data)
+    if not places:
+        raise ValueError("Say what to compare with: --data and a set of pictures.")
     reference: Dataset | Pictures | str = places[0]
     held: Dataset | str | None = held_out
     folder: Path | None = None
@@ -98,9 +100,14 @@ def evaluate(
     report = out or (folder / "evaluation.html" if folder else None)
     if report is None:
         return result, None
-    write_html(result, report, f"{subject.name} against {' and '.join(places)}")
+    write_html(result, report, title_of(subject, places))
     write_json(result, report.with_suffix(".json"))
     return result, report
+
+
+def title_of(subject: Path, places: Sequence[str]) -> str:
+    """What was compared with what, by names alone: a report is shared, and a path tells of the machine it lay on."""
+    return f"{subject.resolve().name} against {' and '.join(Path(place).resolve().name for place in places)}"
 
 
 def page_of(path: Path) -> Path:

@@ -28,13 +28,13 @@ def load(folder: str | Path, device_name: str = "auto") -> Any:
     """
     folder = Path(folder)
     description = artifact.read_description(folder)
-    try:
-        rebuild, thing = KINDS[description["kind"]]
-        spec = ImageSpec(**description["data"]["spec"])
-        name = description["network"]["name"]
-        network = rebuild(spec, description["network"])
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{folder / artifact.CARD} lacks what a model needs: the run folder is damaged.") from error
+    if description["kind"] not in KINDS:
+        raise ValueError(f"{folder / artifact.CARD} is damaged: 'kind' must be {' or '.join(KINDS)}.")
+    rebuild, thing = KINDS[description["kind"]]
+    shape = description["data"]["spec"]
+    spec = ImageSpec(shape["channels"], shape["height"], shape["width"], shape["classes"])
+    name = description["network"]["name"]
+    network = rebuild(spec, description["network"])
     chosen = device.pick(device_name)
     device.settle()
     artifact.load_weights(folder, name, network, chosen)

@@ -18,24 +18,22 @@ def table(folder: Path) -> Table:
     from rich.table import Table
 
     description = artifact.read_description(folder)
-    try:
-        data, training = description["data"], description["training"]
-        rows = [
-            ("kind", description["kind"]),
-            ("recipe", description["recipe"]["name"]),
-            ("data", f"{data['name']}: {data['count']:,} pictures, {data['origin']}"),
-            ("pictures", str(ImageSpec(**data["spec"]))),
-            ("classes", ", ".join(data["classes"]) or "none"),
-            ("progress", f"{training['images']:,} of {training['budget']:,} images seen"),
-            ("time", f"{training['seconds']:,.0f} s on {training['machine']}"),
-            ("network", f"{description['network']['architecture']} {_options(description['network']['config'])}"),
-            ("seed", str(training["seed"])),
-            *((name, str(value)) for name, value in description["metrics"].items()),
-            ("licence", description["license"] or "not stated"),
-            ("preview", str(folder / "preview.png")),
-        ]
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{folder / artifact.CARD} lacks what a run should tell: the folder is damaged.") from error
+    data, training = description["data"], description["training"]
+    shape = data["spec"]
+    rows = [
+        ("kind", description["kind"]),
+        ("recipe", description["recipe"]["name"]),
+        ("data", f"{data['name']}: {data['count']:,} pictures, {data['origin']}"),
+        ("pictures", str(ImageSpec(shape["channels"], shape["height"], shape["width"], shape["classes"]))),
+        ("classes", ", ".join(data["classes"]) or "none"),
+        ("progress", f"{training['images']:,} of {training['budget']:,} images seen"),
+        ("time", f"{training['seconds']:,.0f} s on {training['machine']}"),
+        ("network", f"{description['network']['architecture']} {_options(description['network']['config'])}"),
+        ("seed", str(training["seed"])),
+        *((name, str(value)) for name, value in description["metrics"].items()),
+        ("licence", description["license"] or "not stated"),
+        ("preview", str(folder / "preview.png")),
+    ]
     result = Table(show_header=False, title=escape(str(folder)), title_justify="left")
     result.add_column(style="bold")
     result.add_column(overflow="fold")

@@ -3,14 +3,18 @@ are imported by the verb that needs them, so that `limner --help` answers at onc
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from cyclopts import CycloptsError
 
 from limner.cli import making, using
-from limner.cli.app import app, tell
+from limner.cli.app import app, tell, widen
 from limner.cli.flags import flags, with_flags
+from limner.cli.mistakes import understood
+from limner.core.files import unreadable
 
 __all__ = ["app", "main", "making", "using"]
 
@@ -32,8 +36,33 @@ def _out_of_memory(error: Exception) -> bool:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The console script. Exit codes: 0 done, 2 something a person can mend (one sentence), 130/143 stopped."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    """The console script. Exit codes: 0 done, 2 something a person can mend (one sentence), 128 + signal when stopped."""
+    try:
+        code = _run(list(sys.argv[1:] if arguments is None else arguments))
+        sys.stdout.flush()  # a full disk or a closed pipe shows here rather than in the interpreter's last moments
+    except BrokenPipeError:
+        code = _silenced(128 + 13)  # SIGPIPE, by number: Windows has none
+    except OSError as error:
+        code = _silenced(2)
+        tell(f"What was printed could not be written: {error.strerror}.")
+    sys.exit(code)
+
+
+def _silenced(code: int) -> int:
+    """The code, after what is still to be printed was sent to where it disturbs nobody."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except OSError:
+                os.dup2(nowhere, stream.fileno())
+    return code
+
+
+def _run(arguments: list[str]) -> int:
+    """The exit code of a command. Raises OSError when its output cannot be written."""
+    widen()
     code = 2
     try:
         if "train" in arguments[:1]:
@@ -48,10 +77,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         else:
             app.command(with_flags(making.train, type("Options", (), {}), type("Choices", (), {})), name="train")
         app(arguments, exit_on_error=False, print_error=False)  # ends the process itself, with what the verb returns
+    except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):  # Rich met it, and would end with 1
+            return 128 + 13
+        code = ended.code if isinstance(ended.code, int) else 0
     except CycloptsError as error:
-        tell(str(error).strip().splitlines()[0] if str(error).strip() else "The command is not understood.")
+        tell(understood(error))
     except ValueError as error:
         tell(str(error))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if error.filename is None:  # what is printed cannot be written; every file has a name
+            raise
+        tell(str(unreadable(error, error.filename)))
     except (MemoryError, RuntimeError) as error:
         if not _out_of_memory(error):
             raise
@@ -59,8 +98,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "There is not enough memory: train with a smaller --batch, --size or --network.width, or with fewer pictures a "
             "pass (--micro 8); use what is trained with a smaller -n."
         )
-    except BrokenPipeError:
-        code = 0
     except KeyboardInterrupt:
         code = 130
-    sys.exit(code)
+    return code

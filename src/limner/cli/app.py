@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -11,9 +12,10 @@ from typing import Any
 from cyclopts import App
 
 import limner
-from limner.core.text import printable
+from limner.core.text import printable, sentence
 
 STARTED = time.monotonic()  # of the command, nearly: what is heavy is imported later
+LEAST_WIDTH = 40  # columns; folded into fewer, help takes minutes, and into one it never ends
 
 app = App(
     name="limner",
@@ -23,10 +25,35 @@ app = App(
 )
 
 
-def tell(sentence: str) -> None:
-    """Say it to the person; of several ranks only the first speaks."""
+def tell(text: str) -> None:
+    """Say a sentence to the person; of several ranks only the first speaks."""
     if os.environ.get("RANK", "0") == "0":
-        print("\n".join(map(printable, sentence.split("\n"))), file=sys.stderr, flush=True)
+        print(sentence(text), file=sys.stderr, flush=True)
+
+
+def widen() -> None:
+    """Let tables and help be as wide as they can be folded to, whatever the terminal or COLUMNS says."""
+    if shutil.get_terminal_size().columns < LEAST_WIDTH:
+        os.environ["COLUMNS"] = str(LEAST_WIDTH)
+
+
+def print_line(text: str) -> None:
+    """Print what a verb did, as one line."""
+    print(sentence(text))
+
+
+def show_table(renderable: Any) -> None:
+    """Print a table. What stands in it may come from a stranger's files: of its text only what is printable is written."""
+    from rich.console import Console
+    from rich.segment import Segment
+
+    class Printed(Console):
+        def render(self, *arguments: Any, **more: Any) -> Any:
+            for segment in super().render(*arguments, **more):
+                safe = segment if segment.control else Segment(printable(segment.text, keep="\n"), segment.style)
+                yield safe
+
+    Printed().print(renderable)
 
 
 class Progress:

@@ -46,8 +46,14 @@ def comments(cls: type) -> dict[str, str]:
     for line in "\n".join(sources).splitlines():
         match = re.match(r"\s+(\w+)\s*:.*?\s{2}#\s(.*)$", line)
         if match:
-            found[match[1]] = match[2][:1].upper() + match[2][1:] + "."
+            found[match[1]] = _as_sentence(match[2])
     return found
+
+
+def _as_sentence(comment: str) -> str:
+    """A comment with a capital and a full stop. A list of values keeps its small letter: it is typed as it stands there."""
+    value = re.match(r"[\w.-]+(?: \||,| or )", comment)
+    return (comment if value else comment[:1].upper() + comment[1:]) + "."
 
 
 def changes(choices: Any, defaults: Any, prefix: str = "") -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from limner.cli.app import STARTED, Progress, app, tell
+from limner.cli.app import STARTED, Progress, app, print_line, show_table, tell
 from limner.cli.flags import changes as changes_of
 from limner.cli.flags import parse_size
 
@@ -47,8 +47,6 @@ def data(
     sheet
         Where to write a sheet of thumbnails, a .png outside the data (default: none is written).
     """
-    from rich.console import Console
-
     from limner.core.files import lies_in
     from limner.core.images import png
     from limner.data import open_source, scan
@@ -64,10 +62,10 @@ def data(
         report = scan(
             opened, size=parse_size(size), fit=fit, channels=channels, background=background, progress=progress
         )
-    Console().print(report_table(report))
+    show_table(report_table(report))
     if sheet:
         write_sheet(sheet, report)
-        print(f"A sheet of thumbnails is in {sheet}.")
+        print_line(f"A sheet of thumbnails is in {sheet}.")
 
 
 def train(
@@ -168,11 +166,9 @@ def train(
 @app.command
 def recipes() -> None:
     """List the recipes and where they come from."""
-    from rich.console import Console
-
     from limner.recipes import table
 
-    Console().print(table())
+    show_table(table())
 
 
 @app.command
@@ -186,15 +182,13 @@ def doctor(run: Path, /, *, html: Path | None = None) -> None:
     html
         Where to write the page with the plots (default: doctor.html in the run folder).
     """
-    from rich.console import Console
-
     from limner.apps.doctor import examine, table, write_page
 
     report = examine(run)
     page = html or run / "doctor.html"
     write_page(report, page)
-    Console().print(table(report))
-    print(f"Plots are in {page}.")
+    show_table(table(report))
+    print_line(f"Plots are in {page}.")
 
 
 @app.command
@@ -206,8 +200,6 @@ def show(run: Path, /) -> None:
     run
         The folder that `limner train` wrote.
     """
-    from rich.console import Console
-
     from limner.apps.show import table
 
-    Console().print(table(run))
+    show_table(table(run))

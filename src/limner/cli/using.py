@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from limner.cli.app import Progress, app, tell
+from limner.cli.app import Progress, app, print_line, show_table, tell
 from limner.cli.flags import parse_count, parse_size
 
 
@@ -57,7 +57,7 @@ def sample(
     count, number = parse_count(n, "number of pictures"), parse_count(seed, "seed")
     model = load_kind(run, device, Model, "sample")
     with Progress("sampling") as progress:
-        print(make(model, out, count, number, label, truncation, seconds, columns, progress))
+        print_line(make(model, out, count, number, label, truncation, seconds, columns, progress))
 
 
 @app.command
@@ -114,8 +114,6 @@ def evaluate(
     device
         auto, cpu, cuda or mps.
     """
-    from rich.console import Console
-
     from limner.apps.evaluate import evaluate as measure
     from limner.evaluation.report import table
 
@@ -139,7 +137,7 @@ def evaluate(
     if json:
         print(result.to_json())
     else:
-        Console().print(table(result))
+        show_table(table(result))
         for warning in result.warnings:
             tell(warning)
     if report:
@@ -175,7 +173,7 @@ def reconstruct(
     from limner.apps.autoencode import reconstruct as make
     from limner.apps.loading import load_kind
 
-    print(make(load_kind(run, device, Autoencoder, "reconstruct"), source, out, n, tell))
+    print_line(make(load_kind(run, device, Autoencoder, "reconstruct"), source, out, n, tell))
 
 
 @app.command
@@ -214,7 +212,7 @@ def interpolate(
     from limner.apps.autoencode import interpolate as make
     from limner.apps.loading import load_kind
 
-    print(make(load_kind(run, device, Autoencoder, "interpolate"), a, b, out, steps, seconds))
+    print_line(make(load_kind(run, device, Autoencoder, "interpolate"), a, b, out, steps, seconds))
 
 
 @app.command
@@ -255,7 +253,7 @@ def traverse(
     from limner.apps.autoencode import traverse as make
     from limner.apps.loading import load_kind
 
-    print(make(load_kind(run, device, Autoencoder, "traverse"), source, out, dims, steps, around, n, tell))
+    print_line(make(load_kind(run, device, Autoencoder, "traverse"), source, out, dims, steps, around, n, tell))
 
 
 @app.command
@@ -284,7 +282,7 @@ def encode(
     from limner.apps.autoencode import encode as make
     from limner.apps.loading import load_kind
 
-    print(make(load_kind(run, device, Autoencoder, "encode"), source, out, tell))
+    print_line(make(load_kind(run, device, Autoencoder, "encode"), source, out, tell))
 
 
 @app.command
@@ -321,4 +319,4 @@ def translate(
 
     model = load_kind(run, device, Translator, "translate")
     with Progress("translating") as progress:
-        print(make(model, source, out, direction, sheet, progress, tell))
+        print_line(make(model, source, out, direction, sheet, progress, tell))

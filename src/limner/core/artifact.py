@@ -22,12 +22,15 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from limner.core.files import write_tensors, write_whole
+from limner.core import schema
+from limner.core.documents import check_description, check_entry
+from limner.core.files import open_regular, read_bytes, write_tensors, write_whole
 
 FORMAT = 1
 WEIGHTS, CARD = "weights.safetensors", "limner.json"
 DECISIONS = "run.json"    # what a run settled at its start; it stands before the run writes any picture
 OWN = (WEIGHTS, CARD, DECISIONS, "README.md", "preview.png", "progress.webp", "log.jsonl", "samples", "best", "checkpoint")
+LONGEST_LOG = 1 << 30     # bytes
 LARGEST = 20_000_000_000  # parameters; a description that asks for more is damaged or hostile
 
 
@@ -72,19 +75,20 @@ def content_hash(tensors: Mapping[str, Tensor]) -> str:
 def read_description(folder: Path) -> dict[str, Any]:
     """The `limner.json` of a trained thing. Raises ValueError when there is none or it cannot be used."""
     path = folder / CARD
-    if not folder.is_dir():
-        raise ValueError(f"There is no folder {folder}: give the folder that `limner train` wrote.")
     try:
-        description = json.loads(path.read_text(encoding="utf-8"))
+        description = schema.parse(read_bytes(path, schema.LARGEST))
+        version = description.get("format") if isinstance(description, dict) else None
+        if not isinstance(version, int):
+            raise ValueError(f"{path} is not a description that Limner wrote.")
+        if version > FORMAT:
+            raise ValueError(f"{folder} was written by a newer Limner: update with `pip install -U limner`.")
+        return check_description(description)
     except FileNotFoundError as error:
+        if not folder.is_dir():
+            raise ValueError(f"There is no folder {folder}: give the folder that `limner train` wrote.") from error
         raise ValueError(f"{folder} is not a trained run: it holds no {CARD}.") from error
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read as JSON: the run folder is damaged.") from error
-    if not isinstance(description, dict) or not isinstance(description.get("format"), int):
-        raise ValueError(f"{path} is not a description that Limner wrote.")
-    if description["format"] > FORMAT:
-        raise ValueError(f"{folder} was written by a newer Limner: update with `pip install -U limner`.")
-    return description
+    except schema.Mismatch as error:
+        raise ValueError(f"{path} is damaged: {error}.") from error
 
 
 def preparation(description: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,20 +98,42 @@ def preparation(description: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def images_seen(line: str) -> int | None:
-    """The images seen of a line of `log.jsonl`; None for a line cut by a kill."""
+    """The images seen of a line of `log.jsonl`; None for a line cut by a kill. Raises Mismatch for one that was changed."""
+    entry = _entry(line)
+    return None if entry is None else int(entry["images"])
+
+
+def _entry(line: str) -> dict[str, Any] | None:
     try:
-        return int(json.loads(line)["images"])
-    except (ValueError, KeyError, TypeError):
+        entry = schema.parse(line)
+    except schema.Mismatch:
         return None
+    return check_entry(entry)
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a run's log; empty when there is none. Bytes that are no UTF-8 are kept as U+FFFD, for a machine that
+    lost power may leave any. Raises ValueError naming the cause when it cannot be read."""
+    try:
+        return read_bytes(path, LONGEST_LOG).decode("utf-8", "replace").split("\n")
+    except FileNotFoundError:
+        return []
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """The entries of a run's `log.jsonl`, in order; empty when there is none."""
-    path = folder / "log.jsonl"
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines if images_seen(line) is not None]
+    """The entries of a run's `log.jsonl`, in order; empty when there is none.
+
+    Raises ValueError naming line and field of an entry that is wrong; a line cut by a kill is passed over.
+    """
+    path, entries = folder / "log.jsonl", []
+    for i, line in enumerate(read_lines(path), 1):
+        try:
+            entry = _entry(line)
+        except schema.Mismatch as error:
+            raise ValueError(f"{path} is damaged: in line {i:,}, {error}.") from error
+        if entry is not None:
+            entries.append(entry)
+    return entries
 
 
 def load_weights(folder: Path, name: str, net: nn.Module, device: torch.device) -> nn.Module:
@@ -123,6 +149,7 @@ def load_weights(folder: Path, name: str, net: nn.Module, device: torch.device) 
     damaged = f"{path} does not fit its description: the run folder is damaged or was changed."
     tensors: dict[str, Tensor] = {}
     try:
+        open_regular(path).close()  # says why a file cannot be opened, and never waits for a pipe
         with safe_open(path, "pt", device=str(device)) as file:
             if set(file.keys()) != {f"{name}.{key}" for key in expected}:
                 raise ValueError(damaged)

@@ -4,24 +4,40 @@ from __future__ import annotations
 
 import re
 
-LONGEST = 200  # characters of a path in a sentence
+LONGEST_PATH = 200    # characters of a path in a sentence
+LONGEST = 4_000       # characters of a sentence
 
-# C0 and C1 controls and DEL (escape sequences, line breaks), line and paragraph separators, and the bidirectional
-# embeddings, overrides and isolates, which reorder what follows them (CVE-2021-42574). Joiners and direction marks stay:
-# Persian, Arabic and emoji need them.
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+# C0 and C1 controls and DEL (escape sequences, line breaks), line and paragraph separators, lone surrogates, and the
+# bidirectional embeddings, overrides and isolates, which reorder what follows them (CVE-2021-42574). Joiners and direction
+# marks stay: Persian, Arabic and emoji need them.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
-def printable(text: object) -> str:
-    """`text` with control characters, bidirectional overrides and bytes that are not UTF-8 shown as \\xNN or \\uNNNN."""
-    shown = str(text).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return _UNSAFE.sub(lambda match: _escaped(ord(match[0])), shown)
+def printable(text: object, keep: str = "") -> str:
+    """`text` with control characters, bidirectional overrides and bytes that are not UTF-8 shown as \\xNN or \\uNNNN.
+
+    keep: control characters that may stay, such as a newline in text of several lines.
+    """
+    shown = str(text).encode("utf-8", "surrogateescape") if _encodable(str(text)) else str(text).encode("utf-8", "backslashreplace")
+    decoded = shown.decode("utf-8", "backslashreplace")
+    return _UNSAFE.sub(lambda match: match[0] if match[0] in keep else _escaped(ord(match[0])), decoded)
+
+
+def sentence(text: str) -> str:
+    """`printable` text on one line, cut in its middle where it is longer than anybody reads."""
+    text = printable(" ".join(text.split("\n")))
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
 
 
 def shortened(path: object) -> str:
     """`printable(path)` with the middle left out where it is longer than a sentence bears."""
     text = printable(path)
-    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]}…{text[-LONGEST // 2 :]}"
+    return text if len(text) <= LONGEST_PATH else f"{text[: LONGEST_PATH // 2]}…{text[-LONGEST_PATH // 2 :]}"
+
+
+def _encodable(text: str) -> bool:
+    """Whether its surrogates, if any, are those that stand for undecodable bytes of a file name."""
+    return not any("\ud800" <= c <= "\udfff" and not "\udc80" <= c <= "\udcff" for c in text)
 
 
 def _escaped(code: int) -> str:

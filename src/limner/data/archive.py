@@ -81,7 +81,7 @@ def open_zip(path: Path, wish: Wish) -> Source:
     )  # fmt: skip
     return as_source(
         found, arrange(found, _table(archive, tables, wish.labels), wish), name=short_name(path.stem), mark="zip",
-        origin=f"the zip {printable(path)}", bad=bad, others=dict(others),
+        origin=f"the zip {printable(path.resolve().name)}", bad=bad, others=dict(others),
     )  # fmt: skip
 
 

@@ -171,7 +171,7 @@ def open_idx(path: Path, labels: Labels = True) -> Source:
     base = path.name.split("-")[0] if "-" in path.name else path.stem
     return from_array(
         images, read_idx(beside) if beside else None, what=str(path), class_names=names, notes=notes,
-        name=short_name(f"{path.resolve().parent.name}-{base}"), origin=f"the IDX file {printable(path)}",
+        name=short_name(f"{path.resolve().parent.name}-{base}"), origin=f"the IDX file {printable(path.resolve().name)}",
     )
 
 
@@ -195,7 +195,7 @@ def open_numpy(path: Path, labels: Labels = True) -> Source:
         found = _labels_array(labels)
     return from_array(
         images, found if labels else None, what=str(path), class_names=classes, name=short_name(path.stem),
-        origin=f"the array file {printable(path)}",
+        origin=f"the array file {printable(path.resolve().name)}",
     )
 
 

@@ -130,7 +130,7 @@ def open_folder(root: Path, wish: Wish) -> Source:
     passed = f"Folders of runs hold no data and are passed over: {', '.join(map(printable, runs))}."
     return as_source(
         found, arrange(found, label_file(table) if table else None, wish), mark=f"folder:{root.resolve()}",
-        name=short_name(root.resolve().name), origin=f"the folder {printable(root)}", bad=bad, others=dict(others),
+        name=short_name(root.resolve().name), origin=f"the folder {printable(root.resolve().name)}", bad=bad, others=dict(others),
         notes=[passed] if runs else [],
     )  # fmt: skip
 

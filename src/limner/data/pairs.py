@@ -355,4 +355,4 @@ def _files(table: Path, paths: list[Path], names: list[str]) -> Source:
         text = "".join(f"{name}\0{s.st_size}\0{s.st_mtime_ns}\n" for name, s in stats)
         return "csv:" + hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
-    return Source(name=short_name(table.stem), origin=f"the CSV {printable(table)}", names=names, content=content, mark=mark)
+    return Source(name=short_name(table.stem), origin=f"the CSV {printable(table.resolve().name)}", names=names, content=content, mark=mark)

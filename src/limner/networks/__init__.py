@@ -16,12 +16,13 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any, get_type_hints
 
 import torch
 from torch import nn
 
 from limner.core.images import ImageSpec
+from limner.core.schema import Mismatch, Within, conform
 
 NAMES = ("mlp", "dcgan", "conv", "sngan", "sagan", "biggan", "progan", "stylegan2", "r3gan", "fastgan")
 AUTOENCODERS = ("vae", "vqvae")
@@ -78,7 +79,7 @@ def _one_of(names: tuple[str, ...], name: str) -> ModuleType:
 def _rebuilt(description: Mapping[str, Any], home: Callable[[], ModuleType], part: Any, spec: ImageSpec) -> nn.Module:
     try:
         module = home()
-        config = module.Config(**description["config"])
+        config = module.Config(**_checked(module.Config, description["config"]))
         with torch.device("meta"):
             return (part if callable(part) else getattr(module, part))(spec, config)
     except (KeyError, TypeError, AttributeError, RuntimeError, OverflowError, ZeroDivisionError) as error:
@@ -86,6 +87,26 @@ def _rebuilt(description: Mapping[str, Any], home: Callable[[], ModuleType], par
             "The run's limner.json describes a network that this Limner cannot build: update Limner, or the file is "
             "damaged."
         ) from error
+
+
+DEEPEST, WIDEST = 256, 65_536  # layers of a stage, and units of a layer, that a description may ask for
+LAYERS, MAY_BE_ZERO = ("blocks", "mapping", "halvings"), ("blocks", "halvings", "discrimination")
+
+
+def _checked(form: type, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a network as a description holds them. Raises ValueError naming the first that is none of `form`'s or
+    lies outside what any network takes: layers by the million would be built one by one."""
+    hints = get_type_hints(form)
+    for name, value in config.items():
+        if name not in hints:
+            raise ValueError(f"The run's limner.json is damaged: 'network.config' has no option {name!r}.")
+        bounds = {int: Within(0 if name in MAY_BE_ZERO else 1, DEEPEST if name in LAYERS else WIDEST), float: Within(0, 1)}
+        kind = hints[name]
+        try:
+            conform(value, Annotated[kind, bounds[kind]] if kind in bounds else kind, f"network.config.{name}")
+        except Mismatch as error:
+            raise ValueError(f"The run's limner.json is damaged: {error}.") from error
+    return dict(config)
 
 
 def parameter_count(net: nn.Module) -> int:

@@ -5,29 +5,37 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from functools import reduce
-from math import inf
+from math import inf, isfinite
 from typing import Any
 
-from limner.networks import architecture
+from limner.core import schedule
+from limner.networks import DEEPEST, WIDEST, architecture
 
 # fmt: off
 RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys((
-        "batch", "penalty_every", "regulariser_every", "critic_steps", "adaptive_images", "threads",
-        "width", "z_size", "w_size", "label_size", "group_width", "hidden", "maxout", "pieces", "mapping", "reference",
-        "mixtures", "components", "codes", "code_size",
-    ), (1, inf)),
+        "batch", "penalty_every", "regulariser_every", "critic_steps", "adaptive_images",
+    ), (1, 10**15)),
     **dict.fromkeys((
-        "micro", "gamma", "regulariser_weight", "classifier", "historical", "clip", "clip_weights", "ema_half_life",
-        "blocks", "halvings", "discrimination",
+        "width", "z_size", "w_size", "label_size", "group_width", "hidden", "maxout", "pieces", "reference",
+        "mixtures", "components", "codes", "code_size",
+    ), (1, WIDEST)),
+    "mapping": (1, DEEPEST),
+    **dict.fromkeys(("blocks", "halvings"), (0, DEEPEST)),
+    "discrimination": (0, WIDEST),
+    "threads": (1, 4096),
+    **dict.fromkeys(("micro", "pool"), (0, 10**15)),
+    **dict.fromkeys((
+        "gamma", "regulariser_weight", "classifier", "historical", "clip", "clip_weights", "ema_half_life",
         "beta", "free_bits", "commitment", "dead",
-        "pixels", "features", "adversarial", "contrast", "cycle", "identity", "pool",
+        "pixels", "features", "adversarial", "contrast", "cycle", "identity",
         "rate", "weight_decay",
     ), (0, inf)),
     "seed": (0, 2**63 - 1),
     **dict.fromkeys((
-        "falling_from", "rising", "warm_up", "decay", "adaptive_target", "mixing", "growing", "dropout", "beta1", "beta2",
+        "falling_from", "rising", "warm_up", "decay", "adaptive_target", "mixing", "growing", "dropout",
     ), (0, 1)),
+    **dict.fromkeys(("beta1", "beta2"), (0, 0.9999999)),  # at 1 an average never moves
     "patches": (2, inf),  # one has nothing to be told apart from
 }
 # fmt: on
@@ -58,6 +66,7 @@ def changed(recipe: Any, changes: Mapping[str, Any]) -> Any:
     for path, value in changes.items():
         recipe = _replace(recipe, path.split("."), value, path)
     check(recipe)
+    schedule.rate(0, 1, getattr(recipe, "schedule", "constant"))  # refuses an unknown one before any folder is made
     for path in changes:
         other, wanted = NEEDS.get(path.split(".")[0], ("", None))
         value = getattr(recipe, other, wanted)  # some have no such choice, and then nothing hangs on it
@@ -104,6 +113,6 @@ def check(thing: Any, prefix: str = "") -> None:
             check(value, f"{path}.")
         elif f.name in RANGES and value is not None:
             low, high = RANGES[f.name]
-            if not low <= value <= high:
-                wish = f"{low} or more" if high == inf else f"{low} to {high}"
+            if not (low <= value <= high and isfinite(value)):
+                wish = f"{low} or more" if high in (inf, 10**15) else f"{low} to {high}"
                 raise ValueError(f"The option {path} is {value}: give {wish}.")

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from limner.core.files import write_whole
+from limner.core.text import printable
 
 SKIPPED = "skipped.txt"  # in the run folder
 
@@ -29,6 +30,6 @@ def facts(dataset: Any, folder: Path) -> list[str]:
 def write_skipped(dataset: Any, folder: Path) -> None:
     """Write the pictures that this start leaves out, a line each, or no file where there are none."""
     if dataset.bad:
-        write_whole(folder / SKIPPED, "".join(f"{name}: {why}\n" for name, why in dataset.bad))
+        write_whole(folder / SKIPPED, "".join(f"{printable(name)}: {why}\n" for name, why in dataset.bad))
     else:
         (folder / SKIPPED).unlink(missing_ok=True)

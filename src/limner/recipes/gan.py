@@ -188,6 +188,11 @@ def players(recipe: Recipe, spec: ImageSpec) -> dict[str, nn.Module]:
     generator = home.Generator(spec, recipe.network)
     if recipe.mixing and not isinstance(generator, Styled):
         raise ValueError(f"The generator of {recipe.architecture} has no styles to mix: choose --mixing 0.")
+    if recipe.regulariser == "path-length" and not isinstance(generator, Styled):
+        raise ValueError(
+            f"The generator of {recipe.architecture} has no styles, of which path-length is the path: choose another "
+            "--regulariser, or the recipe stylegan2."
+        )
     if isinstance(generator, Referring):
         generator.refer(lambda z: latents.bent(z, recipe.noise))
     if not recipe.classifier:

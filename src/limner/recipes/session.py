@@ -20,7 +20,7 @@ from torch import nn
 
 from limner.core import device, dist, schedule
 from limner.core.files import write_whole
-from limner.core.text import printable
+from limner.core.text import sentence
 from limner.data import Dataset
 from limner.data.pairs import Pairs
 from limner.methods.phase import Method
@@ -159,6 +159,11 @@ def play(job: Job, machine: Machine) -> Trained:
     disk, and when training diverges.
     """
     options = job.options
+    if options.auto_tune and job.examine is None:
+        reason = "looks at games of a generator and a critic only" if options.doctor else "was sent away by --no-doctor"
+        raise ValueError(f"--auto-tune needs the doctor, who {reason}: leave it out.")
+    for optimiser in job.optimisers.values():
+        optimiser.build([nn.Parameter(torch.zeros(1))])  # refuses what no optimizer takes before any folder is made
     folder = run_folder(options, job.dataset, job.name)
     say = _speaker(options.quiet or not machine.ranks.first)
     if not machine.ranks.first:
@@ -177,9 +182,6 @@ def run_folder(options: Options, dataset: Dataset | Pairs, recipe: str) -> Path:
 
 def _play_claimed(job: Job, machine: Machine, folder: Path, say: Callable[[str], None]) -> Trained:
     options, spec = job.options, job.dataset.spec
-    if options.auto_tune and job.examine is None:
-        reason = "looks at games of a generator and a critic only" if options.doctor else "was sent away by --no-doctor"
-        raise ValueError(f"--auto-tune needs the doctor, who {reason}: leave it out.")
     asked = {
         "recipe": job.name,
         "options": dataclasses.asdict(job.recipe),
@@ -193,10 +195,10 @@ def _play_claimed(job: Job, machine: Machine, folder: Path, say: Callable[[str],
         "doctor": job.examine is not None,
         "auto_tune": options.auto_tune,
     }
+    decided: Any = dist.told_by_first(recall(folder, asked, lambda: difference(folder, job.dataset)) if machine.ranks.first else None)
     for note in (*facts(job.dataset, folder), *job.notes):
         say(note)
     job.notes.clear()
-    decided: Any = dist.told_by_first(recall(folder, asked, lambda: difference(folder, job.dataset)) if machine.ranks.first else None)
     meter = meter_of(job, lambda view, figures: keep_best(job, machine, decided, view, figures))
     if decided is None:
         if machine.more:
@@ -206,12 +208,12 @@ def _play_claimed(job: Job, machine: Machine, folder: Path, say: Callable[[str],
         if machine.ranks.first:
             remember(folder, asked, decided)
             record(folder, job.dataset)
+            if machine.command:
+                command.keep(folder, machine.command)
     elif machine.more:
         decided = dist.told_by_first(extended(decided, plan_of(job, 1).batch, machine, folder) if machine.ranks.first else None)
         if machine.ranks.first:
             remember(folder, asked, decided)
-    if machine.command and machine.ranks.first:
-        command.keep(folder, machine.command)
     _keep_precision(decided, job, machine, folder)
     _keep_threads(decided, job, machine)
 
@@ -255,6 +257,8 @@ def _play_claimed(job: Job, machine: Machine, folder: Path, say: Callable[[str],
     )
     if board:
         board.close()
+    if machine.command and machine.ranks.first:  # not before: a run that is refused is left as it is
+        command.keep(folder, machine.command)
     if outcome.finished and machine.ranks.first:
         animate(folder)
     return Trained(folder, outcome, job.name)
@@ -387,4 +391,4 @@ def _short(count: int) -> str:
 
 
 def _speaker(quiet: bool) -> Callable[[str], None]:
-    return (lambda sentence: None) if quiet else (lambda sentence: print(printable(sentence), file=sys.stderr, flush=True))
+    return (lambda text: None) if quiet else (lambda text: print(sentence(text), file=sys.stderr, flush=True))

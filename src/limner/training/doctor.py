@@ -13,6 +13,8 @@ from statistics import median
 from typing import Any, Protocol
 
 from limner.core import schedule
+from limner.core.documents import DoctorState
+from limner.core.schema import conform
 from limner.methods.phase import Clock
 
 VISITS = 40  # a run; each costs a few dozen pictures
@@ -286,6 +288,7 @@ class Doctor:
         return own | {f"examination {name}": value for name, value in self.examine.state_dict().items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        conform({name: value for name, value in state.items() if isinstance(value, dict | list | int)}, DoctorState, "doctor")
         self.signals = [dict(s) for s in state.get("signals", [])]
         self.met, self.treated = dict(state.get("met", {})), state.get("treated", 0)
         mark = "examination "

@@ -13,8 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from limner.core.artifact import images_seen
+from limner.core.artifact import images_seen, read_lines
 from limner.core.files import for_people, write_whole
+from limner.core.schema import Mismatch
+from limner.core.text import sentence
 
 
 class Means:
@@ -47,9 +49,12 @@ class LogFile:
 
     def cut(self, seen: int) -> None:
         """Forget what was told of images beyond `seen`."""
-        if self.path.exists():
-            lines = self.path.read_text(encoding="utf-8").splitlines()
+        lines = read_lines(self.path)
+        try:
             kept = [line for line in lines if (at := images_seen(line)) is not None and at <= seen]
+        except Mismatch as error:
+            raise ValueError(f"{self.path} is damaged: {error}. Remove it to go on without it.") from error
+        if lines:
             write_whole(self.path, "".join(line + "\n" for line in kept))
 
     def write(self, entry: Mapping[str, Any]) -> None:
@@ -88,13 +93,13 @@ class Voice:
             self.task = self.bar.add_task("", total=budget, completed=seen, line="warming up")
             self.bar.start()
 
-    def say(self, sentence: str) -> None:
+    def say(self, text: str) -> None:
         """One sentence above the bar."""
         if not self.quiet:
             if self.bar:
-                self.bar.console.print(sentence, highlight=False, markup=False)
+                self.bar.console.print(sentence(text), highlight=False, markup=False)
             else:
-                print(sentence, file=sys.stderr, flush=True)
+                print(sentence(text), file=sys.stderr, flush=True)
 
     def revise(self, budget: int) -> None:
         """Go on with another budget; a person hears of it when it differs by more than a tenth."""

@@ -257,7 +257,7 @@ def fit(
     budget = budget or Budget.fixed(plan.images, plan.batch)
     state = State(method, plan.optimisers, {"doctor": doctor} if doctor else None)
     saves = folder / "checkpoint"
-    resumed = checkpoints.load(state, saves, device)
+    resumed = checkpoints.load(state, saves, device, most=max(d.images for d in budget.decisions) + plan.batch)
     first = plan
     plan = _with_budget(first, budget.at(state.seen))
     voice = Voice(plan.images, state.seen, quiet or not ranks.first)

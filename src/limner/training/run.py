@@ -12,7 +12,9 @@ from filelock import FileLock, Timeout
 
 from limner import __version__
 from limner.core.artifact import DECISIONS, WEIGHTS
+from limner.core.documents import Decisions
 from limner.core.files import for_people, sweep, write_whole
+from limner.core.schema import read
 
 LARGE = ("checkpoint/latest.safetensors", "checkpoint/mark.safetensors", WEIGHTS, f"best/{WEIGHTS}")  # in the folder
 
@@ -55,8 +57,8 @@ def check_free(folder: Path) -> None:
 def begun(folder: Path) -> Mapping[str, Any]:
     """What was asked of the run in this folder; nothing where there is none, or none that can be read."""
     try:
-        return dict(json.loads((folder / DECISIONS).read_text(encoding="utf-8"))["asked"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return read(folder / DECISIONS, Decisions)["asked"]
+    except (OSError, ValueError):
         return {}
 
 
@@ -68,20 +70,20 @@ def recall(folder: Path, asked: Mapping[str, Any], other_pictures: Callable[[], 
     started on. Raises ValueError naming the first difference.
     """
     path = folder / DECISIONS
-    if not path.exists():
-        if (folder / "checkpoint").exists():
-            raise ValueError(f"{folder} holds checkpoints but no {DECISIONS}: choose another folder with --out.")
-        return None
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        before, decided = kept["asked"], dict(kept["decided"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged: train into a new folder with --out.") from error
+        kept = read(path, Decisions)
+    except FileNotFoundError:
+        if (folder / "checkpoint").exists():
+            raise ValueError(f"{folder} holds checkpoints but no {DECISIONS}: choose another folder with --out.") from None
+        return None
+    except ValueError as error:
+        raise ValueError(f"{error} Train into a new folder with --out.") from error
+    before, decided = kept["asked"], dict(kept["decided"])
     now = json.loads(json.dumps(asked))  # tuples become lists, as they did on disk
     name = first_difference(before, now)
     if name and _NOTHING in (_at(before, name), _at(now, name)):
         raise ValueError(
-            f"{folder} was started by another version of Limner ({kept.get('limner', 'an early one')}), whose options are "
+            f"{folder} was started by another version of Limner ({kept['limner']}), whose options are "
             f"others ({name}): finish it with that version, or choose another folder with --out."
         )
     if name == "data":

@@ -14,7 +14,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from limner.core.files import for_people, write_tensors
+from limner.core.documents import Scalars
+from limner.core.files import for_people, open_regular, write_tensors
+from limner.core.schema import Mismatch, conform, parse
 from limner.methods.phase import Method, Stateful
 
 
@@ -108,7 +110,11 @@ class State:
         return own | {"memory": memory}
 
     def restore(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
-        """Put back what `tensors` and `scalars` gave. Raises ValueError when they belong to other networks."""
+        """Put back what `tensors` and `scalars` gave.
+
+        Raises ValueError when they belong to other networks, and Mismatch when they are not what this state gives.
+        """
+        self._check(tensors, scalars)
         for prefix, nets in (("net", self.method.nets), ("average", self.averages)):
             for name, net in nets.items():
                 part = _below(tensors, f"{prefix}.{name}.")
@@ -123,14 +129,81 @@ class State:
             parameters = list(self.method.players[player])
             for key, value in _below(tensors, f"optimiser.{player}.").items():
                 index, slot = key.split(".", 1)
+                _check_slot(optimiser, player, index, slot, value, parameters)
                 states.setdefault(int(index), {})[slot] = _laid_out_like(value, parameters[int(index)])
             optimiser.load_state_dict({"state": states, "param_groups": optimiser.state_dict()["param_groups"]})
         for name, thing in self.memory.items():
-            thing.load_state_dict(_below(tensors, f"memory.{name}.") | scalars["memory"].get(name, {}))
+            try:
+                thing.load_state_dict(_below(tensors, f"memory.{name}.") | scalars["memory"].get(name, {}))
+            except (KeyError, TypeError, RuntimeError, AttributeError) as error:
+                raise Mismatch(f"what it holds of {name!r} does not fit") from error
         self.seen, self.seconds = scalars["seen"], scalars["seconds"]
         self.caution, self.trips = dict(scalars["caution"]), scalars["trips"]
         self.vitals = dict(scalars["vitals"])
         self.method.levers.update(scalars["levers"])
+
+
+    def _check(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
+        """Raises Mismatch for scalars that this state cannot have, and for tensors of things that it does not have."""
+        conform(scalars, Scalars)
+        for field, now in (("caution", self.caution), ("levers", self.method.levers), ("memory", self.memory)):
+            if scalars[field].keys() != now.keys():
+                raise Mismatch(f"{field!r} must name {', '.join(now) or 'nothing'}")
+        for name, thing in self.memory.items():
+            now = {k: v for k, v in thing.state_dict().items() if not isinstance(v, Tensor)}
+            _check_like(scalars["memory"][name], now, f"memory.{name}")
+        owners = [f"net.{name}." for name in self.method.nets] + [f"average.{name}." for name in self.averages]
+        owners += [f"optimiser.{player}." for player in self.optimisers] + [f"memory.{name}." for name in self.memory]
+        if strange := next((name for name in tensors if not name.startswith(tuple(owners))), None):
+            raise Mismatch(f"nothing of this recipe is called {strange!r}")
+
+
+SLOTS = {  # optimizer class -> the tensors that it keeps of a parameter
+    "Adam": ("step", "exp_avg", "exp_avg_sq"),
+    "AdamW": ("step", "exp_avg", "exp_avg_sq"),
+    "RMSprop": ("step", "square_avg", "momentum_buffer"),
+    "SGD": ("momentum_buffer",),
+}
+
+
+def _check_slot(
+    optimiser: torch.optim.Optimizer, player: str, index: str, slot: str, value: Tensor, parameters: Sequence[nn.Parameter]
+) -> None:
+    """Raises Mismatch for an optimizer's tensor of no parameter, of no slot, or of another shape."""
+    name = f"optimiser.{player}.{index}.{slot}"
+    if not (index.isascii() and index.isdigit()) or int(index) >= len(parameters):
+        raise Mismatch(f"{name!r} belongs to no parameter")
+    if slot not in SLOTS[type(optimiser).__name__]:
+        raise Mismatch(f"{name!r} is nothing that {type(optimiser).__name__} keeps")
+    if value.shape != (torch.Size([]) if slot == "step" else parameters[int(index)].shape) or not value.is_floating_point():
+        raise Mismatch(f"{name!r} has another shape or type than its parameter")
+
+
+def _check_like(value: Any, now: Any, field: str) -> None:
+    """Raises Mismatch where `value` has not the structure of `now`: the same names at its top, and numbers at its leaves."""
+    if type(value) is not type(now) and not (type(value) is int and isinstance(now, float)):
+        raise Mismatch(f"{field!r} must be {type(now).__name__}, not {type(value).__name__}")
+    if isinstance(now, dict):
+        if value.keys() != now.keys():
+            raise Mismatch(f"{field!r} must name {', '.join(now) or 'nothing'}")
+        for name, inner in now.items():
+            if isinstance(inner, dict | list):
+                _check_numbers(value[name], inner, f"{field}.{name}")
+            else:
+                _check_like(value[name], inner, f"{field}.{name}")
+
+
+def _check_numbers(value: Any, now: Any, field: str) -> None:
+    """Raises Mismatch where `value` is of another type than `now` or holds anything but numbers, however deep."""
+    if type(value) is not type(now):
+        raise Mismatch(f"{field!r} must be {type(now).__name__}, not {type(value).__name__}")
+    waiting = list(value.values() if isinstance(value, dict) else value)
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, dict | list):
+            waiting += item.values() if isinstance(item, dict) else item
+        elif not isinstance(item, int | float):
+            raise Mismatch(f"{field!r} must hold numbers, not {item!r:.40}")
 
 
 def _laid_out_like(value: Tensor, parameter: Tensor) -> Tensor:
@@ -185,8 +258,9 @@ def _also_named(path: Path, name: Path) -> None:
 def _opens(path: Path) -> bool:
     """Whether a checkpoint is there and as long as its head says; its tensors are not read."""
     try:
+        open_regular(path).close()
         with safe_open(path, "pt") as file:
-            return bool(json.loads(file.metadata()["scalars"]))
+            return bool(parse(file.metadata()["scalars"]))
     except (SafetensorError, OSError, KeyError, TypeError, ValueError):
         return False
 
@@ -203,24 +277,34 @@ def progress(folder: Path) -> tuple[int, float] | None:
     return None
 
 
-def load(state: State, folder: Path, device: torch.device, back: bool = False) -> str | None:
+def load(
+    state: State, folder: Path, device: torch.device, back: bool = False, most: int | None = None
+) -> str | None:
     """Restore the newest whole checkpoint of the folder, the last mark where neither of the others is; back: that mark.
 
-    Returns None when there is none, else a sentence about how far it was (and whether the newest was damaged).
-    Raises ValueError when checkpoints are there but none can be read.
+    most: images seen beyond which a checkpoint cannot be. Returns None when there is none, else a sentence about how far
+    it was (and whether the newest was damaged). Raises ValueError when checkpoints are there but none can be read.
     """
     names = ["mark", "latest", "previous"] if back else ["latest", "previous", "mark"]
     paths = [p for name in names if (p := folder / f"{name}.safetensors").exists()]
+    reason = ""
     for path in paths:
         try:
+            open_regular(path).close()  # a pipe would be waited for
             with safe_open(path, "pt", device=str(device)) as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-                scalars = json.loads(file.metadata()["scalars"])
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+                scalars = conform(parse(file.metadata()["scalars"]), Scalars)
+            if most is not None and scalars["seen"] > most:
+                raise Mismatch(f"'seen' must be at most {most:,}, the budget, not {scalars['seen']:,}")
+            state.restore(tensors, scalars)
+        except Mismatch as error:
+            reason = reason or f"in {path.name}, {error}"
             continue
-        state.restore(tensors, scalars)
+        except (SafetensorError, OSError, KeyError, TypeError):
+            reason = reason or f"{path.name} is cut or changed"
+            continue
         damaged = "" if path == paths[0] else " (the newest checkpoint is damaged; this is one before it)"
         return f"Resuming at {state.seen:,} images{damaged}."
     if paths:
-        raise ValueError(f"The checkpoints in {folder} are damaged: train into a new folder.")
+        raise ValueError(f"The checkpoints in {folder} are damaged ({reason}): train into a new folder.")
     return None

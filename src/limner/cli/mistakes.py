@@ -1,0 +1,33 @@
+"""What is wrong with a command, in the words of a person rather than of a parser."""
+
+from __future__ import annotations
+
+import typing
+from types import NoneType
+from typing import Any
+
+from cyclopts import CoercionError, CycloptsError, UnusedCliTokensError
+
+WISHES = {int: "a whole number", float: "a number", bool: "true or false"}
+
+
+def understood(error: CycloptsError) -> str:
+    """One sentence on a command that could not be parsed."""
+    if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
+        tokens = ", ".join(map(repr, error.unused_tokens))
+        return f"More arguments were given than the command takes: leave out {tokens}, or give the option it belongs to."
+    if isinstance(error, CoercionError) and error.token is not None:
+        kind = _plain(error.target_type)
+        if kind in WISHES:
+            name = error.token.keyword or (error.argument.name if error.argument is not None else "the option")
+            return f"The value {error.token.value!r} of {name} is not understood: give {WISHES[kind]}."
+    first = str(error).strip().splitlines()
+    return first[0] if first else "The command is not understood: `limner --help` lists what there is."
+
+
+def _plain(kind: Any) -> Any:
+    """The one type of an optional or annotated one."""
+    while typing.get_origin(kind) is typing.Annotated:
+        kind = typing.get_args(kind)[0]
+    parts = [part for part in typing.get_args(kind) if part is not NoneType]
+    return parts[0] if len(parts) == 1 and NoneType in typing.get_args(kind) else kind

@@ -1,0 +1,186 @@
+"""What stands in the JSON files of a run: their fields, types and bounds. `core.schema` checks them when they are read."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
+
+from limner.core.schema import Amount, Count, Factor, Mismatch, Positive, Within, conform
+
+
+def _not_empty(value: Any) -> str:
+    return "" if value else "not empty"
+
+
+Name = Annotated[str, _not_empty]
+Side = Annotated[int, Within(1, 65_536)]  # pixels
+Seed = Annotated[int, Within(0, 2**63 - 1)]
+
+# ---- limner.json -----------------------------------------------------------------------------------------------------
+
+
+class Spec(TypedDict):
+    """`core.images.ImageSpec`."""
+
+    channels: Literal[1, 3, 4]
+    height: Side
+    width: Side
+    classes: Annotated[int, Within(0, 1_000_000)]
+
+
+class Data(TypedDict):
+    """What was trained on."""
+
+    name: str
+    origin: str
+    count: Count
+    spec: Spec
+    fit: NotRequired[Literal["crop", "pad", "stretch"]]
+    background: NotRequired[str]
+    classes: list[str]
+    class_counts: NotRequired[list[Count]]
+    fingerprint: NotRequired[str]
+    attribution: NotRequired[str]
+
+
+class Recipe(TypedDict):
+    """The recipe's name; its options stand beside it."""
+
+    name: Name
+    swap: NotRequired[bool]
+
+
+class Network(TypedDict):
+    """How to build the published network again."""
+
+    name: Name
+    architecture: Name
+    config: dict[str, bool | int | float | str | None]
+    noise: NotRequired[str]
+    directions: NotRequired[list[Literal["a2b", "b2a"]]]
+
+
+class Training(TypedDict):
+    """How far the run is, and where it ran."""
+
+    images: Count
+    budget: Positive
+    batch: NotRequired[Positive]
+    seconds: Amount
+    seed: Seed
+    machine: str
+    torch: NotRequired[str]
+    started: NotRequired[str]
+    doctor: NotRequired[bool]
+    kept_aside: NotRequired[Count]
+    auto_tune: NotRequired[bool]
+    settings: NotRequired[dict[str, Factor]]
+
+
+class Description(TypedDict):
+    """`limner.json`."""
+
+    format: int
+    limner: str
+    kind: Literal["generator", "autoencoder", "translator"]
+    recipe: Recipe
+    data: Data
+    network: Network
+    training: Training
+    metrics: dict[str, float]  # NaN where a figure could not be had
+    license: str | None
+
+
+def check_description(document: Any) -> Any:
+    """The document itself. Raises Mismatch for the first field that is wrong, alone or beside another."""
+    conform(document, Description)
+    data = document["data"]
+    classes, names, counts = data["spec"]["classes"], data["classes"], data.get("class_counts", [])
+    if classes and len(names) != classes:
+        raise Mismatch(f"'data.classes' must name {classes:,} classes, as 'data.spec.classes' says, not {len(names):,}")
+    if counts and (len(counts) != classes or not sum(counts)):
+        raise Mismatch(f"'data.class_counts' must count the pictures of {classes:,} classes")
+    return document
+
+
+# ---- run.json --------------------------------------------------------------------------------------------------------
+
+
+class Revision(TypedDict):
+    """A later decision about the budget: from `at` images seen on, it is `images`."""
+
+    at: Count
+    images: Positive
+    seconds: float
+    until: NotRequired[float | None]
+
+
+class Decided(TypedDict):
+    """What a run settled at its first start."""
+
+    images: Positive
+    images_per_second: Annotated[float, Within(1e-9)]
+    costs: NotRequired[list[Amount]]  # seconds an image, in equal parts of the run
+    besides: NotRequired[float]  # seconds of the run that are not training
+    seconds: NotRequired[float | None]  # that a budget in minutes leaves for training
+    threads: NotRequired[Annotated[int, Within(1, 4096)]]
+    revisions: NotRequired[list[Revision]]
+    precision: NotRequired[Literal["bf16", "fp32"]]
+    started: str
+
+
+class Decisions(TypedDict):
+    """`run.json`."""
+
+    limner: str
+    asked: dict[str, Any]
+    decided: Decided
+
+
+# ---- log.jsonl -------------------------------------------------------------------------------------------------------
+
+
+class Finding(TypedDict):
+    """What the doctor told."""
+
+    finding: str
+    says: str
+    advice: str
+    done: str
+
+
+class Entry(TypedDict):
+    """A line of `log.jsonl`; whatever else it holds are numbers by name."""
+
+    images: Count
+    seconds: NotRequired[Amount]
+    doctor: NotRequired[Finding]
+
+
+def check_entry(entry: Any) -> Any:
+    """The entry itself. Raises Mismatch for the first field that is wrong."""
+    conform(entry, Entry)
+    conform({name: value for name, value in entry.items() if name != "doctor"}, dict[str, float])
+    return entry
+
+
+# ---- checkpoints -----------------------------------------------------------------------------------------------------
+
+
+class Scalars(TypedDict):
+    """What a checkpoint holds beside its tensors."""
+
+    seen: Count
+    seconds: Amount
+    caution: dict[str, Amount]
+    trips: Count
+    vitals: dict[str, float]
+    levers: dict[str, Factor]
+    memory: dict[str, dict[str, Any]]
+
+
+class DoctorState(TypedDict, total=False):
+    """What the doctor remembers between two visits."""
+
+    signals: list[dict[str, float]]
+    met: dict[str, Count]
+    treated: Count

@@ -205,7 +205,7 @@ def test_a_damaged_newest_checkpoint_gives_the_one_before(tmp_path: Path) -> Non
     assert all(torch.equal(v, weights(whole)[k]) for k, v in weights(again).items())
     for path in (tmp_path / "run/checkpoint").iterdir():
         path.write_bytes(b"")
-    with pytest.raises(ValueError, match=r"are damaged: train into a new folder\.$"):
+    with pytest.raises(ValueError, match=r"are damaged (.*): train into a new folder\.$"):
         run(tmp_path / "run", Toy())
 
 

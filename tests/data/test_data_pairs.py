@@ -75,7 +75,7 @@ def test_what_is_told_of_one_set_is_told_of_two(folders: tuple[Path, Path], tmp_
     pairs = prepare_pairs(a, b, paired=False, size=32, channels="3", background="red")
     enlarged, clear = "6 of 6 pictures are smaller than 32x32 and are enlarged.", "transparency, which is flattened on red"
     assert pairs.notes[1] == enlarged and clear in pairs.notes[2] and len(pairs.notes) == 3
-    assert [name for name, _ in pairs.bad] == [f"bad.png of the folder {place}" for place in (a, b)]
+    assert [name for name, _ in pairs.bad] == [f"bad.png of the folder {place}" for place in (a.name, b.name)]
     picture(b / "big.png", 0, (40, 40))
     assert f"The folder {b}: 6 of 7 pictures" in prepare_pairs(a, b, paired=False, size=32).notes[-1]
 

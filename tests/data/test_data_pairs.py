@@ -77,7 +77,7 @@ def test_what_is_told_of_one_set_is_told_of_two(folders: tuple[Path, Path], tmp_
     assert pairs.notes[1] == enlarged and clear in pairs.notes[2] and len(pairs.notes) == 3
     assert [name for name, _ in pairs.bad] == [f"bad.png of the folder {place}" for place in (a.name, b.name)]
     picture(b / "big.png", 0, (40, 40))
-    assert f"The folder {b}: 6 of 7 pictures" in prepare_pairs(a, b, paired=False, size=32).notes[-1]
+    assert f"The folder {b.name}: 6 of 7 pictures" in prepare_pairs(a, b, paired=False, size=32).notes[-1]
 
 
 def test_a_damaged_picture_of_two_sides_is_listed_once(tmp_path: Path) -> None:

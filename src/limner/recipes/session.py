@@ -61,7 +61,7 @@ class Options:
     precision: str = "auto"  # auto, bf16 or fp32
     threads: int | None = None  # CPU threads (default: what a trial at the start finds fastest)
     checkpoint_minutes: float | str = 2.0  # at most this much is lost by a kill
-    doctor: bool = True  # look for trouble while training; keeps one picture in twenty aside, at most 256 (generators only)
+    doctor: bool = True  # look for trouble while training; for generators keeps one picture in twenty aside, at most 256
     auto_tune: bool = False  # let the doctor change rates, penalty and augmentation within bounds, each change logged
     metric: str = "convolutions"  # features of the metric watched while training: convolutions, pixels, own or none (generators only)
     tensorboard: bool = False  # write curves and grids for TensorBoard too (needs limner[tensorboard])
@@ -177,8 +177,8 @@ def run_folder(options: Options, dataset: Dataset | Pairs, recipe: str) -> Path:
 
 def _play_claimed(job: Job, machine: Machine, folder: Path, say: Callable[[str], None]) -> Trained:
     options, spec = job.options, job.dataset.spec
-    if options.auto_tune and job.examine is None:
-        reason = "looks at games of a generator and a critic only" if options.doctor else "was sent away by --no-doctor"
+    if options.auto_tune and (job.examine is None or job.kind != "generator"):
+        reason = "changes games of a generator and a critic only" if options.doctor else "was sent away by --no-doctor"
         raise ValueError(f"--auto-tune needs the doctor, who {reason}: leave it out.")
     asked = {
         "recipe": job.name,

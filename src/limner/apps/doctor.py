@@ -24,7 +24,7 @@ MEANINGS = {  # signal -> what it is, for people
     "diversity": "how much outputs differ from each other (1: as much as they should)",
     "diversity_b2a": "the same of the translations from b to a",
     "active_latents": "latents that vary over pictures (of a VAE)",
-    "codes_in_use": "how evenly the codebook is used (1: every code equally often, of a VQ-VAE)",
+    "codes_in_use": "share of the codebook that a few dozen pictures need (of a VQ-VAE)",
     "output_change": "how far translations are from their inputs (0: a copy, 1: as far as the target is)",
     "output_change_b2a": "the same of the translations from b to a",
     "gap": "how much higher the critic's logits of real pictures are",

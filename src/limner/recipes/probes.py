@@ -84,7 +84,8 @@ class AutoencoderProbe:
     explained: 1 - MSE(reconstruction) / MSE(mean picture): 1 is perfect, 0 no better than the mean picture.
     diversity: how much reconstructions differ from each other, as a share of what the pictures do.
     active_latents: latents whose posterior mean varies over pictures (Burda et al. 2016, section 5.2), of a VAE.
-    codes_in_use: perplexity of the codes over the most that it can be, of a VQ-VAE.
+    codes_in_use: codes chosen at least once, as a share of the codebook, of a VQ-VAE. Not the perplexity, which is low where
+    most of a picture is background.
     """
 
     def __init__(self, net: nn.Module, dataset: Dataset, rules: Sequence[Rule], chunk: int, machine: Machine) -> None:
@@ -109,7 +110,7 @@ class AutoencoderProbe:
         if latents.is_floating_point():
             signals["active_latents"] = (latents.float().var(0, correction=0) > ACTIVE).sum().item()
         else:
-            signals["codes_in_use"] = perplexity(latents) / min(len(self.net.codebook.vectors), latents.numel())
+            signals["codes_in_use"] = len(latents.unique()) / min(len(self.net.codebook.vectors), latents.numel())
         return signals
 
     def state_dict(self) -> dict[str, Any]:
@@ -117,12 +118,6 @@ class AutoencoderProbe:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         pass
-
-
-def perplexity(codes: Tensor) -> float:
-    """The number of codes that would be as varied if each were used equally often: exp of the entropy. int64 [...]"""
-    shares = torch.bincount(codes.flatten()).double() / codes.numel()
-    return torch.special.entr(shares).sum().exp().item()
 
 
 class TranslatorProbe:

@@ -166,7 +166,7 @@ def rules_for(recipe: Recipe | CodeRecipe) -> Sequence[Rule]:
     """What the doctor judges an autoencoder by; a collapse comes first, for it is why nothing is learned."""
     if isinstance(recipe, CodeRecipe):
         weight = "--commitment"
-        own = rules.dead_codes("raise --dead, so that unused codes start anew, or take fewer codes (--network.codes).")
+        own = rules.dead_codes("raise --dead, so that unused codes start anew, lower --commitment, or take fewer codes (--network.codes).")
     else:
         weight = "--beta"
         own = rules.posterior_collapse("lower --beta, raise --free-bits, or let beta rise more slowly (--warm-up).")

@@ -12,13 +12,15 @@ from statistics import median
 from limner.training.doctor import VISITS, WINDOW, Finding, Rule, Signals
 
 FIRST = VISITS // 4  # visits before any of these rules may fire: a quarter of the budget
-FIRST_COPIED = VISITS // 2  # visits before a copy is a failure: unpaired translators first learn to leave pictures alone
+FIRST_COPIED = VISITS // 2  # visits before copies are a failure: unpaired translators first learn to leave pictures alone
+LAST_COPIED = 3 * VISITS // 4  # visits before it is one that a single direction copies, for the other is learned first
 BETTER = 0.1  # share of a value, or of its bound, by which it must rise from one window to the next to be improving
 
 UNEXPLAINED = 0.05  # share of the pictures' variation that outputs explain
 SAME = 0.02  # distance between outputs, as a share of that between the pictures they should be
 COPIED = 0.1  # distance of an output from its input, as a share of what it should be
-DEAD = 0.01  # effective number of codes, as a share of the codebook
+DEAD = 0.1  # codes chosen for any of the pictures, as a share of the codebook
+POOR = 0.5  # share of the variation explained from which on few codes are enough, as they are for simple pictures
 STILL = 1e-7  # largest step of a run, as a share of the weights, below which they do not move
 
 
@@ -52,11 +54,11 @@ def posterior_collapse(advice: str) -> Rule:
 
 
 def dead_codes(advice: str) -> Rule:
-    """Almost all codes of a VQ-VAE are never chosen."""
+    """Almost all codes of a VQ-VAE are never chosen, and those that are do not suffice."""
 
     def rule(signals: Sequence[Signals]) -> Finding | None:
         used = stuck_below(signals, "codes_in_use", DEAD)
-        if used is None:
+        if used is None or signals[-1].get("explained", 0.0) >= POOR:
             return None
         says = f"pictures are coded with {used:.1%} of the codebook: the other codes are dead"
         return Finding("dead-codes", says, advice)
@@ -82,12 +84,14 @@ def copies_input(advice: str) -> Rule:
     """A translator returns its input."""
 
     def rule(signals: Sequence[Signals]) -> Finding | None:
-        for name, direction in _directions(signals, "output_change"):
-            value = stuck_below(signals, name, COPIED, FIRST_COPIED)
-            if value is not None:
-                says = f"the translator{direction} copies its input: outputs are {value:.1%} as far from it as they should be"
-                return Finding("copies-input", says, advice)
-        return None
+        directions = _directions(signals, "output_change")
+        stuck = [(stuck_below(signals, name, COPIED, FIRST_COPIED), direction) for name, direction in directions]
+        copied = [(value, direction) for value, direction in stuck if value is not None]
+        if not copied or (len(copied) < len(directions) and len(signals) < LAST_COPIED):
+            return None
+        value, direction = copied[0]
+        says = f"the translator{direction} copies its input: outputs are {value:.1%} as far from it as they should be"
+        return Finding("copies-input", says, advice)
 
     return rule
 

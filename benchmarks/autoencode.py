@@ -37,17 +37,21 @@ CHUNK = 250
 
 
 @torch.no_grad()
-def bound(net: Any, likelihood: str, images: Tensor) -> dict[str, float]:
-    """Of uint8 pictures [N,C,H,W]: what the bound costs, and how far reconstructions are."""
+def bound(net: Any, likelihood: str, images: Tensor, labels: Tensor | None) -> dict[str, float]:
+    """Of uint8 pictures [N,C,H,W]: what the bound costs, and how far reconstructions are.
+
+    labels [N]: for a prior of classes; another takes None.
+    """
     random, nats_of = torch.Generator().manual_seed(0), fidelity.likelihood(likelihood)
     sums, means = torch.zeros(4, dtype=torch.float64), []
-    for x in map(to_float, images.split(CHUNK)):
+    for rows in torch.arange(len(images)).split(CHUNK):
+        x, y = to_float(images[rows]), None if labels is None else labels[rows]
         mean, log_variance = net.encoder(x)
         z = mean + torch.exp(0.5 * log_variance) * torch.randn(mean.shape, generator=random)
         kl = fidelity.kl_to_standard(mean, log_variance).sum(1)
         standard = -0.5 * (z.square() + log(2 * np.pi)).sum(1)
         error = (net(x) - x).square().mean((1, 2, 3))
-        parts = nats_of(x, net.decoder.distribution(z)) + kl, kl, net.prior(z) - standard, error
+        parts = nats_of(x, net.decoder.distribution(z)) + kl, kl, net.prior(z, y) - standard, error
         sums += torch.stack([part.double().sum() for part in parts])
         means.append(mean)
     bits, latent, saved, error_sum = (sums / len(images)).tolist()
@@ -59,10 +63,12 @@ def bound(net: Any, likelihood: str, images: Tensor) -> dict[str, float]:
 
 
 def samples(net: Any, learned: bool, count: int = 10_000) -> np.ndarray:
-    """uint8 [count,C,H,W], from the learned prior or from N(0, I)."""
+    """uint8 [count,C,H,W], from the learned prior (with classes, as many of each) or from N(0, I)."""
     rng = np.random.default_rng(1)
     noise = torch.from_numpy(rng.standard_normal((count, net.z_size), np.float32))
-    z = net.prior.draw(noise, torch.from_numpy(rng.random(count, np.float32))) if learned else noise
+    chance = torch.from_numpy(rng.random(count, np.float32))
+    labels = torch.arange(count) % net.prior.classes if net.prior.classes else None
+    z = net.prior.draw(noise, chance, labels) if learned else noise
     with torch.no_grad():
         return torch.cat([to_uint8(net.decode(part)) for part in z.split(CHUNK)]).numpy()
 
@@ -77,7 +83,7 @@ def measured(folder: Path, stick: Yardstick) -> dict[str, Any]:
         places = np.asarray(model.encode(images[:1].numpy())).size
         error = (to_float(made) - to_float(images)).square().mean().sqrt().item()
         return row | {"rmse": error, "code_bits_per_dim": places * log2(recipe["network"]["codes"]) / images[0].numel()}
-    row |= bound(net, recipe["network"]["likelihood"], images)
+    row |= bound(net, recipe["network"]["likelihood"], images, stick.test.labels if net.prior.classes else None)
     for name, learned in (("samples", True), ("samples of N(0, I)", False)):
         found = stick.measure(samples(net, learned))
         row |= {f"{name}: {m.label}": m.value for m in found.measures}

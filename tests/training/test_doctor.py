@@ -12,7 +12,18 @@ import torch
 from toy import CPU, StopAt, Toy, stream, weights
 from toy import PLAN as FAST
 
-from limner.training.doctor import REST, SETTLING, TREATMENTS, VISITS, WINDOW, Doctor, Finding, diagnose, treat
+from limner.training.doctor import (
+    GAN_RULES,
+    REST,
+    SETTLING,
+    TREATMENTS,
+    VISITS,
+    WINDOW,
+    Doctor,
+    Finding,
+    diagnose,
+    treat,
+)
 from limner.training.loop import fit
 from limner.training.state import Optimiser
 
@@ -105,6 +116,8 @@ def test_a_step_is_not_compared_with_one_that_is_not_known() -> None:
 
 class Scripted:
     """An examination that finds what it is told to find, and counts its visits."""
+
+    rules = GAN_RULES
 
     def __init__(self, **odd: float) -> None:
         self.odd, self.visits = odd, 0

@@ -20,6 +20,13 @@ MEANINGS = {  # signal -> what it is, for people
     "spread": "how much samples differ from each other (1: as much as pictures of the data)",
     "change": "how much a sample has changed since the visit before (1: into another picture)",
     "variety": "how much the pictures of the data differ",
+    "explained": "how much nearer outputs are to what they should be than one constant picture (0: no nearer, 1: equal)",
+    "diversity": "how much outputs differ from each other (1: as much as they should)",
+    "diversity_b2a": "the same of the translations from b to a",
+    "active_latents": "latents that vary over pictures (of a VAE)",
+    "codes_in_use": "share of the codebook that a few dozen pictures need (of a VQ-VAE)",
+    "output_change": "how far translations are from their inputs (0: a copy, 1: as far as the target is)",
+    "output_change_b2a": "the same of the translations from b to a",
     "gap": "how much higher the critic's logits of real pictures are",
     "gradient_critic": "norm of the critic's gradient",
     "gradient_generator": "norm of the generator's gradient",
@@ -55,7 +62,7 @@ class Report:
             then = f"Done: {last['done']}." if last["done"] else f"To do: {last['advice']}"
             return f"Found: {names}. The newest: {last['says']}. {then}"
         if not self.visits:
-            return "Nothing was looked at while this trained: only games of a generator and a critic are, without --no-doctor."
+            return "Nothing was looked at while this trained: it ran with --no-doctor, or has yet to reach the first visit."
         if self.visits < EARLY:
             return f"Too early to tell: {self.visits} of the {EARLY} visits that a finding needs."
         return f"Nothing is wrong: {self.visits} visits, no alarm."

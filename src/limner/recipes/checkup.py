@@ -7,7 +7,6 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from limner.core import latents
@@ -16,8 +15,9 @@ from limner.data import Dataset
 from limner.data.dataset import Share
 from limner.data.order import permutation
 from limner.methods.gan import GAN
+from limner.recipes.probes import coarse, evaluating, typical_distance
 from limner.recipes.session import Machine
-from limner.training.doctor import ALIKE
+from limner.training.doctor import ALIKE, GAN_RULES
 
 LATENTS, PICTURES = 32, 32  # looked at in a visit
 USUAL = 512  # pictures that say how much two of them usually differ
@@ -40,23 +40,6 @@ def held_out_of(dataset: Dataset, seed: int) -> tuple[Dataset | Share, Share | N
     return dataset.split(held)
 
 
-def typical_distance(x: Tensor, labels: Tensor | None) -> Tensor:
-    """The mean distance between two rows, of one class where there are labels. [N,F] -> []
-
-    Of any two rows when no two are of one class; zero when there is but one row.
-    """
-    apart = torch.ones(len(x), len(x), dtype=torch.bool, device=x.device).triu(1)
-    if labels is not None:
-        alike = apart & (labels[:, None] == labels)
-        apart = alike if alike.any() else apart
-    return torch.cdist(x, x)[apart].mean() if apart.any() else x.new_zeros(())
-
-
-def coarse(x: Tensor) -> Tensor:
-    """[N,C,H,W] -> [N,F]: at most 16 pixels a side, so that noise does not pass for variety."""
-    return F.adaptive_avg_pool2d(x.float(), (min(16, x.shape[2]), min(16, x.shape[3]))).flatten(1)
-
-
 class GameCheckup:
     """The signals of a game, from its networks as they are: nothing of the run changes.
 
@@ -69,6 +52,8 @@ class GameCheckup:
     variety: how much real pictures differ, as a share of their own size.
     """
 
+    rules = GAN_RULES
+
     def __init__(
         self, method: GAN, pictures: Dataset | Share, held: Share | None, conditional: bool, seed: int, machine: Machine
     ) -> None:
@@ -76,17 +61,9 @@ class GameCheckup:
         self.conditional, self.noise = conditional, method.noise
         self.before: Tensor | None = None  # the samples of the visit before, coarsened
 
-    @torch.no_grad()
     def __call__(self, seen: int) -> dict[str, float]:
-        for net in self.nets.values():
-            net.eval()
-        try:
-            precision = self.machine.precision
-            with torch.autocast(self.machine.device.type, precision, enabled=precision != torch.float32):
-                return self._signals(seen)
-        finally:
-            for net in self.nets.values():
-                net.train()
+        with evaluating(self.nets.values(), self.machine):
+            return self._signals(seen)
 
     @cached_property
     def _usual(self) -> tuple[float, float, Tensor | None]:

@@ -61,7 +61,7 @@ class Options:
     precision: str = "auto"  # auto, bf16 or fp32
     threads: int | None = None  # CPU threads (default: what a trial at the start finds fastest)
     checkpoint_minutes: float | str = 2.0  # at most this much is lost by a kill
-    doctor: bool = True  # look for trouble while training; keeps one picture in twenty aside, at most 256 (generators only)
+    doctor: bool = True  # look for trouble while training; for generators keeps one picture in twenty aside, at most 256
     auto_tune: bool = False  # let the doctor change rates, penalty and augmentation within bounds, each change logged
     metric: str = "convolutions"  # features of the metric watched while training: convolutions, pixels, own or none (generators only)
     tensorboard: bool = False  # write curves and grids for TensorBoard too (needs limner[tensorboard])
@@ -159,8 +159,8 @@ def play(job: Job, machine: Machine) -> Trained:
     disk, and when training diverges.
     """
     options = job.options
-    if options.auto_tune and job.examine is None:
-        reason = "looks at games of a generator and a critic only" if options.doctor else "was sent away by --no-doctor"
+    if options.auto_tune and (job.examine is None or job.kind != "generator"):
+        reason = "changes games of a generator and a critic only" if options.doctor else "was sent away by --no-doctor"
         raise ValueError(f"--auto-tune needs the doctor, who {reason}: leave it out.")
     for optimiser in job.optimisers.values():
         optimiser.build([nn.Parameter(torch.zeros(1))])  # refuses what no optimizer takes before any folder is made

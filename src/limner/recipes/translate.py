@@ -20,7 +20,10 @@ from limner.methods.paired import Paired
 from limner.methods.phase import Method
 from limner.methods.pool import Pool
 from limner.networks import contrast, describe, patch, resnet, translators, unet
+from limner.recipes.probes import TranslatorProbe
 from limner.recipes.session import Job, Machine, Options, Preset, Trained, play
+from limner.training import rules
+from limner.training.doctor import Rule
 from limner.training.loop import Hook
 from limner.training.state import Optimiser
 
@@ -199,6 +202,8 @@ def train(
     """Train translators on pairs of pictures; returns the run folder. Raises ValueError as `session.play` does."""
     torch.manual_seed(options.seed)
     method, moves, description = build(recipe, pairs, machine.device)
+    translators = method.nets["translators"]
+    examine = TranslatorProbe(translators, pairs, rules_for(recipe), recipe.micro or recipe.batch, machine) if options.doctor else None
 
     job = Job(
         name=name,
@@ -212,10 +217,30 @@ def train(
         published="translators",
         kind="translator",
         preview=preview_of(pairs, machine.device),
+        examine=examine,
         hooks=hooks,
         notes=[why] if why else [],
     )
     return play(job, machine)
+
+
+def rules_for(recipe: PairedRecipe | CycleRecipe | CutRecipe) -> Sequence[Rule]:
+    """What the doctor judges a translator by, with advice for the recipe at hand."""
+    if isinstance(recipe, PairedRecipe):
+        more = " and --critics.rate" if recipe.adversarial else ""
+        same = f"raise --pixels, or lower --translators.rate{more}."
+        copied = f"raise --pixels or --translators.rate{', or lower --critics.rate' if recipe.adversarial else ''}."
+    else:
+        weight = "--cycle" if isinstance(recipe, CycleRecipe) else "--contrast"
+        same = f"raise {weight}, or lower --critics.rate."
+        copied = f"lower {weight} and --identity, or raise --translators.rate and --critics.rate."
+    return (
+        rules.same_output(same),
+        rules.copies_input(copied),
+        rules.learns_nothing(
+            "translators", "the median picture", "change --translators.rate, raise --pixels, or take a wider network (--network.width)."
+        ),
+    )
 
 
 def preview_of(pairs: Pairs, device: torch.device) -> Callable[[nn.Module], np.ndarray]:

@@ -18,7 +18,10 @@ from limner.methods.vae import VAE, VAEGAN
 from limner.methods.vqvae import VQVAE
 from limner.networks import describe, patch, vae, vqvae
 from limner.networks.layers import levels
+from limner.recipes.probes import AutoencoderProbe
 from limner.recipes.session import Job, Machine, Options, Preset, Trained, play
+from limner.training import rules
+from limner.training.doctor import Rule
 from limner.training.loop import Hook
 from limner.training.state import Optimiser
 
@@ -151,9 +154,29 @@ def train(
         kind="autoencoder",
         preview=preview_of(dataset, machine.device),
         notes=[why] if why else [],
+        examine=AutoencoderProbe(autoencoder, dataset, rules_for(recipe), recipe.micro or recipe.batch, machine)
+        if options.doctor
+        else None,
         hooks=hooks,
     )
     return play(job, machine)
+
+
+def rules_for(recipe: Recipe | CodeRecipe) -> Sequence[Rule]:
+    """What the doctor judges an autoencoder by; a collapse comes first, for it is why nothing is learned."""
+    if isinstance(recipe, CodeRecipe):
+        weight = "--commitment"
+        own = rules.dead_codes("raise --dead, so that unused codes start anew, lower --commitment, or take fewer codes (--network.codes).")
+    else:
+        weight = "--beta"
+        own = rules.posterior_collapse("lower --beta, raise --free-bits, or let beta rise more slowly (--warm-up).")
+    return (
+        own,
+        rules.same_output(f"lower {weight} or --autoencoder.rate."),
+        rules.learns_nothing(
+            "autoencoder", "the mean picture", f"change --autoencoder.rate, lower {weight}, or take a wider network (--network.width)."
+        ),
+    )
 
 
 def preview_of(dataset: Dataset, device: torch.device) -> Callable[[nn.Module], np.ndarray]:

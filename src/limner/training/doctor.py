@@ -38,6 +38,11 @@ Signals = Mapping[str, float]
 class Examination(Protocol):
     """What a family looks at: signals from its networks, and what it must remember between two visits."""
 
+    @property
+    def rules(self) -> Sequence[Rule]:
+        """What its signals are judged by, the gravest, or the cause of others, first."""
+        ...
+
     def __call__(self, seen: int) -> Signals: ...
 
     def state_dict(self) -> dict[str, Any]: ...
@@ -60,6 +65,10 @@ class Finding:
     def told(self, done: str) -> dict[str, str]:
         """As the log keeps it, with what was changed."""
         return {"finding": self.name, "says": self.says, "advice": self.advice, "done": done}
+
+
+Rule = Callable[[Sequence[Signals]], Finding | None]
+"""The signals of every visit so far, in order -> what is wrong, or None."""
 
 
 def not_finite(player: str, seen: int) -> Finding:
@@ -177,8 +186,7 @@ def _restless(signals: Sequence[Signals]) -> Finding | None:
     )
 
 
-RULES: Sequence[Callable[[Sequence[Signals]], Finding | None]] = (  # the gravest, or the cause of others, first
-    _alike,
+GAN_RULES: Sequence[Rule] = (  # the gravest, or the cause of others, first
     _leaping,
     _by_heart,
     _collapsed,
@@ -188,13 +196,16 @@ RULES: Sequence[Callable[[Sequence[Signals]], Finding | None]] = (  # the graves
 )
 
 
-def diagnose(signals: Sequence[Signals]) -> Finding | None:
-    """What is wrong, the gravest first; None for a healthy run. signals: those of every visit so far, in order."""
+def diagnose(signals: Sequence[Signals], rules: Sequence[Rule] = GAN_RULES) -> Finding | None:
+    """What is wrong by the first rule that finds something; None for a healthy run.
+
+    signals: those of every visit so far, in order. Pictures that are all alike are found without a rule, at once.
+    """
     if not signals:
         return None
     if len(signals) < SETTLING + WINDOW or signals[-1].get("variety", 1.0) <= ALIKE:
         return _alike(signals)
-    return next((found for rule in RULES if (found := rule(signals))), None)
+    return next((found for rule in rules if (found := rule(signals))), None)
 
 
 # ---- treatments ------------------------------------------------------------------------------------------------------
@@ -272,7 +283,7 @@ class Doctor:
         """
         found = {**self.examine(seen), **vitals}
         self.signals.append({name: float(f"{value:.4g}") for name, value in found.items()})
-        finding, done = diagnose(self.signals), ""
+        finding, done = diagnose(self.signals, self.examine.rules), ""
         if finding and self.tune and len(self.signals) - self.treated >= REST:
             done = treat(finding, settings)
             self.treated = len(self.signals) if done else self.treated

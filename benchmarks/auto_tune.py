@@ -4,7 +4,7 @@
     python benchmarks/auto_tune.py --recipe spectral --cases pictures --seeds 3
 
 A recipe on Fashion-MNIST at 32x32, from the same seed, for the same images seen, once as it is and once with
---auto-tune: as it should be, with a critic whose rate is a hundred times too high, with a generator's ten or a hundred
+--auto-tune: as it should be, with a discriminator whose rate is a hundred times too high, with a generator's ten or a hundred
 times, and with a hundred pictures and no augmentation. Told are FID(own) of 10,000 samples to the test pictures (see
 yardstick.py) and what the doctor changed in the end. Rows are merged into results/auto_tune.json, so that it can be run
 in parts.
@@ -30,7 +30,7 @@ from yardstick import RESULTS, Yardstick, yardstick
 FEW = 100
 CASES: dict[str, dict[str, float]] = {  # name -> factors on the learning rates
     "as it should be": {},
-    "critic's rate x 100": {"critic": 100},
+    "discriminator's rate x 100": {"discriminator": 100},
     "generator's rate x 10": {"generator": 10},
     "generator's rate x 100": {"generator": 100},
     f"{FEW} pictures, no augmentation": {},
@@ -43,7 +43,7 @@ def row(case: str, tune: bool, seed: int, stick: Yardstick, asked: argparse.Name
     assert labels is not None
     count = FEW if case.startswith(str(FEW)) else len(images)
     base = recipes.defaults(asked.recipe)
-    changes: dict[str, Any] = {f"{who}.rate": factor * getattr(base, who).rate for who, factor in CASES[case].items()}
+    changes: dict[str, Any] = {f"{who}.lr": factor * getattr(base, who).rate for who, factor in CASES[case].items()}
     result: dict[str, Any] = {"recipe": asked.recipe, "case": case, "auto_tune": tune, "seed": seed, "images": asked.images}
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     asked = parser.parse_args()
-    device.settle(asked.threads)
+    device.configure_runtime(asked.threads)
     RESULTS.mkdir(exist_ok=True)
     path, stick = RESULTS / "auto_tune.json", yardstick()
     rows = json.loads(path.read_text()) if path.exists() else []

@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
-    device.settle(asked.threads)
+    device.configure_runtime(asked.threads)
     RESULTS.mkdir(exist_ok=True)
     stick, rows = yardstick(), []
     with tempfile.TemporaryDirectory() as temporary:

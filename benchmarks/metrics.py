@@ -20,14 +20,14 @@ import scipy
 import scipy.linalg
 import torch
 
-from limner.core.device import settle
+from limner.core.device import configure_runtime
 from limner.evaluation.distances import kid
 from limner.evaluation.features import OwnFeatures, extract
 from limner.evaluation.features.encoder import train_classifier, train_contrastive, working_size
 from limner.evaluation.features.extractor import resized
 from limner.evaluation.frechet import fid, frechet
-from limner.evaluation.manifold import density_coverage, precision_recall
-from limner.evaluation.moments import moments
+from limner.evaluation.precision_recall import density_coverage, precision_recall
+from limner.evaluation.statistics import statistics_of
 
 RESULTS = Path(__file__).parent / "results" / "metrics.json"
 FASHION = Path("/usr/share/datasets/fashion-mnist")
@@ -72,7 +72,7 @@ def distances(quick: bool, rounds: int) -> list[dict]:
     x, y = features(n, f, 1), features(n, f, 2)
     few, tiny = x[: n // 4], x[: f // 7]
     s, t = (np.cov(z, rowvar=False) for z in (x, y))
-    a, b = moments(x), moments(y)
+    a, b = statistics_of(x), statistics_of(y)
     print(f"{'':58s} {'reference':>11s} {'Limner':>10s} {'ratio':>9s}")
     found = [
         alternate(f"distance of two covariances {f}x{f}", lambda: by_matrix_root(x, y, s, t), lambda: frechet(a, b), rounds),
@@ -147,7 +147,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    settle()
+    configure_runtime()
     found = {
         "quick": options.quick, "machine": platform.processor() or platform.machine(), "threads": torch.get_num_threads(),
         "torch": torch.__version__, "scipy": scipy.__version__, "numpy": np.__version__,

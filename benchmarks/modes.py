@@ -8,9 +8,9 @@
 Ring: 8 Gaussians of deviation 0.02 on a circle of radius 2 (Metz et al. 2017, "Unrolled GANs", section 3.1). Grid: 25 of
 deviation 0.05 at the points of {-4,-2,0,2,4}^2 (Srivastava et al. 2017, "VEEGAN", section 5.1). Both are brought to [-1,1],
 where pictures live. Two perceptrons, the same budget for all, trained by the same game and loop as pictures are. A sample is
-good within three deviations of its nearest centre; a mode is covered when it gets at least a tenth of its share in good
-samples (2,500 samples, averaged weights). `spectral` stands among the penalties: no penalty, but a critic whose layers are
-normalised, as the default recipe's are.
+good within three deviations of its nearest center; a mode is covered when it gets at least a tenth of its share in good
+samples (2,500 samples, averaged weights). `spectral` stands among the penalties: no penalty, but a discriminator whose layers are
+normalized, as the default recipe's are.
 
 Stacked: three random Fashion-MNIST pictures are the channels of one 32x32 picture, which makes 1,000 modes, as Metz et
 al. (section 3.3.1) did with digits. 26,000 samples are counted with a classifier that is trained here; the table gives
@@ -51,13 +51,13 @@ from limner.networks import dcgan
 from limner.networks.layers import SpectralLinear
 from limner.recipes import gan
 from limner.training.loop import Plan, fit
-from limner.training.state import Optimiser
+from limner.training.state import OptimizerConfig
 from limner.training.trial import measure
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 RESULTS = Path(__file__).parent / "results"
 CPU = torch.device("cpu")
-ADAM = Optimiser(rate=1e-3, beta1=0.0, beta2=0.99)
+ADAM = OptimizerConfig(lr=1e-3, beta1=0.0, beta2=0.99)
 # The weight of slopes on the plane. WGAN-GP's and DRAGAN's own 10 is for pictures, which lie tens apart; between points that
 # lie 1 apart it drowns the game: 0 of 8 modes.
 GAMMA = 0.1
@@ -92,9 +92,9 @@ class Generator(nn.Module):
         return self.body(z).view(-1, 1, 1, 2)
 
 
-class Critic(nn.Module):
+class Discriminator(nn.Module):
     """Points [N,1,1,2] -> logits [N]. It sees them four times as large: a mode is small on the plane, and the layers'
-    first weights would make a critic too smooth to see it for most of the budget."""
+    first weights would make a discriminator too smooth to see it for most of the budget."""
 
     def __init__(self, linear: type[nn.Linear], width: int = 128) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class Critic(nn.Module):
 class Mixture:
     """Equal Gaussians in the plane."""
 
-    centres: Tensor  # [K,2]
+    centers: Tensor  # [K,2]
     deviation: float
 
 
@@ -124,7 +124,7 @@ def square() -> Mixture:
 
 
 MIXTURES = {"ring": ring(), "grid": square()}
-CURBS = ("none", "spectral", *PENALTIES)  # what holds the critic back
+CURBS = ("none", "spectral", *PENALTIES)  # what holds the discriminator back
 
 
 def toy(mixture: Mixture, objective_name: str, curb: str, seed: int, iterations: int) -> Tensor:
@@ -132,15 +132,15 @@ def toy(mixture: Mixture, objective_name: str, curb: str, seed: int, iterations:
 
     def stream(first: int, count: int) -> dict[str, Tensor]:
         random = torch.Generator().manual_seed(seed * 1_000_003 + first)
-        which = torch.randint(len(mixture.centres), (count,), generator=random)
-        points = mixture.centres[which] + mixture.deviation * torch.randn(count, 2, generator=random)
+        which = torch.randint(len(mixture.centers), (count,), generator=random)
+        points = mixture.centers[which] + mixture.deviation * torch.randn(count, 2, generator=random)
         return {"image": points.view(-1, 1, 1, 2)}
 
     torch.manual_seed(seed)
     penalty = curb if curb in PENALTIES else "none"
     method = GAN(
         Generator(),
-        Critic(SpectralLinear if curb == "spectral" else nn.Linear),
+        Discriminator(SpectralLinear if curb == "spectral" else nn.Linear),
         objective(objective_name),
         penalty=penalty,
         gamma=weight_for(penalty, 1, 2, 256) if penalty == "lecam" else GAMMA,
@@ -149,8 +149,8 @@ def toy(mixture: Mixture, objective_name: str, curb: str, seed: int, iterations:
         images=256 * iterations,
         batch=256,
         seed=seed,
-        optimisers={"critic": ADAM, "generator": ADAM},
-        rate=lambda clock: schedule.rate(clock.seen, clock.budget),
+        optimizers={"discriminator": ADAM, "generator": ADAM},
+        rate=lambda clock: schedule.lr_factor(clock.seen, clock.budget),
         ema_half_life=5_000,
         checkpoint_seconds=1e9,
     )
@@ -162,8 +162,8 @@ def toy(mixture: Mixture, objective_name: str, curb: str, seed: int, iterations:
 
 def covered(mixture: Mixture, points: Tensor) -> dict[str, float]:
     """Modes covered by [N,2], of how many, and the share of good points."""
-    distance, nearest = torch.cdist(points, mixture.centres).min(1)
-    good, modes = distance < 3 * mixture.deviation, len(mixture.centres)
+    distance, nearest = torch.cdist(points, mixture.centers).min(1)
+    good, modes = distance < 3 * mixture.deviation, len(mixture.centers)
     counts = nearest[good].bincount(minlength=modes)
     enough = int((counts >= len(points) / modes / 10).sum())
     return {"modes": enough, "of": modes, "good": round(good.float().mean().item(), 3)}
@@ -251,16 +251,16 @@ def stacked_stream(images: Tensor, seed: int) -> Callable[[int, int], dict[str, 
 
 
 def stacked_game(name: str, images: Tensor, seed: int, seconds: float) -> tuple[nn.Module, str, int]:
-    """A preset's game, or `objective+penalty` on the nets of DCGAN without norms in the critic; its kind of noise; and pictures seen."""
+    """A preset's game, or `objective+penalty` on the nets of DCGAN without norms in the discriminator; its kind of noise; and pictures seen."""
     spec = ImageSpec(3, 32, 32)
     if name in gan.PRESETS:
         recipe = gan.PRESETS[name].make()
     else:
         objective_name, penalty = name.split("+")
-        adam = Optimiser(rate=2e-4, beta1=0.5, beta2=0.99)
+        adam = OptimizerConfig(lr=2e-4, beta1=0.5, beta2=0.99)
         recipe = gan.Recipe(
-            architecture="dcgan", network=dcgan.Config(width=32, critic_norm=False), objective=objective_name,
-            penalty=penalty, critic=adam, generator=adam, schedule="constant",
+            architecture="dcgan", network=dcgan.Config(width=32, discriminator_norm=False), objective=objective_name,
+            penalty=penalty, discriminator_optimizer=adam, generator_optimizer=adam, schedule="constant",
         )  # fmt: skip
     torch.manual_seed(seed)
     method = gan.game(recipe, spec, CPU)
@@ -269,8 +269,8 @@ def stacked_game(name: str, images: Tensor, seed: int, seconds: float) -> tuple[
         return Plan(
             images=budget, batch=recipe.batch, seed=seed, checkpoint_seconds=1e9, ema_half_life=recipe.ema_half_life,
             precision=device.precision(CPU),
-            optimisers={"critic": recipe.critic, "generator": recipe.generator},
-            rate=lambda clock: schedule.rate(clock.seen, clock.budget, recipe.schedule, recipe.falling_from),
+            optimizers={"discriminator": recipe.discriminator_optimizer, "generator": recipe.generator_optimizer},
+            rate=lambda clock: schedule.lr_factor(clock.seen, clock.budget, recipe.schedule, recipe.lr_decay_start),
         )  # fmt: skip
 
     stream = stacked_stream(images, seed)
@@ -283,7 +283,7 @@ def stacked_game(name: str, images: Tensor, seed: int, seconds: float) -> tuple[
 def samples(generator: nn.Module, noise: str, n: int) -> Tensor:
     random = torch.Generator().manual_seed(1)
     size: int = generator.z_size  # type: ignore[assignment]
-    z = latents.bent(torch.randn(n // 500 * 500, size, generator=random), noise)
+    z = latents.transform(torch.randn(n // 500 * 500, size, generator=random), noise)
     return torch.cat([generator(part) for part in z.split(500)]).clamp(-1, 1)
 
 
@@ -383,7 +383,7 @@ def main() -> None:
     if asked.quick:
         asked.objectives, asked.penalties = ["non-saturating", "relativistic"], ["none", "r1r2"]
         asked.games, asked.iterations, asked.minutes = ["spectral"], 500, 0.1
-    device.settle(asked.threads)
+    device.configure_runtime(asked.threads)
     out = asked.out or (None if asked.quick else RESULTS / "modes.json")
     rows: list[dict[str, Any]] = json.loads(out.read_text()) if out and out.exists() else []
 

@@ -8,10 +8,10 @@
 `r1-fast` estimates |grad D|^2 by |D(x + sigma e) - D(x)|^2 / sigma^2 (Lin et al. 2025, eq. 6).
 
 Speed: whole iterations of one recipe's game on Fashion-MNIST at 32x32 with either penalty and with none, from the same
-start, alternating A B A B in one process; the median of the rounds' ratios is told. Agreement: on the critic that those
+start, alternating A B A B in one process; the median of the rounds' ratios is told. Agreement: on the discriminator that those
 rounds trained, over pictures of the data: the estimate's mean over many draws against the exact value (their ratio, their
 correlation over pictures), how far one draw's mean over a batch strays, and the cosine between the gradients that both
-send to the critic's weights. Pictures: 10,000 samples against the 10,000 test pictures, see yardstick.py. Prints tables,
+send to the discriminator's weights. Pictures: 10,000 samples against the 10,000 test pictures, see yardstick.py. Prints tables,
 writes results/penalties.json.
 """
 
@@ -32,12 +32,12 @@ from torch import Tensor, nn
 
 import limner
 from limner import recipes
-from limner.core import device, dist
+from limner.core import device, distributed
 from limner.core.images import to_float
 from limner.data import open_source, prepare
-from limner.losses.penalties import estimated_slope, squared_slope
+from limner.losses.penalties import estimated_gradient_norm, squared_gradient_norm
 from limner.recipes import gan
-from limner.recipes.game import Recipe
+from limner.recipes.config import Recipe
 from limner.training.log import Means
 from limner.training.loop import Plan, iterate, training_mode
 from limner.training.state import State
@@ -57,16 +57,16 @@ def side(recipe: Recipe, dataset: Any, precision: torch.dtype) -> tuple[State, C
     plan = Plan(
         images=10**9,
         batch=recipe.batch,
-        optimisers={"critic": recipe.critic, "generator": recipe.generator},
+        optimizers={"discriminator": recipe.discriminator_optimizer, "generator": recipe.generator_optimizer},
         precision=precision,
     )
-    state = State(method, plan.optimisers)
+    state = State(method, plan.optimizers)
 
     def stream(first: int, count: int) -> dict[str, Tensor]:
         images, labels = dataset.batch(first, count, 0)
         return {"image": images, "label": labels}
 
-    return state, lambda: iterate(state, stream, plan, dist.ALONE, CPU, False, Means())
+    return state, lambda: iterate(state, stream, plan, distributed.ALONE, CPU, False, Means())
 
 
 def speed(step: Callable[[], object], batch: int, seconds: float) -> float:
@@ -79,7 +79,7 @@ def speed(step: Callable[[], object], batch: int, seconds: float) -> float:
 
 
 def speeds(base: Recipe, penalty: str, dataset: Any, rounds: int, seconds: float) -> tuple[dict[str, Any], nn.Module]:
-    """Images a second of every round, and the critic that the exact penalty trained."""
+    """Images a second of every round, and the discriminator that the exact penalty trained."""
     names = [penalty, f"{penalty}-fast", "none"]
     precision = device.precision(CPU)
     sides = {name: side(replace(base, penalty=name), dataset, precision) for name in names}
@@ -97,43 +97,43 @@ def speeds(base: Recipe, penalty: str, dataset: Any, rounds: int, seconds: float
     ratio = statistics.median(b / a for a, b in zip(found[names[0]], found[names[1]], strict=True))
     medians = {name: round(statistics.median(values), 1) for name, values in found.items()}
     result = {"images_per_second": medians, "ratio": round(ratio, 3), "rounds": found, "precision": str(precision)}
-    return result, sides[penalty][0].method.nets["critic"]
+    return result, sides[penalty][0].method.nets["discriminator"]
 
 
 # ---- agreement -------------------------------------------------------------------------------------------------------
 
 
-def gradient(loss: Tensor, critic: nn.Module) -> Tensor:
+def gradient(loss: Tensor, discriminator: nn.Module) -> Tensor:
     """What the loss sends to all weights, as one row; zero where it sends nothing."""
-    weights = list(critic.parameters())
+    weights = list(discriminator.parameters())
     parts = torch.autograd.grad(loss, weights, allow_unused=True)
     return torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for p, g in zip(weights, parts, strict=True)])
 
 
-def agreement(critic: nn.Module, x: Tensor, y: Tensor | None, draws: int) -> dict[str, float]:
+def agreement(discriminator: nn.Module, x: Tensor, y: Tensor | None, draws: int) -> dict[str, float]:
     """Of pictures float [N,C,H,W] with their labels [N]; in fp32, out of training, so that nothing moves meanwhile."""
-    critic.eval().requires_grad_(True)
+    discriminator.eval().requires_grad_(True)
     random = torch.Generator().manual_seed(0)
 
     def judge(pictures: Tensor) -> Tensor:
-        return critic(pictures, None if y is None else y.repeat(len(pictures) // len(y)))
+        return discriminator(pictures, None if y is None else y.repeat(len(pictures) // len(y)))
 
-    exact = squared_slope(judge, x)
-    right = gradient(exact.mean(), critic)
+    exact = squared_gradient_norm(judge, x)
+    right = gradient(exact.mean(), discriminator)
     values, slopes = [], []
     for _ in range(draws):
-        estimate = estimated_slope(judge, x, torch.randn(x.shape, generator=random))
+        estimate = estimated_gradient_norm(judge, x, torch.randn(x.shape, generator=random))
         values.append(estimate.detach())
-        slopes.append(gradient(estimate.mean(), critic))
-    value, slope = torch.stack(values), torch.stack(slopes)
+        slopes.append(gradient(estimate.mean(), discriminator))
+    value, input_gradient = torch.stack(values), torch.stack(slopes)
     cosine = nn.functional.cosine_similarity
     return {
         "mean_ratio": (value.mean() / exact.detach().mean()).item(),
         "correlation": torch.corrcoef(torch.stack([value.mean(0), exact.detach()]))[0, 1].item(),
         "stray_of_one_draw": (value.mean(1).std() / value.mean()).item(),
-        "cosine_of_one_draw": cosine(slope, right[None]).mean().item(),
-        "cosine_of_the_mean": cosine(slope.mean(0), right, dim=0).item(),
-        "length_ratio": (slope.mean(0).norm() / right.norm()).item(),
+        "cosine_of_one_draw": cosine(input_gradient, right[None]).mean().item(),
+        "cosine_of_the_mean": cosine(input_gradient.mean(0), right, dim=0).item(),
+        "length_ratio": (input_gradient.mean(0).norm() / right.norm()).item(),
     }
 
 
@@ -168,14 +168,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     asked = parser.parse_args()
-    device.settle(asked.threads)
+    device.configure_runtime(asked.threads)
     base = gan.PRESETS[asked.recipe].make()
     dataset = prepare(open_source("fashion"), size=32)
     result: dict[str, Any] = {"recipe": asked.recipe, "penalty": asked.penalty, "threads": asked.threads}
-    result["speed"], critic = speeds(base, asked.penalty, dataset, asked.rounds, asked.seconds)
+    result["speed"], discriminator = speeds(base, asked.penalty, dataset, asked.rounds, asked.seconds)
     print(f"{asked.penalty}-fast is {result['speed']['ratio']:.2f} times as fast as {asked.penalty}, whole iterations")
     images, labels = dataset.batch(0, base.batch, 1)
-    result["agreement"] = agreement(critic, to_float(images), labels, asked.draws)
+    result["agreement"] = agreement(discriminator, to_float(images), labels, asked.draws)
     print("  ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in result["agreement"].items()), flush=True)
     result["pictures"] = rows = []
     budgets = [{name: value} for name in ("minutes", "images") if (value := getattr(asked, name))]

@@ -74,7 +74,7 @@ def draw(generator: torch.nn.Module, noise: str, n: int = SAMPLES) -> np.ndarray
 
 def run_recipe(name: str, data: str, marks: list[float], seed: int, folder: Path, changes: dict) -> Marks:
     unconditional, plain = name.endswith("-unconditional"), name.removesuffix("-unconditional")
-    hook = Marks(marks, changes.get("noise", recipes.defaults(plain).noise))
+    callback = Marks(marks, changes.get("noise", recipes.defaults(plain).noise))
     recipes.train(
         data,
         recipe=plain,
@@ -84,27 +84,27 @@ def run_recipe(name: str, data: str, marks: list[float], seed: int, folder: Path
         out=folder,
         quiet=False,
         unconditional=unconditional,
-        hooks=[hook],
+        callbacks=[callback],
         changes=changes,
     )
-    return hook
+    return callback
 
 
 def run_textbook(data: str, marks: list[float], seed: int, folder: Path) -> Marks:
     source = open_source(data)
     assert source.array is not None
     files = textbook.write_pngs(source.array.reshape(len(source), 28, 28), folder / "pngs")
-    hook = Marks(marks)
+    callback = Marks(marks)
     loop = textbook.Loop(files, size=32, seed=seed)
 
     def at(mark: float):
         def keep(loop: textbook.Loop, spent: float) -> None:
-            hook.samples[mark], hook.images[mark] = loop.sample(SAMPLES, 1), loop.seen
+            callback.samples[mark], callback.images[mark] = loop.sample(SAMPLES, 1), loop.seen
 
         return keep
 
     loop.run(marks[-1] * 60, {mark * 60: at(mark) for mark in marks})
-    return hook
+    return callback
 
 
 def main() -> None:
@@ -120,7 +120,7 @@ def main() -> None:
     options = parser.parse_args()
     changes = {k: json.loads(v) for k, v in (pair.split("=", 1) for pair in options.set)}
     marks = sorted({m for m in (1.0, 2.0, 5.0) if m < options.minutes} | {options.minutes})
-    device.settle()
+    device.configure_runtime()
     RESULTS.mkdir(exist_ok=True)
     print("preparing the reference and its classifier", flush=True)
     stick = yardstick(options.data, options.reference)
@@ -132,12 +132,12 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as temporary:
                 folder = Path(temporary)
                 if name == "textbook":
-                    hook = run_textbook(options.data, marks, seed, folder)
+                    callback = run_textbook(options.data, marks, seed, folder)
                 else:
-                    hook = run_recipe(name, options.data, marks, seed, folder / "run", changes)
-            for mark, samples in hook.samples.items():
+                    callback = run_recipe(name, options.data, marks, seed, folder / "run", changes)
+            for mark, samples in callback.samples.items():
                 result = stick.measure(samples)
-                row = {"recipe": name, "seed": seed, "minutes": mark, "images": hook.images[mark]}
+                row = {"recipe": name, "seed": seed, "minutes": mark, "images": callback.images[mark]}
                 rows.append(row | figures(result))
                 print(json.dumps(rows[-1]), flush=True)
                 write_png(RESULTS / f"{options.name}-{name}-{seed}-{mark:g}.png", grid(samples[:100], 10))

@@ -2,7 +2,7 @@
 
 Pictures are decoded one by one by Pillow in a DataLoader; nets are contiguous fp32 with plain layers; Adam at its
 defaults but for (2e-4, 0.5); gradients flow through both players on the generator's turn. The layers are those of the
-`dcgan` recipe: nearest-neighbour doubling and 3x3 convolutions, strided 4x4 convolutions, batch norm.
+`dcgan` recipe: nearest-neighbor doubling and 3x3 convolutions, strided 4x4 convolutions, batch norm.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def generator(channels: int = 1, width: int = 64) -> nn.Module:
     return nn.Sequential(*layers, nn.Tanh())
 
 
-def critic(channels: int = 1, width: int = 64) -> nn.Module:
+def discriminator(channels: int = 1, width: int = 64) -> nn.Module:
     """32x32 -> a logit, the layers of networks.dcgan at depth 3."""
     layers: list[nn.Module] = []
     for i, (a, b) in enumerate(zip([channels, width, width * 2], [width, width * 2, width * 4], strict=True)):
@@ -78,7 +78,7 @@ class Loop:
 
     def __init__(self, folder: Path, size: int = 32, batch: int = 64, seed: int = 0, workers: int = 0) -> None:
         torch.manual_seed(seed)
-        self.g, self.d, self.batch = radford(generator()), radford(critic()), batch
+        self.g, self.d, self.batch = radford(generator()), radford(discriminator()), batch
         self.loader = torch.utils.data.DataLoader(
             Folder(folder, size), batch_size=batch, shuffle=True, drop_last=True, num_workers=workers
         )

@@ -22,7 +22,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import textbook
-from limner.core import device, dist
+from limner.core import device, distributed
 from limner.core.images import to_float
 from limner.data import open_source, prepare
 from limner.losses.adversarial import objective
@@ -42,16 +42,16 @@ def ours(batch: int, precision: torch.dtype) -> tuple[State, object, Plan]:
     torch.manual_seed(0)
     recipe = dcgan_2016()
     nets = [
-        net.to(memory_format=torch.channels_last) for net in (dcgan.Generator(dataset.spec), dcgan.Critic(dataset.spec))
+        net.to(memory_format=torch.channels_last) for net in (dcgan.Generator(dataset.spec), dcgan.Discriminator(dataset.spec))
     ]
     method = GAN(*nets, objective(recipe.objective))
     plan = Plan(
         images=10**9,
         batch=batch,
-        optimisers={"critic": recipe.critic, "generator": recipe.generator},
+        optimizers={"discriminator": recipe.discriminator_optimizer, "generator": recipe.generator_optimizer},
         precision=precision,
     )
-    return State(method, plan.optimisers), lambda first, count: {"image": dataset.batch(first, count, 0)[0]}, plan
+    return State(method, plan.optimizers), lambda first, count: {"image": dataset.batch(first, count, 0)[0]}, plan
 
 
 def flops_an_image(state: State, plan: Plan) -> float:
@@ -60,7 +60,7 @@ def flops_an_image(state: State, plan: Plan) -> float:
     image = to_float(torch.zeros(plan.batch, 1, 32, 32, dtype=torch.uint8))
     stream = lambda first, count: {"image": image[:count]}  # noqa: E731
     with FlopCounterMode(display=False) as counter:
-        iterate(state, stream, plan, dist.ALONE, torch.device("cpu"), False, Means())
+        iterate(state, stream, plan, distributed.ALONE, torch.device("cpu"), False, Means())
     assert method.nets
     return counter.get_total_flops() / plan.batch
 
@@ -88,11 +88,11 @@ def speed(step, batch: int, seconds: float) -> float:
 def worker(kind: str, folder: str, batch: int, seconds: float, pipe: Connection) -> None:
     """A process of its own a side: the allocator's settings and thread pools of one must not help or harm the other."""
     if kind == "ours":
-        device.settle()
+        device.configure_runtime()
         precision = device.precision(torch.device("cpu"))
         state, stream, plan = ours(batch, precision)
         with training_mode(state.method):
-            step = lambda: iterate(state, stream, plan, dist.ALONE, torch.device("cpu"), False, Means())  # noqa: E731
+            step = lambda: iterate(state, stream, plan, distributed.ALONE, torch.device("cpu"), False, Means())  # noqa: E731
             serve(step, batch, seconds, pipe, {"flops": flops_an_image(state, plan), "precision": str(precision)})
     else:
         loop = textbook.Loop(Path(folder), batch=batch)

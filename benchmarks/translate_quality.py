@@ -11,7 +11,7 @@ its Noto pictures, so that no picture's partner is among what they see.
 Measured on the held-out names, each translation against its own truth: L1 (mean difference in levels of 255), SSIM,
 and `layers`, the LPIPS form on the layers of the encoder that Limner trains on the Noto training pictures (`own`);
 and the Fréchet distance on that encoder between all translations and the Noto training pictures. Beside the recipes
-stand what needs no training: `identity` (the Twemoji left alone), `recoloured` (each channel brought to the mean and
+stand what needs no training: `identity` (the Twemoji left alone), `recolored` (each channel brought to the mean and
 spread of Noto's, known without pairs), `paled` (a tenth of white mixed in, which lowers L1 where shapes disagree),
 `mean` (every pixel's mean over the Noto training pictures) and `truth` (the held-out Noto pictures themselves).
 
@@ -42,11 +42,11 @@ from limner.core.images import grid, write_png
 from limner.data import open_source, prepare
 from limner.evaluation import evaluate, pictures
 from limner.evaluation.features.own import OwnFeatures, own_features
-from limner.evaluation.pairs import layer_distance, ssim
+from limner.evaluation.image_quality import layer_distance, ssim
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = {"twitter": "emoji-datasource-twitter-16.0.0.tgz", "google": "emoji-datasource-google-16.0.0.tgz"}
-MEASURES = ("l1", "layers", "ssim", "fid")  # of a row; the second is the LPIPS form on own features
+METRICS = ("l1", "layers", "ssim", "fid")  # of a row; the second is the LPIPS form on own features
 SHOWN = 16  # held-out pictures on a sheet
 
 
@@ -124,19 +124,19 @@ def run(name: str, emoji: Emoji, options: argparse.Namespace, seed: int, folder:
     return made, {"minutes": round(minutes, 2), "images": model.description["training"]["images"]}
 
 
-def untrained(emoji: Emoji, judge: Judge) -> dict[str, Tensor]:
+def untrained(emoji: Emoji, discriminator: Judge) -> dict[str, Tensor]:
     """What needs no training: a translator is worth its name only beside these."""
     before = emoji.shown(emoji.before, emoji.test)
     one = emoji.shown(emoji.before, emoji.halves[0]).double()
     two = emoji.shown(emoji.after, emoji.halves[1]).double()
     (spread_one, mean_one), (spread_two, mean_two) = (torch.std_mean(x, (0, 2, 3), keepdim=True) for x in (one, two))
-    mean = judge.reference.images.double().mean(0, keepdim=True).expand(judge.truth.shape)
+    mean = discriminator.reference.images.double().mean(0, keepdim=True).expand(discriminator.truth.shape)
     made = {
         "identity": before.double(),
-        "recoloured": (before.double() - mean_one) / spread_one * spread_two + mean_two,
+        "recolored": (before.double() - mean_one) / spread_one * spread_two + mean_two,
         "paled": 0.9 * before.double() + 0.1 * 255,
         "mean": mean,
-        "truth": judge.truth.double(),
+        "truth": discriminator.truth.double(),
     }
     return {name: x.round().clamp(0, 255).to(torch.uint8).contiguous() for name, x in made.items()}
 
@@ -164,28 +164,28 @@ def main() -> None:
     options = parser.parse_args()
     if options.images:
         options.minutes = None
-    device.settle(options.threads)
+    device.configure_runtime(options.threads)
     RESULTS.mkdir(exist_ok=True)
     emoji = Emoji(options.data, options.size)
-    judge = Judge(emoji)
-    rows = [{"recipe": name, "size": options.size, **judge(made)} for name, made in untrained(emoji, judge).items()]
+    discriminator = Judge(emoji)
+    rows = [{"recipe": name, "size": options.size, **discriminator(made)} for name, made in untrained(emoji, discriminator).items()]
     for row in rows:
         print(json.dumps(row), flush=True)
-    rows = merge(options, emoji, judge, rows)
+    rows = merge(options, emoji, discriminator, rows)
     for seed in range(options.first_seed, options.first_seed + options.seeds):
         for name in options.recipes:
             with tempfile.TemporaryDirectory() as passing:
                 folder = Path(options.keep or passing) / f"{name}-{options.size}-{seed}"
                 made, facts = run(name, emoji, options, seed, folder)
-            row = {"recipe": name, "size": options.size, "seed": seed, "set": options.set, **facts, **judge(made)}
+            row = {"recipe": name, "size": options.size, "seed": seed, "set": options.set, **facts, **discriminator(made)}
             print(json.dumps(row), flush=True)
             before = emoji.shown(emoji.before, emoji.test)
-            write_png(RESULTS / f"{options.name}-{name}-{options.size}-{seed}.png", sheet(before, made, judge.truth))
-            rows = merge(options, emoji, judge, [row | {"threads": torch.get_num_threads()}])
+            write_png(RESULTS / f"{options.name}-{name}-{options.size}-{seed}.png", sheet(before, made, discriminator.truth))
+            rows = merge(options, emoji, discriminator, [row | {"threads": torch.get_num_threads()}])
     summary(rows)
 
 
-def merge(options: argparse.Namespace, emoji: Emoji, judge: Judge, rows: list[dict]) -> list[dict]:
+def merge(options: argparse.Namespace, emoji: Emoji, discriminator: Judge, rows: list[dict]) -> list[dict]:
     """Put rows into the file in place of those of the same recipe, size and seed; returns all."""
     path = RESULTS / f"{options.name}.json"
     kept = json.loads(path.read_text())["rows"] if path.exists() else []
@@ -194,7 +194,7 @@ def merge(options: argparse.Namespace, emoji: Emoji, judge: Judge, rows: list[di
     protocol = {
         "packages": PACKAGES,
         "names": {"train": len(emoji.train), "test": len(emoji.test), "unpaired": [len(half) for half in emoji.halves]},
-        "features": judge.features.identity,
+        "features": discriminator.features.identity,
         "torch": torch.__version__,
         "limner": limner.__version__,
     }
@@ -204,11 +204,11 @@ def merge(options: argparse.Namespace, emoji: Emoji, judge: Judge, rows: list[di
 
 def summary(rows: list[dict]) -> None:
     """The median over seeds, a line a recipe and size."""
-    print(f"{'recipe':16}{'size':>6}{'seeds':>7}{'images':>10}" + "".join(f"{label:>10}" for label in MEASURES))
+    print(f"{'recipe':16}{'size':>6}{'seeds':>7}{'images':>10}" + "".join(f"{label:>10}" for label in METRICS))
     for name, size in dict.fromkeys((row["recipe"], row["size"]) for row in rows):
         group = [row for row in rows if (row["recipe"], row["size"]) == (name, size)]
         images = statistics.median(row.get("images", 0) for row in group)
-        middle = "".join(f"{statistics.median(row[label] for row in group):10.4g}" for label in MEASURES)
+        middle = "".join(f"{statistics.median(row[label] for row in group):10.4g}" for label in METRICS)
         print(f"{name:16}{size:6d}{len(group):7d}{images:10,.0f}{middle}")
 
 

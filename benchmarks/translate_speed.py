@@ -2,7 +2,7 @@
 
     python benchmarks/translate_speed.py [--quick] [--rounds 7] [--seconds 6] [--size 64] [--width 64] [--threads 2]
 
-All use the same translators and patch critics on the same random pictures. The textbook's loop is batch 1, fp32,
+All use the same translators and patch discriminators on the same random pictures. The textbook's loop is batch 1, fp32,
 contiguous, both directions one after another, default Adam; ours is the recipe as it is. An image is one picture of each
 kind. Prints a table and writes results/translate_speed.json. --quick: narrow networks and short rounds, to see it run.
 """
@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from limner.core import device, dist
+from limner.core import device, distributed
 from limner.core.images import ImageSpec, to_float
 from limner.data.pairs import Pairs, prepare_pairs
 from limner.networks import patch, resnet
@@ -53,12 +53,12 @@ class Buffer:
         return made
 
 
-def textbook(pairs: Pairs, network: resnet.Config, judge: patch.Config) -> Step:
+def textbook(pairs: Pairs, network: resnet.Config, discriminator: patch.Config) -> Step:
     """Zhu et al. 2017 as it is usually written down."""
     torch.manual_seed(0)
     spec, l1, mse = pairs.spec, nn.L1Loss(), nn.MSELoss()
     to_b, to_a = (resnet.Translator(spec, network) for _ in range(2))
-    of_a, of_b = (patch.Critic(spec, judge) for _ in range(2))
+    of_a, of_b = (patch.Discriminator(spec, discriminator) for _ in range(2))
     g = torch.optim.Adam(itertools.chain(to_a.parameters(), to_b.parameters()), lr=2e-4, betas=(0.5, 0.999))
     d = torch.optim.Adam(itertools.chain(of_a.parameters(), of_b.parameters()), lr=2e-4, betas=(0.5, 0.999))
     pools = Buffer(), Buffer()
@@ -80,8 +80,8 @@ def textbook(pairs: Pairs, network: resnet.Config, judge: patch.Config) -> Step:
         loss.backward()
         g.step()
         d.zero_grad()
-        for critic, real, made, pool in ((of_a, a, made_a, pools[0]), (of_b, b, made_b, pools[1])):
-            yes, no = critic(real), critic(pool.query(made.detach()))
+        for discriminator, real, made, pool in ((of_a, a, made_a, pools[0]), (of_b, b, made_b, pools[1])):
+            yes, no = discriminator(real), discriminator(pool.query(made.detach()))
             (0.5 * (mse(yes, torch.ones_like(yes)) + mse(no, torch.zeros_like(no)))).backward()
         d.step()
         loss.item()
@@ -94,13 +94,13 @@ def ours(recipe: translate.CycleRecipe | translate.CutRecipe, pairs: Pairs, prec
     """An iteration of our loop, as `fit` plays it."""
     torch.manual_seed(0)
     method, moves, _ = translate.build(recipe, pairs, torch.device("cpu"))
-    plan = Plan(images=10**9, batch=recipe.batch, optimisers=moves, precision=precision)
-    state, means = State(method, plan.optimisers), Means()
+    plan = Plan(images=10**9, batch=recipe.batch, optimizers=moves, precision=precision)
+    state, means = State(method, plan.optimizers), Means()
 
     def step() -> int:
         with training_mode(method):
             stream = lambda first, count: pairs.batch(first, count, 0)  # noqa: E731
-            iterate(state, stream, plan, dist.ALONE, torch.device("cpu"), False, means)
+            iterate(state, stream, plan, distributed.ALONE, torch.device("cpu"), False, means)
         return recipe.batch
 
     return step
@@ -124,17 +124,17 @@ def main() -> None:
     options = parser.parse_args()
     if options.quick:
         options.rounds, options.seconds, options.size, options.width = 3, 2.0, 32, 32
-    device.settle(options.threads)
+    device.configure_runtime(options.threads)
     precision = device.precision(torch.device("cpu"))
     rng = np.random.default_rng(0)
     sets = [rng.integers(0, 256, (64, options.size, options.size, 3), dtype=np.uint8) for _ in range(2)]
     pairs = prepare_pairs(*sets, paired=False)
     assert pairs.spec == ImageSpec(3, options.size, options.size)
-    network, judge = resnet.Config(width=options.width), patch.Config(width=options.width)
-    cycle = replace(translate.CycleRecipe(), network=network, judge=judge, identity=2.5)  # the textbook has it too
-    cut = replace(translate.CutRecipe(), network=network, judge=judge)
+    network, discriminator = resnet.Config(width=options.width), patch.Config(width=options.width)
+    cycle = replace(translate.CycleRecipe(), network=network, discriminator=discriminator, identity=2.5)  # the textbook has it too
+    cut = replace(translate.CutRecipe(), network=network, discriminator=discriminator)
     steps = {
-        "textbook CycleGAN": textbook(pairs, network, judge),
+        "textbook CycleGAN": textbook(pairs, network, discriminator),
         "our CycleGAN": ours(cycle, pairs, precision),
         "our CUT": ours(cut, pairs, precision),
     }

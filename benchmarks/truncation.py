@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--truncations", nargs="+", type=float, default=[1.0, 0.9, 0.8, 0.7, 0.5, 0.3])
     parser.add_argument("--out", type=Path, default=RESULTS / "truncation.json")
     asked = parser.parse_args()
-    device.settle()
+    device.configure_runtime()
     asked.out.parent.mkdir(exist_ok=True)
     rows = []
     print("| run | truncation | FD(own) | precision | recall | density | coverage | s a 1,000 |\n|---|" + "---:|" * 7)

@@ -109,7 +109,7 @@ def sizes(name: str, spec: ImageSpec) -> dict[str, int]:
     """Parameters of either player."""
     with torch.device("meta"):
         nets = {player: parameter_count(net) for player, net in gan.players(recipes.defaults(name), spec).items()}
-    return {"generator": nets.pop("generator"), "critic": sum(nets.values())}
+    return {"generator": nets.pop("generator"), "discriminator": sum(nets.values())}
 
 
 def attempt(name: str, protocol: Protocol, runs: str | None) -> tuple[dict[str, Any], np.ndarray | None]:
@@ -195,7 +195,7 @@ def markdown(content: Mapping[str, Any]) -> str:
     good, failed = ranked(content)
     lines = [
         f"{Protocol(**content['protocol']).sentence()}, compared with 10,000 test pictures on the features of a classifier "
-        "that Limner trains on the 60,000. Parameters are the generator's and the critic's. One run each: recipes whose "
+        "that Limner trains on the 60,000. Parameters are the generator's and the discriminator's. One run each: recipes whose "
         "figures are close may change places with another seed.",
         "",
         "| " + " | ".join(HEAD) + " |",
@@ -295,7 +295,7 @@ def main() -> None:
 
 def run(book: Book, names: Sequence[str], asked: argparse.Namespace) -> None:
     """Measure the recipes, as many at once as asked for; each is kept as soon as it ends."""
-    device.settle(asked.threads)
+    device.configure_runtime(asked.threads)
     stick = yardstick(asked.data, asked.reference, SIZE)
     protocol = Protocol(
         minutes=asked.minutes, threads=asked.threads, at_once=asked.at_once, seed=asked.seed, cpu=cpu_name(),

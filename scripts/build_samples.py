@@ -41,13 +41,13 @@ def fashion(folder: Path) -> None:
     labels = gzip.decompress((folder / "t10k-labels-idx1-ubyte.gz").read_bytes())[8:]
     write("fashion", np.frombuffer(images, np.uint8).reshape(10_000, 28, 28, 1), {
         "origin": "Fashion-MNIST, its 10,000 test pictures",
-        "attribution": "Fashion-MNIST, copyright 2017 Zalando SE, MIT licence, github.com/zalandoresearch/fashion-mnist",
+        "attribution": "Fashion-MNIST, copyright 2017 Zalando SE, MIT license, github.com/zalandoresearch/fashion-mnist",
         "classes": FASHION, "labels": list(labels), "names": None,
     })
 
 
 def emoji(tarball: Path) -> None:
-    """All pictures of 64x64 with their category; the colour of clear pixels, which no one sees, is set to zero."""
+    """All pictures of 64x64 with their category; the color of clear pixels, which no one sees, is set to zero."""
     with tarfile.open(tarball) as archive:
         content = {m.name: archive.extractfile(m).read() for m in archive if  # type: ignore[union-attr]
                    m.name.startswith("package/img/twitter/64/") or m.name == "package/emoji.json"}

@@ -25,7 +25,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 
 @pytest.fixture(scope="session")
 def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A .npz of 96 grey 16x16 pictures of two classes: bright squares at the left or at the right."""
+    """A .npz of 96 gray 16x16 pictures of two classes: bright squares at the left or at the right."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 40, (96, 16, 16), dtype=np.uint8)
     labels = np.arange(96) % 2

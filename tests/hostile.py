@@ -64,26 +64,26 @@ COMMANDS: list[list[str]] = [
         ["--minutes", "1"], ["--device", "tpu"], ["--device", "Auto"], ["--precision", "fp16"], ["--precision", "Auto"],
         ["--metric", "fid"], ["--metric", "None"], ["--threads", "2"], ["--sizee", "3"], ["--out"],
         ["--objective", "best"], ["--objective", "Hinge"], ["--schedule", "cubic"], ["--mixing", "0.5"],
-        ["--augmentation", "wild"], ["--penalty", "r3"], ["--regulariser", "lengthy"], ["--noise", "pink"],
+        ["--augmentation", "wild"], ["--penalty", "r3"], ["--regularizer", "lengthy"], ["--noise", "pink"],
         ["--architecture", "cnn"], ["--gamma", "1"], ["--penalty-every", "2"], ["--adaptive-target", "0.5"],
-        ["--regulariser-weight", "1"], ["--critic.name", "lion"], ["--fit", "zoom"], ["--channels", "2"],
+        ["--regularizer-weight", "1"], ["--discriminator-optimizer.name", "lion"], ["--fit", "zoom"], ["--channels", "2"],
         ["--background", "nocolor"], ["--labels", "nowhere.csv"], ["--unconditional", "--labels", "DATA"],
         ["--out", "/dev/null/x"], ["--out", "DATA"], ["--out", "x" * 300], ["--out", "/proc/x"],
         ["--auto-tune", "--no-doctor"], ["--out", "GAN"], ["--out", "GAN", "--seed", "1"],
         ["--recipe", "vae", "--architecture", "dcgan"], ["--recipe", "vae", "--auto-tune"], ["--recipe", "vae", "--features", "1"],
         ["--recipe", "vae", "--network.likelihood", "cauchy"], ["--recipe", "dcgan", "--network.norm", "layer"],
-        ["--recipe", "dcgan", "--regulariser", "path-length"], ["--recipe", "pix2pix", "--unconditional"],
+        ["--recipe", "dcgan", "--regularizer", "path-length"], ["--recipe", "pix2pix", "--unconditional"],
         ["--recipe", "vae", "--labels", "x.csv"], ["--recipe", "vqvae", "--network.likelihood", "x"],
         ["--network.depth", "3"], ["--generator", "5"], ["--batch", "32", "--batch", "16"],
     )),
     *([*FIT, f"--{name}", value] for name, values in {
         "batch": ("0", "-1", "1.5x", "abc", "", "1" + "0" * 20), "network.width": ("0", "-8", "abc", "100000", "1" + "0" * 30),
-        "network.z-size": ("0", "-1", "1" + "0" * 12), "generator.rate": ("-1", "nan", "inf", "abc"),
-        "critic.beta1": ("1.0", "-0.1", "2", "nan"), "critic.beta2": ("1.0", "-1", "1e9"), "clip": ("-1", "nan", "inf"),
-        "falling-from": ("-1", "2", "nan"), "rising": ("-1", "2", "nan"), "ema-half-life": ("-1", "nan", "inf"),
+        "network.z-size": ("0", "-1", "1" + "0" * 12), "generator_optimizer.lr": ("-1", "nan", "inf", "abc"),
+        "discriminator_optimizer.beta1": ("1.0", "-0.1", "2", "nan"), "discriminator_optimizer.beta2": ("1.0", "-1", "1e9"), "clip": ("-1", "nan", "inf"),
+        "falling-from": ("-1", "2", "nan"), "lr_warmup": ("-1", "2", "nan"), "ema-half-life": ("-1", "nan", "inf"),
         "seed": ("-1", "abc", "1" + "0" * 30), "threads": ("0", "-1", "1" + "0" * 9), "checkpoint-minutes": ("-1", "nan", "inf"),
-        "images": ("0", "-5", "abc", "1" + "0" * 20), "critic-steps": ("0", "-1"), "micro": ("-1", "abc"), "flip": ("maybe",),
-        "historical": ("-1", "nan"), "classifier": ("-1", "nan"), "critic.weight-decay": ("-1", "nan", "inf"),
+        "images": ("0", "-5", "abc", "1" + "0" * 20), "discriminator-steps": ("0", "-1"), "micro_batch": ("-1", "abc"), "flip": ("maybe",),
+        "historical": ("-1", "nan"), "classifier": ("-1", "nan"), "discriminator.weight-decay": ("-1", "nan", "inf"),
     }.items() for value in values if name not in ("threads", "images")),
     *(["train", "DATA", "--images", value] for value in ("0", "-5", "abc", "1" + "0" * 20)),
     *(["train", "DATA", "--minutes", value] for value in ("0", "-5", "abc", "nan", "inf")),
@@ -173,7 +173,7 @@ DESCRIPTIONS: dict[str, tuple[Any, ...]] = {
     "training.seed": ("0", -1, []), "metrics": (DROP, [], {"a": "b"}), "license": (DROP, [], 5),
 }  # fmt: skip
 NETWORKS: dict[str, tuple[Any, ...]] = {
-    "network.architecture": ("nonesuch", "vae", "../../x"), "network.name": ("critic",),
+    "network.architecture": ("nonesuch", "vae", "../../x"), "network.name": ("discriminator",),
     "network.config": ({"widht": 8}, {"width": -8}, {"width": 10**9}, {"width": 0}, {"width": 8.5}, {"width": "8"}, {"z_size": 10**15}),
     "network.noise": ("pink", ""), "data.spec.height": (17, 65_536),
 }  # fmt: skip
@@ -184,13 +184,13 @@ DECISIONS: dict[str, tuple[Any, ...]] = {
 SCALARS: dict[str, Callable[[dict], object]] = {
     "nothing": lambda s: s.clear(), "a list": lambda s: [], "seen 10^12": lambda s: s.update(seen=10**12),
     "seen -1": lambda s: s.update(seen=-1), "seen text": lambda s: s.update(seen="x"), "no seen": lambda s: s.pop("seen") and None,
-    "seconds": lambda s: s.update(seconds=[]), "caution": lambda s: s.update(caution={}), "caution text": lambda s: s.update(caution={"critic": "x", "generator": 1}),
-    "levers": lambda s: s.update(levers={"gravity": 1}), "vitals": lambda s: s.update(vitals=5), "trips": lambda s: s.update(trips="x"),
+    "seconds": lambda s: s.update(seconds=[]), "lr_scale": lambda s: s.update(lr_scale={}), "caution text": lambda s: s.update(lr_scale={"discriminator": "x", "generator": 1}),
+    "levers": lambda s: s.update(levers={"gravity": 1}), "grad_stats": lambda s: s.update(grad_stats=5), "nonfinite_count": lambda s: s.update(nonfinite_count="x"),
     "memory": lambda s: s.update(memory={}), "doctor": lambda s: s.update(memory={"doctor": []}),
     "doctor's signals": lambda s: s["memory"]["doctor"].update(signals=[["a"]]), "doctor's numbers": lambda s: s["memory"]["doctor"].update(signals=[{"right": "x"}]),
-    "doctor's visits": lambda s: s["memory"]["doctor"].update(treated="x"),
+    "doctor's visits": lambda s: s["memory"]["doctor"].update(adjusted="x"),
 }  # fmt: skip
-LINES = {"images": b'{"images": "many"}\n', "negative": b'{"images": -5}\n', "a figure": b'{"images": 1, "gap": "x"}\n',
+LINES = {"images": b'{"images": "many"}\n', "negative": b'{"images": -5}\n', "a figure": b'{"images": 1, "logit_gap": "x"}\n',
          "a finding": b'{"images": 1, "doctor": 5}\n', "a finding's text": b'{"images": 1, "doctor": {"finding": []}}\n',
          "a list": b"[]\n", "huge": b'{"images": 1e300}\n'}  # fmt: skip
 
@@ -222,8 +222,8 @@ def damaged() -> list[Case]:
     found += [(f"log.jsonl: {name}", ["doctor", "GAN"], content("log.jsonl", data)) for name, data in LINES.items()]
     found.append(("log.jsonl is gone", ["doctor", "GAN"], lambda run: (run / "log.jsonl").unlink()))
     found += [(f"scalars: {name}", AGAIN, scalars(change)) for name, change in SCALARS.items()]
-    tensors = {"optimiser.critic.999.exp_avg": np.zeros(3), "optimiser.critic.x.exp_avg": np.zeros(3), "optimiser.critic.0.memory": np.zeros(3),
-               "optimiser.critic.0.exp_avg": np.zeros(3), "optimiser.stranger.0.step": np.zeros(1), "net.stranger.w": np.zeros(3)}  # fmt: skip
+    tensors = {"optimizer.discriminator.999.exp_avg": np.zeros(3), "optimizer.discriminator.x.exp_avg": np.zeros(3), "optimizer.discriminator.0.memory": np.zeros(3),
+               "optimizer.discriminator.0.exp_avg": np.zeros(3), "optimizer.stranger.0.step": np.zeros(1), "net.stranger.w": np.zeros(3)}  # fmt: skip
     found += [(f"tensor {name}", AGAIN, tensor(name, torch.from_numpy(v.astype(np.float32)))) for name, v in tensors.items()]
     for file in ("weights.safetensors",):
         for name, data in {"nothing": b"", "zeros": b"\0" * 99, "a huge head": b"\xff" * 8, "half": b"\x10\0\0\0\0\0\0\0{}"}.items():

@@ -57,10 +57,10 @@ def test_from_data_to_samples(squares: Path, tmp_path: Path) -> None:
     done = limner("train", squares, *TINY, "--images", 320, "--out", run)
     assert done.returncode == 0, done.stderr
     said = done.stderr
-    for fact in ("spectral", "96 pictures", "16x16 grey, 2 classes", "parameters", "320 images seen", "about"):
+    for fact in ("spectral", "96 pictures", "16x16 gray, 2 classes", "parameters", "320 images seen", "about"):
         assert fact in said, said
     entries = [json.loads(line) for line in (run / "log.jsonl").open()]
-    assert entries[-1]["images"] == 320 and {"critic", "generator", "gap"} <= entries[-1].keys()
+    assert entries[-1]["images"] == 320 and {"d_loss", "g_loss", "logit_gap"} <= entries[-1].keys()
     assert len(list((run / "samples").glob("*.png"))) > 5
     done = limner("sample", run, "-n", 8, "--label", "all", "--out", tmp_path / "s.png")
     assert done.returncode == 0 and Image.open(tmp_path / "s.png").size[0] > 32
@@ -345,35 +345,35 @@ def test_mistakes_are_sentences(arguments: list[str], said: str, squares: Path, 
     ("recipe", "changes", "said"),
     [
         ("spectral", {"batch": 0}, "The option batch is 0: give 1 or more."),
-        ("cyclegan", {"micro": -1}, "The option micro is -1: give 0 or more."),
+        ("cyclegan", {"micro_batch": -1}, "The option micro_batch is -1: give 0 or more."),
         ("cyclegan", {"pool": -1}, "The option pool is -1: give 0 or more."),
         ("cut", {"patches": 0}, "The option patches is 0: give 2 or more."),
         ("vae", {"beta": -1.0}, "The option beta is -1.0: give 0 or more."),
         ("vae", {"network.z_size": 0}, "The option network.z_size is 0: give 1 to 65536."),
         ("vqvae", {"decay": 2.0}, "The option decay is 2.0: give 0 to 1."),
         ("vqvae", {"network.codes": 0}, "The option network.codes is 0: give 1 to 65536."),
-        ("cyclegan", {"judge.halvings": 4}, "4 halvings leave no patches in 16x16"),
-        ("vaegan", {"judge.halvings": 5}, "5 halvings leave no patches in 16x16"),
+        ("cyclegan", {"discriminator.halvings": 4}, "4 halvings leave no patches in 16x16"),
+        ("vaegan", {"discriminator.halvings": 5}, "5 halvings leave no patches in 16x16"),
         ("cyclegan", {"penalty": "wgan-gp"}, "say one of none, r1, r2, r1r2."),
         ("cyclegan", {"penalty": "r1-fast"}, "say one of none, r1, r2, r1r2."),
         ("cyclegan", {"objective": "feature-matching"}, "say one of non-saturating, least-squares, hinge, relativistic."),
-        ("pix2pix", {"objective": "minimax"}, "does not fit this recipe's critic"),
+        ("pix2pix", {"objective": "minimax"}, "does not fit this recipe's discriminator"),
         ("vaegan", {"objective": "best"}, "is not known: say one of non-saturating"),
         ("vae", {"features": 1.0}, "features does nothing while adversarial is off: turn adversarial on, or leave features out"),
         ("vae", {"objective": "relativistic"}, "objective does nothing while adversarial is off"),
         ("pix2pix", {"adversarial": False, "objective": "hinge"}, "objective does nothing while adversarial is off"),
         ("spectral", {"architecture": "cnn"}, "The architecture 'cnn' is not known: say one of mlp"),
         ("vae", {"architecture": "dcgan"}, "The recipe has no option 'architecture'"),
-        ("vaegan", {"adversarial": 0, "judge.width": 8}, "judge.width does nothing while adversarial is off"),
+        ("vaegan", {"adversarial": 0, "discriminator.width": 8}, "discriminator.width does nothing while adversarial is off"),
         ("pix2pix", {"adversarial": False, "features": 5.0}, "features does nothing while adversarial is off"),
-        ("pix2pix", {"adversarial": False, "critics.rate": 1e-3}, "critics.rate does nothing while adversarial is off"),
+        ("pix2pix", {"adversarial": False, "discriminator_optimizer.lr": 1e-3}, "discriminator_optimizer.lr does nothing while adversarial is off"),
         ("cyclegan", {"gamma": 1.0}, "gamma does nothing while penalty is none"),
-        ("dcgan", {"falling_from": 0.5}, "falling_from does nothing while schedule is constant: choose another schedule"),
+        ("dcgan", {"lr_decay_start": 0.5}, "lr_decay_start does nothing while schedule is constant: choose another schedule"),
         ("spectral", {"penalty_every": 4}, "penalty_every does nothing while penalty is none"),
-        ("spectral", {"regulariser_weight": 4.0}, "regulariser_weight does nothing while regulariser is none"),
+        ("spectral", {"regularizer_weight": 4.0}, "regularizer_weight does nothing while regularizer is none"),
         ("vae", {"network.mixtures": 5}, "network.mixtures does nothing while network.likelihood is gaussian: choose logistic"),
         ("dcgan", {"network.reference": 8}, "network.reference does nothing while network.norm is batch"),
-        ("spectral", {"critic.name": "sgd", "critic.beta2": 0.9}, "critic.beta2 does nothing while critic.name is sgd"),
+        ("spectral", {"discriminator_optimizer.name": "sgd", "discriminator_optimizer.beta2": 0.9}, "discriminator_optimizer.beta2 does nothing while discriminator_optimizer.name is sgd"),
         ("auto", {"images": None, "minutes": math.inf}, "The budget must be more than nothing and have an end"),
         ("auto", {"seed": 2**70}, "The option seed is 1180591620717411303424: give 0 to 9223372036854775807."),
         ("auto", {"adaptive_target": 0.5}, "adaptive_target does nothing while augmentation is auto: give augmentation adaptive"),
@@ -392,7 +392,7 @@ def test_values_that_make_no_sense(recipe: str, changes: dict, said: str, square
 
 
 def test_a_critic_may_be_left_out(squares: Path, tmp_path: Path) -> None:
-    """Options of a critic that a preset states, and nobody asked for, are no reason to refuse."""
+    """Options of a discriminator that a preset states, and nobody asked for, are no reason to refuse."""
     for recipe, changes in (("pix2pix", {"adversarial": False}), ("vaegan", {"adversarial": 0.0})):
         second = squares if recipe == "pix2pix" else None
         run = recipes.train(squares, second, recipe=recipe, images=16, out=tmp_path / recipe, quiet=True, **changes)
@@ -489,8 +489,8 @@ def test_which_pictures_changed_is_said_and_an_edited_card_is_kept(tmp_path: Pat
     first = limner(*command)
     assert first.returncode == 0 and "4 pictures are too few for a generator" in first.stderr, first.stderr
     card = run / "README.md"
-    card.write_text(card.read_text() + "Licence: mine\n")
-    assert limner(*command).returncode == 0 and card.read_text().endswith("Licence: mine\n")
+    card.write_text(card.read_text() + "License: mine\n")
+    assert limner(*command).returncode == 0 and card.read_text().endswith("License: mine\n")
     Image.new("L", (16, 16), 7).save(photos / "0.png")
     (photos / "1.png").rename(photos / "new.png")
     said = sentence(limner(*command))

@@ -27,9 +27,9 @@ def runs(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.fromarray(picture).save(folder / f"a/{i}.png")
         Image.fromarray(255 - picture).save(folder / f"b/{i}.png")
     with pytest.MonkeyPatch.context() as change:
-        change.setattr("limner.recipes.session.measure", lambda *args, **more: 100.0)
+        change.setattr("limner.runs.run.measure", lambda *args, **more: 100.0)
         train(squares, recipe="vae", images=64, out=folder / "vae", device="cpu", changes={"network": vae.TINY})
-        small = {"network": unet.TINY, "judge": patch.Config(width=8)}
+        small = {"network": unet.TINY, "discriminator": patch.Config(width=8)}
         train(folder / "a", folder / "b", recipe="pix2pix", images=16, out=folder / "oneway", device="cpu", changes=small)
     return folder
 
@@ -84,7 +84,7 @@ def strange(tmp_path_factory: pytest.TempPathFactory) -> Path:
     clear = Image.merge("RGBA", [Image.effect_noise((40, 30), 60)] * 4)
     clear.save(folder / "deep/clear.webp", lossless=True)
     Image.fromarray(np.arange(1200, dtype=np.uint16).reshape(30, 40) * 50).save(folder / "deep16.png")
-    Image.effect_noise((40, 30), 60).save(folder / "grey.png")
+    Image.effect_noise((40, 30), 60).save(folder / "gray.png")
     turned = Image.Exif()
     turned[0x0112] = 6
     Image.effect_noise((40, 30), 60).convert("RGB").save(folder / "turned.jpg", exif=turned)
@@ -94,7 +94,7 @@ def strange(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 SIZES = {
     "dot.png": (1, 1), "small.png": (7, 3), "long.jpg": (3000, 50), "deep/clear.webp": (40, 30),
-    "deep16.png": (40, 30), "grey.png": (40, 30), "turned.jpg": (30, 40),
+    "deep16.png": (40, 30), "gray.png": (40, 30), "turned.jpg": (30, 40),
 }  # fmt: skip
 
 
@@ -104,7 +104,7 @@ def test_translate_a_folder_of_all_kinds(runs: Path, strange: Path, tmp_path: Pa
     assert "7 translated pictures are in" in told and "1 was skipped" in told and "Skipped broken.png" in told
     found = {str(path.relative_to(out)): Image.open(path).size for path in out.rglob("*.*")}
     assert found == SIZES
-    assert Image.open(out / "deep/clear.webp").mode == "RGBA" and Image.open(out / "grey.png").mode == "RGB"
+    assert Image.open(out / "deep/clear.webp").mode == "RGBA" and Image.open(out / "gray.png").mode == "RGB"
     assert Image.open(sheet).size[0] > 7 * 64
 
 

@@ -21,7 +21,7 @@ from limner.networks import conv
 from limner.recipes import train
 from limner.training import state as checkpoints
 from limner.training.run import recall
-from limner.training.state import Optimiser, State
+from limner.training.state import OptimizerConfig, State
 
 ODD = st.one_of(
     st.none(), st.booleans(), st.integers(-5, 5), st.integers(), st.floats(), st.text(max_size=8), st.just([]), st.just({}),
@@ -72,8 +72,8 @@ def read_all(folder: Path, name: str) -> None:
     """Everything that reads the file; a ValueError must be one printable sentence."""
     def resume() -> None:
         spec = ImageSpec(1, 16, 16, 2)
-        nets = [home(spec, conv.Config(width=8)) for home in (conv.Generator, conv.Critic)]
-        state = State(GAN(*nets, objective("hinge"), augmentation="light"), {"critic": Optimiser(), "generator": Optimiser()})
+        nets = [home(spec, conv.Config(width=8)) for home in (conv.Generator, conv.Discriminator)]
+        state = State(GAN(*nets, objective("hinge"), augmentation="light"), {"discriminator": OptimizerConfig(), "generator": OptimizerConfig()})
         checkpoints.load(state, folder / "checkpoint", torch.device("cpu"), most=48)
 
     readers = {

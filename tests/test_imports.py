@@ -10,7 +10,7 @@ import pytest
 import limner
 
 ROOT = Path(limner.__file__).parent
-ROOMS = ["core", "data", "networks", "losses", "methods", "training", "evaluation", "recipes", "apps", "cli"]
+ROOMS = ["core", "data", "networks", "losses", "methods", "monitor", "training", "evaluation", "runs", "recipes", "apps", "cli"]
 APART = {  # room -> rooms above it that it must not know either
     "networks": {"data"},
     "losses": {"data", "networks"},

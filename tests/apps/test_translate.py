@@ -27,9 +27,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Translator]:
     np.savez(folder / "a.npz", images=rng.integers(0, 255, (8, 16, 16, 3), dtype=np.uint8))
     np.savez(folder / "b.npz", images=rng.integers(0, 255, (8, 16, 16, 3), dtype=np.uint8))
     with pytest.MonkeyPatch.context() as change:
-        change.setattr("limner.recipes.session.measure", lambda *args, **more: 100.0)
+        change.setattr("limner.runs.run.measure", lambda *args, **more: 100.0)
         limner.train(folder / "a.npz", folder / "b.npz", recipe="cyclegan", images=8, out=folder / "run", device="cpu",
-                     changes={"network": resnet.TINY, "judge": patch.Config(width=8)})  # fmt: skip
+                     changes={"network": resnet.TINY, "discriminator": patch.Config(width=8)})  # fmt: skip
     yield limner.load(folder / "run")
 
 
@@ -39,7 +39,7 @@ PICTURES = {
     "long": Image.effect_noise((3000, 50), 40).convert("RGB"),
     "clear": Image.merge("RGBA", [Image.effect_noise((40, 30), 60)] * 4),
     "deep": Image.fromarray(np.arange(40 * 30, dtype=np.uint16).reshape(30, 40) * 50),
-    "grey": Image.effect_noise((40, 30), 60),
+    "gray": Image.effect_noise((40, 30), 60),
     "palette": Image.effect_noise((40, 30), 60).convert("P"),
 }
 
@@ -76,14 +76,14 @@ def test_what_is_transparent_looks_as_in_training(channels: int, data: dict, cle
 def test_exif_orientation_is_applied(model: Translator, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    PICTURES["grey"].convert("RGB").save(tmp_path / "turned.jpg", exif=exif)
+    PICTURES["gray"].convert("RGB").save(tmp_path / "turned.jpg", exif=exif)
     assert model.translate(tmp_path / "turned.jpg").size == (30, 40)
 
 
 def test_a_file_a_folder_and_a_zip(model: Translator, tmp_path: Path) -> None:
     source = tmp_path / "in"
     (source / "deep").mkdir(parents=True)
-    PICTURES["grey"].save(source / "one.png")
+    PICTURES["gray"].save(source / "one.png")
     PICTURES["clear"].convert("RGB").save(source / "deep/two.jpg")
     PICTURES["palette"].save(source / "three.gif")
     (source / "broken.png").write_bytes(b"\x89PNG nothing")
@@ -100,13 +100,13 @@ def test_a_file_a_folder_and_a_zip(model: Translator, tmp_path: Path) -> None:
     for _ in range(2):  # a second time too: what lies beside the pictures and is none may be replaced
         assert "3 translated" in translate(model, source, source / "beside.zip", say=said.append)
     translate(model, source / "one.png", tmp_path / "single.webp")
-    assert Image.open(tmp_path / "single.webp").size == PICTURES["grey"].size
+    assert Image.open(tmp_path / "single.webp").size == PICTURES["gray"].size
 
 
 def test_damaged_exif_does_not_end_a_folder(model: Translator, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     Image.new("RGB", (20, 20)).save(tmp_path / "in/a.png", exif=b"hello")
-    PICTURES["grey"].save(tmp_path / "in/b.png")
+    PICTURES["gray"].save(tmp_path / "in/b.png")
     assert "2 translated" in translate(model, tmp_path / "in", tmp_path / "out", sheet=tmp_path / "sheet.png")
     assert "1 translated" in translate(model, tmp_path / "in/a.png", tmp_path / "one.png", sheet=tmp_path / "sheet.png")
 
@@ -114,7 +114,7 @@ def test_damaged_exif_does_not_end_a_folder(model: Translator, tmp_path: Path) -
 def test_labels_are_nothing_to_a_translator(model: Translator, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for i in range(3):
-        PICTURES["grey"].save(tmp_path / f"in/{i}.png")
+        PICTURES["gray"].save(tmp_path / f"in/{i}.png")
     (tmp_path / "in/labels.csv").write_text("file,label\n0.png,cat\n1.png,cat\n")
     assert "3 translated pictures are" in translate(model, tmp_path / "in", tmp_path / "out")
     assert len(prepare_pairs(tmp_path / "in", tmp_path / "out", paired=True)) == 3
@@ -124,7 +124,7 @@ def test_names_that_would_meet_stay_apart(model: Translator, tmp_path: Path) -> 
     source = tmp_path / "in"
     source.mkdir()
     for name in ("a.gif", "a.png", "b.gif", "b.bmp", "v1.5.webp"):
-        PICTURES["grey"].save(source / name)
+        PICTURES["gray"].save(source / name)
     translate(model, source, tmp_path / "out")
     found = {path.name for path in (tmp_path / "out").iterdir()}
     assert len(found) == 5 and {"a.gif.png", "a.png", "b.png", "v1.5.webp"} < found
@@ -156,7 +156,7 @@ def test_a_very_long_name_does_not_end_a_folder(model: Translator, tmp_path: Pat
 
 
 def test_one_picture_into_a_folder_keeps_its_name(model: Translator, tmp_path: Path) -> None:
-    PICTURES["grey"].save(tmp_path / "one.jpg")
+    PICTURES["gray"].save(tmp_path / "one.jpg")
     assert "out/one.jpg" in translate(model, tmp_path / "one.jpg", tmp_path / "out")
     assert Image.open(tmp_path / "out/one.jpg").size == (40, 30)
 
@@ -175,7 +175,7 @@ def test_originals_and_translations_are_never_overwritten(
 ) -> None:
     for name in ("in/one.png", "in/in/one.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        PICTURES["grey"].save(tmp_path / name)
+        PICTURES["gray"].save(tmp_path / name)
     (tmp_path / "in/v.2").mkdir()
     with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:
         archive.write(tmp_path / "in/one.png", "one.png")
@@ -201,7 +201,7 @@ def test_progress_counts_pictures_and_the_tiles_of_one(model: Translator, tmp_pa
     source = tmp_path / "in"
     source.mkdir()
     for name in ("a.png", "b.png"):
-        PICTURES["grey"].save(source / name)
+        PICTURES["gray"].save(source / name)
     (source / "c.png").write_bytes(b"nothing")
     seen: list[tuple[int, int]] = []
     translate(model, source, tmp_path / "out", progress=lambda *at: seen.append(at), say=lambda text: None)
@@ -217,7 +217,7 @@ def test_what_cannot_be_done_is_a_sentence(model: Translator, tmp_path: Path) ->
     with pytest.raises(ValueError, match=r"cannot be used.*\.$"):
         model.translate(tmp_path / "x.png")
     with pytest.raises(ValueError, match="not 'up'"):
-        model.translate(PICTURES["grey"], "up")
+        model.translate(PICTURES["gray"], "up")
     for array in (np.zeros((20, 20, 3), np.uint8), np.zeros((3, 20, 20)), np.zeros((20, 20), np.uint8)):
         with pytest.raises(ValueError, match=r"uint8 \[C,H,W\] with 1, 3 or 4 channels, not"):
             model.translate(array)
@@ -236,7 +236,7 @@ def test_equal_names_are_pairs_where_a_model_learned_from_pairs_or_pairs_are_ask
     assert not paired and len(made) == 5 and len(truths) == 8 and "learned without pairs" in made.notes[-1]
     assert measured(model.description["recipe"], ["ms-ssim"])[2] and measured({"pixels": 25.0})[2]
     (tmp_path / "b").mkdir()
-    PICTURES["grey"].save(tmp_path / "b/other.png")
+    PICTURES["gray"].save(tmp_path / "b/other.png")
     made, truths, paired = measured({"pixels": 25.0}, second=tmp_path / "b")
     assert not paired and len(truths) == 1 and "No file of" in made.notes[-1]
     with pytest.raises(ValueError, match="No file of"):

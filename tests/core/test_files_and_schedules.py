@@ -50,19 +50,19 @@ def test_tensors_of_any_layout_come_back_equal(tmp_path: Path) -> None:
 @given(st.integers(1, 10**7), st.floats(0, 0.99))
 def test_rates_start_at_one_end_at_zero_and_never_rise_again(budget: int, start: float) -> None:
     for shape in ("cosine", "linear"):
-        values = [schedule.rate(budget * i // 20, budget, shape, start) for i in range(21)]
+        values = [schedule.lr_factor(budget * i // 20, budget, shape, start) for i in range(21)]
         assert values[0] == 1 and values[-1] == pytest.approx(0)
         assert all(a >= b for a, b in zip(values, values[1:], strict=False))
-        assert schedule.rate(2 * budget, budget, shape, start) == pytest.approx(0)
-    assert schedule.rate(budget, budget, "constant", start) == 1
+        assert schedule.lr_factor(2 * budget, budget, shape, start) == pytest.approx(0)
+    assert schedule.lr_factor(budget, budget, "constant", start) == 1
 
 
 def test_the_shapes_of_rates() -> None:
-    def at(*hundredths: int, shape: str = "cosine", rising: float = 0.0) -> list[float]:
-        return [round(schedule.rate(h, 100, shape, 0.5, rising), 6) for h in hundredths]
+    def at(*hundredths: int, shape: str = "cosine", lr_warmup: float = 0.0) -> list[float]:
+        return [round(schedule.lr_factor(h, 100, shape, 0.5, lr_warmup), 6) for h in hundredths]
 
     assert at(50, 75, 100) == [1, 0.5, 0] and at(50, 60, 75, 90, shape="linear") == [1, 0.8, 0.5, 0.2]
-    assert at(0, 5, 10, 20, rising=0.2) == [0, 0.25, 0.5, 1] and at(100, rising=1.0, shape="constant") == [1]
+    assert at(0, 5, 10, 20, lr_warmup=0.2) == [0, 0.25, 0.5, 1] and at(100, lr_warmup=1.0, shape="constant") == [1]
     with pytest.raises(ValueError, match="constant, linear, cosine"):
         at(60, shape="cubic")
 

@@ -59,4 +59,4 @@ def test_animations_hold_every_frame(ending: str, channels: int, tmp_path: Path)
 
 def test_a_spec_reads_as_a_sentence() -> None:
     assert str(ImageSpec(4, 20, 36, 3)) == "20x36 RGBA, 3 classes"
-    assert str(ImageSpec(1, 28, 28)) == "28x28 grey"
+    assert str(ImageSpec(1, 28, 28)) == "28x28 gray"

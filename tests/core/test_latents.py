@@ -22,18 +22,18 @@ def test_a_kind_has_the_distribution_it_is_named_for(kind: str) -> None:
     assert z.shape == (200, 100) and z.dtype == torch.float32
     assert stats.kstest(z.flatten().numpy(), DISTRIBUTIONS[kind].cdf).pvalue > 0.01
     limit = {"normal": np.inf, "uniform": 1.0, "truncated": 2.0}[kind]
-    far = latents.bent(torch.tensor([[-40.0, -6.0, 6.0, 40.0]]), kind)  # numbers that hardly ever occur stay finite
+    far = latents.transform(torch.tensor([[-40.0, -6.0, 6.0, 40.0]]), kind)  # numbers that hardly ever occur stay finite
     assert far.isfinite().all() and far.abs().max() <= limit * (1 + 1e-5)
 
 
 @pytest.mark.parametrize("kind", latents.KINDS)
 def test_kinds_are_increasing_functions_of_the_same_numbers(kind: str) -> None:
     z = torch.linspace(-3, 3, 101)[None]
-    bent = latents.bent(z, kind)
-    assert (bent.diff() > 0).all() and bent[0, 50].abs() < 1e-6
+    transform = latents.transform(z, kind)
+    assert (transform.diff() > 0).all() and transform[0, 50].abs() < 1e-6
     rng = np.random.default_rng(3)
     assert torch.equal(latents.draw(np.random.default_rng(3), 4, 5, kind),
-                       latents.bent(torch.from_numpy(rng.standard_normal((4, 5), np.float32)), kind))  # fmt: skip
+                       latents.transform(torch.from_numpy(rng.standard_normal((4, 5), np.float32)), kind))  # fmt: skip
 
 
 def test_an_unknown_kind_is_refused() -> None:

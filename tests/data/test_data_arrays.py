@@ -29,7 +29,7 @@ def test_idx_pair_by_file_and_folder(tmp_path: Path, packed: bool) -> None:
         (tmp_path / f"{kind}-labels-idx1-ubyte{end}").write_bytes(pack(idx(np.arange(n, dtype=np.uint8) % 3)))
     data = prepare(open_source(tmp_path))
     assert np.array_equal(data.images[:, 0].numpy(), GREY) and data.labels.tolist() == [0, 1, 2, 0, 1, 2]
-    assert data.classes == ("0", "1", "2") and str(data.spec) == "20x18 grey, 3 classes"
+    assert data.classes == ("0", "1", "2") and str(data.spec) == "20x18 gray, 3 classes"
     assert any("train-images" in note for note in data.notes)
     test = open_source(tmp_path / f"t10k-images-idx3-ubyte{end}")
     assert len(test) == 3 and test.labels.tolist() == [0, 1, 2]
@@ -100,9 +100,9 @@ def test_an_array_is_used_without_a_copy() -> None:
 
 
 def test_channels_follow_the_pictures() -> None:
-    grey = np.repeat(GREY[..., None], 3, axis=-1)
-    assert prepare(open_source(grey)).spec.channels == 1
-    assert np.array_equal(prepare(open_source(grey)).images[:, 0].numpy(), GREY)
+    gray = np.repeat(GREY[..., None], 3, axis=-1)
+    assert prepare(open_source(gray)).spec.channels == 1
+    assert np.array_equal(prepare(open_source(gray)).images[:, 0].numpy(), GREY)
     rgba = np.concatenate([RGB, np.full_like(RGB[..., :1], 255)], -1)
     assert prepare(open_source(rgba)).spec.channels == 3
     rgba[0, 0, 0, 3] = 0
@@ -116,9 +116,9 @@ def test_samples_are_what_they_say(name: str) -> None:
     source = open_source(name)
     data = prepare(source)
     assert (len(data), str(data.spec)) == {
-        "fashion": (10_000, "28x28 grey, 10 classes"), "emoji": (3_786, "64x64 RGBA, 10 classes")
+        "fashion": (10_000, "28x28 gray, 10 classes"), "emoji": (3_786, "64x64 RGBA, 10 classes")
     }[name]
-    assert (data.name == name and data.attribution and "licence" in data.attribution) or "CC-BY" in data.attribution
+    assert (data.name == name and data.attribution and "license" in data.attribution) or "CC-BY" in data.attribution
     assert len(set(data.names)) == len(data) and not data.bad
     assert sum(f.stat().st_size for f in FOLDER.iterdir() if f.is_file()) < 11_000_000
     assert name in (FOLDER / "NOTICE").read_text()

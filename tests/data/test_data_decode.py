@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from limner.data.decode import Damaged, decoded, header, opened, reason, resized, upright, wide_grey
+from limner.data.image import Damaged, decoded, header, opened, reason, resized, upright, wide_gray
 
 WHITE = (255, 255, 255)
 
@@ -41,9 +41,9 @@ def test_sixteen_bits_big_endian_and_mode_i() -> None:
 
 
 def test_floats_take_their_usual_ranges() -> None:
-    assert wide_grey(np.array([[0.0, 0.5, 1.0]], np.float32)).tolist() == [[0, 128, 255]]
-    assert wide_grey(np.array([[0.0, 100, 255]], np.float32)).tolist() == [[0, 100, 255]]
-    assert wide_grey(np.array([[-5.0, 0, 5]], np.float32)).tolist() == [[0, 128, 255]]
+    assert wide_gray(np.array([[0.0, 0.5, 1.0]], np.float32)).tolist() == [[0, 128, 255]]
+    assert wide_gray(np.array([[0.0, 100, 255]], np.float32)).tolist() == [[0, 100, 255]]
+    assert wide_gray(np.array([[-5.0, 0, 5]], np.float32)).tolist() == [[0, 128, 255]]
 
 
 def test_exif_orientation_six_turns_the_picture() -> None:
@@ -95,7 +95,7 @@ def test_palette_with_transparency_keeps_it() -> None:
     assert header(file).alpha
     array = pixels(file, 4)
     assert array[0, 0].tolist() == [255, 0, 0, 255]
-    assert array[0, 15].tolist() == [*WHITE, 0]  # clear pixels take the background's colour
+    assert array[0, 15].tolist() == [*WHITE, 0]  # clear pixels take the background's color
     assert pixels(stored(image, transparency=1), 3)[0, 15].tolist() == [*WHITE]
 
 

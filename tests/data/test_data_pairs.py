@@ -141,8 +141,8 @@ def test_the_first_row_of_a_table_is_a_heading_only_where_it_names_no_file(folde
 
 def test_both_sides_get_the_channels_that_either_needs(folders: tuple[Path, Path], tmp_path: Path) -> None:
     for i in range(6):
-        picture(tmp_path / "grey" / f"{i}.png", 9, mode="L")
-    pairs = prepare_pairs(tmp_path / "grey", folders[1], paired=True)
+        picture(tmp_path / "gray" / f"{i}.png", 9, mode="L")
+    pairs = prepare_pairs(tmp_path / "gray", folders[1], paired=True)
     assert pairs.a.spec.channels == pairs.b.spec.channels == pairs.spec.channels == 3
 
 

@@ -18,10 +18,10 @@ from rich.console import Console
 
 from limner.data import Source, default_size, open_source, prepare, report_table, scan, write_sheet
 from limner.data import cache as store
-from limner.data.decode import in_channels
-from limner.data.decoding import decode_all
-from limner.data.order import permutation
+from limner.data.decode import decode_all
+from limner.data.image import in_channels
 from limner.data.report import facts
+from limner.data.sampler import permutation
 from limner.data.scan import evenly, spread
 
 NUMBERED = np.arange(7, dtype=np.uint8).reshape(7, 1, 1) * np.ones((1, 16, 16), np.uint8)
@@ -89,7 +89,7 @@ def test_options_that_make_no_sense_are_sentences(folder: Path) -> None:
     for options, words in (
         ({"size": 8}, "too small"), ({"size": (32, 15)}, "too small"), ({"size": 10**5}, "beyond"),
         ({"size": (1, 2, 3)}, "not understood"), ({"fit": "squash"}, "choose crop, pad, stretch"),
-        ({"channels": 2}, "choose auto, 1"), ({"background": "blurple"}, "not a colour"),
+        ({"channels": 2}, "choose auto, 1"), ({"background": "blurple"}, "not a color"),
     ):
         with pytest.raises(ValueError, match=words):
             prepare(source, **options)
@@ -144,7 +144,7 @@ def test_a_failing_system_is_not_remembered(folder: Path, error: Exception, monk
         return in_channels(*given)
 
     with monkeypatch.context() as broken:
-        broken.setattr("limner.data.decode.in_channels", failing_once)  # within all that reading is wrapped in
+        broken.setattr("limner.data.image.in_channels", failing_once)  # within all that reading is wrapped in
         assert len(prepare(source, workers=1).bad) == 1
     data = prepare(source)
     assert len(data) == 5 and not data.bad

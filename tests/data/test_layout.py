@@ -36,7 +36,7 @@ def tree(tmp_path: Path) -> Callable[..., list[Path]]:
 SPLIT = [f"{split}/{digit}/{i}.png" for split, count in (("train", 3), ("test", 2)) for digit in "02" for i in range(count)]
 
 
-def labelled(data: Dataset) -> dict[str, str]:
+def labeled(data: Dataset) -> dict[str, str]:
     assert data.labels is not None
     return {name: data.classes[k] for name, k in zip(data.names, data.labels.tolist(), strict=True)}
 
@@ -49,10 +49,10 @@ def test_splits_of_classes_are_told_from_classes(tree: Callable[..., list[Path]]
             "--classes-from parent trains on all."
         )
         data = prepare(source)
-        assert labelled(data) == {name: name.split("/")[1] for name in SPLIT if name.startswith("train")}
+        assert labeled(data) == {name: name.split("/")[1] for name in SPLIT if name.startswith("train")}
         held = prepare_validation(data)
         assert held is not None and held.spec == data.spec and held.classes == ("0", "2")
-        assert labelled(held) == {name: name.split("/")[1] for name in SPLIT if name.startswith("test")}
+        assert labeled(held) == {name: name.split("/")[1] for name in SPLIT if name.startswith("test")}
         both = {int(v) for one in (data, held) for v in one.images[:, 0, 0, 0]}
         assert both == set(range(10, 20)), "every picture is in one of them, with its own pixels"
         assert prepare_validation(prepare(open_source(place, splits=False))) is None

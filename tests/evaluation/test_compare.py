@@ -16,7 +16,7 @@ from limner.evaluation import Pictures, Probe, evaluate, pictures
 from limner.evaluation.classes import accuracy, classification_accuracy, fid_per_class
 from limner.evaluation.features import Convolutions, Inception, own_features
 from limner.evaluation.frechet import fid
-from limner.evaluation.measures import MEASURES, Comparison
+from limner.evaluation.metrics import METRICS, Comparison
 from limner.evaluation.report import bars, closest_pairs, curves, render, table, write_html, write_json
 
 
@@ -74,7 +74,7 @@ def test_the_json_holds_the_whole_protocol(whole, tmp_path: Path) -> None:
     write_json(whole, tmp_path / "result.json")
     found = json.loads((tmp_path / "result.json").read_text())
     protocol = found["protocol"]
-    assert protocol["generated"]["n"] == 200 and protocol["reference"]["pictures"] == "16x16 grey, 3 classes"
+    assert protocol["generated"]["n"] == 200 and protocol["reference"]["pictures"] == "16x16 gray, 3 classes"
     assert [f["name"] for f in protocol["features"]] == ["own", "pixels"]
     assert all(f["identity"] and f["resize"] for f in protocol["features"])
     assert {m["name"] for m in found["metrics"]} >= {"fid(own)", "fid(pixels)", "kid(own)"}
@@ -149,7 +149,7 @@ def test_variety_is_that_of_as_many_pictures_on_either_side() -> None:
     rows = torch.randn(440, 32, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     some, extractor = pictures(np.zeros((2, 1, 8, 8), np.uint8)), Convolutions(1, (8, 8))
     for n in (400, 40):
-        found = {m.name: m for m in MEASURES["diversity"](Comparison(some, some, None, extractor, rows[:n], rows[n:], None))}
+        found = {m.name: m for m in METRICS["diversity"](Comparison(some, some, None, extractor, rows[:n], rows[n:], None))}
         usual = float(found["vendi"].better.removeprefix("near "))
         assert found["vendi"].value == pytest.approx(usual, rel=0.05)  # one distribution: 40 and 400 differ by a third
 
@@ -161,8 +161,8 @@ def test_n_draws_evenly_and_repeatably() -> None:
 
 
 def test_differences_between_the_sets_are_warned_of() -> None:
-    colour, _ = shapes(60, 4, channels=3)
-    large = torch.nn.functional.interpolate(colour.float(), scale_factor=2).to(torch.uint8)
+    color, _ = shapes(60, 4, channels=3)
+    large = torch.nn.functional.interpolate(color.float(), scale_factor=2).to(torch.uint8)
     large = torch.cat([large, large[:5]])
     said = " ".join(evaluate(large, TRAIN, metrics=["fid"], features=SIMPLE, cache=False).warnings)
     assert "32x32" in said and "RGB" in said and "5 of 65 generated pictures are exact duplicates" in said
@@ -230,7 +230,7 @@ def test_a_classifier_learns_from_good_pictures_and_not_from_wrong_labels() -> N
 @pytest.mark.slow
 def test_every_measure_runs() -> None:
     result = evaluate(
-        FRESH, TRAIN, labels=FRESH_LABELS, reference_labels=TRAIN_LABELS, metrics=list(MEASURES), features="own",
+        FRESH, TRAIN, labels=FRESH_LABELS, reference_labels=TRAIN_LABELS, metrics=list(METRICS), features="own",
     )
     assert all(np.isfinite(m.value) for m in result.measures) and result["cas"] > 0.9 and result["cas_reverse"] > 0.9
 

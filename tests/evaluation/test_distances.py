@@ -106,10 +106,10 @@ def test_inception_score_bounds_and_splits() -> None:
 
 def test_every_distance_rises_with_noise_and_with_a_lost_mode() -> None:
     random = np.random.default_rng(0)
-    centres = random.normal(size=(4, 8)) * 3
+    centers = random.normal(size=(4, 8)) * 3
 
     def draw(classes: list[int]) -> np.ndarray:
-        return np.concatenate([centres[c] + random.normal(size=(60, 8)) for c in classes])
+        return np.concatenate([centers[c] + random.normal(size=(60, 8)) for c in classes])
 
     real, fresh, lost = draw([0, 1, 2, 3]), draw([0, 1, 2, 3]), draw([0, 1, 2, 2])
     noise = random.normal(size=real.shape)

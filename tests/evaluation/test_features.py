@@ -23,11 +23,11 @@ from limner.evaluation.features import (
 )
 from limner.evaluation.features.encoder import WIDTH, Encoder, budget, train_classifier
 from limner.evaluation.frechet import fid
-from limner.evaluation.sets import Pictures
+from limner.evaluation.inputs import Pictures
 
 
 def shapes(n: int, seed: int = 0, size: int = 16) -> Pictures:
-    """Grey pictures of two classes, a bright square or a bright bar at any place, over noise."""
+    """Gray pictures of two classes, a bright square or a bright bar at any place, over noise."""
     random = np.random.default_rng(seed)
     images = random.integers(0, 40, (n, 1, size, size), dtype=np.uint8)
     labels = np.arange(n) % 2
@@ -60,8 +60,8 @@ def test_every_extractor_takes_pictures_one_by_one(trained) -> None:
         assert rows.shape == (40, extractor.width) and rows.dtype == torch.float32
         assert torch.allclose(extract(extractor, REFERENCE.images[:40], batch=7), rows, atol=1e-4)
         assert torch.allclose(extract(extractor, iter(REFERENCE.images[:40].split(3))), rows, atol=1e-4)
-        colour = REFERENCE.images[:5].expand(-1, 3, -1, -1)
-        assert torch.allclose(extract(extractor, colour), rows[:5], atol=1e-4)
+        color = REFERENCE.images[:5].expand(-1, 3, -1, -1)
+        assert torch.allclose(extract(extractor, color), rows[:5], atol=1e-4)
         larger = resized(REFERENCE.images[:5], (32, 32))
         assert extract(extractor, larger).shape == (5, extractor.width)
 

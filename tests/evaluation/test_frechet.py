@@ -9,7 +9,7 @@ import torch
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from limner.evaluation.frechet import fid, fid_infinity, frechet
-from limner.evaluation.moments import Moments, moments
+from limner.evaluation.statistics import Statistics, statistics_of
 
 
 def gaussian(n: int, f: int, seed: int = 0, shift: float = 0.0) -> np.ndarray:
@@ -41,7 +41,7 @@ def test_rank_deficient_sets_agree_with_exact_factors(n: int, m: int) -> None:
     root = np.linalg.svd(a @ b.T, compute_uv=False).sum()
     truth = np.sum((x.mean(0) - y.mean(0)) ** 2) + np.sum(a**2) + np.sum(b**2) - 2 * root
     assert fid(x, y) == pytest.approx(truth, rel=1e-6)
-    covariance_only = [Moments(m.n, m.mean, m.covariance) for m in (moments(x), moments(y))]
+    covariance_only = [Statistics(m.n, m.mean, m.covariance) for m in (statistics_of(x), statistics_of(y))]
     assert frechet(*covariance_only) == pytest.approx(truth, rel=1e-6)
 
 
@@ -76,8 +76,8 @@ def test_agrees_with_torchmetrics_on_the_same_features() -> None:
 def test_known_gaussians() -> None:
     """Commuting covariances: |μ₁-μ₂|² + Σ (√λ₁-√λ₂)²."""
     l, k = torch.tensor([4.0, 1.0, 0.0], dtype=torch.float64), torch.tensor([1.0, 9.0, 1.0], dtype=torch.float64)
-    a = Moments(10, torch.zeros(3, dtype=torch.float64), l.diag())
-    b = Moments(10, torch.tensor([3.0, 0.0, 4.0], dtype=torch.float64), k.diag())
+    a = Statistics(10, torch.zeros(3, dtype=torch.float64), l.diag())
+    b = Statistics(10, torch.tensor([3.0, 0.0, 4.0], dtype=torch.float64), k.diag())
     assert frechet(a, b) == pytest.approx(25 + 1 + 4 + 1, rel=1e-12)
 
 
@@ -97,7 +97,7 @@ def test_order_chunks_and_offset_change_nothing() -> None:
     assert fid(np.array_split(x, 17), iter(np.array_split(y, 3))) == pytest.approx(whole, rel=1e-10)
     assert fid([x[:1], x[1:1], x[1:]], y) == pytest.approx(whole, rel=1e-10)
     assert fid(x + 1e4, y + 1e4) == pytest.approx(whole, rel=1e-7)
-    small = moments(np.array_split(x[:30], 4))
+    small = statistics_of(np.array_split(x[:30], 4))
     assert small.factor is not None and torch.allclose(small.factor.T @ small.factor, small.covariance)
 
 
@@ -112,7 +112,7 @@ def test_rises_with_noise_and_with_a_shift() -> None:
 def test_extrapolation_removes_most_of_the_bias_of_few_samples() -> None:
     f = 64
     random = np.random.default_rng(0)
-    reference = Moments(10**9, torch.zeros(f, dtype=torch.float64), torch.eye(f, dtype=torch.float64))
+    reference = Statistics(10**9, torch.zeros(f, dtype=torch.float64), torch.eye(f, dtype=torch.float64))
     x = random.normal(size=(1200, f))  # the true distance is 0
     plain, extrapolated = fid(x, reference), fid_infinity(x, reference)
     assert plain > 0.8

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from limner.evaluation import manifold, neighbours
+from limner.evaluation import neighbors
+from limner.evaluation import precision_recall as module
 from limner.evaluation.diversity import kmeans, mean_distance, modes, modes_per_class, vendi
-from limner.evaluation.manifold import density_coverage, precision_recall
+from limner.evaluation.precision_recall import density_coverage, precision_recall
 
 
 def brute(fake: np.ndarray, real: np.ndarray, k: int) -> dict[str, float]:
@@ -31,7 +32,7 @@ def test_agree_with_brute_force_whatever_the_block(k: int, monkeypatch: pytest.M
     fake, real = random.normal(size=(70, 5)) * 0.8 + 100, random.normal(size=(90, 5)) + 100
     truth = brute(fake, real, k)
     for block in (1024, 13):
-        monkeypatch.setattr(neighbours, "BLOCK", block)
+        monkeypatch.setattr(neighbors, "BLOCK", block)
         precision, recall = precision_recall(fake, real, k)
         density, coverage = density_coverage(fake[::-1], np.array_split(real, 4), k)
         assert (precision, recall) == pytest.approx((truth["precision"], truth["recall"]))
@@ -48,10 +49,10 @@ def test_equal_sets_and_duplicates() -> None:
 
 def test_what_each_notices() -> None:
     random = np.random.default_rng(0)
-    centres = random.normal(size=(4, 6)) * 10
+    centers = random.normal(size=(4, 6)) * 10
 
     def draw(classes: list[int]) -> np.ndarray:
-        return np.concatenate([centres[c] + random.normal(size=(80, 6)) for c in classes])
+        return np.concatenate([centers[c] + random.normal(size=(80, 6)) for c in classes])
 
     real, fresh, lost = draw([0, 1, 2, 3]), draw([0, 1, 2, 3]), draw([0, 0, 1, 1])
     noisy = fresh + random.normal(size=fresh.shape) * 4
@@ -71,7 +72,7 @@ def test_what_each_notices() -> None:
 def test_diversity_has_its_closed_forms(monkeypatch: pytest.MonkeyPatch) -> None:
     x = np.random.default_rng(0).normal(size=(40, 4))
     d = np.linalg.norm(x[:, None] - x[None], axis=2)
-    monkeypatch.setattr(neighbours, "BLOCK", 7)
+    monkeypatch.setattr(neighbors, "BLOCK", 7)
     assert mean_distance(x) == pytest.approx(d.sum() / (40 * 39), rel=1e-6)
     assert vendi(np.repeat(np.eye(6), 5, axis=0)) == pytest.approx(6)
     assert vendi(np.ones((30, 6))) == pytest.approx(1)
@@ -95,14 +96,14 @@ def test_modes_per_class_says_which_class_lacks_some() -> None:
 
 
 def test_kmeans_finds_separate_groups_and_bears_duplicates() -> None:
-    centres = torch.tensor([[0.0, 0], [50, 0], [0, 50]], dtype=torch.float64)
-    rows = centres.repeat(30, 1) + torch.randn(90, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    centers = torch.tensor([[0.0, 0], [50, 0], [0, 50]], dtype=torch.float64)
+    rows = centers.repeat(30, 1) + torch.randn(90, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     found = kmeans(rows, 3)
-    assert torch.cdist(centres, found).min(1).values.max() < 1
+    assert torch.cdist(centers, found).min(1).values.max() < 1
     assert torch.equal(kmeans(torch.ones(9, 2), 3), torch.ones(3, 2))
 
 
 def test_too_few_rows_are_told() -> None:
     with pytest.raises(ValueError, match="give at least 4"):
         precision_recall(np.ones((3, 2)), np.ones((9, 2)))
-    assert manifold.precision_recall(np.ones((4, 2)), np.ones((4, 2))) == (1, 1)
+    assert module.precision_recall(np.ones((4, 2)), np.ones((4, 2))) == (1, 1)

@@ -9,7 +9,7 @@ import skimage.metrics
 import torch
 from torchmetrics.image import MultiScaleStructuralSimilarityIndexMeasure
 
-from limner.evaluation.pairs import layer_distance, ms_ssim, psnr, ssim
+from limner.evaluation.image_quality import layer_distance, ms_ssim, psnr, ssim
 
 
 def images(n: int, c: int, h: int, w: int, seed: int = 0) -> torch.Tensor:

@@ -13,8 +13,8 @@ from PIL import Image
 from rich.console import Console
 
 from limner.evaluation import Pictures, evaluate
-from limner.evaluation.pairs import layer_distance, psnr, ssim
-from limner.evaluation.partners import PAIRED
+from limner.evaluation.image_quality import layer_distance, psnr, ssim
+from limner.evaluation.paired import PAIRED
 from limner.evaluation.report import render, table
 
 SHAPES = [(40, 30), (24, 24), (33, 20)]  # (H,W): pairs need no common size
@@ -62,15 +62,15 @@ def test_each_pair_is_measured_at_its_own_size(folders: tuple[Path, Path]) -> No
     for name, measure in (("psnr", psnr), ("ssim", ssim)):
         values = torch.cat([measure(a, b) for a, b in expected])
         assert found[name] == pytest.approx(values.mean().item(), rel=1e-9)
-        assert torch.allclose(found.partners.values[f"{name}(pairs)"], values)
+        assert torch.allclose(found.paired_pictures.values[f"{name}(pairs)"], values)
     (m,) = (m for m in found.measures if m.name == "psnr")
     assert m.low < m.value < m.high and m.detail == "mean of 18 pairs" and m.better == "higher"
-    assert found.partners.names[3] == "deep/v1.03.png" and found.partners.resized == 0
+    assert found.paired_pictures.names[3] == "deep/v1.03.png" and found.paired_pictures.resized == 0
 
 
 def test_who_has_no_partner_is_told(folders: tuple[Path, Path]) -> None:
     found = evaluate(*folders, metrics=["psnr"])
-    left = dict(found.partners.left_out)
+    left = dict(found.paired_pictures.left_out)
     assert left["alone.png"] == "no partner in truth" and left["lonely.png"] == "no partner in made"
     assert "other proportions" in left["wide.png"] and "broken.png" in left and len(left) == 4
     assert any("4 pictures were left out of the pairs" in w and "alone.png" in w for w in found.warnings)
@@ -105,7 +105,7 @@ def test_zips_names_and_arrays_meet_too(folders: tuple[Path, Path], tmp_path: Pa
     direct = evaluate(a, b, metrics=["psnr", "ssim"])  # arrays: row by row
     named = evaluate(turned, Pictures(b, names=names), metrics=["psnr", "ssim"])
     assert direct["psnr"] == pytest.approx(psnr(a, b).mean().item()) == named["psnr"]
-    assert len(evaluate(turned, Pictures(b, names=names), metrics=["psnr"], n=4).partners) == 4
+    assert len(evaluate(turned, Pictures(b, names=names), metrics=["psnr"], n=4).paired_pictures) == 4
 
 
 def test_sizes_that_differ_are_resized_once_and_warned_of(tmp_path: Path) -> None:
@@ -114,12 +114,12 @@ def test_sizes_that_differ_are_resized_once_and_warned_of(tmp_path: Path) -> Non
         for i in range(3):
             Image.new("RGBA", size, (90 * i, 0, 0, 255 if i else 0)).save(tmp_path / side / f"{i}.png")
     found = evaluate(tmp_path / "a", tmp_path / "b", metrics=["psnr", "ssim"])
-    assert found.partners.sizes == {(24, 32): 3} and found.partners.resized == 3
+    assert found.paired_pictures.sizes == {(24, 32): 3} and found.paired_pictures.resized == 3
     assert "resized once" in " ".join(found.warnings) and "to the size of its truth" in found.to_json()
-    assert found["psnr"] == float("inf") and found.partners.sheet.shape == (6, 3, 32, 32)
+    assert found["psnr"] == float("inf") and found.paired_pictures.sheet.shape == (6, 3, 32, 32)
     assert json.loads(found.to_json())["metrics"][0]["value"] is None
     same = evaluate(tmp_path / "a", tmp_path / "b", metrics=["psnr"], size=(16, 16))
-    assert same.partners.sizes == {(16, 16): 3} and not same.partners.resized
+    assert same.paired_pictures.sizes == {(16, 16): 3} and not same.paired_pictures.resized
 
 
 def test_too_small_for_a_measure_is_a_sentence(folders: tuple[Path, Path]) -> None:

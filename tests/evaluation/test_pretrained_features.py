@@ -16,7 +16,7 @@ from PIL import Image
 from limner.evaluation import evaluate
 from limner.evaluation.features import choose, extract, resized
 from limner.evaluation.features.pretrained import KINDS
-from limner.evaluation.sets import Pictures
+from limner.evaluation.inputs import Pictures
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read once, when the library is first imported
 transformers = pytest.importorskip("transformers")
@@ -100,7 +100,7 @@ def test_features_are_the_librarys(name: str, folders: Path) -> None:
 
 @pytest.mark.parametrize("side", [32, 224])
 def test_bicubic_resizing_is_pillows(side: int) -> None:
-    """On greys of the middle: where bicubic overshoots black or white, Pillow cuts off twice, after rows and columns."""
+    """On grays of the middle: where bicubic overshoots black or white, Pillow cuts off twice, after rows and columns."""
     middle = IMAGES // 3 + 85
     pixels = middle.permute(0, 2, 3, 1).numpy()
     theirs = np.stack([np.asarray(Image.fromarray(x).resize((side, side), Image.Resampling.BICUBIC)) for x in pixels])
@@ -111,9 +111,9 @@ def test_bicubic_resizing_is_pillows(side: int) -> None:
 @every_kind
 def test_grey_and_transparent_pictures(name: str, folders: Path) -> None:
     extractor = choose(name, REFERENCE, weights=folders)
-    grey = IMAGES[:2, :1]
-    assert torch.equal(extractor(grey), extractor(grey.expand(-1, 3, -1, -1)))
-    clear = torch.cat([IMAGES[:2], torch.zeros_like(grey)], 1)
+    gray = IMAGES[:2, :1]
+    assert torch.equal(extractor(gray), extractor(gray.expand(-1, 3, -1, -1)))
+    clear = torch.cat([IMAGES[:2], torch.zeros_like(gray)], 1)
     assert torch.equal(extractor(clear), extractor(torch.full_like(IMAGES[:2], 255)))
 
 

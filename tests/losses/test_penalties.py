@@ -6,27 +6,27 @@ import pytest
 import torch
 from torch import Tensor
 
-from limner.losses.adversarial import PATCHWISE, objective
+from limner.losses.adversarial import PATCH_OBJECTIVES, objective
 from limner.losses.penalties import (
     PENALTIES,
-    Scene,
-    away_from_one,
-    critic_penalty,
-    estimated_slope,
+    DiscriminatorContext,
+    discriminator_penalty,
+    estimated_gradient_norm,
     gamma_for,
-    squared_slope,
+    squared_gradient_norm,
+    unit_gradient_penalty,
     weight_for,
 )
-from limner.losses.regularisers import (
-    REGULARISERS,
-    Studio,
-    generator_regulariser,
+from limner.losses.regularizers import (
+    REGULARIZERS,
+    GeneratorContext,
+    generator_regularizer,
     mode_seeking,
     orthogonal,
     path_lengths,
 )
 from limner.methods.memory import RunningMeans
-from limner.methods.patchwise import Patchwise
+from limner.methods.patch_adversarial import PatchAdversarialLoss
 
 W = torch.tensor([[1.0, -2.0], [0.5, 1.5]], dtype=torch.double)
 
@@ -41,18 +41,18 @@ def drawn(n: int):
     return normal, uniform
 
 
-def scene(critic, n: int = 6) -> Scene:
+def discriminator_context(discriminator, n: int = 6) -> DiscriminatorContext:
     normal, uniform = drawn(n)
     g = torch.Generator().manual_seed(0)
     real, fake = (torch.randn(n, 1, 2, 2, generator=g, dtype=torch.double).requires_grad_() for _ in range(2))
-    logits = (lambda: critic(real)), (lambda: critic(fake))
-    return Scene(critic, lambda: real, lambda: fake, *logits, normal, uniform, RunningMeans(["real", "fake"]))
+    logits = (lambda: discriminator(real)), (lambda: discriminator(fake))
+    return DiscriminatorContext(discriminator, lambda: real, lambda: fake, *logits, normal, uniform, RunningMeans(["real", "fake"]))
 
 
 @pytest.mark.parametrize("name", PENALTIES)
 def test_per_sample_positive_and_with_the_gradient_that_differences_give(name: str) -> None:
     def total(w: Tensor) -> Tensor:
-        here = scene(lambda x: ((x * w).sum((1, 2, 3)) + 0.3 * (x * w).square().sum((1, 2, 3))).tanh())
+        here = discriminator_context(lambda x: ((x * w).sum((1, 2, 3)) + 0.3 * (x * w).square().sum((1, 2, 3))).tanh())
         parts = PENALTIES[name].parts(here)
         assert all(part.shape == (6,) and (part >= 0).all() for part in parts.values())
         assert set(here.usual.means) >= set(PENALTIES[name].keeps)
@@ -71,10 +71,10 @@ def test_per_sample_positive_and_with_the_gradient_that_differences_give(name: s
 
 @pytest.mark.parametrize("name", PENALTIES)
 def test_the_value_for_a_critic_of_known_slope(name: str) -> None:
-    parts = PENALTIES[name].parts(scene(lambda x: (x * W).sum((1, 2, 3))))
+    parts = PENALTIES[name].parts(discriminator_context(lambda x: (x * W).sum((1, 2, 3))))
     length = W.square().sum().sqrt().item()  # everywhere
     for key, part in parts.items():
-        if key == "slope":
+        if key == "gradient_penalty":
             torch.testing.assert_close(part, torch.full((6,), (length - 1) ** 2))
         elif key in ("r1", "r2") and not name.endswith("fast"):
             torch.testing.assert_close(part, torch.full((6,), length**2))
@@ -85,35 +85,35 @@ def test_the_value_for_a_critic_of_known_slope(name: str) -> None:
 def test_the_fast_slope_is_the_slope_in_expectation() -> None:
     torch.manual_seed(0)
     x = torch.randn(1, 1, 2, 2).expand(20_000, -1, -1, -1)
-    critic = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 16), torch.nn.Tanh(), torch.nn.Linear(16, 1))
+    discriminator = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 16), torch.nn.Tanh(), torch.nn.Linear(16, 1))
 
     def logits(v: Tensor) -> Tensor:
-        return critic(v).squeeze(1)
+        return discriminator(v).squeeze(1)
 
-    fast = estimated_slope(logits, x, torch.randn(x.shape)).mean().item()
-    assert fast == pytest.approx(squared_slope(logits, x[:1]).item(), rel=0.04)
+    fast = estimated_gradient_norm(logits, x, torch.randn(x.shape)).mean().item()
+    assert fast == pytest.approx(squared_gradient_norm(logits, x[:1]).item(), rel=0.04)
 
 
 def test_wgan_gp_looks_between_and_dragan_around_the_data() -> None:
     seen = []
 
-    def critic(x: Tensor) -> Tensor:
+    def discriminator(x: Tensor) -> Tensor:
         seen.append(x.detach())
         return x.square().sum((1, 2, 3))
 
-    here = scene(critic)
+    here = discriminator_context(discriminator)
     PENALTIES["wgan-gp"].parts(here)
     low, high = torch.minimum(here.real(), here.fake()), torch.maximum(here.real(), here.fake())
     assert ((seen[0] >= low) & (seen[0] <= high)).all()
     PENALTIES["dragan"].parts(here)
     assert (seen[1] - here.real()).flatten(1).std(1).tolist() == pytest.approx([0.25] * len(seen[1]), rel=0.5)
     torch.testing.assert_close(  # slope 2x
-        away_from_one(critic, here.real()), (2 * here.real().square().sum((1, 2, 3)).sqrt() - 1).square().float()
+        unit_gradient_penalty(discriminator, here.real()), (2 * here.real().square().sum((1, 2, 3)).sqrt() - 1).square().float()
     )
 
 
 def test_lecam_pulls_towards_where_the_others_usually_are() -> None:
-    here = scene(lambda x: x.sum((1, 2, 3)))
+    here = discriminator_context(lambda x: x.sum((1, 2, 3)))
     here.usual.means.update(real=2.0, fake=-1.0)
     real, fake = here.real().sum((1, 2, 3)), here.fake().sum((1, 2, 3))
     torch.testing.assert_close(PENALTIES["lecam"].parts(here)["lecam"], (real + 1) ** 2 + (fake - 2) ** 2)
@@ -122,18 +122,18 @@ def test_lecam_pulls_towards_where_the_others_usually_are() -> None:
 
 
 def test_unknown_names_are_sentences() -> None:
-    assert critic_penalty("none") is None and generator_regulariser("none") is None
-    for find in (critic_penalty, generator_regulariser):
+    assert discriminator_penalty("none") is None and generator_regularizer("none") is None
+    for find in (discriminator_penalty, generator_regularizer):
         with pytest.raises(ValueError, match=r"say one of none.*\.$"):
             find("strict")
 
 
-# ---- regularisers ---------------------------------------------------------------------------------------------------------
+# ---- regularizers ---------------------------------------------------------------------------------------------------------
 
 
-def studio(generate, weights=()) -> Studio:
+def generator_context(generate, weights=()) -> GeneratorContext:
     normal, _ = drawn(5)
-    return Studio(
+    return GeneratorContext(
         latent=lambda name: normal(name, 3),
         made=lambda: generate(normal("z", 3)),
         generate=generate,
@@ -145,15 +145,15 @@ def studio(generate, weights=()) -> Studio:
     )
 
 
-@pytest.mark.parametrize("name", REGULARISERS)
+@pytest.mark.parametrize("name", REGULARIZERS)
 def test_regularisers_have_a_gradient_for_the_generator(name: str) -> None:
     torch.manual_seed(0)
     weight = torch.randn(3, 12, dtype=torch.double, requires_grad=True)
-    loss = REGULARISERS[name].loss(studio(lambda z: (z @ weight).tanh().view(-1, 3, 2, 2), [weight]))
+    loss = REGULARIZERS[name].loss(generator_context(lambda z: (z @ weight).tanh().view(-1, 3, 2, 2), [weight]))
     assert loss.shape in ((5,), ()) and loss.isfinite().all()
     loss.sum().backward()
     assert weight.grad is not None and weight.grad.isfinite().all() and weight.grad.any()
-    assert REGULARISERS[name].weight > 0
+    assert REGULARIZERS[name].weight > 0
 
 
 def test_mode_seeking_punishes_alike_pictures_of_unlike_latents() -> None:
@@ -204,10 +204,10 @@ def test_a_critic_of_patches_is_held_by_its_mean_logit(name: str, share: tuple[i
     """Four patches, each the square of its pixel: the mean's slope at x is x / 2."""
     real, fake = torch.randn(2, 3, 1, 2, 2).unbind()
     one, two = ((x / 2).square().sum((1, 2, 3)).mean() for x in (real, fake))
-    critic = torch.nn.Module()
-    critic.forward = lambda x: x.square().squeeze(1)
-    goal = objective("least-squares", PATCHWISE)
-    plain, _ = Patchwise(goal).told_apart(critic, real, fake)
-    loss, terms = Patchwise(goal, name, gamma=3.0).told_apart(critic, real, fake)
-    torch.testing.assert_close(terms["slope"], share[0] * one + share[1] * two)
-    torch.testing.assert_close((loss - plain).mean(), 1.5 * terms["slope"])
+    discriminator = torch.nn.Module()
+    discriminator.forward = lambda x: x.square().squeeze(1)
+    goal = objective("least-squares", PATCH_OBJECTIVES)
+    plain, _ = PatchAdversarialLoss(goal).discriminator_loss(discriminator, real, fake)
+    loss, terms = PatchAdversarialLoss(goal, name, gamma=3.0).discriminator_loss(discriminator, real, fake)
+    torch.testing.assert_close(terms["gradient_penalty"], share[0] * one + share[1] * two)
+    torch.testing.assert_close((loss - plain).mean(), 1.5 * terms["gradient_penalty"])

@@ -28,7 +28,7 @@ CLOCK = Clock(0, 100, 4)
 
 @pytest.fixture(autouse=True)
 def _no_speed_trial(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("limner.recipes.session.measure", lambda *args, **more: 100.0)
+    monkeypatch.setattr("limner.runs.run.measure", lambda *args, **more: 100.0)
 
 
 SPEC = ImageSpec(1, 16, 16)
@@ -87,16 +87,16 @@ def test_the_prior_learns_where_latents_lie_and_moves_alone() -> None:
     with torch.no_grad():
         net.encoder.last.bias.copy_(torch.cat([torch.full((8,), 3.0), torch.full((8,), -4.0)]))  # far from N(0, I)
     method = VAE(net, "gaussian")
-    optimiser = torch.optim.Adam(method.players["prior"], 0.05)
+    optimizer = torch.optim.Adam(method.players["prior"], 0.05)
     saved = []
     for i in range(400):
         batch = batch_of(torch.rand(16, 1, 16, 16, generator=torch.Generator().manual_seed(i)) * 2 - 1, i)
         with torch.no_grad():
             method.turn(batch, CLOCK)
         loss, terms = method.prior_turn(batch, CLOCK)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.mean().backward()
-        optimiser.step()
+        optimizer.step()
         saved.append(terms["prior_saves"].item())
     assert loss.shape == (16,) and saved[0] < saved[-1] and saved[-1] > 0.2
     assert all(p.grad is None for p in method.players["autoencoder"])
@@ -184,15 +184,15 @@ def test_sparse_pictures_are_not_painted_over(background: float) -> None:
     torch.manual_seed(0)
     net = vqvae.Autoencoder(SPEC, vqvae.TINY).train()
     method = VQVAE(net)
-    optimiser = torch.optim.Adam(net.parameters(), 1e-2)
+    optimizer = torch.optim.Adam(net.parameters(), 1e-2)
     for i in range(200):
         x = torch.full((16, 1, 16, 16), background)
         rows = torch.randint(16, (16,), generator=torch.Generator().manual_seed(i))
         x[torch.arange(16), 0, rows] = -background
         loss, terms = method.turn(batch_of(x, i), CLOCK)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.mean().backward()
-        optimiser.step()
+        optimizer.step()
     blank = 2 * 16**-0.5  # the error of a picture without ink
     assert terms["error"] < 0.5 * blank, terms
     assert terms["perplexity"] > 1.5
@@ -215,17 +215,17 @@ def test_a_sliced_batch_moves_the_codebook_about_as_the_whole() -> None:
 def test_a_pixel_beyond_its_range_can_come_back() -> None:
     decoder = vae.Autoencoder(ImageSpec(1, 16, 16), vae.TINY).decoder
     parameters = torch.tensor([-3.0, -0.5, 0.5, 3.0]).view(1, 1, 2, 2).repeat(1, 2, 1, 1).requires_grad_(True)
-    for wish, passes in ((0.0, [True, True, True, True]), (9.0, [True, True, True, False])):
+    for stop_requested, passes in ((0.0, [True, True, True, True]), (9.0, [True, True, True, False])):
         picture = decoder.mean(parameters)
         assert picture.flatten().tolist() == [-1.0, -0.5, 0.5, 1.0]
-        (g,) = torch.autograd.grad((picture - wish).square().sum(), parameters)
+        (g,) = torch.autograd.grad((picture - stop_requested).square().sum(), parameters)
         assert (g[:, :1].flatten() != 0).tolist() == passes
 
 
 def test_vaegan_turns_reach_the_nets_they_should() -> None:
     torch.manual_seed(0)
-    critic = patch.Critic(SPEC, patch.Config(width=8, norm="spectral"))
-    method = VAEGAN(vae.Autoencoder(SPEC, vae.TINY), critic, "gaussian", objective("hinge"))
+    discriminator = patch.Discriminator(SPEC, patch.Config(width=8, norm="spectral"))
+    method = VAEGAN(vae.Autoencoder(SPEC, vae.TINY), discriminator, "gaussian", objective("hinge"))
     batch = batch_of(torch.rand(4, 1, 16, 16) * 2 - 1)
     loss, _ = method.turn(batch, CLOCK)
     assert loss.shape == (4,)
@@ -233,16 +233,16 @@ def test_vaegan_turns_reach_the_nets_they_should() -> None:
     assert all(p.grad is not None for p in method.players["autoencoder"])
     for p in method.players["autoencoder"]:
         p.grad = None
-    critic.zero_grad()
-    loss, _ = method.critic_turn(batch, CLOCK)
+    discriminator.zero_grad()
+    loss, _ = method.discriminator_turn(batch, CLOCK)
     loss.sum().backward()
     assert all(p.grad is None for p in method.players["autoencoder"]) and loss.shape == (4,)
-    assert all(p.grad is not None for p in method.players["critic"])
+    assert all(p.grad is not None for p in method.players["discriminator"])
 
 
 SMALL = {
     "vae": {"network": vae.TINY, "batch": 8},
-    "vaegan": {"network": vae.TINY, "batch": 8, "judge": patch.Config(width=8, norm="spectral")},
+    "vaegan": {"network": vae.TINY, "batch": 8, "discriminator": patch.Config(width=8, norm="spectral")},
     "vqvae": {"network": vqvae.TINY, "batch": 8},
 }
 
@@ -266,9 +266,9 @@ class StopAt:
 
 @pytest.mark.parametrize("recipe", list(SMALL))
 def test_resumed_equals_unbroken(recipe: str, squares: Path, tmp_path: Path) -> None:
-    def train(out: str, *hooks: StopAt) -> Path:
+    def train(out: str, *callbacks: StopAt) -> Path:
         return limner.train(squares, recipe=recipe, images=96, out=tmp_path / out, changes=SMALL[recipe],
-                            checkpoint_minutes=0, device="cpu", hooks=hooks).folder  # fmt: skip
+                            checkpoint_minutes=0, device="cpu", callbacks=callbacks).folder  # fmt: skip
 
     with pytest.raises(Stop):
         train("broken", StopAt(48))

@@ -1,4 +1,4 @@
-"""A critic that names classes (AC-GAN): what either player pays, on every architecture, and that classes are learned."""
+"""A discriminator that names classes (AC-GAN): what either player pays, on every architecture, and that classes are learned."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from limner.methods.gan import GAN
 from limner.methods.phase import Batch, Clock
 from limner.networks import conv, dcgan, mlp
 from limner.networks.classifier import Classifier
-from limner.recipes import gan, session
-from limner.recipes.game import Recipe
+from limner.recipes import gan
+from limner.recipes.config import Recipe
+from limner.runs import run
 
 SPEC = ImageSpec(1, 16, 16, 2)
 CLOCK = Clock(0, 100, 8)
@@ -34,7 +35,7 @@ def game(name: str = "conv", weight: float = 2.0, objective_name: str = "hinge",
     home = networks.architecture(name)
     torch.manual_seed(0)
     nets = gan.players(Recipe(architecture=name, network=home.TINY, classifier=weight), SPEC)
-    return GAN(nets["generator"], nets["critic"], objective(objective_name), classifier=nets.get("classifier"),
+    return GAN(nets["generator"], nets["discriminator"], objective(objective_name), classifier=nets.get("classifier"),
                classifier_weight=weight, **more)  # fmt: skip
 
 
@@ -46,7 +47,7 @@ def test_every_architecture_can_name_classes(name: str) -> None:
         assert loss.shape == (8,) and loss.isfinite().all()
         loss.sum().backward()
         assert all(value.ndim == 0 and not value.requires_grad for value in terms.values())
-    for turn, what in ((method.critic_turn, "class real"), (method.generator_turn, "class fake")):
+    for turn, what in ((method.discriminator_turn, "class_loss_real"), (method.generator_turn, "class_loss_fake")):
         assert what in turn(batch(), CLOCK)[1]
     assert all(p.grad is not None and p.grad.any() for p in method.nets["classifier"].parameters())
 
@@ -55,39 +56,39 @@ def test_every_architecture_can_name_classes(name: str) -> None:
 def test_the_critic_pays_for_names_of_real_pictures_and_the_generator_for_its_own(name: str) -> None:
     """On nets whose rows do not see each other, so that the halves may be looked at alone."""
     method = game(weight=2.0, objective_name=name)
-    plain = GAN(method.nets["generator"], method.nets["critic"], objective(name))
+    plain = GAN(method.nets["generator"], method.nets["discriminator"], objective(name))
     x, y = batch()["image"], batch()["label"]
     for net in method.nets.values():
         net.eval()
     fake = method._fake(batch())[0]
 
-    def naming(pictures: torch.Tensor) -> torch.Tensor:
+    def class_loss(pictures: torch.Tensor) -> torch.Tensor:
         features = []
-        handle = method.nets["critic"].last.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0]))
-        method.nets["critic"](pictures, None)
+        handle = method.nets["discriminator"].last.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0]))
+        method.nets["discriminator"](pictures, None)
         handle.remove()
         return F.cross_entropy(method.nets["classifier"](features[0].flatten(1)), y, reduction="none")
 
-    torch.testing.assert_close(method.critic_turn(batch(), CLOCK)[0], plain.critic_turn(batch(), CLOCK)[0] + 2 * naming(x))
+    torch.testing.assert_close(method.discriminator_turn(batch(), CLOCK)[0], plain.discriminator_turn(batch(), CLOCK)[0] + 2 * class_loss(x))
     torch.testing.assert_close(
-        method.generator_turn(batch(), CLOCK)[0], plain.generator_turn(batch(), CLOCK)[0] + 2 * naming(fake)
+        method.generator_turn(batch(), CLOCK)[0], plain.generator_turn(batch(), CLOCK)[0] + 2 * class_loss(fake)
     )
 
 
 def test_the_critic_is_not_told_the_class_and_the_head_moves_with_it() -> None:
     method = game("dcgan")
-    critic = method.nets["critic"].eval()
+    discriminator = method.nets["discriminator"].eval()
     x = batch()["image"]
-    assert torch.equal(critic(x, torch.zeros(8, dtype=torch.long)), critic(x, torch.ones(8, dtype=torch.long)))
-    theirs = {id(p) for p in method.players["critic"]}
-    assert theirs == {id(p) for name in ("critic", "classifier") for p in method.nets[name].parameters()}
-    method.critic_turn(batch(), CLOCK)[0].sum().backward()
+    assert torch.equal(discriminator(x, torch.zeros(8, dtype=torch.long)), discriminator(x, torch.ones(8, dtype=torch.long)))
+    theirs = {id(p) for p in method.players["discriminator"]}
+    assert theirs == {id(p) for name in ("discriminator", "classifier") for p in method.nets[name].parameters()}
+    method.discriminator_turn(batch(), CLOCK)[0].sum().backward()
     assert all(p.grad is None for p in method.nets["generator"].parameters())
 
 
 @pytest.mark.parametrize(("home", "width"), [(conv, 8 * 2 * 16), (dcgan, 8 * 2 * 16), (mlp, 8)], ids=str)
 def test_the_head_is_as_wide_as_the_critics_last_layer(home, width: int) -> None:
-    head = Classifier(home.Critic(ImageSpec(1, 16, 16), home.TINY), 5)
+    head = Classifier(home.Discriminator(ImageSpec(1, 16, 16), home.TINY), 5)
     assert head(torch.randn(3, width)).shape == (3, 5)
 
 
@@ -102,7 +103,7 @@ def test_classes_are_learned_from_their_names_alone(
     squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Bright squares lie at the left or at the right; only the head tells the generator which is which."""
-    monkeypatch.setattr(session, "measure", lambda *a, **k: 100.0)
+    monkeypatch.setattr(run, "measure", lambda *a, **k: 100.0)
     limner.train(squares, recipe="acgan", images=16 * 200, batch=16, out=tmp_path, quiet=True, metric="none",
                  changes={"network.width": 8})  # fmt: skip
     model = limner.load(tmp_path)

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from limner.core.images import ImageSpec
 from limner.losses.adversarial import OBJECTIVES, objective
 from limner.losses.penalties import PENALTIES
-from limner.losses.regularisers import REGULARISERS
+from limner.losses.regularizers import REGULARIZERS
 from limner.methods.gan import GAN
 from limner.methods.phase import Batch, Clock
 from limner.networks import conv, dcgan
 from limner.training.loop import Plan, fit
-from limner.training.state import Optimiser
+from limner.training.state import OptimizerConfig
 
 SPEC = ImageSpec(1, 16, 16, 2)
 CLOCK = Clock(0, 100, 8)
@@ -31,7 +31,7 @@ def batch(turn: int = 0) -> Batch:
 def game(home=conv, **more) -> GAN:
     torch.manual_seed(0)
     name = more.pop("objective", "hinge")
-    return GAN(home.Generator(SPEC, home.TINY), home.Critic(SPEC, home.TINY), objective(name), **more)
+    return GAN(home.Generator(SPEC, home.TINY), home.Discriminator(SPEC, home.TINY), objective(name), **more)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -46,7 +46,7 @@ def test_losses_are_per_sample_and_finite(name: str, home) -> None:
 
 def test_the_critics_turn_sends_no_gradient_to_the_generator() -> None:
     method = game(penalty="r1r2", gamma=1.0)
-    for turn in (method.critic_turn, method.penalty_turn):
+    for turn in (method.discriminator_turn, method.penalty_turn):
         turn(batch(), CLOCK)[0].sum().backward()
     assert all(p.grad is None for p in method.nets["generator"].parameters())
 
@@ -66,36 +66,36 @@ def test_a_penalty_of_every_turn_is_a_part_of_the_critics_loss(penalty: str) -> 
         for net in method.nets.values():
             net.eval()  # or spectral norms would go on at every look
     assert [phase.every for phase in both.phases] == [1, 1]
-    loss, terms = both.critic_turn(batch(), CLOCK)
+    loss, terms = both.discriminator_turn(batch(), CLOCK)
     more, parts = alone.penalty_turn(batch(), CLOCK)
-    torch.testing.assert_close(loss, plain.critic_turn(batch(), CLOCK)[0] + more)
-    assert more.abs().max() > 0 and {"critic", "gap", *parts} <= set(terms)
+    torch.testing.assert_close(loss, plain.discriminator_turn(batch(), CLOCK)[0] + more)
+    assert more.abs().max() > 0 and {"d_loss", "logit_gap", *parts} <= set(terms)
 
 
-@pytest.mark.parametrize("name", REGULARISERS)
+@pytest.mark.parametrize("name", REGULARIZERS)
 def test_a_regulariser_of_every_turn_is_a_part_of_the_generators_loss(name: str) -> None:
-    plain, alone, both = game(), game(regulariser=name), game(regulariser=name)
+    plain, alone, both = game(), game(regularizer=name), game(regularizer=name)
     for method in (plain, alone, both):
         for net in method.nets.values():
             net.eval()
     assert [phase.every for phase in both.phases] == [1, 1]
     loss, terms = both.generator_turn(batch(), CLOCK)
-    more, _ = alone.regulariser_turn(batch(), CLOCK)
+    more, _ = alone.regularizer_turn(batch(), CLOCK)
     torch.testing.assert_close(loss, plain.generator_turn(batch(), CLOCK)[0] + more)
-    assert more.abs().max() > 0 and {"generator", "regulariser"} <= set(terms)
+    assert more.abs().max() > 0 and {"g_loss", "regularizer"} <= set(terms)
 
 
 def test_a_regulariser_weighs_as_much_however_often_the_critic_moves() -> None:
-    once, thrice = (game(regulariser="orthogonal", regulariser_every=2, critic_steps=steps) for steps in (1, 3))
-    a, b = (method.regulariser_turn(batch(), CLOCK)[0] for method in (once, thrice))
+    once, thrice = (game(regularizer="orthogonal", regularizer_every=2, discriminator_steps=steps) for steps in (1, 3))
+    a, b = (method.regularizer_turn(batch(), CLOCK)[0] for method in (once, thrice))
     torch.testing.assert_close(b, a)  # an equal share of the generator's turns
     assert [phase.every for phase in once.phases] == [1, 1, 2] and [phase.every for phase in thrice.phases] == [1, 3, 6]
 
 
 def test_orthogonal_leaves_the_tables_of_classes_alone() -> None:
-    method = game(regulariser="orthogonal")
+    method = game(regularizer="orthogonal")
     tables = [m for m in method.nets["generator"].modules() if isinstance(m, nn.Embedding)]
-    method.regulariser_turn(batch(), CLOCK)[0].sum().backward()
+    method.regularizer_turn(batch(), CLOCK)[0].sum().backward()
     assert tables and all(table.weight.grad is None for table in tables)
 
 
@@ -125,21 +125,21 @@ class Points(nn.Module):
 
 def test_a_tiny_gan_covers_a_ring_of_eight(tmp_path: Path) -> None:
     angles = torch.arange(8) * torch.pi / 4
-    centres = torch.stack([angles.cos(), angles.sin()], 1)
+    centers = torch.stack([angles.cos(), angles.sin()], 1)
 
     def stream(first: int, count: int) -> dict[str, Tensor]:
         random = torch.Generator().manual_seed(first)
         which = torch.randint(8, (count,), generator=random)
-        return {"image": (centres[which] + 0.03 * torch.randn(count, 2, generator=random)).view(-1, 1, 1, 2)}
+        return {"image": (centers[which] + 0.03 * torch.randn(count, 2, generator=random)).view(-1, 1, 1, 2)}
 
     torch.manual_seed(0)
     generator = Points(8, 2)
     method = GAN(generator, Points(2, 1), objective("relativistic"), penalty="r1r2", gamma=0.1)
-    adam = Optimiser(rate=1e-3, beta1=0.0, beta2=0.99)
-    plan = Plan(images=256 * 1500, batch=256, optimisers={"critic": adam, "generator": adam}, ema_half_life=5000)
+    adam = OptimizerConfig(lr=1e-3, beta1=0.0, beta2=0.99)
+    plan = Plan(images=256 * 1500, batch=256, optimizers={"discriminator": adam, "generator": adam}, ema_half_life=5000)
     fit(method, stream, tmp_path, plan, device=torch.device("cpu"), quiet=True)
     points = generator(torch.randn(2000, 8, generator=torch.Generator().manual_seed(1))).view(-1, 2)
-    distance, nearest = torch.cdist(points, centres).min(1)
+    distance, nearest = torch.cdist(points, centers).min(1)
     good = distance < 0.2
     counts = nearest[good].bincount(minlength=8)
     assert (counts > 2000 * 0.9 / 8 / 4).all(), counts  # every mode has at least a quarter of its share

@@ -13,15 +13,15 @@ from limner import networks
 from limner.core.images import ImageSpec
 from limner.losses.adversarial import objective
 from limner.losses.penalties import PENALTIES
-from limner.losses.regularisers import REGULARISERS
-from limner.methods.gan import GAN, overheard
+from limner.losses.regularizers import REGULARIZERS
+from limner.methods.gan import GAN, with_last_features
 from limner.methods.memory import Adaptive, History, RunningMeans
 from limner.methods.phase import Batch, Clock
-from limner.networks import adaptive, conv, mlp, progan, r3gan, stylegan2
+from limner.networks import ada, conv, mlp, progan, r3gan, stylegan2
 from limner.networks.classifier import Classifier
 from limner.training import state as checkpoints
 from limner.training.loop import Plan, fit
-from limner.training.state import Optimiser, State
+from limner.training.state import OptimizerConfig, State
 from limner.training.trial import measure
 
 SPEC = ImageSpec(3, 16, 16, 2)
@@ -39,10 +39,10 @@ def game(home=conv, **more) -> GAN:
     torch.manual_seed(0)
     name = more.pop("objective", "hinge")
     if more.get("classifier"):
-        unlabelled = home.Critic(replace(SPEC, classes=0), home.TINY)
-        head = Classifier(unlabelled, SPEC.classes)
-        return GAN(home.Generator(SPEC, home.TINY), unlabelled, objective(name), **more | {"classifier": head})
-    return GAN(home.Generator(SPEC, home.TINY), home.Critic(SPEC, home.TINY), objective(name), **more)
+        unlabeled = home.Discriminator(replace(SPEC, classes=0), home.TINY)
+        head = Classifier(unlabeled, SPEC.classes)
+        return GAN(home.Generator(SPEC, home.TINY), unlabeled, objective(name), **more | {"classifier": head})
+    return GAN(home.Generator(SPEC, home.TINY), home.Discriminator(SPEC, home.TINY), objective(name), **more)
 
 
 def stream(first: int, count: int) -> dict[str, Tensor]:
@@ -51,7 +51,7 @@ def stream(first: int, count: int) -> dict[str, Tensor]:
     return {"image": images, "label": torch.arange(first, first + count) % 2}
 
 
-PLAN = Plan(images=48, batch=8, optimisers={"critic": Optimiser(), "generator": Optimiser()}, seed=1)
+PLAN = Plan(images=48, batch=8, optimizers={"discriminator": OptimizerConfig(), "generator": OptimizerConfig()}, seed=1)
 
 
 def played(method: GAN, folder: Path, plan: Plan = PLAN, stop: int | None = None) -> GAN:
@@ -65,7 +65,7 @@ def played(method: GAN, folder: Path, plan: Plan = PLAN, stop: int | None = None
 
             os.kill(os.getpid(), signal.SIGTERM)
 
-    fit(method, stream, folder, plan, device=CPU, quiet=True, hooks=[Stop()] if stop else [])
+    fit(method, stream, folder, plan, device=CPU, quiet=True, callbacks=[Stop()] if stop else [])
     return method
 
 
@@ -101,14 +101,14 @@ def test_every_penalty_is_lazy_alike(penalty: str, lazy: int) -> None:
     assert a.shape == (8,)
 
 
-@pytest.mark.parametrize("name", REGULARISERS)
+@pytest.mark.parametrize("name", REGULARIZERS)
 @pytest.mark.parametrize("home", [conv, stylegan2], ids=["conv", "stylegan2"])
 def test_every_regulariser_moves_the_generator_alone(name: str, home) -> None:
-    method = game(home, regulariser=name, regulariser_every=3)
-    assert [(p.player, p.every) for p in method.phases] == [("critic", 1), ("generator", 1), ("generator", 3)]
-    loss, terms = method.regulariser_turn(batch(2), CLOCK)
-    torch.testing.assert_close(loss.mean(), terms["regulariser"] * 3 * REGULARISERS[name].weight)
-    for p in method.players["critic"]:
+    method = game(home, regularizer=name, regularizer_every=3)
+    assert [(p.player, p.every) for p in method.phases] == [("discriminator", 1), ("generator", 1), ("generator", 3)]
+    loss, terms = method.regularizer_turn(batch(2), CLOCK)
+    torch.testing.assert_close(loss.mean(), terms["regularizer"] * 3 * REGULARIZERS[name].weight)
+    for p in method.players["discriminator"]:
         p.requires_grad_(False)
     loss.sum().backward()
     assert any(p.grad is not None and p.grad.any() for p in method.players["generator"])
@@ -120,7 +120,7 @@ def test_every_turn_plays_with_the_noise_that_was_asked_for(monkeypatch: pytest.
     monkeypatch.setattr(stylegan2.Generator, "mapping", lambda net, z, y: given.append(z) or mapping(net, z, y))
     kinds = {}
     for noise in ("normal", "uniform"):
-        method = game(stylegan2, noise=noise, penalty="r1r2", regulariser="path-length", mixing=0.9)
+        method = game(stylegan2, noise=noise, penalty="r1r2", regularizer="path-length", mixing=0.9)
         given.clear()
         for turn, phase in enumerate(method.phases):
             phase.loss(batch(turn), CLOCK)
@@ -134,13 +134,13 @@ def test_every_turn_plays_with_the_noise_that_was_asked_for(monkeypatch: pytest.
 @pytest.mark.parametrize("name", networks.NAMES)
 def test_features_are_what_the_last_layer_takes(name: str) -> None:
     home = networks.architecture(name)
-    critic = home.Critic(ImageSpec(3, 16, 16), home.TINY).eval()
+    discriminator = home.Discriminator(ImageSpec(3, 16, 16), home.TINY).eval()
     x = batch()["image"]
-    logits, found = overheard(critic, lambda: critic(x, None))
-    assert torch.equal(logits, critic(x))
+    logits, found = with_last_features(discriminator, lambda: discriminator(x, None))
+    assert torch.equal(logits, discriminator(x))
     assert found.shape[0] == 8 and found.ndim == 2 and found.shape[1] > 1
-    torch.testing.assert_close(critic.last(found).flatten(), critic(x), rtol=1e-4, atol=1e-4)
-    assert not critic.last._forward_pre_hooks
+    torch.testing.assert_close(discriminator.last(found).flatten(), discriminator(x), rtol=1e-4, atol=1e-4)
+    assert not discriminator.last._forward_pre_hooks
 
 
 def test_feature_matching_reaches_the_generator() -> None:
@@ -154,11 +154,11 @@ def test_feature_matching_reaches_the_generator() -> None:
 
 
 def test_weights_stay_clipped_and_the_critic_plays_more_often(tmp_path: Path) -> None:
-    method = game(objective="wasserstein", clip_weights=0.01, critic_steps=3)
+    method = game(objective="wasserstein", clip_weights=0.01, discriminator_steps=3)
     assert [p.every for p in method.phases] == [1, 3]
     played(method, tmp_path)
     method._begin(CLOCK)  # as the next turn would
-    assert all(p.abs().max() <= 0.01 for p in method.players["critic"])
+    assert all(p.abs().max() <= 0.01 for p in method.players["discriminator"])
 
 
 def test_style_mixing_changes_styles_midway_for_its_share() -> None:
@@ -173,7 +173,7 @@ def test_style_mixing_changes_styles_midway_for_its_share() -> None:
 def test_growing_nets_are_told_the_clock() -> None:
     method = game(progan)
     for seen in (0, 30, 80):
-        method.critic_turn(batch(), Clock(seen, 100, 8))
+        method.discriminator_turn(batch(), Clock(seen, 100, 8))
         assert all(float(net.progress) == pytest.approx(seen / 100) for net in method.nets.values())
 
 
@@ -207,7 +207,7 @@ def test_what_is_noted_counts_from_the_next_batch_on_however_it_is_cut() -> None
 
 
 def test_the_controller_reaches_its_target_rate_and_stays() -> None:
-    """A critic that is the surer of real pictures the less they are augmented: r = 1 - p."""
+    """A discriminator that is the surer of real pictures the less they are augmented: r = 1 - p."""
     torch.manual_seed(0)
     controller = Adaptive(target=0.6, images=2_000)
     history = []
@@ -227,14 +227,14 @@ def test_the_controller_reaches_its_target_rate_and_stays() -> None:
 
 def test_adaptive_augmentation_is_the_identity_at_zero_and_keeps_what_it_does_not_touch() -> None:
     torch.manual_seed(0)
-    x, u = torch.rand(64, 4, 12, 16) * 2 - 1, torch.rand(64, adaptive.DRAWS)
-    assert adaptive.adaptive(x, u, 0.0) is x
-    y = adaptive.adaptive(x, u, 0.3)
-    untouched = (u[:, : adaptive.GATES] >= 0.3).all(1)
+    x, u = torch.rand(64, 4, 12, 16) * 2 - 1, torch.rand(64, ada.DRAWS)
+    assert ada.adaptive(x, u, 0.0) is x
+    y = ada.adaptive(x, u, 0.3)
+    untouched = (u[:, : ada.GATES] >= 0.3).all(1)
     torch.testing.assert_close(y[untouched], x[untouched])
     assert y.shape == x.shape and y.isfinite().all() and not torch.allclose(y[~untouched], x[~untouched])
     still = (u[:, :6] >= 0.3).all(1)
-    torch.testing.assert_close(y[still][:, 3], x[still][:, 3])  # alpha has no colour
+    torch.testing.assert_close(y[still][:, 3], x[still][:, 3])  # alpha has no color
 
 
 @pytest.mark.parametrize(
@@ -249,39 +249,39 @@ def test_adaptive_augmentation_is_the_identity_at_zero_and_keeps_what_it_does_no
 )
 def test_single_changes_are_exact(gate: int, draw, want) -> None:
     torch.manual_seed(0)
-    x, u = torch.randn(2, 3, 8, 8), torch.full((2, adaptive.DRAWS), 0.9)
+    x, u = torch.randn(2, 3, 8, 8), torch.full((2, ada.DRAWS), 0.9)
     u[:, gate] = 0.0
     if draw:
-        u[:, adaptive.GATES + draw[0]] = draw[1]
-    y = adaptive.adaptive(x, u, 0.5)
+        u[:, ada.GATES + draw[0]] = draw[1]
+    y = ada.adaptive(x, u, 0.5)
     close = [torch.allclose(y, candidate, atol=1e-4) for candidate in (want(x), torch.rot90(want(x), 2, (2, 3)))]
     assert close[0] or (gate == 1 and close[1])  # the sense of a quarter turn is a convention
 
 
 @pytest.mark.parametrize("gate", [0, 8], ids=["mirror", "luma"])
 def test_what_has_two_states_happens_to_less_than_half_at_any_probability(gate: int) -> None:
-    """Were it half or more, the critic could not tell which state is the data's."""
+    """Were it half or more, the discriminator could not tell which state is the data's."""
     torch.manual_seed(0)
-    x, u = torch.randn(1, 3, 8, 8).expand(2000, -1, -1, -1), torch.full((2000, adaptive.DRAWS), 0.9)
+    x, u = torch.randn(1, 3, 8, 8).expand(2000, -1, -1, -1), torch.full((2000, ada.DRAWS), 0.9)
     u[:, gate] = torch.rand(2000)
     for p in (0.4, 0.8):
-        changed = (adaptive.adaptive(x, u, p) - x).abs().amax((1, 2, 3)) > 0.01
+        changed = (ada.adaptive(x, u, p) - x).abs().amax((1, 2, 3)) > 0.01
         assert changed.float().mean().item() == pytest.approx(p / 2, abs=0.04)
 
 
 def test_saturation_keeps_grey_and_hue_keeps_luma() -> None:
-    u = torch.full((2, adaptive.DRAWS), 0.9)
+    u = torch.full((2, ada.DRAWS), 0.9)
     u[:, 9:11] = 0.0
-    grey = torch.randn(2, 1, 5, 5).expand(-1, 3, -1, -1)
-    torch.testing.assert_close(adaptive.adaptive(grey, u, 0.5), grey)
+    gray = torch.randn(2, 1, 5, 5).expand(-1, 3, -1, -1)
+    torch.testing.assert_close(ada.adaptive(gray, u, 0.5), gray)
     x = torch.randn(2, 3, 5, 5)
-    torch.testing.assert_close(adaptive.adaptive(x, u, 0.5).mean(1), x.mean(1), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(ada.adaptive(x, u, 0.5).mean(1), x.mean(1), rtol=1e-4, atol=1e-4)
 
 
 def test_gradient_flows_through_adaptive_augmentation_of_any_shape() -> None:
     for shape in ((4, 1, 17, 41), (4, 3, 16, 16), (4, 4, 20, 36)):
         x = torch.randn(shape, requires_grad=True)
-        adaptive.adaptive(x, torch.rand(4, adaptive.DRAWS), 0.7).square().sum().backward()
+        ada.adaptive(x, torch.rand(4, ada.DRAWS), 0.7).square().sum().backward()
         assert x.grad is not None and x.grad.isfinite().all() and x.grad.any()
 
 
@@ -290,7 +290,7 @@ def test_gradient_flows_through_adaptive_augmentation_of_any_shape() -> None:
 MEMORABLE = {
     "adaptive": {"augmentation": "adaptive", "controller": Adaptive(target=0.0, images=60, interval=2)},
     "lecam": {"penalty": "lecam", "gamma": 0.3},
-    "path-length": {"home": stylegan2, "regulariser": "path-length", "regulariser_every": 2, "mixing": 0.9},
+    "path-length": {"home": stylegan2, "regularizer": "path-length", "regularizer_every": 2, "mixing": 0.9},
     "historical": {"historical": 0.1},
     "classifier": {"classifier": True},
     "growing": {"home": progan, "penalty": "wgan-gp", "gamma": 10.0},
@@ -321,7 +321,7 @@ def test_resume_is_exact_with_memory(options: dict, tmp_path: Path) -> None:
         for key, value in thing.state_dict().items():
             other = again.memory[name].state_dict()[key]
             assert torch.equal(value, other) if isinstance(value, Tensor) else value == other
-    state = State(remembering(options), PLAN.optimisers)
+    state = State(remembering(options), PLAN.optimizers)
     checkpoints.load(state, tmp_path / "whole" / "checkpoint", CPU)
     for name, mean in state.averages.items():
         if hasattr(mean, "progress"):  # the average shows about the level that its weights have seen
@@ -335,7 +335,7 @@ def test_resume_is_exact_with_memory(options: dict, tmp_path: Path) -> None:
         {"penalty": "dragan", "gamma": 1.0},
         {"penalty": "r1r2-fast", "gamma": 1.0},
         {"augmentation": "adaptive"},
-        {"regulariser": "orthogonal"},
+        {"regularizer": "orthogonal"},
         {"historical": 1.0},
         {"classifier": True, "classifier_weight": 2.0},
     ],

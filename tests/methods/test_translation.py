@@ -28,12 +28,12 @@ RECIPES = list(NETS)
 
 @pytest.fixture(autouse=True)
 def _no_speed_trial(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("limner.recipes.session.measure", lambda *args, **more: 100.0)
+    monkeypatch.setattr("limner.runs.run.measure", lambda *args, **more: 100.0)
 
 
 @pytest.fixture(scope="module")
 def sides(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Two .npz of 40 grey 16x16 pictures: random boxes, and the same with black and white exchanged."""
+    """Two .npz of 40 gray 16x16 pictures: random boxes, and the same with black and white exchanged."""
     rng = np.random.default_rng(0)
     images = np.full((40, 16, 16), 30, np.uint8)
     for image in images:
@@ -48,7 +48,7 @@ def sides(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def game(name: str, sides: tuple[Path, Path], **more: object) -> tuple[translate.Any, Pairs]:
     made = translate.PRESETS[name].make()
     recipe = translate.PRESETS[name].make().__class__(
-        **{"network": NETS[name], "judge": patch.Config(width=8), "batch": made.batch} | more  # type: ignore[arg-type]
+        **{"network": NETS[name], "discriminator": patch.Config(width=8), "batch": made.batch} | more  # type: ignore[arg-type]
     )
     pairs = prepare_pairs(*sides, paired=name == "pix2pix")
     torch.manual_seed(0)
@@ -91,7 +91,7 @@ def test_pool_restores_and_goes_on_alike() -> None:
 def test_measuring_leaves_the_pools_as_they_were(sides: tuple[Path, Path]) -> None:
     (method, moves, recipe), pairs = game("cyclegan", sides, pool=6)
     before = {k: v.clone() for k, v in method.pools["a"].state_dict().items() if isinstance(v, torch.Tensor)}
-    plan = Plan(images=100, batch=4, optimisers=moves)
+    plan = Plan(images=100, batch=4, optimizers=moves)
     measure(method, lambda first, n: pairs.batch(first, n, 0), plan, CPU, seconds=0.1)
     assert method.pools["a"].filled == 0 and torch.equal(method.pools["a"].pictures, before["pictures"])
 
@@ -133,7 +133,7 @@ def test_each_turn_gives_gradients_to_its_player_only(name: str, objective: str,
 
 
 def test_cycle_states_its_terms(sides: tuple[Path, Path]) -> None:
-    """With translators that do nothing, cycles and identities cost nothing and the critics' verdict is left."""
+    """With translators that do nothing, cycles and identities cost nothing and the discriminators' verdict is left."""
     (method, _, _), pairs = game("cyclegan", sides, identity=2.5)
     for net in method.translators.values():
         net.forward = lambda x: x
@@ -141,8 +141,8 @@ def test_cycle_states_its_terms(sides: tuple[Path, Path]) -> None:
     loss, terms = method.translator_turn(batch, Clock(0, 100, 4))
     assert terms["cycle"] == 0 and terms["identity"] == 0
     expected = sum(
-        0.5 * (critic(batch[side]) - 1).square().mean((1, 2))
-        for critic, side in ((method.critic_a, "b"), (method.critic_b, "a"))
+        0.5 * (discriminator(batch[side]) - 1).square().mean((1, 2))
+        for discriminator, side in ((method.discriminator_a, "b"), (method.discriminator_b, "a"))
     )
     torch.testing.assert_close(loss, expected)
     assert isinstance(method, Cycle)
@@ -170,11 +170,11 @@ class StopAt:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_resumed_equals_unbroken(name: str, sides: tuple[Path, Path], tmp_path: Path) -> None:
-    changes = {"network": NETS[name], "judge": patch.Config(width=8)} | ({"pool": 6} if name == "cyclegan" else {})
+    changes = {"network": NETS[name], "discriminator": patch.Config(width=8)} | ({"pool": 6} if name == "cyclegan" else {})
 
-    def train(out: str, *hooks: StopAt) -> Path:
+    def train(out: str, *callbacks: StopAt) -> Path:
         return limner.train(*sides, recipe=name, images=48, out=tmp_path / out, changes=changes,
-                            checkpoint_minutes=0, device="cpu", hooks=hooks).folder  # fmt: skip
+                            checkpoint_minutes=0, device="cpu", callbacks=callbacks).folder  # fmt: skip
 
     with pytest.raises(Stop):
         train("broken", StopAt(28))
@@ -186,7 +186,7 @@ def test_resumed_equals_unbroken(name: str, sides: tuple[Path, Path], tmp_path: 
 def test_pix2pix_learns_the_negative(sides: tuple[Path, Path], tmp_path: Path) -> None:
     x = np.load(sides[0])["images"][:, None]
     run = limner.train(*sides, recipe="pix2pix", images=1200, out=tmp_path / "run", ema_half_life=100.0, device="cpu",
-                       changes={"network": unet.TINY, "judge": patch.Config(width=8), "translators.rate": 2e-3}).folder  # fmt: skip
+                       changes={"network": unet.TINY, "discriminator": patch.Config(width=8), "translator_optimizer.lr": 2e-3}).folder  # fmt: skip
     model = limner.load(run)
     made = np.stack([np.asarray(model.translate(picture)) for picture in x])
     assert np.abs(made.astype(float) - (255 - x[:, 0])).mean() < 20  # identity: about 150

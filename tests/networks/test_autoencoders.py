@@ -8,8 +8,8 @@ import torch
 from limner import networks
 from limner.core.images import ImageSpec
 from limner.networks import patch, vae, vqvae
-from limner.networks.borders import crop_to, pad_to
 from limner.networks.mixture import Mixture
+from limner.networks.padding import crop_to, pad_to
 
 HOMES = {"vae": vae, "vqvae": vqvae}
 SPECS = [ImageSpec(1, 28, 28), ImageSpec(3, 32, 32), ImageSpec(4, 20, 36), ImageSpec(1, 17, 41)]
@@ -101,14 +101,14 @@ def test_impossible_options_are_sentences(wrong: dict) -> None:
 @pytest.mark.parametrize("size", [(16, 16), (17, 41), (128, 128)], ids=str)
 def test_patch_critic_judges_patches(norm: str, size: tuple[int, int]) -> None:
     torch.manual_seed(0)
-    critic = patch.Critic(ImageSpec(3, *size), patch.Config(width=8, norm=norm))
+    discriminator = patch.Discriminator(ImageSpec(3, *size), patch.Config(width=8, norm=norm))
     x = torch.randn(2, 3, *size)
-    maps, logits = critic.look(x)
+    maps, logits = discriminator.look(x)
     assert logits.shape == (2, *(side >> len(maps) - 1 for side in size)) and logits.dtype == torch.float32
     logits.square().sum().backward()
-    # a bias before instance normalisation is subtracted again
-    assert all(p.grad is not None for p in critic.parameters())
-    torch.testing.assert_close(critic.eval()(x)[:1], critic(x[:1]), atol=1e-5, rtol=1e-4)
+    # a bias before instance normalization is subtracted again
+    assert all(p.grad is not None for p in discriminator.parameters())
+    torch.testing.assert_close(discriminator.eval()(x)[:1], discriminator(x[:1]), atol=1e-5, rtol=1e-4)
 
 
 def test_padding_is_undone() -> None:

@@ -1,4 +1,4 @@
-"""What every architecture must keep, parametrised over what exists."""
+"""What every architecture must keep, parametrized over what exists."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from safetensors.torch import save as save_tensors
 
 from limner import networks
 from limner.core.images import ImageSpec
-from limner.networks.abilities import Growing, SelfTaught
+from limner.networks.contracts import ProgressiveNet, SelfSupervised
 
 SPECS = [
     ImageSpec(1, 28, 28, 10),
@@ -39,7 +39,7 @@ def build(name: str, spec: ImageSpec) -> tuple[torch.nn.Module, torch.nn.Module]
     torch.manual_seed(0)
     plain, config = tiny(name)
     home = networks.architecture(plain)
-    return home.Generator(spec, config), home.Critic(spec, config)
+    return home.Generator(spec, config), home.Discriminator(spec, config)
 
 
 def inputs(generator: torch.nn.Module, spec: ImageSpec, n: int = 4) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -50,35 +50,35 @@ def inputs(generator: torch.nn.Module, spec: ImageSpec, n: int = 4) -> tuple[tor
 @every_architecture
 @every_spec
 def test_shapes_types_and_range(name: str, spec: ImageSpec) -> None:
-    generator, critic = build(name, spec)
+    generator, discriminator = build(name, spec)
     z, y = inputs(generator, spec)
     x = generator(z, y)
     assert x.shape == (4, spec.channels, *spec.size) and x.dtype == torch.float32
     assert x.abs().max() < 20  # tanh or a sane linear end
-    logits = critic(x, y)
+    logits = discriminator(x, y)
     assert logits.shape == (4,) and logits.dtype == torch.float32
 
 
 @every_architecture
 @every_spec
 def test_gradient_reaches_every_parameter(name: str, spec: ImageSpec) -> None:
-    generator, critic = build(name, spec)
+    generator, discriminator = build(name, spec)
     # Fixup starts the last convolution of each branch at zero, which hides those before it from the first gradient
-    for net in (generator, critic):
+    for net in (generator, discriminator):
         for p in net.parameters():
             if not p.any():
                 torch.nn.init.normal_(p, 0, 0.1)
     z, y = inputs(generator, spec, 2 * max(4, spec.classes))
     real = torch.randn(len(z), spec.channels, *spec.size)
     # a growing net has layers that are in play at some of its levels only
-    for progress in (0.0, 0.1, 0.2, 0.3, 0.4, 0.45, 1.0) if isinstance(critic, Growing) else (1.0,):
-        for net in (generator, critic):
-            if isinstance(net, Growing):
+    for progress in (0.0, 0.1, 0.2, 0.3, 0.4, 0.45, 1.0) if isinstance(discriminator, ProgressiveNet) else (1.0,):
+        for net in (generator, discriminator):
+            if isinstance(net, ProgressiveNet):
                 net.at(progress)
-        (critic(generator(z, y), y).square().sum() + critic(real, y).square().sum()).backward()
-    if isinstance(critic, SelfTaught):
-        critic.study(real, y, torch.rand(len(real)))[1].sum().backward()
-    for net in (generator, critic):
+        (discriminator(generator(z, y), y).square().sum() + discriminator(real, y).square().sum()).backward()
+    if isinstance(discriminator, SelfSupervised):
+        discriminator.forward_with_aux(real, y, torch.rand(len(real)))[1].sum().backward()
+    for net in (generator, discriminator):
         for key, p in net.named_parameters():
             assert p.grad is not None and p.grad.isfinite().all() and p.grad.any(), key
 
@@ -86,7 +86,7 @@ def test_gradient_reaches_every_parameter(name: str, spec: ImageSpec) -> None:
 @every_architecture
 def test_eval_is_deterministic_and_rows_are_independent(name: str) -> None:
     spec = SPECS[0]
-    generator, critic = (net.eval() for net in build(name, spec))
+    generator, discriminator = (net.eval() for net in build(name, spec))
     z, y = inputs(generator, spec)
     assert y is not None
     x = generator(z, y)
@@ -94,20 +94,20 @@ def test_eval_is_deterministic_and_rows_are_independent(name: str) -> None:
     changed = z.clone()
     changed[1:] += 1
     torch.testing.assert_close(generator(changed, y)[0], x[0])
-    torch.testing.assert_close(critic(x, y)[2:], critic(x[2:], y[2:]))
+    torch.testing.assert_close(discriminator(x, y)[2:], discriminator(x[2:], y[2:]))
 
 
 @every_architecture
 def test_label_matters(name: str) -> None:
     spec = SPECS[0]
-    generator, critic = (net.eval() for net in build(name, spec))
-    for net in (generator, critic):
+    generator, discriminator = (net.eval() for net in build(name, spec))
+    for net in (generator, discriminator):
         for p in net.parameters():  # conditional norms start alike for all classes
             p.data += 0.3 * torch.randn_like(p)
     z = torch.randn(1, generator.z_size).repeat(2, 1)
     x = generator(z, torch.tensor([0, 7]))
     assert not torch.allclose(x[0], x[1])
-    logits = critic(x[:1].repeat(2, 1, 1, 1), torch.tensor([0, 7]))
+    logits = discriminator(x[:1].repeat(2, 1, 1, 1), torch.tensor([0, 7]))
     assert logits[0] != logits[1]
     with pytest.raises(AssertionError, match="labels"):
         generator(z)
@@ -130,16 +130,16 @@ def test_saved_and_rebuilt_from_its_description(name: str, spec: ImageSpec) -> N
 @every_architecture
 def test_bf16_and_channels_last_agree_with_fp32(name: str) -> None:
     spec = SPECS[1]
-    generator, critic = (net.eval() for net in build(name, spec))
+    generator, discriminator = (net.eval() for net in build(name, spec))
     z, y = inputs(generator, spec)
     x = generator(z, y)
-    logits = critic(x, y)
-    for net in (generator, critic):
+    logits = discriminator(x, y)
+    for net in (generator, discriminator):
         net.to(memory_format=torch.channels_last)
     with torch.autocast("cpu", torch.bfloat16):
         wrong = (generator(z, y) - x).abs() > 0.05 + 0.05 * x.abs()
-        assert wrong.float().mean() < 0.01  # pixel normalisation enlarges the rounding of the odd dark pixel
-        torch.testing.assert_close(critic(x, y), logits, atol=0.05 * max(1, logits.abs().max().item()), rtol=0.05)
+        assert wrong.float().mean() < 0.01  # pixel normalization enlarges the rounding of the odd dark pixel
+        torch.testing.assert_close(discriminator(x, y), logits, atol=0.05 * max(1, logits.abs().max().item()), rtol=0.05)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_bf16_and_channels_last_agree_with_fp32(name: str) -> None:
     [
         {},
         {"architecture": "conv"},
-        {"architecture": "conv", "config": {"colour": 3}},
+        {"architecture": "conv", "config": {"color": 3}},
         {"architecture": "conv", "config": {"width": "wide"}},
         {"architecture": "conv", "config": {"width": -4}},
         {"architecture": "dcgan", "config": {"norm": "layer"}},

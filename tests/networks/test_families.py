@@ -11,18 +11,18 @@ import torch.nn.functional as F
 from limner.core import latents
 from limner.core.images import ImageSpec
 from limner.networks import biggan, dcgan, fastgan, progan, r3gan, stylegan2
-from limner.networks.abilities import Growing, SelfTaught, Styled, growth
-from limner.networks.across import AcrossRows, MinibatchDiscrimination, MinibatchStddev
 from limner.networks.attention import SelfAttention, attended
-from limner.networks.equalised import EqualConv2d, EqualLinear, pixel_norm, rectified
+from limner.networks.batch_stats import CrossSampleLayer, MinibatchDiscrimination, MinibatchStddev
+from limner.networks.contracts import ProgressiveNet, SelfSupervised, StyleBased, growth
+from limner.networks.equalized import EqualConv2d, EqualLinear, pixel_norm, rectified
 from limner.networks.layers import SpectralUpConv2d
 from limner.recipes import gan
-from limner.recipes.game import Recipe
+from limner.recipes.config import Recipe
 
 SPEC = ImageSpec(3, 32, 32)
 
 
-# ---- equalised rates -------------------------------------------------------------------------------------------------
+# ---- equalized rates -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -51,10 +51,10 @@ def test_a_slow_layer_takes_smaller_steps_by_its_rate() -> None:
     moves = []
     for rate in (1.0, 0.01):
         layer = EqualLinear(10, 10, rate=rate)
-        optimiser = torch.optim.Adam(layer.parameters(), 1e-3)
+        optimizer = torch.optim.Adam(layer.parameters(), 1e-3)
         before = layer(torch.eye(10)).detach()
         layer(torch.eye(10)).sum().backward()
-        optimiser.step()
+        optimizer.step()
         moves.append((layer(torch.eye(10)) - before).abs().mean().item())
     assert moves[1] / moves[0] == pytest.approx(0.01, rel=1e-3)
 
@@ -90,7 +90,7 @@ def test_demodulation_gives_unit_variance_whatever_the_style() -> None:
 def test_styles_can_be_mixed_and_doubling_is_the_papers_filter() -> None:
     torch.manual_seed(0)
     generator = stylegan2.Generator(SPEC, stylegan2.TINY).eval()
-    assert isinstance(generator, Styled)
+    assert isinstance(generator, StyleBased)
     w = generator.mapping(torch.randn(2, 8), None)
     whole = generator.synthesis(w[:, None].expand(-1, generator.layers, -1))
     mixed = w[:, None].repeat(1, generator.layers, 1)
@@ -126,8 +126,8 @@ def test_growth_holds_and_fades_in_turn_and_ends_whole() -> None:
 
 def test_growing_is_continuous_and_small_levels_show_small_pictures() -> None:
     torch.manual_seed(0)
-    generator, critic = progan.Generator(SPEC, progan.TINY).eval(), progan.Critic(SPEC, progan.TINY).eval()
-    assert isinstance(generator, Growing)
+    generator, discriminator = progan.Generator(SPEC, progan.TINY).eval(), progan.Discriminator(SPEC, progan.TINY).eval()
+    assert isinstance(generator, ProgressiveNet)
     z, x = torch.randn(2, 8), torch.randn(2, 3, 32, 32)
     generator.at(0.0)
     coarse = generator(z)
@@ -137,8 +137,8 @@ def test_growing_is_continuous_and_small_levels_show_small_pictures() -> None:
         values = []
         for progress in (edge * k - 1e-5, edge * k + 1e-5):
             generator.at(progress)
-            critic.at(progress)
-            values.append((generator(z), critic(generator.shown(x))))
+            discriminator.at(progress)
+            values.append((generator(z), discriminator(generator.shown(x))))
         for a, b in zip(*values, strict=True):
             torch.testing.assert_close(a, b, atol=2e-3, rtol=2e-3)
     generator.at(1.0)
@@ -192,7 +192,7 @@ def test_minibatch_deviation_sees_a_batch_that_no_group_divides(rows: int) -> No
 @pytest.mark.parametrize("make", [MinibatchStddev, lambda: MinibatchDiscrimination(6, 3)], ids=["stddev", "distances"])
 def test_out_of_training_a_row_ignores_the_others(make) -> None:
     layer = make()
-    assert isinstance(layer, AcrossRows)
+    assert isinstance(layer, CrossSampleLayer)
     x = torch.randn(8, 6, 2, 2) if isinstance(layer, MinibatchStddev) else torch.randn(8, 6)
     for _ in range(200):
         trained = layer(x)
@@ -212,16 +212,16 @@ def test_minibatch_discrimination_counts_the_close_ones() -> None:
 
 
 def test_dcgans_critic_takes_discrimination_and_does_without_norms() -> None:
-    config = dcgan.Config(z_size=8, width=8, discrimination=5, critic_norm=False)
-    critic = dcgan.Critic(SPEC, config)
-    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in critic.modules())
+    config = dcgan.Config(z_size=8, width=8, discrimination=5, discriminator_norm=False)
+    discriminator = dcgan.Discriminator(SPEC, config)
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in discriminator.modules())
     x = torch.randn(4, 3, 32, 32)
-    for p in critic.parameters():
+    for p in discriminator.parameters():
         torch.nn.init.normal_(p, 0, 0.1)
-    alone = critic(x)
-    assert not torch.allclose(critic(x[:1].repeat(4, 1, 1, 1))[0], alone[0])  # rows see each other
+    alone = discriminator(x)
+    assert not torch.allclose(discriminator(x[:1].repeat(4, 1, 1, 1))[0], alone[0])  # rows see each other
     alone.sum().backward()
-    assert all(p.grad is not None and p.grad.any() for p in critic.parameters())
+    assert all(p.grad is not None and p.grad.any() for p in discriminator.parameters())
 
 
 # ---- a reference batch --------------------------------------------------------------------------------------------------
@@ -236,7 +236,7 @@ def test_the_reference_stays_what_it_was_and_training_rows_do_not_see_each_other
     z, y = torch.randn(4, 8), torch.arange(4) % 2
     x = generator(z, y)
     x.square().mean().backward()
-    torch.testing.assert_close(generator(z[1:3], y[1:3]), x[1:3])  # as batch normalisation's would not
+    torch.testing.assert_close(generator(z[1:3], y[1:3]), x[1:3])  # as batch normalization's would not
     assert all(torch.equal(value, before[key]) for key, value in generator.named_buffers())
     x = generator.eval()(z, y)
     generator.reference_z += 1
@@ -251,7 +251,7 @@ def test_a_reference_is_of_the_kind_of_noise_that_is_trained_on() -> None:
         recipe = Recipe(architecture="dcgan", network=config, noise=noise)
         kinds[noise] = gan.players(recipe, ImageSpec(1, 16, 16))["generator"].reference_z
     assert kinds["uniform"].abs().max() <= 1 < kinds["normal"].abs().max()
-    torch.testing.assert_close(kinds["uniform"], latents.bent(kinds["normal"], "uniform"))
+    torch.testing.assert_close(kinds["uniform"], latents.transform(kinds["normal"], "uniform"))
 
 
 @pytest.mark.parametrize("size", [(28, 28), (36, 44)], ids=str)
@@ -288,9 +288,9 @@ def test_spectral_doubling_is_of_norm_one() -> None:
     layer = SpectralUpConv2d(3, 4)
     x = torch.randn(2, 3, 5, 5)
     layer.eval()
-    want = F.conv2d(F.interpolate(x, scale_factor=2), layer.normalised(), layer.bias, padding=1)
+    want = F.conv2d(F.interpolate(x, scale_factor=2), layer.normalized(), layer.bias, padding=1)
     torch.testing.assert_close(layer(x), want, rtol=1e-4, atol=1e-5)
-    assert torch.linalg.matrix_norm(layer.normalised().flatten(1), 2).item() == pytest.approx(1, abs=0.05)
+    assert torch.linalg.matrix_norm(layer.normalized().flatten(1), 2).item() == pytest.approx(1, abs=0.05)
 
 
 def test_each_part_of_biggans_latent_enters_at_its_level() -> None:
@@ -309,31 +309,31 @@ def test_each_part_of_biggans_latent_enters_at_its_level() -> None:
 @pytest.mark.parametrize("spec", [SPEC, ImageSpec(1, 17, 41), ImageSpec(4, 20, 36, 3), ImageSpec(3, 64, 64)], ids=str)
 def test_fastgans_lesson_can_be_learned(spec: ImageSpec) -> None:
     torch.manual_seed(0)
-    critic = fastgan.Critic(spec, fastgan.TINY)
-    assert isinstance(critic, SelfTaught)
-    x = torch.tanh(torch.randn(4, spec.channels, 1, 1)).expand(-1, -1, *spec.size)  # plain colours
+    discriminator = fastgan.Discriminator(spec, fastgan.TINY)
+    assert isinstance(discriminator, SelfSupervised)
+    x = torch.tanh(torch.randn(4, spec.channels, 1, 1)).expand(-1, -1, *spec.size)  # plain colors
     y = torch.arange(4) % spec.classes if spec.classes else None
-    optimiser = torch.optim.Adam(critic.parameters(), 1e-2)
+    optimizer = torch.optim.Adam(discriminator.parameters(), 1e-2)
     losses = []
     for _ in range(15):
-        optimiser.zero_grad()
-        _, loss = critic.study(x, y, torch.rand(4))
+        optimizer.zero_grad()
+        _, loss = discriminator.forward_with_aux(x, y, torch.rand(4))
         assert loss.shape == (4,)
         loss.sum().backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.mean().item())
     assert losses[-1] < 0.7 * losses[0]
 
 
 @pytest.mark.parametrize("size", [(32, 32), (28, 28), (44, 28)], ids=str)
 def test_fastgans_lesson_compares_a_quarter_with_the_pixels_it_stands_for(size: tuple[int, int]) -> None:
-    """A critic that keeps its cells' colours paints them back without an error, wherever the map's sides are odd too."""
-    critic = fastgan.Critic(ImageSpec(3, *size), fastgan.TINY)
-    cell = 2 ** (critic.depth - 1)
-    colours = torch.randn(4, 3, size[0] // cell, size[1] // cell)
-    critic.whole, critic.part = torch.nn.Identity(), torch.nn.Upsample(scale_factor=2)  # type: ignore[assignment]
-    x = colours.repeat_interleave(cell, 2).repeat_interleave(cell, 3)
-    assert critic.lesson(x, colours, colours, torch.tensor([0.1, 0.3, 0.6, 0.9])).max() < 1e-5
+    """A discriminator that keeps its cells' colors paints them back without an error, wherever the map's sides are odd too."""
+    discriminator = fastgan.Discriminator(ImageSpec(3, *size), fastgan.TINY)
+    cell = 2 ** (discriminator.depth - 1)
+    colors = torch.randn(4, 3, size[0] // cell, size[1] // cell)
+    discriminator.whole, discriminator.part = torch.nn.Identity(), torch.nn.Upsample(scale_factor=2)  # type: ignore[assignment]
+    x = colors.repeat_interleave(cell, 2).repeat_interleave(cell, 3)
+    assert discriminator.aux_loss(x, colors, colors, torch.tensor([0.1, 0.3, 0.6, 0.9])).max() < 1e-5
 
 
 def test_fastgans_small_maps_switch_large_ones() -> None:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from limner.core.images import ImageSpec
-from limner.networks import augment
+from limner.networks import diffaugment
 from limner.networks.layers import (
     BatchNorm2d,
     ConditionalBatchNorm2d,
@@ -18,7 +18,7 @@ from limner.networks.layers import (
     UpConv2d,
     VirtualBatchNorm2d,
     base_size,
-    centre_crop,
+    center_crop,
     levels,
     to_map,
     to_row,
@@ -43,7 +43,7 @@ def test_maps_and_rows_are_inverse_and_free() -> None:
 
 def test_centre_crop() -> None:
     x = torch.arange(36.0).view(1, 1, 6, 6)
-    assert torch.equal(centre_crop(x, (4, 2)), x[:, :, 1:5, 2:4])
+    assert torch.equal(center_crop(x, (4, 2)), x[:, :, 1:5, 2:4])
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (8, 8)])
@@ -65,7 +65,7 @@ def test_spectral_norm_is_one_after_iterations(layer: nn.Module) -> None:
     torch.manual_seed(0)
     nn.init.normal_(layer.weight, 0, 3)
     for _ in range(2000):  # slow when the two largest are close
-        weight = layer.normalised()
+        weight = layer.normalized()
     assert torch.linalg.matrix_norm(weight.flatten(1), 2).item() == pytest.approx(1, abs=1e-4)
 
 
@@ -75,7 +75,7 @@ def test_spectral_iteration_moves_only_in_training_of_the_layer_itself() -> None
     nn.init.normal_(layer.weight, 0, 3)
     before = layer.u.clone()
     layer.eval()(x)
-    layer.train().requires_grad_(False)(x)  # the generator's turn: the critic must not move
+    layer.train().requires_grad_(False)(x)  # the generator's turn: the discriminator must not move
     assert torch.equal(layer.u, before)
     layer.requires_grad_(True)(x)
     assert not torch.equal(layer.u, before)
@@ -111,8 +111,8 @@ def test_instance_norm_is_pytorchs_and_keeps_the_layout(form: torch.memory_forma
     found = []
     for layer in (ours, theirs):
         y = layer(x)
-        (slope,) = torch.autograd.grad(y.square().sum() / 2 + y.sin().sum(), x, create_graph=True)
-        found.append([y, slope, *torch.autograd.grad(slope.square().sum(), [x, *layer.parameters()])])
+        (input_gradient,) = torch.autograd.grad(y.square().sum() / 2 + y.sin().sum(), x, create_graph=True)
+        found.append([y, input_gradient, *torch.autograd.grad(input_gradient.square().sum(), [x, *layer.parameters()])])
     for mine, its in zip(*found, strict=True):
         torch.testing.assert_close(mine, its, rtol=1e-4, atol=1e-4)
     assert found[0][0].is_contiguous(memory_format=form)
@@ -128,12 +128,12 @@ def test_virtual_batch_norm_takes_a_row_as_one_more_of_the_reference() -> None:
     nn.init.normal_(layer.bias)
     found = layer(torch.cat([reference, rows]))
 
-    def normalised(x: torch.Tensor) -> torch.Tensor:
+    def normalized(x: torch.Tensor) -> torch.Tensor:
         return F.batch_norm(x, None, None, layer.weight, layer.bias, training=True)
 
-    torch.testing.assert_close(found[:5], normalised(reference))
+    torch.testing.assert_close(found[:5], normalized(reference))
     for i in range(2):
-        torch.testing.assert_close(found[5 + i], normalised(torch.cat([reference, rows[i : i + 1]]))[5])
+        torch.testing.assert_close(found[5 + i], normalized(torch.cat([reference, rows[i : i + 1]]))[5])
     layer.eval()
     assert torch.equal(layer(torch.cat([reference, rows])), found)  # nothing runs behind
 
@@ -155,34 +155,34 @@ def test_conditional_batch_norm_scales_by_class() -> None:
 def test_augmentation_none_is_the_identity_and_full_keeps_alpha_of_colours() -> None:
     torch.manual_seed(0)
     x = torch.rand(4, 4, 12, 10) * 2 - 1
-    u = torch.rand(4, augment.DRAWS)
-    assert augment.augment(x, u, "none") is x
-    for change, column in ((augment.brightness, 0), (augment.saturation, 1), (augment.contrast, 2)):
+    u = torch.rand(4, diffaugment.DRAWS)
+    assert diffaugment.augment(x, u, "none") is x
+    for change, column in ((diffaugment.brightness, 0), (diffaugment.saturation, 1), (diffaugment.contrast, 2)):
         y = change(x, u[:, column])
         assert torch.equal(y[:, 3], x[:, 3]) and not torch.equal(y[:, :3], x[:, :3])
 
 
 def test_translation_shifts_and_repeats_the_edge() -> None:
     x = torch.arange(64.0).view(1, 1, 8, 8)
-    moved = augment.translation(x, torch.tensor([[1.0, 0.5]]))  # one row down the picture, no column
+    moved = diffaugment.translation(x, torch.tensor([[1.0, 0.5]]))  # one row down the picture, no column
     assert torch.equal(moved[0, 0, :7], x[0, 0, 1:]) and torch.equal(moved[0, 0, 7], x[0, 0, 7])
 
 
 def test_cutout_greys_a_box_only() -> None:
     x = torch.ones(1, 3, 16, 16)
-    y = augment.cutout(x, torch.tensor([[0.5, 0.5]]))
+    y = diffaugment.cutout(x, torch.tensor([[0.5, 0.5]]))
     assert (y == 0).any() and (y == 1).any() and ((y == 0) | (y == 1)).all()
 
 
-@pytest.mark.parametrize("policy", augment.POLICIES)
+@pytest.mark.parametrize("policy", diffaugment.POLICIES)
 def test_gradient_flows_through_augmentation(policy: str) -> None:
     torch.manual_seed(0)
     x = torch.randn(3, 3, 16, 16, requires_grad=True)
-    augment.augment(x, torch.rand(3, augment.DRAWS), policy).sum().backward()
+    diffaugment.augment(x, torch.rand(3, diffaugment.DRAWS), policy).sum().backward()
     assert x.grad is not None and x.grad.abs().sum() > 0
 
 
 def test_flip_mirrors_half() -> None:
     x = torch.randn(2, 3, 4, 5)
-    y = augment.flip(x, torch.tensor([0.2, 0.8]))
+    y = diffaugment.flip(x, torch.tensor([0.2, 0.8]))
     assert torch.equal(y[0], x[0].flip(2)) and torch.equal(y[1], x[1])

@@ -25,7 +25,7 @@ def test_contract(name: str, spec: ImageSpec) -> None:
     y = net(x)
     assert y.shape == x.shape and y.dtype == torch.float32 and y.abs().max() <= 1
     (y - x).square().sum().backward()
-    # a bias before instance normalisation is subtracted again
+    # a bias before instance normalization is subtracted again
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
     net.eval()
     torch.testing.assert_close(net(x)[:1], net(x[:1]), atol=1e-5, rtol=1e-4)

@@ -12,13 +12,14 @@ from PIL import Image
 
 import limner
 from limner.cli.flags import changes, flags
-from limner.core import dist
+from limner.core import distributed
 from limner.core.images import ImageSpec
+from limner.core.machine import Machine
 from limner.networks import patch, unet
 from limner.recipes import automatic, gan
-from limner.recipes.session import Machine, Options
+from limner.runs.run import Options
 
-CPU = Machine(torch.device("cpu"), torch.float32, dist.ALONE)
+CPU = Machine(torch.device("cpu"), torch.float32, distributed.ALONE)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +41,7 @@ def test_the_choice_is_told(spec: ImageSpec, count: int, options: Options, said:
     ("changes", "said"),
     [
         ({"batch": 64}, "width 32: it gives the best"),
-        ({"network.width": 48}, "spectral; a set of 400 is small, so the critic sees shifted pictures."),
+        ({"network.width": 48}, "spectral; a set of 400 is small, so the discriminator sees shifted pictures."),
         ({"architecture": "dcgan", "augmentation": "none"}, "auto chose spectral."),
         ({"augmentation": "full"}, "in minutes."),
     ],
@@ -50,21 +51,21 @@ def test_nothing_is_told_of_what_the_person_decides(changes: dict, said: str) ->
 
 
 def test_a_gpu_is_said_to_be_unmeasured() -> None:
-    machine = Machine(torch.device("meta"), torch.float32, dist.ALONE)
+    machine = Machine(torch.device("meta"), torch.float32, distributed.ALONE)
     assert "nothing was measured" in automatic.choose(ImageSpec(3, 64, 64), 9999, Options(), machine)[2]
 
 
 def test_a_run_goes_on_with_what_another_machine_chose() -> None:
-    machine = Machine(torch.device("meta"), torch.float32, dist.ALONE)
-    begun = {"recipe": "spectral", "options": {"network": {"width": 24}}}
-    _, recipe, why = automatic.choose(ImageSpec(3, 64, 64), 9999, Options(), machine, (), begun)
+    machine = Machine(torch.device("meta"), torch.float32, distributed.ALONE)
+    recorded_request = {"recipe": "spectral", "options": {"network": {"width": 24}}}
+    _, recipe, why = automatic.choose(ImageSpec(3, 64, 64), 9999, Options(), machine, (), recorded_request)
     assert recipe.network.width == 24 and "the run was started with it" in why
 
 
 def test_own_choices_win_over_auto_and_reach_the_description(squares: Path, tmp_path: Path) -> None:
-    limner.train(squares, images=32, out=tmp_path, batch=8, changes={"critic.rate": 1e-3}, quiet=True, metric="none")
+    limner.train(squares, images=32, out=tmp_path, batch=8, changes={"discriminator_optimizer.lr": 1e-3}, quiet=True, metric="none")
     recipe = json.loads((tmp_path / "limner.json").read_text())["recipe"]
-    assert recipe["name"] == "spectral" and recipe["batch"] == 8 and recipe["critic"]["rate"] == 1e-3
+    assert recipe["name"] == "spectral" and recipe["batch"] == 8 and recipe["discriminator_optimizer"]["lr"] == 1e-3
     assert not (tmp_path / "best").exists()
 
 
@@ -78,13 +79,13 @@ def test_what_a_person_says_to_auto_is_kept_even_where_it_is_a_recipes_usual_val
 def test_unknown_options_of_a_recipe_are_sentences(
     squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ValueError, match="no option 'colour'"):
-        limner.train(squares, images=32, out=tmp_path, colour=3)
-    with pytest.raises(ValueError, match=r"no option 'critic\.speed'"):
-        limner.train(squares, images=32, out=tmp_path, changes={"critic.speed": 3})
+    with pytest.raises(ValueError, match="no option 'color'"):
+        limner.train(squares, images=32, out=tmp_path, color=3)
+    with pytest.raises(ValueError, match=r"no option 'discriminator\.speed'"):
+        limner.train(squares, images=32, out=tmp_path, changes={"discriminator.speed": 3})
     with pytest.raises(ValueError, match="metric 'beauty' is not known"):
         limner.train("nowhere", images=32, out=tmp_path, metric="beauty")  # said before pictures are looked for
-    monkeypatch.setattr("limner.recipes.session.find_spec", lambda name: None)
+    monkeypatch.setattr("limner.runs.run.find_spec", lambda name: None)
     with pytest.raises(ValueError, match="TensorBoard is not installed"):
         limner.train("nowhere", images=32, out=tmp_path, tensorboard=True)
 
@@ -104,7 +105,7 @@ def test_every_picture_left_out_is_listed_in_the_run_folder(tmp_path: Path, caps
             Image.new("RGB", (16, 16), (20 * i, 0, 0)).save(place / f"{i:02}.png")
 
     def lines() -> list[str]:
-        small = {"network": unet.TINY, "judge": patch.Config(width=8)}
+        small = {"network": unet.TINY, "discriminator": patch.Config(width=8)}
         limner.train(a, b, recipe="pix2pix", images=4, out=tmp_path / "run", device="cpu", changes=small)
         listed = tmp_path / "run/skipped.txt"
         return listed.read_text().splitlines() if listed.exists() else []

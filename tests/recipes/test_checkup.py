@@ -13,9 +13,9 @@ import torch
 from limner import recipes
 from limner.apps import doctor
 from limner.data import open_source, prepare
-from limner.recipes import session
-from limner.recipes.checkup import held_out_of, typical_distance
-from limner.training.doctor import SETTLING, WINDOW
+from limner.monitor.doctor import SETTLING, WINDOW
+from limner.monitor.probes import held_out_of, typical_distance
+from limner.runs import run
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def played(pictures: np.ndarray, out: Path, images: int = 2560, **changes: Any) 
 
 @pytest.fixture(autouse=True)
 def no_speed_trial(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "measure", lambda *a, **k: 100.0)
+    monkeypatch.setattr(run, "measure", lambda *a, **k: 100.0)
 
 
 def test_a_healthy_run_raises_no_alarm(clothes: np.ndarray, tmp_path: Path) -> None:
@@ -46,8 +46,8 @@ def test_a_healthy_run_raises_no_alarm(clothes: np.ndarray, tmp_path: Path) -> N
 
 
 def test_a_critic_a_hundred_times_too_fast(clothes: np.ndarray, tmp_path: Path) -> None:
-    found = played(clothes, tmp_path / "run", **{"critic.rate": 0.08})
-    assert "critic-leaps" in found and set(found) <= {"critic-leaps", "critic-ahead"}
+    found = played(clothes, tmp_path / "run", **{"discriminator_optimizer.lr": 0.08})
+    assert "discriminator-leaps" in found and set(found) <= {"discriminator-leaps", "discriminator-ahead"}
 
 
 def test_identical_pictures(clothes: np.ndarray, tmp_path: Path) -> None:
@@ -63,12 +63,12 @@ def test_auto_tune_slows_the_critic_that_leaps_and_logs_it(clothes: np.ndarray, 
     out = tmp_path / "run"
     recipes.train(
         clothes, recipe="spectral", images=1920, out=out, device="cpu", threads=1, quiet=True, metric="none",
-        precision="fp32", auto_tune=True, changes={"network.width": 8, "critic.rate": 0.08},
+        precision="fp32", auto_tune=True, changes={"network.width": 8, "discriminator_optimizer.lr": 0.08},
     )  # fmt: skip
     tuned = json.loads((out / "limner.json").read_text())["training"]
-    assert tuned["auto_tune"] and tuned["settings"]["rate of critic"] < 1 and tuned["kept_aside"] == 100
-    done = [f["done"] for f in doctor.examine(out).findings if f["finding"] == "critic-leaps"]
-    assert done[0] == "rate of critic 1 -> 0.25" and len(done) <= 4
+    assert tuned["auto_tune"] and tuned["settings"]["lr of discriminator"] < 1 and tuned["held_out_count"] == 100
+    done = [f["done"] for f in doctor.examine(out).findings if f["finding"] == "discriminator-leaps"]
+    assert done[0] == "lr of discriminator 1 -> 0.25" and len(done) <= 4
 
 
 def test_auto_tune_where_nothing_is_examined_is_a_sentence(clothes: np.ndarray, tmp_path: Path) -> None:

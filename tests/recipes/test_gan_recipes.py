@@ -20,14 +20,15 @@ from limner.apps.evaluate import sampled
 from limner.apps.loading import load
 from limner.apps.sample import walk
 from limner.cli import app, main
-from limner.core import device, dist, schedule
+from limner.core import device, distributed, schedule
 from limner.core.latents import KINDS
 from limner.losses.adversarial import OBJECTIVES
 from limner.losses.penalties import PENALTIES
-from limner.losses.regularisers import REGULARISERS
-from limner.networks import NAMES, augment
-from limner.recipes import gan, session
-from limner.recipes.session import Options
+from limner.losses.regularizers import REGULARIZERS
+from limner.networks import NAMES, diffaugment
+from limner.recipes import gan
+from limner.runs import run
+from limner.runs.run import Options
 from limner.training.loop import Outcome
 
 
@@ -60,14 +61,14 @@ class StopAfterOne:
 def test_a_preset_trains_resumes_and_samples(
     name: str, squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "measure", lambda *a, **k: 100.0)  # the speed is measured for seconds otherwise
+    monkeypatch.setattr(run, "measure", lambda *a, **k: 100.0)  # the speed is measured for seconds otherwise
     changes = small(name)
     flags = [part for key, value in changes.items() for part in (f"--{key}", value)]
     common = ["train", squares, "--recipe", name, "--images", 24, "--device", "cpu", "--threads", 1, "--quiet", *flags]
     limner(*common, "--out", tmp_path / "whole")
     broken = recipes.train(
         squares, recipe=name, images=24, device="cpu", threads=1, quiet=True, out=tmp_path / "broken",
-        changes=changes, hooks=[StopAfterOne()],
+        changes=changes, callbacks=[StopAfterOne()],
     )  # fmt: skip
     assert not broken.outcome.finished
     limner(*common, "--out", tmp_path / "broken")
@@ -83,7 +84,7 @@ def test_a_preset_trains_resumes_and_samples(
 def test_a_recipe_plays_with_the_nets_of_another_architecture(
     squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "measure", lambda *a, **k: 100.0)
+    monkeypatch.setattr(run, "measure", lambda *a, **k: 100.0)
     usual = str(gan.spectral().network.width)  # not that of the other architecture, so it is a wish like any other
     limner("train", squares, "--recipe", "spectral", "--architecture", "dcgan", "--network.width", usual, "--network.norm",
            "virtual", "--images", 8, "--batch", 8, "--device", "cpu", "--threads", 1, "--quiet", "--out", tmp_path)  # fmt: skip
@@ -102,7 +103,7 @@ def test_a_busy_machine_is_told_when_the_speed_was_measured_on_it(
     share: float, warned: bool, squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(session, "measure", lambda *a, **k: time.sleep(0.05) or 100.0)
+    monkeypatch.setattr(run, "measure", lambda *a, **k: time.sleep(0.05) or 100.0)
     monkeypatch.setattr(time, "thread_time", lambda: share * time.monotonic())
     recipes.train(squares, recipe="spectral", images=8, device="cpu", threads=1, out=tmp_path, changes=small("spectral"))
     said = capsys.readouterr().err
@@ -117,12 +118,12 @@ def test_minutes_pay_for_the_pictures_that_people_watch_by(
         preview=lambda net: time.sleep(0.01), generate=lambda net, n: time.sleep(0.001 * n), options=Options(),
     )  # fmt: skip
     marks = len(schedule.preview_marks(10**6))
-    assert marks * (0.01 + 0.5) <= session.watching_seconds(job) < marks * (0.01 + 0.5) * 2
+    assert marks * (0.01 + 0.5) <= run.watching_seconds(job) < marks * (0.01 + 0.5) * 2
     job.options = Options(metric="none")
-    assert marks * 0.01 <= session.watching_seconds(job) < marks * 0.01 * 5
-    monkeypatch.setattr(session, "measure", lambda *a, **k: 100.0)
-    monkeypatch.setattr(session, "watching_seconds", lambda job: 30.0)
-    monkeypatch.setattr(session, "fit", lambda *a, **k: Outcome(0, 0.0, False, None))
+    assert marks * 0.01 <= run.watching_seconds(job) < marks * 0.01 * 5
+    monkeypatch.setattr(run, "measure", lambda *a, **k: 100.0)
+    monkeypatch.setattr(run, "watching_seconds", lambda job: 30.0)
+    monkeypatch.setattr(run, "fit", lambda *a, **k: Outcome(0, 0.0, False, None))
     recipes.train(squares, recipe="spectral", minutes=1, device="cpu", quiet=True, out=tmp_path, changes=small("spectral"))
     decided = json.loads((tmp_path / "run.json").read_text())["decided"]
     assert decided["besides"] >= 30 and decided["threads"] == 1
@@ -130,21 +131,21 @@ def test_minutes_pay_for_the_pictures_that_people_watch_by(
 
 
 def test_a_run_of_another_version_is_named(squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "measure", lambda *a, **k: 100.0)
-    monkeypatch.setattr(session, "fit", lambda *a, **k: Outcome(0, 0.0, False, None))
+    monkeypatch.setattr(run, "measure", lambda *a, **k: 100.0)
+    monkeypatch.setattr(run, "fit", lambda *a, **k: Outcome(0, 0.0, False, None))
     more = {"recipe": "spectral", "images": 8, "device": "cpu", "quiet": True, "out": tmp_path}
     recipes.train(squares, **more)
     kept = json.loads((tmp_path / "run.json").read_text())
-    del kept["asked"]["options"]["rising"]
+    del kept["asked"]["options"]["lr_warmup"]
     (tmp_path / "run.json").write_text(json.dumps(kept))
-    with pytest.raises(ValueError, match=r"another version of Limner \(.*\), whose options are others \(options.rising\)"):
+    with pytest.raises(ValueError, match=r"another version of Limner \(.*\), whose options are others \(options.lr_warmup\)"):
         recipes.train(squares, **more)
 
 
 def test_a_run_keeps_the_precision_it_was_started_in(
     squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(session, "measure", lambda *a, **k: 100.0)
+    monkeypatch.setattr(run, "measure", lambda *a, **k: 100.0)
     monkeypatch.setattr(device, "cpu_has_bf16", lambda: False)
 
     def train(out: str, precision: str = "auto", **more) -> None:
@@ -152,7 +153,7 @@ def test_a_run_keeps_the_precision_it_was_started_in(
                       changes=small("spectral"), precision=precision, **more)  # fmt: skip
 
     train("whole")
-    train("broken", hooks=[StopAfterOne()])
+    train("broken", callbacks=[StopAfterOne()])
     monkeypatch.setattr(device, "cpu_has_bf16", lambda: True)  # moved to another machine
     with pytest.raises(ValueError, match=r"was started with precision fp32, now it is bf16: .* leave --precision out"):
         train("broken", "bf16")
@@ -169,28 +170,28 @@ def test_a_preset_names_its_source_and_changes_only_what_it_says(name: str) -> N
     assert preset.summary and any(c.isdigit() for c in preset.source)
     recipe = preset.make()
     assert recipe.objective in OBJECTIVES and recipe.architecture in NAMES
-    assert recipe.penalty in (*PENALTIES, "none") and recipe.regulariser in (*REGULARISERS, "none")
-    assert recipe.augmentation in (*augment.POLICIES, "adaptive", "auto") and recipe.noise in KINDS
+    assert recipe.penalty in (*PENALTIES, "none") and recipe.regularizer in (*REGULARIZERS, "none")
+    assert recipe.augmentation in (*diffaugment.POLICIES, "adaptive", "auto") and recipe.noise in KINDS
 
 
 def test_sngans_rates_fall_on_a_line_from_the_first_picture() -> None:
     """Miyato et al. 2018: configs/sn_cifar10_unconditional.yml of their code decays from iteration 0 to the last."""
     recipe = gan.PRESETS["sngan"].make()
-    heights = [schedule.rate(seen, 100, recipe.schedule, recipe.falling_from, recipe.rising) for seen in (0, 25, 75)]
+    heights = [schedule.lr_factor(seen, 100, recipe.schedule, recipe.lr_decay_start, recipe.lr_warmup) for seen in (0, 25, 75)]
     assert heights == pytest.approx([1.0, 0.75, 0.25])
 
 
 def test_the_help_of_the_recipe_names_every_choice() -> None:
     import inspect
 
-    from limner.recipes import game
+    from limner.recipes import config
 
-    text = inspect.getsource(game.Recipe)
+    text = inspect.getsource(config.Recipe)
     lines = {line.split(":")[0].strip(): line for line in text.splitlines() if "#" in line}
     assert all(name in lines["objective"] for name in OBJECTIVES)
     assert all(name.removesuffix("-fast") in lines["penalty"] for name in PENALTIES)
-    assert all(name in lines["regulariser"] for name in REGULARISERS) and all(name in lines["architecture"] for name in NAMES)
-    assert all(name in lines["augmentation"] for name in augment.POLICIES)
+    assert all(name in lines["regularizer"] for name in REGULARIZERS) and all(name in lines["architecture"] for name in NAMES)
+    assert all(name in lines["augmentation"] for name in diffaugment.POLICIES)
     assert all(name in lines["noise"] for name in KINDS)
 
 
@@ -199,7 +200,7 @@ def test_everything_that_samples_draws_the_kind_of_noise_that_was_trained_on(
     noise: str, squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The network is replaced by one that only keeps what it was given."""
-    monkeypatch.setattr(session, "measure", lambda *a, **k: 100.0)
+    monkeypatch.setattr(run, "measure", lambda *a, **k: 100.0)
     limner("train", squares, "--recipe", "spectral", "--noise", noise, "--images", 24, "--batch", 8, "--network.width",
            8, "--device", "cpu", "--threads", 1, "--quiet", "--out", tmp_path)  # fmt: skip
     assert json.loads((tmp_path / "limner.json").read_text())["network"]["noise"] == noise
@@ -208,7 +209,7 @@ def test_everything_that_samples_draws_the_kind_of_noise_that_was_trained_on(
     network = model.network
     network.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
     whole = model.sample(200)
-    machine = session.Machine(torch.device("cpu"), torch.float32, dist.ALONE)
+    machine = run.Machine(torch.device("cpu"), torch.float32, distributed.ALONE)
     gan.preview_of(model.z_size, 2, noise, machine.device)(network)
     gan.generator_of(torch.arange(2), noise, machine)(network, 200)
     sampled(model, 200, 0)
@@ -224,7 +225,7 @@ def test_everything_that_samples_draws_the_kind_of_noise_that_was_trained_on(
 def test_runs_from_before_there_were_kinds_sample_from_normal_noise(
     squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "measure", lambda *a, **k: 100.0)
+    monkeypatch.setattr(run, "measure", lambda *a, **k: 100.0)
     recipes.train(squares, recipe="spectral", images=8, device="cpu", threads=1, quiet=True, out=tmp_path,
                   changes={"batch": 8, "network.width": 8})  # fmt: skip
     description = json.loads((tmp_path / "limner.json").read_text())

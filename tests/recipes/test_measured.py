@@ -16,7 +16,7 @@ CONTENT = {
     "told": "10 minutes each on 1 thread",
     "protocol": {"minutes": 10.0},
     "real": {"fid(own)": 0.021},
-    "rows": {"spectral": {"fid(own)": 0.4216}, "wgan": {"failed": "The critic's loss was not finite."}},
+    "rows": {"spectral": {"fid(own)": 0.4216}, "wgan": {"failed": "The discriminator's loss was not finite."}},
 }
 
 

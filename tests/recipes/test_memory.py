@@ -7,12 +7,12 @@ import dataclasses
 import pytest
 import torch
 
-from limner.core import dist
+from limner.core import distributed
 from limner.core.images import ImageSpec
+from limner.core.machine import Machine
 from limner.recipes import gan
-from limner.recipes.session import Machine
 
-MACHINE = Machine(torch.device("cpu"), torch.float32, dist.ALONE)
+MACHINE = Machine(torch.device("cpu"), torch.float32, distributed.ALONE)
 
 
 def test_what_cannot_fit_is_a_sentence() -> None:

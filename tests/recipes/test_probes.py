@@ -14,28 +14,28 @@ from torch import nn
 
 from limner import recipes
 from limner.apps import doctor
-from limner.core import dist
+from limner.core import distributed
 from limner.data import open_source, prepare
 from limner.data.pairs import prepare_pairs
+from limner.monitor.family_probes import AutoencoderProbe, TranslatorProbe
+from limner.monitor.rules import FIRST, FIRST_COPIED, LAST_COPIED, copies_input, dead_codes, stuck_below
 from limner.networks import vae, vqvae
-from limner.recipes import session
-from limner.recipes.probes import AutoencoderProbe, TranslatorProbe
-from limner.training.rules import FIRST, FIRST_COPIED, LAST_COPIED, copies_input, dead_codes, stuck_below
+from limner.runs import run
 
 SMALL: dict[str, dict[str, Any]] = {
     "vae": {"network.width": 8},
-    "vaegan": {"network.width": 8, "judge.width": 8},
+    "vaegan": {"network.width": 8, "discriminator.width": 8},
     "vqvae": {"network.width": 8, "network.codes": 256},
-    "pix2pix": {"network.width": 8, "judge.width": 8},
-    "cyclegan": {"network.width": 8, "judge.width": 8, "network.blocks": 1},
-    "cut": {"network.width": 8, "judge.width": 8, "network.blocks": 1},
+    "pix2pix": {"network.width": 8, "discriminator.width": 8},
+    "cyclegan": {"network.width": 8, "discriminator.width": 8, "network.blocks": 1},
+    "cut": {"network.width": 8, "discriminator.width": 8, "network.blocks": 1},
 }
-MACHINE = session.Machine(torch.device("cpu"), torch.float32, dist.ALONE)
+MACHINE = run.Machine(torch.device("cpu"), torch.float32, distributed.ALONE)
 
 
 @pytest.fixture(autouse=True)
 def no_speed_trial(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "measure", lambda *a, **k: 100.0)
+    monkeypatch.setattr(run, "measure", lambda *a, **k: 100.0)
 
 
 @pytest.fixture(scope="module")
@@ -77,9 +77,9 @@ def test_a_latent_that_costs_too_much_is_a_posterior_collapse(clothes: np.ndarra
 
 def test_an_autoencoder_that_does_not_move_learns_nothing(clothes: np.ndarray, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    assert found(out, "vqvae", clothes, images=1280, **{"autoencoder.rate": 0.0}) == ["learns-nothing"]
+    assert found(out, "vqvae", clothes, images=1280, **{"autoencoder_optimizer.lr": 0.0}) == ["learns-nothing"]
     (finding,) = doctor.examine(out).findings
-    assert finding["advice"] == "its weights do not move: raise --autoencoder.rate." and finding["images"] == 320
+    assert finding["advice"] == "its weights do not move: raise --autoencoder-optimizer.lr." and finding["images"] == 320
     assert "learns-nothing" in doctor.examine(out).verdict
     doctor.write_page(doctor.examine(out), tmp_path / "doctor.html")
     page = (tmp_path / "doctor.html").read_text()
@@ -96,7 +96,7 @@ def test_codes_that_no_picture_chooses_are_dead(clothes: np.ndarray, tmp_path: P
 
 
 def test_a_paired_translator_that_does_not_move_learns_nothing(emoji: np.ndarray, tmp_path: Path) -> None:
-    changes = {"translators.rate": 0.0}
+    changes = {"translator_optimizer.lr": 0.0}
     assert found(tmp_path / "run", "pix2pix", emoji, tinted(emoji), images=160, **changes) == ["learns-nothing"]
 
 
@@ -104,7 +104,7 @@ def test_a_paired_translator_that_does_not_move_learns_nothing(emoji: np.ndarray
 def test_an_unpaired_translator_that_keeps_its_input_is_a_copy(
     recipe: str, weight: str, emoji: np.ndarray, tmp_path: Path
 ) -> None:
-    changes = {weight: 1000.0, "translators.rate": 1e-5}
+    changes = {weight: 1000.0, "translator_optimizer.lr": 1e-5}
     out = tmp_path / "run"
     assert found(out, recipe, emoji, tinted(emoji), images=160, **changes) == ["copies-input"]
     (finding,) = doctor.examine(out).findings
@@ -166,7 +166,7 @@ def test_a_run_that_is_watched_has_the_weights_of_one_that_is_not(
 
 
 def test_auto_tune_is_for_games_only(clothes: np.ndarray, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="games of a generator and a critic only"):
+    with pytest.raises(ValueError, match="games of a generator and a discriminator only"):
         recipes.train(clothes, recipe="vqvae", images=32, out=tmp_path / "no", device="cpu", quiet=True, auto_tune=True)
 
 
@@ -242,9 +242,9 @@ def test_a_bad_value_is_found_once_it_no_longer_improves() -> None:
     flat = [{"explained": 0.01}] * FIRST
     assert stuck_below(flat, "explained", 0.05) == 0.01
     assert stuck_below(flat[1:], "explained", 0.05) is None, "too early"
-    rising = [{"explained": -1 + 0.05 * i} for i in range(FIRST)]
-    assert stuck_below(rising, "explained", 0.05) is None
-    assert stuck_below(rising[::-1], "explained", 0.05) is not None, "what gets worse does not improve"
+    lr_warmup = [{"explained": -1 + 0.05 * i} for i in range(FIRST)]
+    assert stuck_below(lr_warmup, "explained", 0.05) is None
+    assert stuck_below(lr_warmup[::-1], "explained", 0.05) is not None, "what gets worse does not improve"
     assert stuck_below([{"explained": 0.06}] * FIRST, "explained", 0.05) is None
     assert stuck_below(flat, "codes_in_use", 0.1) is None, "a signal that this run does not have"
 

@@ -85,7 +85,7 @@ def test_a_revised_run_is_a_pure_function_of_its_recorded_decisions(tmp_path: Pa
         outcome = fit(method, stream, tmp_path / folder, plan, device=CPU, quiet=True, budget=budget, **more)
         return outcome, weights(method), budget
 
-    monkeypatch.setattr(loop.dist, "told_by_first", lambda value: value)
+    monkeypatch.setattr(loop.distributed, "broadcast_from_rank0", lambda value: value)
     outcome, whole, budget = run("whole", [Decision(0, 800, 0.0, 0.8)])
     assert outcome.finished and len(budget.decisions) > 1 and written[-1] == budget.entries()
     assert outcome.seen == budget.decisions[-1].images != 800
@@ -94,10 +94,10 @@ def test_a_revised_run_is_a_pure_function_of_its_recorded_decisions(tmp_path: Pa
     assert all(torch.equal(value, again[key]) for key, value in whole.items())
     stops = sorted({8, budget.decisions[-1].at, budget.decisions[-1].at + 8})
     for i, at in enumerate(stops):
-        broken, _, _ = run(f"broken{i}", budget.decisions, hooks=[StopAt(at)])
+        broken, _, _ = run(f"broken{i}", budget.decisions, callbacks=[StopAt(at)])
         assert not broken.finished
-        ended, weighed, _ = run(f"broken{i}", budget.decisions)
-        assert ended.finished and all(torch.equal(value, weighed[key]) for key, value in whole.items())
+        ended, recorded, _ = run(f"broken{i}", budget.decisions)
+        assert ended.finished and all(torch.equal(value, recorded[key]) for key, value in whole.items())
 
 
 # ---- threads ---------------------------------------------------------------------------------------------------------

@@ -12,29 +12,29 @@ import torch
 from toy import CPU, StopAt, Toy, stream, weights
 from toy import PLAN as FAST
 
-from limner.training.doctor import (
+from limner.monitor.doctor import (
+    ADJUSTMENTS,
+    CHECKS,
     GAN_RULES,
     REST,
     SETTLING,
-    TREATMENTS,
-    VISITS,
     WINDOW,
     Doctor,
     Finding,
+    adjust,
     diagnose,
-    treat,
 )
 from limner.training.loop import fit
-from limner.training.state import Optimiser
+from limner.training.state import OptimizerConfig
 
-PLAN = replace(FAST, optimisers={name: Optimiser(rate=1e-4) for name in FAST.optimisers})  # no leaps of its own
+PLAN = replace(FAST, optimizers={name: OptimizerConfig(lr=1e-4) for name in FAST.optimizers})  # no leaps of its own
 HEALTHY = {
-    "variety": 0.7, "spread": 0.8, "change": 0.4, "right": 0.85, "by_heart": 0.1, "gradient_critic": 5.0,
-    "gradient_generator": 3.0, "step_critic": 0.004, "step_generator": 0.003,
+    "variety": 0.7, "spread": 0.8, "change": 0.4, "right": 0.85, "by_heart": 0.1, "gradient_discriminator": 5.0,
+    "gradient_generator": 3.0, "step_discriminator": 0.004, "step_generator": 0.003,
 }  # fmt: skip
 
 
-def course(length: int = VISITS, **odd: float) -> list[dict[str, float]]:
+def course(length: int = CHECKS, **odd: float) -> list[dict[str, float]]:
     """A healthy start, then some signals as given."""
     return [HEALTHY] * (SETTLING + WINDOW) + [HEALTHY | odd] * (length - SETTLING - WINDOW)
 
@@ -43,13 +43,13 @@ def course(length: int = VISITS, **odd: float) -> list[dict[str, float]]:
     "odd, name",
     [
         ({"variety": 0.001}, "pictures-alike"),
-        ({"step_critic": 0.04}, "critic-leaps"),
-        ({"step_critic": 0.02, "step_generator": 0.0045}, "critic-leaps"),
+        ({"step_discriminator": 0.04}, "discriminator-leaps"),
+        ({"step_discriminator": 0.02, "step_generator": 0.0045}, "discriminator-leaps"),
         ({"step_generator": 0.3}, "generator-leaps"),
         ({"by_heart": 0.8}, "by-heart"),
         ({"spread": 0.1}, "collapse"),
         ({"gradient_generator": 1e-4}, "generator-starves"),
-        ({"right": 1.0, "gradient_critic": 0.3}, "critic-ahead"),
+        ({"right": 1.0, "gradient_discriminator": 0.3}, "discriminator-ahead"),
         ({"change": 1.1}, "oscillation"),
     ],
 )
@@ -62,24 +62,24 @@ def test_each_sign_has_its_name_and_needs_to_last(odd: dict[str, float], name: s
 
 
 def test_a_generator_that_has_yet_to_spread_is_no_collapse_but_one_that_never_does_is() -> None:
-    slow = [HEALTHY | {"spread": 0.01 * i} for i in range(VISITS)]
-    assert all(diagnose(slow[: i + 1]) is None for i in range(VISITS // 2))
-    stuck = [HEALTHY | {"spread": 0.05}] * VISITS
-    assert diagnose(stuck[: VISITS // 2 - 1]) is None
+    slow = [HEALTHY | {"spread": 0.01 * i} for i in range(CHECKS)]
+    assert all(diagnose(slow[: i + 1]) is None for i in range(CHECKS // 2))
+    stuck = [HEALTHY | {"spread": 0.05}] * CHECKS
+    assert diagnose(stuck[: CHECKS // 2 - 1]) is None
     assert diagnose(stuck).name == "collapse"  # type: ignore[union-attr]
 
 
 def test_a_step_that_leads_by_far_but_is_small_is_no_leap() -> None:
-    assert diagnose(course(step_critic=0.004, step_generator=0.0001)) is None
-    assert diagnose(course(step_critic=0.012, step_generator=0.002)) is None
+    assert diagnose(course(step_discriminator=0.004, step_generator=0.0001)) is None
+    assert diagnose(course(step_discriminator=0.012, step_generator=0.002)) is None
 
 
 def test_who_takes_the_larger_steps_is_slowed_when_the_players_chase_each_other() -> None:
-    for player in ("critic", "generator"):
+    for player in ("discriminator", "generator"):
         found = diagnose(course(change=1.1, **{f"step_{player}": 0.014}))
-        assert found is not None and found.name == "oscillation" and f"--{player}.rate" in found.advice
-        settings = {"rate of critic": 1.0, "rate of generator": 1.0}
-        assert treat(found, settings) == f"rate of {player} 1 -> 0.5"
+        assert found is not None and found.name == "oscillation" and f"--{player}-optimizer.lr" in found.advice
+        settings = {"lr of discriminator": 1.0, "lr of generator": 1.0}
+        assert adjust(found, settings) == f"lr of {player} 1 -> 0.5"
 
 
 def test_pictures_that_are_being_learned_change_without_oscillating() -> None:
@@ -88,30 +88,30 @@ def test_pictures_that_are_being_learned_change_without_oscillating() -> None:
 
 
 def test_treatments_stay_within_their_bounds_and_end() -> None:
-    for name in TREATMENTS:
-        settings = {"rate of critic": 1.0, "rate of generator": 1.0, "penalty": 1.0, "augmentation": 0.0}
+    for name in ADJUSTMENTS:
+        settings = {"lr of discriminator": 1.0, "lr of generator": 1.0, "penalty": 1.0, "augmentation": 0.0}
         done = []
-        while (what := treat(Finding(name, "", "", "critic"), settings)) and len(done) < 100:
+        while (what := adjust(Finding(name, "", "", "discriminator"), settings)) and len(done) < 100:
             done.append(what)
         assert 1 <= len(done) < 30
-        assert all(1 / 256 - 1e-6 <= settings[f"rate of {player}"] <= 1 for player in ("critic", "generator"))
+        assert all(1 / 256 - 1e-6 <= settings[f"lr of {player}"] <= 1 for player in ("discriminator", "generator"))
         assert settings["penalty"] <= 8 and settings["augmentation"] <= 0.6
-        assert treat(Finding(name, "", ""), {}) == "", "a game without levers is left alone"
+        assert adjust(Finding(name, "", ""), {}) == "", "a game without levers is left alone"
 
 
 def test_a_dose_never_undoes_what_another_treatment_did() -> None:
-    settings = {"rate of critic": 1.0}
+    settings = {"lr of discriminator": 1.0}
     for _ in range(4):
-        treat(Finding("critic-leaps", "", ""), settings)
-    assert settings["rate of critic"] == pytest.approx(1 / 256, abs=1e-6)
-    assert treat(Finding("critic-ahead", "", ""), settings) == "", "an eighth is this treatment's bound, and not a way back"
-    assert settings["rate of critic"] == pytest.approx(1 / 256, abs=1e-6)
+        adjust(Finding("discriminator-leaps", "", ""), settings)
+    assert settings["lr of discriminator"] == pytest.approx(1 / 256, abs=1e-6)
+    assert adjust(Finding("discriminator-ahead", "", ""), settings) == "", "an eighth is this treatment's bound, and not a way back"
+    assert settings["lr of discriminator"] == pytest.approx(1 / 256, abs=1e-6)
 
 
 def test_a_step_is_not_compared_with_one_that_is_not_known() -> None:
-    alone = [{k: v for k, v in HEALTHY.items() if k != "step_generator"} | {"step_critic": 0.02}] * VISITS
+    alone = [{k: v for k, v in HEALTHY.items() if k != "step_generator"} | {"step_discriminator": 0.02}] * CHECKS
     assert diagnose(alone) is None
-    assert diagnose([*alone[:-1], HEALTHY | {"step_critic": 0.02}]) is None
+    assert diagnose([*alone[:-1], HEALTHY | {"step_discriminator": 0.02}]) is None
 
 
 class Scripted:
@@ -159,7 +159,7 @@ def test_with_leave_it_acts_rests_logs_and_resumes_exactly(tmp_path: Path) -> No
     assert visits.index(told[1]["images"]) - visits.index(told[0]["images"]) == REST
     assert whole.levers["penalty"] > 1
     for at in (64, 96, 120):
-        play(tmp_path / f"broken{at}", tune=True, hooks=[StopAt(at)])
+        play(tmp_path / f"broken{at}", tune=True, callbacks=[StopAt(at)])
         again, again_log = play(tmp_path / f"broken{at}", tune=True)
         assert again.levers == whole.levers
         assert all(torch.equal(v, weights(whole)[k]) for k, v in weights(again).items())

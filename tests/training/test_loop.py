@@ -19,10 +19,10 @@ from toy import CPU, PLAN, StopAt, Toy, stream, weights
 from limner.core.files import writing
 from limner.methods.phase import Batch, Clock, Phase
 from limner.training import state as checkpoints
-from limner.training.guard import Diverged
+from limner.training.interrupt import Diverged
 from limner.training.loop import Outcome, Plan, View, fit
 from limner.training.run import claimed
-from limner.training.state import Optimiser, State
+from limner.training.state import OptimizerConfig, State
 from limner.training.trial import measure
 
 
@@ -35,7 +35,7 @@ def test_resumed_equals_unbroken_bit_for_bit(tmp_path: Path) -> None:
     assert run(tmp_path / "whole", whole).finished
     for at in (8, 24, 104):
         broken = Toy()
-        outcome = run(tmp_path / f"broken{at}", broken, hooks=[StopAt(at)])
+        outcome = run(tmp_path / f"broken{at}", broken, callbacks=[StopAt(at)])
         assert not outcome.finished and outcome.signal == 15 and at <= outcome.seen <= at + 8
     seen = []
     for at in (8, 24, 104):
@@ -61,7 +61,7 @@ def test_each_phase_moves_only_its_player(tmp_path: Path) -> None:
 
 def test_accumulated_equals_whole_batch(tmp_path: Path) -> None:
     results = []
-    for micro in (0, 4, 3):
+    for micro_batch in (0, 4, 3):
         method = Toy()
         method.nets["a"] = nn.Linear(4, 1)  # no batch norm, whose statistics are of the slice
         method.nets["a"].load_state_dict({"weight": torch.ones(1, 4), "bias": torch.zeros(1)})
@@ -74,7 +74,7 @@ def test_accumulated_equals_whole_batch(tmp_path: Path) -> None:
 
         assert turn
         method.phases[0] = Phase("a", without_own_noise)
-        run(tmp_path / f"m{micro}", method, replace(PLAN, micro=micro))
+        run(tmp_path / f"m{micro_batch}", method, replace(PLAN, micro_batch=micro_batch))
         results.append(weights(method))
     for other in results[1:]:
         for key, value in other.items():
@@ -128,9 +128,9 @@ def test_a_loss_that_is_no_number_goes_back_once_and_on_at_half_the_rates(tmp_pa
     method = Toy()
     method.poison = {80}
     assert run(tmp_path, method).finished
-    state = State(Toy(), PLAN.optimisers)
+    state = State(Toy(), PLAN.optimizers)
     checkpoints.load(state, tmp_path / "checkpoint", CPU)
-    assert set(state.caution.values()) == {0.5} and state.trips == 1
+    assert set(state.lr_scale.values()) == {0.5} and state.nonfinite_count == 1
     assert all(v.isfinite().all() for v in weights(method).values())
 
 
@@ -151,10 +151,10 @@ def test_a_step_back_is_kept_at_once(tmp_path: Path) -> None:
     method = Toy()
     method.poison = {120}
     with pytest.raises(KeyError):
-        run(tmp_path, method, replace(PLAN, mark_every=64, checkpoint_seconds=1e9), hooks=[Killed()])
-    state = State(Toy(), PLAN.optimisers)
+        run(tmp_path, method, replace(PLAN, mark_every=64, checkpoint_seconds=1e9), callbacks=[Killed()])
+    state = State(Toy(), PLAN.optimizers)
     checkpoints.load(state, tmp_path / "checkpoint", CPU)
-    assert (state.seen, state.trips) == (64, 1)
+    assert (state.seen, state.nonfinite_count) == (64, 1)
 
 
 @pytest.mark.parametrize("seconds, stops", [(0.0, ()), (1e9, (8, 104)), (1e9, (64, 112)), (1e9, (96, 80))])
@@ -164,10 +164,10 @@ def test_it_goes_back_to_the_same_state_however_often_the_run_was_saved_or_stopp
     plan, whole, poison = replace(PLAN, mark_every=64), Toy(), {120}
     whole.poison = {120}
     run(tmp_path / "whole", whole, replace(plan, checkpoint_seconds=1e9))
-    for hooks in (*([StopAt(at)] for at in stops), []):
+    for callbacks in (*([StopAt(at)] for at in stops), []):
         method = Toy()
         method.poison = poison
-        done = run(tmp_path / "other", method, replace(plan, checkpoint_seconds=seconds), hooks=hooks)
+        done = run(tmp_path / "other", method, replace(plan, checkpoint_seconds=seconds), callbacks=callbacks)
     assert done.finished and all(torch.equal(v, weights(whole)[k]) for k, v in weights(method).items())
 
 
@@ -176,7 +176,7 @@ def test_a_second_one_ends_with_advice_and_a_usable_folder(tmp_path: Path) -> No
     method.poison = {0, 8}
     with pytest.raises(Diverged, match=r"learning rates or a stronger penalty\.$"):
         run(tmp_path, method)
-    state = State(Toy(), PLAN.optimisers)
+    state = State(Toy(), PLAN.optimizers)
     assert checkpoints.load(state, tmp_path / "checkpoint", CPU)
     assert all(v.isfinite().all() for v in state.tensors().values())
 
@@ -198,7 +198,7 @@ def test_a_nan_gradient_behind_a_finite_loss_is_caught(tmp_path: Path) -> None:
 def test_a_damaged_newest_checkpoint_gives_the_one_before(tmp_path: Path) -> None:
     whole, method = Toy(), Toy()
     run(tmp_path / "whole", whole)
-    run(tmp_path / "run", method, replace(PLAN, checkpoint_seconds=0), hooks=[StopAt(80)])
+    run(tmp_path / "run", method, replace(PLAN, checkpoint_seconds=0), callbacks=[StopAt(80)])
     latest = tmp_path / "run/checkpoint/latest.safetensors"
     latest.write_bytes(latest.read_bytes()[:100])
     again = Toy()
@@ -213,12 +213,12 @@ def test_a_damaged_newest_checkpoint_gives_the_one_before(tmp_path: Path) -> Non
 def test_a_damaged_newest_checkpoint_never_replaces_the_one_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run(tmp_path, Toy(), replace(PLAN, checkpoint_seconds=0), hooks=[StopAt(80)])
+    run(tmp_path, Toy(), replace(PLAN, checkpoint_seconds=0), callbacks=[StopAt(80)])
     saves = tmp_path / "checkpoint"
     whole = (saves / "latest.safetensors").read_bytes()
     (saves / "latest.safetensors").unlink()
     (saves / "latest.safetensors").write_bytes(whole[:-1])
-    state = State(Toy(), PLAN.optimisers)
+    state = State(Toy(), PLAN.optimizers)
     assert checkpoints.load(state, saves, CPU)
 
     def killed(*_: object) -> None:
@@ -227,14 +227,14 @@ def test_a_damaged_newest_checkpoint_never_replaces_the_one_before(
     with monkeypatch.context() as patch, pytest.raises(ValueError, match="killed"):
         patch.setattr(checkpoints, "write_tensors", killed)
         checkpoints.save(state, saves)
-    again = State(Toy(), PLAN.optimisers)
+    again = State(Toy(), PLAN.optimizers)
     assert checkpoints.load(again, saves, CPU) and again.seen == state.seen > 0
     (saves / "previous.safetensors").unlink()
     assert checkpoints.load(again, saves, CPU) and again.seen == 0  # the mark is better than nothing
 
 
 def test_a_disk_without_links_that_is_full_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    state = State(Toy(), PLAN.optimisers)
+    state = State(Toy(), PLAN.optimizers)
     checkpoints.save(state, tmp_path)
 
     def full(self: Path, content: bytes) -> int:
@@ -264,7 +264,7 @@ def test_a_new_start_sweeps_what_kills_left_half_written(tmp_path: Path) -> None
 
 
 def test_a_checkpoint_of_other_networks_is_refused(tmp_path: Path) -> None:
-    run(tmp_path, Toy(), hooks=[StopAt(8)])
+    run(tmp_path, Toy(), callbacks=[StopAt(8)])
     other = Toy()
     other.nets["b"] = nn.Linear(4, 2)
     other.players["b"] = list(other.nets["b"].parameters())
@@ -277,24 +277,24 @@ def test_restored_optimisers_keep_the_layout_of_their_parameters(tmp_path: Path)
         method = Toy()
         method.nets["b"] = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
         method.players["b"] = list(method.nets["b"].parameters())
-        return State(method, PLAN.optimisers)
+        return State(method, PLAN.optimizers)
 
     state = build()
     for p in state.method.players["b"]:
         p.grad = torch.ones_like(p)
-    state.optimisers["b"].step()
+    state.optimizers["b"].step()
     checkpoints.save(state, tmp_path)
     again = build()
     checkpoints.load(again, tmp_path, CPU)
     for p in again.method.players["b"]:
-        assert again.optimisers["b"].state[p]["momentum_buffer"].stride() == p.stride()
+        assert again.optimizers["b"].state[p]["momentum_buffer"].stride() == p.stride()
 
 
 def test_clipping_bounds_the_gradient(tmp_path: Path) -> None:
     method = Toy()
     start = weights(method)
-    plan = replace(PLAN, images=8, clip=1e-3, optimisers={"a": Optimiser(name="sgd", rate=1.0, beta1=0.0),
-                                                          "b": Optimiser()}, rate=lambda c: 1.0)  # fmt: skip
+    plan = replace(PLAN, images=8, clip=1e-3, optimizers={"a": OptimizerConfig(name="sgd", lr=1.0, beta1=0.0),
+                                                          "b": OptimizerConfig()}, lr_factor=lambda c: 1.0)  # fmt: skip
     method.phases = method.phases[:1]
     run(tmp_path, method, plan)
     moved = [(v - start[k]).square().sum() for k, v in weights(method).items() if k in {"a.0.weight", "a.0.bias",
@@ -304,10 +304,10 @@ def test_clipping_bounds_the_gradient(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "rmsprop", "sgd"])
 def test_every_optimiser_lowers_a_loss_and_resumes(name: str, tmp_path: Path) -> None:
-    plan = replace(PLAN, optimisers={k: Optimiser(name=name, rate=1e-2, beta1=0.5) for k in "ab"})
+    plan = replace(PLAN, optimizers={k: OptimizerConfig(name=name, lr=1e-2, beta1=0.5) for k in "ab"})
     whole, broken, again = Toy(), Toy(), Toy()
     run(tmp_path / "w", whole, plan)
-    run(tmp_path / "b", broken, plan, hooks=[StopAt(56)])
+    run(tmp_path / "b", broken, plan, callbacks=[StopAt(56)])
     run(tmp_path / "b", again, plan)
     assert all(torch.equal(v, weights(whole)[k]) for k, v in weights(again).items())
     error = {
@@ -332,19 +332,19 @@ def test_layers_that_come_into_play_late_begin_with_steps_of_the_rate_and_resume
         method.phases = [Phase("b", turn)]
         return method
 
-    plan = replace(PLAN, rate=lambda clock: 1.0, optimisers={k: Optimiser(name=name, rate=1e-3) for k in "ab"})
-    whole, short, begun = build(), build(), build()
+    plan = replace(PLAN, lr_factor=lambda clock: 1.0, optimizers={k: OptimizerConfig(name=name, lr=1e-3) for k in "ab"})
+    whole, short, recorded_request = build(), build(), build()
     run(tmp_path / "whole", whole, plan)
-    run(tmp_path / "begun", begun, replace(plan, images=88))
-    moved = (begun.nets["b"][1].weight - short.nets["b"][1].weight).abs().max().item()
+    run(tmp_path / "recorded_request", recorded_request, replace(plan, images=88))
+    moved = (recorded_request.nets["b"][1].weight - short.nets["b"][1].weight).abs().max().item()
     assert name == "sgd" or 0 < moved < 1.01e-3 / (0.1 if name == "rmsprop" else 1)  # rmsprop corrects no bias
     for at in (40, 120):
         broken, again = build(), build()
-        run(tmp_path / f"{at}", broken, plan, hooks=[StopAt(at)])
+        run(tmp_path / f"{at}", broken, plan, callbacks=[StopAt(at)])
         run(tmp_path / f"{at}", again, plan)
         assert all(torch.equal(v, weights(whole)[k]) for k, v in weights(again).items())
 
 
 def test_unknown_optimiser_is_a_sentence() -> None:
     with pytest.raises(ValueError, match="say one of adam"):
-        Optimiser(name="lion").build([nn.Parameter(torch.zeros(1))])
+        OptimizerConfig(name="lion").build([nn.Parameter(torch.zeros(1))])

@@ -40,8 +40,8 @@ def alike(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor], rtol: floa
 def test_two_ranks_give_what_one_gives(recipe: str, squares: Path, tmp_path: Path) -> None:
     # plain gradient steps: Adam divides by |g| and blows the last bit of a sum's order up to the step size
     more = ["--recipe", recipe, "--network.width", "8", "--batch", "8"]
-    for player in ("critic", "generator"):
-        more += [f"--{player}.name", "sgd", f"--{player}.rate", "0.02", f"--{player}.beta1", "0"]
+    for player in ("discriminator", "generator"):
+        more += [f"--{player}-optimizer.name", "sgd", f"--{player}-optimizer.lr", "0.02", f"--{player}-optimizer.beta1", "0"]
     one, two = (train(tmp_path / f"{ranks}", squares, ranks, *more) for ranks in (1, 2))
     alike(one, two)
 
@@ -49,10 +49,10 @@ def test_two_ranks_give_what_one_gives(recipe: str, squares: Path, tmp_path: Pat
 def test_two_ranks_share_the_pools_of_a_cyclegan(squares: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.npz"
     np.savez(other, images=255 - np.load(squares)["images"])
-    more = ["--recipe", "cyclegan", "--network.width", "8", "--network.blocks", "1", "--judge.width", "8"]
+    more = ["--recipe", "cyclegan", "--network.width", "8", "--network.blocks", "1", "--discriminator.width", "8"]
     more += ["--batch", "8", "--pool", "12"]  # full after two iterations of five: most pictures are exchanged
-    for player in ("translators", "critics"):
-        more += [f"--{player}.name", "sgd", f"--{player}.rate", "0.02", f"--{player}.beta1", "0"]
+    for player in ("translator", "discriminator"):
+        more += [f"--{player}-optimizer.name", "sgd", f"--{player}-optimizer.lr", "0.02", f"--{player}-optimizer.beta1", "0"]
     one, two = (train(tmp_path / f"{ranks}", [squares, other], ranks, *more) for ranks in (1, 2))
     alike(one, two)
     one, two = (load_file(tmp_path / f"{ranks}/checkpoint/latest.safetensors") for ranks in (1, 2))
@@ -68,7 +68,7 @@ def test_two_ranks_learn_one_code(recipe: str, squares: Path, tmp_path: Path) ->
     # codes die and restart in every iteration: 64 of them share 8 x 16 vectors of an untrained encoder
     more += ["--network.codes", "64", "--dead", "1"] if recipe == "vqvae" else ["--network.z-size", "8"]
     for player in ("autoencoder", *(["prior"] if recipe == "vae" else [])):
-        more += [f"--{player}.name", "sgd", f"--{player}.rate", "0.01", f"--{player}.beta1", "0"]
+        more += [f"--{player}-optimizer.name", "sgd", f"--{player}-optimizer.lr", "0.01", f"--{player}-optimizer.beta1", "0"]
     one, two = (train(tmp_path / f"{ranks}", squares, ranks, *more) for ranks in (1, 2))
     alike(one, two)
 
@@ -76,14 +76,14 @@ def test_two_ranks_learn_one_code(recipe: str, squares: Path, tmp_path: Path) ->
 AGREE = """
 import sys, torch
 import torch.distributed as group
-from limner.core import dist
+from limner.core import distributed
 from limner.core.images import ImageSpec
 from limner.methods.phase import Batch, Clock
 from limner.methods.pool import Pool
 from limner.methods.vqvae import VQVAE
 from limner.networks import vqvae
 
-with dist.joined("cpu") as ranks:
+with distributed.process_group("cpu") as ranks:
     torch.manual_seed(0)
     method = VQVAE(vqvae.Autoencoder(ImageSpec(1, 16, 16), vqvae.TINY), dead=1.0)
     pool = Pool(10, (1, 16, 16))
@@ -102,10 +102,10 @@ with dist.joined("cpu") as ranks:
 
 IDLE = """
 import torch
-from limner.core import dist
+from limner.core import distributed
 from limner.training.loop import _summed
 
-with dist.joined("cpu") as ranks:
+with distributed.process_group("cpu") as ranks:
     both, one, none = (torch.nn.Parameter(torch.zeros(2)) for _ in range(3))
     for p in (both, one) if ranks.first else (both,):
         p.grad = torch.ones(2)
@@ -117,14 +117,14 @@ with dist.joined("cpu") as ranks:
 
 LEAVE = """
 import os, torch
-from limner.core import dist
+from limner.core import distributed
 
 def threads():
     return [open(f"/proc/self/task/{t}/comm").read().strip() for t in os.listdir("/proc/self/task")]
 
-with dist.joined("cpu"):
+with distributed.process_group("cpu"):
     torch.optim.Adam([torch.nn.Parameter(torch.zeros(2))])  # imports what takes the group for a default
-    dist.sum_over_ranks([torch.ones(2)])
+    distributed.all_reduce_in_place([torch.ones(2)])
     assert any("gloo" in name for name in threads())
 assert not any("gloo" in name for name in threads()), threads()
 """

@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 from limner.methods.phase import Batch, Clock, Phase
 from limner.training.loop import Plan, View
-from limner.training.state import Optimiser
+from limner.training.state import OptimizerConfig
 
 CPU = torch.device("cpu")
 PLAN = Plan(
     images=160,
     batch=8,
-    optimisers={"a": Optimiser(rate=1e-2), "b": Optimiser(name="sgd", rate=1e-2, beta1=0.9)},
-    rate=lambda clock: 1 - clock.fraction,
+    optimizers={"a": OptimizerConfig(lr=1e-2), "b": OptimizerConfig(name="sgd", lr=1e-2, beta1=0.9)},
+    lr_factor=lambda clock: 1 - clock.fraction,
 )
 
 

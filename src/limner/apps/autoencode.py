@@ -15,11 +15,12 @@ from limner.apps.model import CHUNK, SHEETS, Model, Pictures, check_sheet, form
 from limner.apps.sample import at_least_one, check_film, destination, is_film, write_film
 from limner.apps.traverse import Traversal, traversal
 from limner.core import artifact
+from limner.core.device import autocast
 from limner.core.files import write_whole
 from limner.core.images import ImageSpec, grid, png, to_float, to_uint8, write_png
 from limner.data import Damaged, Dataset, open_source, prepare
 from limner.data.dataset import and_skipped
-from limner.data.decode import as_colour, decoded, opened, reason
+from limner.data.image import as_color, decoded, opened, reason
 from limner.data.scan import evenly
 
 
@@ -100,9 +101,9 @@ class Autoencoder(Model):
         """
         if not hasattr(self.autoencoder, "z_size"):
             raise ValueError("This model codes pictures as symbols, between which nothing lies: train `--recipe vae`.")
-        moments = self._in_chunks(pictures, lambda x: torch.cat(self.autoencoder.encoder(to_float(x)), 1))
+        statistics_of = self._in_chunks(pictures, lambda x: torch.cat(self.autoencoder.encoder(to_float(x)), 1))
         base = None if around is None else self.encode(around[None])[0]
-        means, log_variances = np.split(moments, 2, axis=1)
+        means, log_variances = np.split(statistics_of, 2, axis=1)
         return traversal(means, log_variances, self.decode, base, dims, steps)
 
     @torch.no_grad()
@@ -110,7 +111,7 @@ class Autoencoder(Model):
         parts = []
         for start in range(0, max(1, len(array)), CHUNK):  # none at all go through as well, for the shape
             part = torch.from_numpy(np.ascontiguousarray(array[start : start + CHUNK])).to(self._device)
-            with torch.autocast(self._device.type, self._precision, enabled=self._precision != torch.float32):
+            with autocast(self._device, self._precision):
                 parts.append(work(part).cpu().numpy())
         return np.concatenate(parts)
 
@@ -131,7 +132,7 @@ def picture_of(model: Autoencoder, path: Path) -> np.ndarray:
     try:
         image = opened(io.BytesIO(path.read_bytes()))
         how = artifact.preparation(model.description)
-        array, _ = decoded(image, model.spec.size, model.spec.channels, how["fit"], as_colour(how["background"]))
+        array, _ = decoded(image, model.spec.size, model.spec.channels, how["fit"], as_color(how["background"]))
     except (OSError, Damaged) as error:
         raise ValueError(f"{path} cannot be used: {reason(error)}.") from error
     return np.ascontiguousarray(array.transpose(2, 0, 1))

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 EARLY = 8  # visits before the first finding: the settling and the window of training.doctor, which apps do not import
 MEANINGS = {  # signal -> what it is, for people
-    "right": "pairs of a real picture and a sample that the critic orders rightly (0.5: it cannot tell)",
-    "by_heart": "how wrong held-out pictures look to the critic (1: as wrong as samples)",
+    "right": "pairs of a real picture and a sample that the discriminator orders rightly (0.5: it cannot tell)",
+    "by_heart": "how wrong held-out pictures look to the discriminator (1: as wrong as samples)",
     "spread": "how much samples differ from each other (1: as much as pictures of the data)",
     "change": "how much a sample has changed since the visit before (1: into another picture)",
     "variety": "how much the pictures of the data differ",
@@ -27,10 +27,10 @@ MEANINGS = {  # signal -> what it is, for people
     "codes_in_use": "share of the codebook that a few dozen pictures need (of a VQ-VAE)",
     "output_change": "how far translations are from their inputs (0: a copy, 1: as far as the target is)",
     "output_change_b2a": "the same of the translations from b to a",
-    "gap": "how much higher the critic's logits of real pictures are",
-    "gradient_critic": "norm of the critic's gradient",
+    "gap": "how much higher the discriminator's logits of real pictures are",
+    "gradient_discriminator": "norm of the discriminator's gradient",
     "gradient_generator": "norm of the generator's gradient",
-    "step_critic": "a step of the critic as a share of its weights",
+    "step_discriminator": "a step of the discriminator as a share of its weights",
     "step_generator": "a step of the generator as a share of its weights",
 }
 
@@ -73,7 +73,7 @@ def examine(folder: Path) -> Report:
     description = artifact.read_description(folder)
     entries = artifact.read_log(folder)
     if not entries:
-        raise ValueError(f"{folder} holds no log.jsonl to look at: give the folder of a run that has begun to train.")
+        raise ValueError(f"{folder} holds no log.jsonl to look at: give the folder of a run that has recorded_request to train.")
     return Report(folder.resolve().name, entries, int(description["training"]["budget"]))
 
 

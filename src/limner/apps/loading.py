@@ -35,8 +35,8 @@ def load(folder: str | Path, device_name: str = "auto") -> Any:
     spec = ImageSpec(shape["channels"], shape["height"], shape["width"], shape["classes"])
     name = description["network"]["name"]
     network = rebuild(spec, description["network"])
-    chosen = device.pick(device_name)
-    device.settle()
+    chosen = device.select_device(device_name)
+    device.configure_runtime()
     artifact.load_weights(folder, name, network, chosen)
     network.to(memory_format=torch.channels_last)
     return thing(network, spec, description, chosen, folder)

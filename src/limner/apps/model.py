@@ -15,6 +15,7 @@ from torch import nn
 
 from limner.apps.typical import MODES, OF_CLASS, PICTURES, Typicality
 from limner.core import device, latents
+from limner.core.device import autocast
 from limner.core.files import for_people, write_whole, writing
 from limner.core.images import ImageSpec, grid, to_pil, to_uint8
 
@@ -265,9 +266,9 @@ class Model:
         """
         parts = []
         for start in range(0, len(z), CHUNK):
-            latent = latents.bent(torch.from_numpy(z[start : start + CHUNK]).to(self._device), self.noise)
+            latent = latents.transform(torch.from_numpy(z[start : start + CHUNK]).to(self._device), self.noise)
             y = None if labels is None else torch.from_numpy(labels[start : start + CHUNK]).to(self._device)
-            with torch.autocast(self._device.type, self._precision, enabled=self._precision != torch.float32):
+            with autocast(self._device, self._precision):
                 made = self.network(latent, y)
             if not torch.isfinite(made).all():
                 raise ValueError("The model makes values that are no numbers: its weights are damaged, so copy it again.")

@@ -31,7 +31,7 @@ def table(folder: Path) -> Table:
         ("network", f"{description['network']['architecture']} {_options(description['network']['config'])}"),
         ("seed", str(training["seed"])),
         *((name, str(value)) for name, value in description["metrics"].items()),
-        ("licence", description["license"] or "not stated"),
+        ("license", description["license"] or "not stated"),
         ("preview", str(folder / "preview.png")),
     ]
     result = Table(show_header=False, title=escape(str(folder)), title_justify="left")

@@ -1,4 +1,4 @@
-"""Large pictures piece by piece: overlapping tiles, normalised alike and blended, so that no seam is seen."""
+"""Large pictures piece by piece: overlapping tiles, normalized alike and blended, so that no seam is seen."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 def starts(length: int, tile: int, overlap: int) -> list[int]:
-    """Where tiles begin along a side: they cover it, and neighbours share at least `overlap` pixels."""
+    """Where tiles begin along a side: they cover it, and neighbors share at least `overlap` pixels."""
     if length <= tile:
         return [0]
     count = -(-(length - overlap) // (tile - overlap))
@@ -20,8 +20,8 @@ def starts(length: int, tile: int, overlap: int) -> list[int]:
 
 
 def window(length: int, before: int, after: int, margin: int) -> Tensor:
-    """A tile's weight along a side: 0 within `margin` of an edge that has a neighbour, then rising over the rest of the
-    `before` or `after` pixels that are shared; 1 elsewhere. Two neighbours sum to 1 where they share pixels evenly."""
+    """A tile's weight along a side: 0 within `margin` of an edge that has a neighbor, then rising over the rest of the
+    `before` or `after` pixels that are shared; 1 elsewhere. Two neighbors sum to 1 where they share pixels evenly."""
     weight = torch.ones(length)
     for shared, flipped in ((before, False), (after, True)):
         if shared:
@@ -40,8 +40,8 @@ def thumbnail(x: Tensor, side: int, least: int) -> Tensor:
 
 
 @contextmanager
-def normalised_as(network: nn.Module, translate: Callable[[Tensor], Tensor], small: Tensor) -> Iterator[None]:
-    """Within, every instance normalisation of the network takes mean and variance from the picture `small`.
+def normalized_as(network: nn.Module, translate: Callable[[Tensor], Tensor], small: Tensor) -> Iterator[None]:
+    """Within, every instance normalization of the network takes mean and variance from the picture `small`.
 
     By its own statistics each tile would be stretched differently, an empty one into noise; by those of the whole
     picture made small, all are treated alike (Chen et al. 2022, "Towards ultra-resolution neural style transfer via thumbnail
@@ -54,7 +54,7 @@ def normalised_as(network: nn.Module, translate: Callable[[Tensor], Tensor], sma
         x = inputs[0].float()
         known[norm] = x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0)
 
-    def normalise(norm: Any, inputs: Any, output: Tensor) -> Tensor:
+    def normalize(norm: Any, inputs: Any, output: Tensor) -> Tensor:
         made = F.batch_norm(inputs[0].float(), *known[norm], norm.weight, norm.bias, eps=norm.eps)
         return made.to(output.dtype)
 
@@ -64,7 +64,7 @@ def normalised_as(network: nn.Module, translate: Callable[[Tensor], Tensor], sma
         translate(small)
     with ExitStack() as stack:
         for norm in norms:
-            stack.callback(norm.register_forward_hook(normalise).remove)
+            stack.callback(norm.register_forward_hook(normalize).remove)
         yield
 
 

@@ -17,14 +17,15 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
-from limner.apps.tiles import in_tiles, normalised_as, thumbnail
+from limner.apps.tiles import in_tiles, normalized_as, thumbnail
 from limner.core import artifact, device
+from limner.core.device import autocast
 from limner.core.files import for_people, write_whole, writing
 from limner.core.images import MODES, WHITE, ImageSpec, grid, png, to_float, to_pil, to_uint8, write_png
 from limner.data import Damaged, open_source
 from limner.data.dataset import and_skipped
-from limner.data.decode import ENDINGS, as_colour, clean, in_channels, opened, reason, upright
 from limner.data.folder import kind, walk
+from limner.data.image import ENDINGS, as_color, clean, in_channels, opened, reason, upright
 
 TILE, OVERLAP = 512, 64  # pixels; larger pictures go through in pieces
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
@@ -40,14 +41,14 @@ class Translator:
         assert isinstance(networks, nn.ModuleDict)
         self.networks, self.spec, self.description, self.folder = networks, spec, description, folder
         self.directions = list(networks)
-        self.ground = as_colour(artifact.preparation(description)["background"])  # what it saw behind the transparent
+        self.ground = as_color(artifact.preparation(description)["background"])  # what it saw behind the transparent
         self._device, self._precision = where, device.precision(where)
 
     def translate(self, image: Image.Image | np.ndarray | str | Path, direction: str = "a2b", tile: int = TILE,
                   overlap: int = OVERLAP, progress: Progress | None = None) -> Image.Image:  # fmt: skip
         """One picture at its own size: a file, a Pillow image or uint8 [C,H,W]. progress: of its tiles, if it is large.
 
-        It is turned upright as its EXIF says. Transparency is kept: colours are translated on what the training had
+        It is turned upright as its EXIF says. Transparency is kept: colors are translated on what the training had
         behind the transparent, unless the model knows transparency itself. Raises ValueError for an unknown direction
         and a picture that cannot be read.
         """
@@ -80,7 +81,7 @@ class Translator:
 
         def through(x: Tensor) -> Tensor:
             x, size = _at_least(x, int(network.least))  # type: ignore[arg-type]
-            with torch.autocast(self._device.type, self._precision, enabled=self._precision != torch.float32):
+            with autocast(self._device, self._precision):
                 return network(x)[..., : size[0], : size[1]].float()
 
         tile = max(tile, 2 * overlap, *self.spec.size)
@@ -90,7 +91,7 @@ class Translator:
         made = []
         for one in x.split(1):
             small = thumbnail(one, tile, int(network.least))  # type: ignore[arg-type]
-            with normalised_as(network, through, small):
+            with normalized_as(network, through, small):
                 made.append(in_tiles(through, one, tile, overlap, progress))
         return to_uint8(torch.cat(made)).cpu()
 

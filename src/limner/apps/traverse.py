@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from limner.apps.model import Pictures
 from limner.core.images import WHITE, grid, to_pil, write_png
-from limner.data.decode import in_channels
+from limner.data.image import in_channels
 from limner.networks.vae import ACTIVE
 
 REACH = 3.0  # standard deviations on either side
@@ -66,11 +66,11 @@ def traversal(
         raise ValueError("Give 2 pictures at least, better some hundred: what each number costs is measured on them.")
     means, variances = means.astype(np.float64), np.exp(log_variances.astype(np.float64))
     nats = 0.5 * (means**2 + variances - 1 - np.log(variances)).mean(0)  # Kingma & Welling 2014, appendix B
-    centre, deviation = means.mean(0), np.sqrt(means.var(0) + variances.mean(0))
+    center, deviation = means.mean(0), np.sqrt(means.var(0) + variances.mean(0))
     rows = np.argsort(-nats, kind="stable")[:dims].tolist()
     columns = np.linspace(-REACH, REACH, steps)
-    latents = np.tile(centre if base is None else base, (len(rows), steps, 1))
+    latents = np.tile(center if base is None else base, (len(rows), steps, 1))
     for latent, number in zip(latents, rows, strict=True):
-        latent[:, number] = centre[number] + columns * deviation[number]
-    made = decode(latents.reshape(-1, len(centre)).astype(np.float32))
+        latent[:, number] = center[number] + columns * deviation[number]
+    made = decode(latents.reshape(-1, len(center)).astype(np.float32))
     return Traversal(made, rows, columns.tolist(), nats, int((means.var(0) > ACTIVE).sum()))

@@ -73,9 +73,12 @@ def _run(arguments: list[str]) -> int:
             name = _said(arguments, "--recipe") or rooms.AUTO
             base = rooms.defaults(name, _said(arguments, "--architecture"))
             chosen = flags(type(base), base, unset=name == rooms.AUTO)
-            app.command(with_flags(making.train, flags(rooms.Options), chosen))
+            train = with_flags(making.train, flags(rooms.Options), chosen)
         else:
-            app.command(with_flags(making.train, type("Options", (), {}), type("Choices", (), {})), name="train")
+            train = with_flags(making.train, type("Options", (), {}), type("Choices", (), {}))
+        if "train" in app:  # of an earlier call in this process, with another recipe's flags
+            del app["train"]
+        app.command(train, name="train")
         app(arguments, exit_on_error=False, print_error=False)  # ends the process itself, with what the verb returns
     except SystemExit as ended:
         if isinstance(ended.__context__, BrokenPipeError):  # Rich met it, and would end with 1
@@ -96,7 +99,7 @@ def _run(arguments: list[str]) -> int:
             raise
         tell(
             "There is not enough memory: train with a smaller --batch, --size or --network.width, or with fewer pictures a "
-            "pass (--micro 8); use what is trained with a smaller -n."
+            "pass (--micro-batch 8); use what is trained with a smaller -n."
         )
     except KeyboardInterrupt:
         code = 130

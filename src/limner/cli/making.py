@@ -36,7 +36,7 @@ def data(
     fit
         How a picture of another shape is brought to the size.
     channels
-        1 grey, 3 RGB, 4 RGBA; auto takes what the pictures have.
+        1 gray, 3 RGB, 4 RGBA; auto takes what the pictures have.
     background
         What transparent pictures are flattened on, and bars of --fit pad are filled with.
     labels
@@ -50,7 +50,7 @@ def data(
     from limner.core.files import lies_in
     from limner.core.images import png
     from limner.data import open_source, scan
-    from limner.data.opening import located
+    from limner.data.open import located
     from limner.data.report import report_table, write_sheet
 
     if sheet:  # said before pictures are decoded
@@ -110,7 +110,7 @@ def train(
     fit
         How a picture of another shape is brought to the size.
     channels
-        1 grey, 3 RGB, 4 RGBA; auto takes what the pictures have.
+        1 gray, 3 RGB, 4 RGBA; auto takes what the pictures have.
     background
         What transparent pictures are flattened on, and bars of --fit pad are filled with.
     labels

@@ -9,7 +9,7 @@ import sys
 import torch
 
 
-def pick(device: str = "auto", local_rank: int = 0) -> torch.device:
+def select_device(device: str = "auto", local_rank: int = 0) -> torch.device:
     """`auto` is CUDA, else Apple's MPS, else the CPU. Raises ValueError for a device that is not there."""
     if device == "auto":
         if torch.cuda.is_available():
@@ -39,6 +39,11 @@ def precision(device: torch.device, wanted: str = "auto") -> torch.dtype:
     return torch.bfloat16 if fast else torch.float32
 
 
+def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
+    """A context in which convolutions and products run in `precision`; it does nothing for fp32."""
+    return torch.autocast(device.type, precision, enabled=precision != torch.float32)
+
+
 def name_of(precision: torch.dtype) -> str:
     """`bf16` or `fp32`, as `precision` takes it."""
     return "bf16" if precision == torch.bfloat16 else "fp32"
@@ -57,7 +62,7 @@ def cpu_has_bf16() -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
-def settle(threads: int | None = None) -> None:
+def configure_runtime(threads: int | None = None) -> None:
     """Once at start-up: threads, and an allocator that keeps freed memory.
 
     glibc gives every large block back to the kernel when it is freed; a training step frees and asks again for the

@@ -71,7 +71,7 @@ class Training(TypedDict):
     torch: NotRequired[str]
     started: NotRequired[str]
     doctor: NotRequired[bool]
-    kept_aside: NotRequired[Count]
+    held_out_count: NotRequired[Count]
     auto_tune: NotRequired[bool]
     settings: NotRequired[dict[str, Factor]]
 
@@ -171,9 +171,9 @@ class Scalars(TypedDict):
 
     seen: Count
     seconds: Amount
-    caution: dict[str, Amount]
-    trips: Count
-    vitals: dict[str, float]
+    lr_scale: dict[str, Amount]
+    nonfinite_count: Count
+    grad_stats: dict[str, float]
     levers: dict[str, Factor]
     memory: dict[str, dict[str, Any]]
 
@@ -183,4 +183,4 @@ class DoctorState(TypedDict, total=False):
 
     signals: list[dict[str, float]]
     met: dict[str, Count]
-    treated: Count
+    adjusted: Count

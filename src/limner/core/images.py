@@ -22,7 +22,7 @@ WHITE = (255, 255, 255)
 class ImageSpec:
     """What the data decides about a network: the shape of a picture and how many classes there are.
 
-    channels 1 (grey), 3 (RGB) or 4 (RGBA, straight alpha); height and width in pixels, any size from 1 up;
+    channels 1 (gray), 3 (RGB) or 4 (RGBA, straight alpha); height and width in pixels, any size from 1 up;
     classes 0 when pictures carry no label.
     """
 
@@ -36,7 +36,7 @@ class ImageSpec:
         return self.height, self.width
 
     def __str__(self) -> str:
-        kind = {1: "grey", 3: "RGB", 4: "RGBA"}[self.channels]
+        kind = {1: "gray", 3: "RGB", 4: "RGBA"}[self.channels]
         return f"{self.height}x{self.width} {kind}" + (f", {self.classes} classes" if self.classes else "")
 
 
@@ -63,7 +63,7 @@ def grid(images: np.ndarray | Tensor, columns: int | None = None, gap: int = 2, 
     """uint8 [N,C,H,W] -> one picture uint8 [C,H',W'] with the images row by row on white (clear where C is 4).
 
     columns: None makes the sheet about square. gap: pixels between pictures. scale: whole-number enlargement by
-    nearest neighbour; None enlarges small pictures so that a person sees them (the sheet at most about 1,000 px wide).
+    nearest neighbor; None enlarges small pictures so that a person sees them (the sheet at most about 1,000 px wide).
     """
     array = images.cpu().numpy() if isinstance(images, Tensor) else np.asarray(images)
     n, c, h, w = array.shape

@@ -40,7 +40,7 @@ def known(kind: str) -> str:
     return kind
 
 
-def bent(z: Tensor, kind: str) -> Tensor:
+def transform(z: Tensor, kind: str) -> Tensor:
     """Standard normal float32 [N,Z] -> latents of the kind, uniform in [-1,1] or normal within 2 deviations."""
     return KINDS[known(kind)](z)
 
@@ -52,4 +52,4 @@ def normal(rng: np.random.Generator, n: int, size: int) -> np.ndarray:
 
 def draw(rng: np.random.Generator, n: int, size: int, kind: str) -> Tensor:
     """Latents of the kind, float32 [n, size], as a network takes them."""
-    return bent(torch.from_numpy(normal(rng, n, size)), kind)
+    return transform(torch.from_numpy(normal(rng, n, size)), kind)

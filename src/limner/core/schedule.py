@@ -23,8 +23,8 @@ FALLS: Mapping[str, Callable[[float], float]] = {  # how far down a fall is, fro
 }
 
 
-def rate(seen: int, budget: int, shape: str = "cosine", falling_from: float = 0.5, rising: float = 0.0) -> float:
-    """A learning rate's height in [0,1]: up a line over the first `rising` of the budget, 1 until `falling_from` of it,
+def lr_factor(seen: int, budget: int, shape: str = "cosine", lr_decay_start: float = 0.5, lr_warmup: float = 0.0) -> float:
+    """A learning rate's height in [0,1]: up a line over the first `lr_warmup` of the budget, 1 until `lr_decay_start` of it,
     then down to 0 at its end in the given shape (or never, where that is constant).
 
     Raises ValueError for an unknown shape.
@@ -32,8 +32,8 @@ def rate(seen: int, budget: int, shape: str = "cosine", falling_from: float = 0.
     if shape not in FALLS:
         raise ValueError(f"The schedule {shape!r} is not known: say one of {', '.join(FALLS)}.")
     t = fraction(seen, budget)
-    height = FALLS[shape]((t - falling_from) / (1 - falling_from)) if t > falling_from else 1.0
-    return height * ramp(seen, round(rising * budget))
+    height = FALLS[shape]((t - lr_decay_start) / (1 - lr_decay_start)) if t > lr_decay_start else 1.0
+    return height * ramp(seen, round(lr_warmup * budget))
 
 
 def ema_decay(seen: int, batch: int, half_life: float, ramp: float = 0.05) -> float:

@@ -89,8 +89,8 @@ def conform(value: Any, form: Any, field: str = "") -> Any:
     if origin is Annotated:
         conform(value, arguments[0], field)
         for check in arguments[1:]:
-            if wish := check(value):
-                raise _wrong(field, wish, value)
+            if stop_requested := check(value):
+                raise _wrong(field, stop_requested, value)
     elif origin is Literal:
         if not any(value == choice and type(value) is type(choice) for choice in arguments):
             raise _wrong(field, " or ".join(map(str, arguments)), value)
@@ -144,7 +144,7 @@ def _need(holds: bool, field: str, form: Any, value: Any) -> None:
         raise _wrong(field, _NAMES.get(form, str(form)), value)
 
 
-def _wrong(field: str, wish: str, value: Any) -> Mismatch:
+def _wrong(field: str, stop_requested: str, value: Any) -> Mismatch:
     found = json.dumps(value, default=str) if isinstance(value, str | int | float | None) else _NAMES.get(type(value), "else")
     found = found if len(found) <= 40 else f"{found[:37]}…"
-    return Mismatch(f"{repr(field) if field else 'its content'} must be {wish}, not {found}")
+    return Mismatch(f"{repr(field) if field else 'its content'} must be {stop_requested}, not {found}")

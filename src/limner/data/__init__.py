@@ -1,9 +1,9 @@
 """Pictures: open a folder, zip, IDX or array as one Source, look at it, and decode it once into a Dataset."""
 
 from limner.data.dataset import Dataset, prepare, prepare_validation
-from limner.data.decode import Damaged
-from limner.data.decoding import default_size
-from limner.data.opening import open_source
+from limner.data.decode import default_size
+from limner.data.image import Damaged
+from limner.data.open import open_source
 from limner.data.report import report_table, write_sheet
 from limner.data.samples import SAMPLES
 from limner.data.scan import Report, scan

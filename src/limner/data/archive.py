@@ -11,11 +11,11 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from limner.core.text import printable
-from limner.data.decode import Damaged
 from limner.data.folder import ignored, kind, label_file, looks_like_picture, no_pictures
+from limner.data.image import Damaged
 from limner.data.labels import LABEL_FILES, LARGEST, Labels, Table
 from limner.data.layout import Files, Wish, arrange, as_source, common_folder
-from limner.data.source import Bad, Source, short_name
+from limner.data.source import Rejected, Source, short_name
 
 MAX_ENTRY = 1 << 29  # bytes a single entry may claim to unpack to
 
@@ -35,14 +35,14 @@ def entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int = MAX_ENTR
         raise Damaged("damaged inside the zip") from error
 
 
-def open_zip(path: Path, wish: Wish) -> Source:
+def open_zip(path: Path, stop_requested: Wish) -> Source:
     """A zip of pictures, nested or not. Raises ValueError in one sentence when damaged or without a picture."""
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError, ValueError, EOFError) as error:
         why = "it cannot be read" if isinstance(error, PermissionError) else "it is damaged or no zip at all"
         raise ValueError(f"The zip {path} cannot be opened: {why}; make or download it again.") from error
-    bad: list[Bad] = []
+    bad: list[Rejected] = []
     others: Counter[str] = Counter()
     infos: dict[str, zipfile.ZipInfo] = {}
     tables: dict[str, zipfile.ZipInfo] = {}
@@ -80,7 +80,7 @@ def open_zip(path: Path, wish: Wish) -> Source:
         [f"{name}\0{info.file_size}\0{info.CRC}\n" for name, info in zip(names, entries, strict=True)],
     )  # fmt: skip
     return as_source(
-        found, arrange(found, _table(archive, tables, wish.labels), wish), name=short_name(path.stem), mark="zip",
+        found, arrange(found, _table(archive, tables, stop_requested.labels), stop_requested), name=short_name(path.stem), mark="zip",
         origin=f"the zip {printable(path.resolve().name)}", bad=bad, others=dict(others),
     )  # fmt: skip
 

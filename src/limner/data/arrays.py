@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from limner.core.text import printable
-from limner.data.decode import reason
+from limner.data.image import reason
 from limner.data.labels import Labels, numbered
 from limner.data.source import Source, short_name
 

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from limner.core.images import ImageSpec
 from limner.data import cache as store
-from limner.data.decode import FITS, as_colour
-from limner.data.decoding import Decoded, Progress, compact, decode_all, target_size
-from limner.data.order import Order
-from limner.data.source import Bad, Source
+from limner.data.decode import Decoded, Progress, compact, decode_all, target_size
+from limner.data.image import FITS, as_color
+from limner.data.sampler import Sampler
+from limner.data.source import Rejected, Source
 
 CHANNELS = {"auto": None, "1": 1, "3": 3, "4": 4}
 LITTLE = 100 << 20  # bytes; pictures that are one array this small already are not worth a file in the cache
@@ -34,28 +34,28 @@ class Dataset:
     spec: ImageSpec
     name: str                                        # short, for a run folder
     origin: str                                      # for people
-    attribution: str                                 # who made it and the licence, for embedded samples
+    attribution: str                                 # who made it and the license, for embedded samples
     fingerprint: str                                 # sha256 hex of the pictures and labels themselves
-    bad: list[Bad] = field(default_factory=list)     # skipped pictures with the reason
+    bad: list[Rejected] = field(default_factory=list)     # skipped pictures with the reason
     notes: list[str] = field(default_factory=list)   # decisions a person should know of
     sizes: dict[tuple[int, int], int] = field(default_factory=dict)  # upright (H,W) as stored -> how many
     modes: dict[str, int] = field(default_factory=dict)              # Pillow mode as stored -> how many
     duplicates: list[list[str]] = field(default_factory=list)        # names of pictures that are equal, by group
     fit: str = "crop"                                # how they were brought to their size
-    background: str = "white"                        # the colour behind what is transparent or padded
+    background: str = "white"                        # the color behind what is transparent or padded
     validation: Source | None = None                 # the held-out split, not decoded yet: see prepare_validation
 
     def __post_init__(self) -> None:
         assert self.images.dtype == torch.uint8 and self.images.shape[1:] == (self.spec.channels, *self.spec.size)
         self._rows = self.images.permute(0, 2, 3, 1)  # the storage again: gathering from it copies whole rows
         assert self._rows.is_contiguous()
-        self._order = Order(len(self.images))
+        self._order = Sampler(len(self.images))
 
     def __len__(self) -> int:
         return len(self.images)
 
     def batch(self, first: int, count: int, seed: int) -> tuple[Tensor, Tensor | None]:
-        """Pictures number first ... first + count - 1 of the endless order of `seed` (`data.order.Order`).
+        """Pictures number first ... first + count - 1 of the endless order of `seed` (`data.order.Sampler`).
 
         Returns (uint8 [count,C,H,W] channels_last, int64 [count] or None).
         """
@@ -67,11 +67,11 @@ class Dataset:
         images = self._rows.index_select(0, index).permute(0, 3, 1, 2)
         return images, None if self.labels is None else self.labels.index_select(0, index)
 
-    def split(self, held_out: np.ndarray) -> tuple[Share, Share]:
+    def split(self, held_out: np.ndarray) -> tuple[Subset, Subset]:
         """(to train on, held out): the rows `held_out`, int64 [n], and all others; none is copied."""
         rest = np.setdiff1d(np.arange(len(self)), held_out)
         assert len(rest) and len(held_out), "a side without pictures"
-        return Share(self, rest), Share(self, np.sort(held_out))
+        return Subset(self, rest), Subset(self, np.sort(held_out))
 
     def _subset(self, rows: np.ndarray) -> Dataset:
         pictures = compact(self._rows.numpy(), rows, self.spec.channels)
@@ -82,12 +82,12 @@ class Dataset:
         )
 
 
-class Share:
+class Subset:
     """Some pictures of a dataset, shown as a dataset of their own would be."""
 
     def __init__(self, dataset: Dataset, rows: np.ndarray) -> None:
         self.dataset, self.kept = dataset, rows
-        self._order = Order(len(rows))
+        self._order = Sampler(len(rows))
 
     def __len__(self) -> int:
         return len(self.kept)
@@ -110,15 +110,15 @@ def prepare(
     """Decode every picture of `source` once, or take them from the cache.
 
     size: side, (H,W), or None for the pictures' own where they share a small one, else 64 (see default_size).
-    fit: crop | pad | stretch. channels: auto | 1 | 3 | 4. background: the colour behind what is transparent or padded.
+    fit: crop | pad | stretch. channels: auto | 1 | 3 | 4. background: the color behind what is transparent or padded.
     workers: decoding threads, None for one a core. progress: called with (done, total).
     Raises ValueError in one sentence for options that make no sense and when no picture is usable.
     """
     if fit not in FITS:
         raise ValueError(f"fit {fit!r} is not known: choose {', '.join(FITS)}.")
     if str(channels) not in CHANNELS:
-        raise ValueError(f"channels {channels!r} is not known: choose auto, 1 (grey), 3 (RGB) or 4 (RGBA).")
-    as_colour(background)  # complain before reading anything
+        raise ValueError(f"channels {channels!r} is not known: choose auto, 1 (gray), 3 (RGB) or 4 (RGBA).")
+    as_color(background)  # complain before reading anything
     size = None if size is None else list(target_size(size, []))  # one key for 64 and 64x64
     options = [size, fit, CHANNELS[str(channels)], background]
     cache = cache and (source.array is None or source.array.nbytes > LITTLE)
@@ -205,7 +205,7 @@ def _finish(
 
 
 def _notes(
-    result: Decoded, bad: list[Bad], spec: ImageSpec, options: list, equal: list[list[int]], dropped: bool
+    result: Decoded, bad: list[Rejected], spec: ImageSpec, options: list, equal: list[list[int]], dropped: bool
 ) -> list[str]:
     """What was decided about the pictures, a sentence each."""
     size, fit, channels, background = options
@@ -227,7 +227,7 @@ def _notes(
     return notes
 
 
-def skipped_note(bad: Sequence[Bad]) -> str:
+def skipped_note(bad: Sequence[Rejected]) -> str:
     name, why = bad[0]
     many = f"{len(bad):,} {_s(bad, 'picture')} could not be used and {_are(bad)} skipped"
     return f"{many}, such as {name} ({why})." if len(bad) > 1 else f"{many}: {name} ({why})."

@@ -11,10 +11,10 @@ from typing import BinaryIO
 
 from limner.core.artifact import CARD, DECISIONS
 from limner.core.text import printable, shortened
-from limner.data.decode import ENDINGS, UNREADABLE, reason
+from limner.data.image import ENDINGS, UNREADABLE, reason
 from limner.data.labels import LABEL_FILES, LARGEST, Table
 from limner.data.layout import Files, Wish, arrange, as_source
-from limner.data.source import Bad, Source, short_name
+from limner.data.source import Rejected, Source, short_name
 
 SMALL = 1 << 20  # bytes; smaller files are read in one go, larger ones only as far as needed
 QUIET = {"thumbs.db", "desktop.ini", "__macosx", "icon\r"}  # what systems leave behind
@@ -43,13 +43,13 @@ def kind(name: str) -> str:
     return UNREADABLE.get(ending, "other" if ending else "bare")
 
 
-def walk(root: Path) -> tuple[list[tuple[str, os.stat_result]], list[Bad], list[str]]:
+def walk(root: Path) -> tuple[list[tuple[str, os.stat_result]], list[Rejected], list[str]]:
     """Every file below `root` as (relative name with "/", stat), sorted by name; links followed, each folder once.
 
     Folders of runs are passed over and named last: the previews in them change while a run goes on, and are no data.
     """
     files: list[tuple[str, os.stat_result]] = []
-    bad: list[Bad] = []
+    bad: list[Rejected] = []
     runs: list[str] = []
     seen: set[tuple[int, int]] = set()
 
@@ -85,7 +85,7 @@ def walk(root: Path) -> tuple[list[tuple[str, os.stat_result]], list[Bad], list[
     return files, bad, runs
 
 
-def open_folder(root: Path, wish: Wish) -> Source:
+def open_folder(root: Path, stop_requested: Wish) -> Source:
     """A folder of pictures, nested or not. Raises ValueError in one sentence when it holds none."""
     try:
         if (root / CARD).is_file():
@@ -115,7 +115,7 @@ def open_folder(root: Path, wish: Wish) -> Source:
     if not stats:
         raise ValueError(no_pictures(f"The folder {root}", bad, others))
     beside = next((root / name for name in LABEL_FILES if (root / name).is_file()), None)
-    table = wish.labels if isinstance(wish.labels, Path) else beside
+    table = stop_requested.labels if isinstance(stop_requested.labels, Path) else beside
     paths = [root / name for name in stats]
     small = [stat.st_size <= SMALL for stat in stats.values()]
 
@@ -129,13 +129,13 @@ def open_folder(root: Path, wish: Wish) -> Source:
     )  # fmt: skip
     passed = f"Folders of runs hold no data and are passed over: {', '.join(map(printable, runs))}."
     return as_source(
-        found, arrange(found, label_file(table) if table else None, wish), mark=f"folder:{root.resolve()}",
+        found, arrange(found, label_file(table) if table else None, stop_requested), mark=f"folder:{root.resolve()}",
         name=short_name(root.resolve().name), origin=f"the folder {printable(root.resolve().name)}", bad=bad, others=dict(others),
         notes=[passed] if runs else [],
     )  # fmt: skip
 
 
-def no_pictures(what: str, bad: Sequence[Bad], others: dict[str, int]) -> str:
+def no_pictures(what: str, bad: Sequence[Rejected], others: dict[str, int]) -> str:
     """The one sentence for a place without a usable picture."""
     what = printable(what)
     if bad:

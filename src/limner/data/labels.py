@@ -21,7 +21,7 @@ LABEL_COLUMNS = ("label", "labels", "class", "category", "target")
 TEXT_LIKE = re.compile(
     r"mnist|svhn|glyph|captcha|handwrit|(?<![a-z])(digit|letter|alphabet|font|text)s?(?![a-z])", re.IGNORECASE
 )
-Labelled = tuple[tuple[str, ...], np.ndarray]  # (classes, int64 [N])
+Labeled = tuple[tuple[str, ...], np.ndarray]  # (classes, int64 [N])
 Table = tuple[str, Callable[[], bytes]]  # a file of labels: its name, and what reads it or raises ValueError
 Labels = Path | bool  # the file that names classes; True: what lies with the pictures; False: none are wanted
 
@@ -31,7 +31,7 @@ def natural(text: str) -> list:
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part.lower()) for part in re.findall(r"\d+|\D+", text)]
 
 
-def numbered(values: Sequence[str]) -> Labelled:
+def numbered(values: Sequence[str]) -> Labeled:
     """One class name a picture -> the distinct names in natural order, and each picture's index among them."""
     classes = sorted(set(values), key=lambda v: (natural(v), v))
     index = {name: i for i, name in enumerate(classes)}

@@ -11,9 +11,9 @@ from typing import BinaryIO, Literal
 import numpy as np
 
 from limner.core.text import printable
-from limner.data.decode import opened, reason
+from limner.data.image import opened, reason
 from limner.data.labels import Labels, Table, matched, numbered, read_labels
-from limner.data.source import Bad, Source
+from limner.data.source import Rejected, Source
 
 ClassesFrom = Literal["auto", "parent", "top"]
 CLASSES_FROM = ("auto", "parent", "top")
@@ -50,7 +50,7 @@ class Arrangement:
     classes: tuple[str, ...] = ()
     labels: np.ndarray | None = None             # int64, one for each of `train`
     validation_labels: np.ndarray | None = None  # the same for `validation`
-    bad: list[Bad] = field(default_factory=list)
+    bad: list[Rejected] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -73,17 +73,17 @@ def tops(names: Sequence[str]) -> list[str]:
     return [name[shared:].split("/", 1)[0] if "/" in name[shared:] else "" for name in names]
 
 
-def arrange(files: Files, table: Table | None, wish: Wish) -> Arrangement:
+def arrange(files: Files, table: Table | None, stop_requested: Wish) -> Arrangement:
     """Find the splits and classes of pictures. table: a file of labels.
 
-    What is wrong with a file that the person named in `wish.labels` is an error; one that merely lies there is passed
-    over. Raises ValueError in one sentence where `wish.classes_from` finds no class.
+    What is wrong with a file that the person named in `stop_requested.labels` is an error; one that merely lies there is passed
+    over. Raises ValueError in one sentence where `stop_requested.classes_from` finds no class.
     """
     found = Arrangement(list(range(len(files.names))))
     _drop_damaged_loose(files, found)
-    splits = _split(files, found) if wish.splits and wish.classes_from == "auto" else {}
-    if wish.labels is not False and not (table and _by_table(files, found, table, wish.labels)):
-        _by_folders(files, found, wish, splits)
+    splits = _split(files, found) if stop_requested.splits and stop_requested.classes_from == "auto" else {}
+    if stop_requested.labels is not False and not (table and _by_table(files, found, table, stop_requested.labels)):
+        _by_folders(files, found, stop_requested, splits)
     if splits:
         _name_splits(found, splits)
     return found
@@ -154,20 +154,20 @@ def _by_table(files: Files, found: Arrangement, table: Table, labels: Labels) ->
     return True
 
 
-def _by_folders(files: Files, found: Arrangement, wish: Wish, splits: dict[str, int]) -> None:
+def _by_folders(files: Files, found: Arrangement, stop_requested: Wish, splits: dict[str, int]) -> None:
     """Take the classes from the folders' names."""
     of: dict[int, str] = {}
     for rows in (found.train, found.validation):
         names = [files.names[i] for i in rows]
         parents = [name.rsplit("/", 2)[-2] if "/" in name else "" for name in names]
-        of |= zip(rows, parents if wish.classes_from == "parent" else tops(names), strict=True)
+        of |= zip(rows, parents if stop_requested.classes_from == "parent" else tops(names), strict=True)
     here = {of[i] for i in found.train}
-    if wish.classes_from != "auto":
+    if stop_requested.classes_from != "auto":
         loose = next((files.names[i] for i in found.train if not of[i]), None)
         if loose is not None or len(here) < 2:
             what = f"{loose} lies in no folder" if loose is not None else f"all pictures lie in one, {here.pop()}"
-            raise ValueError(f"--classes-from {wish.classes_from} takes the names of folders as classes, but {what}: leave it out.")
-        found.notes.append(f"Classes are the {'innermost' if wish.classes_from == 'parent' else 'outermost'} folders.")
+            raise ValueError(f"--classes-from {stop_requested.classes_from} takes the names of folders as classes, but {what}: leave it out.")
+        found.notes.append(f"Classes are the {'innermost' if stop_requested.classes_from == 'parent' else 'outermost'} folders.")
     elif "" in here:
         if len(here) > 1:
             found.notes.append(
@@ -210,7 +210,7 @@ def _name_splits(found: Arrangement, splits: dict[str, int]) -> None:
 
 
 def as_source(
-    files: Files, found: Arrangement, *, name: str, origin: str, mark: str, bad: list[Bad], others: dict[str, int],
+    files: Files, found: Arrangement, *, name: str, origin: str, mark: str, bad: list[Rejected], others: dict[str, int],
     notes: Sequence[str] = (),
 ) -> Source:
     """The Source of the pictures to train on, with that of those held out as its `validation`.

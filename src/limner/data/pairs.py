@@ -16,18 +16,18 @@ from torch import Tensor
 from limner.core.images import ImageSpec
 from limner.core.text import printable
 from limner.data.dataset import Dataset, duplicates_note, prepare, skipped_note
-from limner.data.decode import ENDINGS, UNREADABLE, Damaged, header, reason, upright
+from limner.data.image import ENDINGS, UNREADABLE, Damaged, header, reason, upright
 from limner.data.layout import common_folder, tops
-from limner.data.opening import is_file, located, open_source
-from limner.data.source import Bad, Source, short_name
+from limner.data.open import is_file, located, open_source
+from limner.data.source import Rejected, Source, short_name
 
 TWICE = 0.05  # by how much a picture of two sides may differ from twice as wide as tall
 FOLDERS: dict[str, str | None] = {  # folders of one set that hold the two sides, lower case
     "a": "a", "b": "b", "traina": "a", "trainb": "b",
     **dict.fromkeys(("testa", "testb", "vala", "valb")),  # held out
 }
-SLACK = 0.02  # by how much the proportions of partners may differ
-APART = 0x5B  # the second set of an unpaired run has an order of its own
+ASPECT_TOLERANCE = 0.02  # by how much the proportions of partners may differ
+UNPAIRED_SEED = 0x5B  # the second set of an unpaired run has an order of its own
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Pairs:
     background: str = "white"
     classes: tuple[str, ...] = ()  # none: translators take no labels
     labels: Tensor | None = None
-    bad: list[Bad] = field(default_factory=list)
+    bad: list[Rejected] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -59,7 +59,7 @@ class Pairs:
         """
         return {
             "a": self.a.batch(first, count, seed)[0],
-            "b": self.b.batch(first, count, seed if self.paired else seed ^ APART)[0],
+            "b": self.b.batch(first, count, seed if self.paired else seed ^ UNPAIRED_SEED)[0],
         }
 
 
@@ -75,11 +75,11 @@ def prepare_pairs(
     those without one, or of other proportions, are listed in `bad` and left out. swap: exchange the two sides.
     Raises ValueError in one sentence when nothing is left to train on.
     """
-    bad: list[Bad] = []
+    bad: list[Rejected] = []
     if second is not None:
         a, b = open_source(data, labels=False), open_source(second, labels=False)
         if paired:
-            a, b, bad = partners(a, b)
+            a, b, bad = paired_pictures(a, b)
     elif str(data).lower().endswith(".csv"):
         a, b, bad = from_csv(located(str(data)))
     else:
@@ -87,7 +87,7 @@ def prepare_pairs(
         if sides := side_folders(source):
             a, b = sides
             if paired:
-                a, b, bad = partners(a, b)
+                a, b, bad = paired_pictures(a, b)
         else:
             a, b, bad = halves(source, paired, as_halves)
     if swap:
@@ -137,14 +137,14 @@ def _notes(one: Dataset, two: Dataset) -> list[str]:
     return said
 
 
-def _told(bad: list[Bad]) -> str:
+def _told(bad: list[Rejected]) -> str:
     return ", ".join(f"{name} ({why})" for name, why in bad[:3]) or "none"
 
 
 # ---- two places, equal names -----------------------------------------------------------------------------------------
 
 
-def partners(a: Source, b: Source) -> tuple[Source, Source, list[Bad]]:
+def paired_pictures(a: Source, b: Source) -> tuple[Source, Source, list[Rejected]]:
     """The pictures that have a partner in the other set, under the names of the first; and those left out, with the reason.
 
     Raises ValueError when none has one.
@@ -200,7 +200,7 @@ def _unlike(a: Source, i: int, b: Source, j: int) -> str:
             return str(damage) if a.origin == b.origin else f"{damage}, in {source.origin}"
         shapes.append((head.height, head.width))
     (h, w), (k, v) = shapes
-    return f"other proportions than its partner, {h}x{w} and {k}x{v}" if abs(h * v / (w * k) - 1) > SLACK else ""
+    return f"other proportions than its partner, {h}x{w} and {k}x{v}" if abs(h * v / (w * k) - 1) > ASPECT_TOLERANCE else ""
 
 
 def _part(source: Source, rows: list[int], names: list[str]) -> Source:
@@ -243,7 +243,7 @@ def _first(where: Sequence[str], side: str) -> str:
     return next(top for top in where if FOLDERS[top.lower()] == side)
 
 
-def halves(source: Source, paired: bool = True, as_halves: bool = True) -> tuple[Source, Source, list[Bad]]:
+def halves(source: Source, paired: bool = True, as_halves: bool = True) -> tuple[Source, Source, list[Rejected]]:
     """The left and the right sides of each picture; those of odd width are left out.
 
     Raises ValueError where most pictures are not about twice as wide as tall, unless as_halves says that they have sides.
@@ -299,7 +299,7 @@ def halves(source: Source, paired: bool = True, as_halves: bool = True) -> tuple
 # ---- a table ---------------------------------------------------------------------------------------------------------
 
 
-def from_csv(path: Path) -> tuple[Source, Source, list[Bad]]:
+def from_csv(path: Path) -> tuple[Source, Source, list[Rejected]]:
     """A CSV of two columns, files relative to its own folder, with or without a heading. Raises ValueError."""
     if path.exists() and not is_file(path):
         raise ValueError(f"The CSV {path} is a pipe, a device or a folder and no file.")

@@ -10,9 +10,9 @@ from PIL import Image
 
 from limner.core.images import ImageSpec, to_pil
 from limner.data.dataset import Dataset, prepare
-from limner.data.decode import in_channels, resized
-from limner.data.decoding import Progress
-from limner.data.source import Bad, Source
+from limner.data.decode import Progress
+from limner.data.image import in_channels, resized
+from limner.data.source import Rejected, Source
 
 SIDE = 64  # of a thumbnail
 
@@ -30,7 +30,7 @@ class Report:
     most: tuple[int, int]
     modes: dict[str, int]                       # Pillow mode as stored -> how many
     classes: dict[str, int]                     # class -> how many; empty without labels
-    bad: list[Bad]                              # (name, reason)
+    bad: list[Rejected]                              # (name, reason)
     others: dict[str, int]                      # ending -> how many files are not pictures
     duplicates: list[list[str]]                 # names, by group of equal pictures
     thumbnails: np.ndarray                      # uint8 [K,3,64,64], K up to 64, evenly over classes
@@ -125,6 +125,6 @@ def thumbnails(dataset: Dataset, count: int = 64, side: int = SIDE) -> np.ndarra
 
 
 def checkerboard(side: int, cell: int = 8) -> Image.Image:
-    """The light grey and white squares that stand for transparency, mode RGB."""
+    """The light gray and white squares that stand for transparency, mode RGB."""
     ys, xs = np.indices((side, side)) // cell
     return Image.fromarray(np.where((ys + xs) % 2, 255, 224).astype(np.uint8)).convert("RGB")

@@ -11,9 +11,9 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
-from limner.data.decode import Damaged, opened, reason
+from limner.data.image import Damaged, opened, reason
 
-Bad = tuple[str, str]  # (name, why it is skipped, in a few plain words)
+Rejected = tuple[str, str]  # (name, why it is skipped, in a few plain words)
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,8 +27,8 @@ class Source:
     mark: Callable[[], str]                          # changes whenever a picture may have changed
     classes: tuple[str, ...] = ()                    # empty: pictures carry no label
     labels: np.ndarray | None = None                 # int64 [N], an index into classes
-    attribution: str = ""                            # who made it and the licence, for embedded samples
-    bad: list[Bad] = field(default_factory=list)     # found unusable before opening
+    attribution: str = ""                            # who made it and the license, for embedded samples
+    bad: list[Rejected] = field(default_factory=list)     # found unusable before opening
     others: dict[str, int] = field(default_factory=dict)  # ending -> how many files are not pictures
     notes: list[str] = field(default_factory=list)   # decisions a person should know of
     array: np.ndarray | None = None                  # all pictures uint8 [N,H,W,C], where they are one array already

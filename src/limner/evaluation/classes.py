@@ -9,8 +9,8 @@ from limner.evaluation.features.encoder import Encoder, Progress, train_classifi
 from limner.evaluation.features.extractor import resized, with_channels
 from limner.evaluation.features.own import OwnFeatures
 from limner.evaluation.frechet import fid
-from limner.evaluation.moments import Features, two_tables
-from limner.evaluation.sets import Pictures
+from limner.evaluation.inputs import Pictures
+from limner.evaluation.statistics import Features, two_tables
 
 
 def fid_per_class(generated: Features, labels: Tensor, real: Features, real_labels: Tensor) -> dict[int, float]:
@@ -29,7 +29,7 @@ def fid_per_class(generated: Features, labels: Tensor, real: Features, real_labe
 def classification_accuracy(
     train: Pictures, test: Pictures, seed: int = 0, progress: Progress | None = None
 ) -> tuple[float, dict[int, float]]:
-    """Train a small classifier on one labelled set, test it on another: (accuracy, accuracy of each class of `test`).
+    """Train a small classifier on one labeled set, test it on another: (accuracy, accuracy of each class of `test`).
 
     With generated pictures to train on and real ones to test on, the classification accuracy score (Ravuri & Vinyals
     2019); the other way round, how well the pictures show the class they were asked to. Both sets are brought to the

@@ -14,29 +14,29 @@ import torch
 from torch import Tensor
 
 import limner
-from limner.core.device import pick
+from limner.core.device import select_device
 from limner.data.dataset import equal_rows
-from limner.evaluation.copies import Copies
 from limner.evaluation.features import Extractor, Progress, choose, extract, extract_cached
 from limner.evaluation.frechet import fid
-from limner.evaluation.measures import BY_CLASS, INDEPENDENT, LEAST, MEASURES, MOST, USUAL, Comparison, Measure
-from limner.evaluation.moments import moments
-from limner.evaluation.partners import PAIRED, Partners, measure_partners, summary
-from limner.evaluation.sets import Given, Pictures, pictures
+from limner.evaluation.inputs import Given, Pictures, pictures
+from limner.evaluation.memorization import Memorization
+from limner.evaluation.metrics import BY_CLASS, INDEPENDENT, LEAST, METRICS, MOST, USUAL, Comparison, Metric
+from limner.evaluation.paired import PAIRED, PairedResult, measure_partners, summary
+from limner.evaluation.statistics import statistics_of
 
 
 @dataclass
 class Result:
     """What was measured. Print it with report.table, keep it with report.write_json, show it with report.write_html."""
 
-    measures: list[Measure]
+    measures: list[Metric]
     classes: dict[str, dict[str, float]]           # measure -> class -> value
     protocol: dict[str, Any]                       # everything that decided the numbers
     warnings: list[str]                            # where a number means little, a sentence each
     generated: Pictures | None = None              # the two sets; None where only pairs were asked for
     reference: Pictures | None = None
-    copies: Copies | None = None
-    partners: Partners | None = None               # pictures beside their truths, where that was asked for
+    copies: Memorization | None = None
+    paired_pictures: PairedResult | None = None               # pictures beside their truths, where that was asked for
     title: str = ""                                # what was compared with what, and how many
     curve: Sequence[Mapping[str, float]] = field(default_factory=list)  # points {"images": …, measure: …} of a training
 
@@ -68,8 +68,8 @@ def known(metrics: Sequence[str] | None) -> list[str]:
     """The names of metrics as they are spelled here. Raises ValueError for one that does not exist."""
     names = [name.replace("-", "_") for name in metrics or ()]
     for name in names:
-        if name not in MEASURES and name not in PAIRED:
-            raise ValueError(f"There is no metric {name!r}: choose from {', '.join((*MEASURES, *PAIRED))}.")
+        if name not in METRICS and name not in PAIRED:
+            raise ValueError(f"There is no metric {name!r}: choose from {', '.join((*METRICS, *PAIRED))}.")
     return names
 
 
@@ -111,10 +111,10 @@ def evaluate(
 
     def extractors(real: Pictures) -> list[Extractor]:
         for one in chosen[len(made) :]:
-            made.append(choose(one, real, weights, str(pick(device)), cache, progress))
+            made.append(choose(one, real, weights, str(select_device(device)), cache, progress))
         return made
 
-    asked = [name for name in wanted if name in MEASURES]
+    asked = [name for name in wanted if name in METRICS]
     if asked or not of_pairs or not metrics:
         generated = pictures(images, labels, size).some(n, seed)
         real = pictures(reference, reference_labels, size, else_size=generated.spec.size)
@@ -132,7 +132,7 @@ def evaluate(
             comparison = _compared(generated, real, held, extractor, seed, cache)
             result.warnings += _warnings_of_features(comparison, asked, paired)
             for name in asked:
-                result.measures += MEASURES[name](comparison)
+                result.measures += METRICS[name](comparison)
             result.warnings += [
                 f"{m.label} is below zero, as an unbiased estimate of next to nothing may be: read it as zero."
                 for m in result.measures
@@ -151,7 +151,7 @@ def evaluate(
         measures, said = summary(found)
         if not metrics:  # not asked for by name: what cannot be measured need not be told
             said = [text for text in said if "is left out" not in text]
-        result.partners, result.warnings = found, result.warnings + said
+        result.paired_pictures, result.warnings = found, result.warnings + said
         result.measures = measures + result.measures
         result.title = result.title or f"{found.title[0]} against {found.title[1]}"
         result.title += f", {len(found):,} pairs"
@@ -181,12 +181,12 @@ class Probe:
         real = pictures(reference, labels)
         self.extractor = choose(features, real, cache=cache, progress=progress)
         rows = extract_cached(self.extractor, real.images, real.fingerprint) if cache else None
-        self.moments = moments(extract(self.extractor, real.images) if rows is None else rows)
+        self.statistics_of = statistics_of(extract(self.extractor, real.images) if rows is None else rows)
         self.name = f"fid_{self.extractor.name}"
 
     def __call__(self, images: Tensor | Iterable[Tensor]) -> dict[str, float]:
         """uint8 [N,C,H,W] or batches of it -> {"fid_own": …}. Compare only values of equal N: the bias depends on it."""
-        return {self.name: fid(extract(self.extractor, images), self.moments)}
+        return {self.name: fid(extract(self.extractor, images), self.statistics_of)}
 
 
 def _compared(
@@ -203,8 +203,8 @@ def _compared(
 def _usual(generated: Pictures, real: Pictures) -> Sequence[str]:
     """The usual measures, less those that so few pictures do not allow."""
     few = min(len(generated), len(real))
-    labelled = BY_CLASS if generated.labels is not None and real.labels is not None else ()
-    return [name for name in (*USUAL, *labelled) if few >= LEAST.get(name, 2)]
+    labeled = BY_CLASS if generated.labels is not None and real.labels is not None else ()
+    return [name for name in (*USUAL, *labeled) if few >= LEAST.get(name, 2)]
 
 
 def _named_alike(generated: Pictures, real: Pictures) -> Pictures:
@@ -229,10 +229,10 @@ def _warnings_of_sets(generated: Pictures, real: Pictures) -> list[str]:
             "and a difference in sharpness may decide the numbers."
         )
     if a.channels != b.channels:
-        kinds = {1: "grey", 3: "RGB", 4: "RGBA"}
+        kinds = {1: "gray", 3: "RGB", 4: "RGBA"}
         found.append(
             f"Generated pictures are {kinds[a.channels]} and the reference {kinds[b.channels]}: they were brought to one "
-            "kind, and what colour there is on one side counts as a difference or is lost."
+            "kind, and what color there is on one side counts as a difference or is lost."
         )
     if extra := sum(len(rows) - 1 for rows in equal_rows(generated.images.permute(0, 2, 3, 1).numpy())):
         found.append(f"{extra:,} of {len(generated):,} generated pictures are exact duplicates of others.")

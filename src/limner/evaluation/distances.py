@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from limner.evaluation.moments import Estimate, Features, table, two_tables
+from limner.evaluation.statistics import Estimate, Features, table, two_tables
 
 BLOCK = 2048  # rows of a kernel matrix held at once
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from limner.evaluation.moments import Features, table, two_tables
-from limner.evaluation.neighbours import nearest, squared_distances
+from limner.evaluation.neighbors import nearest, squared_distances
+from limner.evaluation.statistics import Features, table, two_tables
 
 
 def mean_distance(features: Features) -> float:
@@ -42,9 +42,9 @@ def modes(generated: Features, real: Features, k: int = 10, seed: int = 0) -> tu
     """
     x, y = two_tables(generated, real)
     k = max(1, min(k, len(x) // 5, len(y) // 5))
-    centres = kmeans(y, k, seed)
-    ours = torch.bincount(nearest(x, centres)[1][:, 0], minlength=k).double() / len(x)
-    theirs = torch.bincount(nearest(y, centres)[1][:, 0], minlength=k).double() / len(y)
+    centers = kmeans(y, k, seed)
+    ours = torch.bincount(nearest(x, centers)[1][:, 0], minlength=k).double() / len(x)
+    theirs = torch.bincount(nearest(y, centers)[1][:, 0], minlength=k).double() / len(y)
     reached = int(((ours >= 0.1 * theirs) & (ours > 0)).sum())
     return reached, k, 1 - 0.5 * (ours - theirs).abs().sum().item()
 
@@ -62,7 +62,7 @@ def modes_per_class(
 
 
 def kmeans(rows: Tensor, k: int, seed: int = 0, rounds: int = 20) -> Tensor:
-    """Centres [k,F] by Lloyd's rounds from k-means++ starts (Arthur & Vassilvitskii 2007); the same for the same seed."""
+    """Centers [k,F] by Lloyd's rounds from k-means++ starts (Arthur & Vassilvitskii 2007); the same for the same seed."""
     assert 1 <= k <= len(rows), (k, rows.shape)
     random = torch.Generator().manual_seed(seed)
     chosen = [int(torch.randint(len(rows), (1,), generator=random))]
@@ -71,13 +71,13 @@ def kmeans(rows: Tensor, k: int, seed: int = 0, rounds: int = 20) -> Tensor:
         weights = left if left.sum() > 0 else torch.ones_like(left)
         chosen.append(int(torch.multinomial(weights, 1, generator=random)))
         left = torch.minimum(left, (rows - rows[chosen[-1]]).square().sum(1))
-    centres = rows[chosen].clone()
+    centers = rows[chosen].clone()
     for _ in range(rounds):
-        index = nearest(rows, centres)[1][:, 0]
-        sums = torch.zeros_like(centres).index_add_(0, index, rows)
+        index = nearest(rows, centers)[1][:, 0]
+        sums = torch.zeros_like(centers).index_add_(0, index, rows)
         counts = torch.bincount(index, minlength=k).to(rows.dtype)[:, None]
-        moved = torch.where(counts > 0, sums / counts.clamp(min=1), centres)  # an empty cluster stays where it was
-        if torch.equal(moved, centres):
+        moved = torch.where(counts > 0, sums / counts.clamp(min=1), centers)  # an empty cluster stays where it was
+        if torch.equal(moved, centers):
             break
-        centres = moved
-    return centres
+        centers = moved
+    return centers

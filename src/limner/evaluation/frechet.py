@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from limner.evaluation.moments import Estimate, Features, Moments, moments, same_width, table
+from limner.evaluation.statistics import Estimate, Features, Statistics, same_width, statistics_of, table
 
 
-def frechet(a: Moments, b: Moments) -> float:
+def frechet(a: Statistics, b: Statistics) -> float:
     """|μ₁ - μ₂|² + tr(S₁ + S₂ - 2 (S₁S₂)^½), Dowson & Landau 1982 eq. 16; Heusel et al. 2017 eq. 6.
 
     The reference code takes the square root of the matrix S₁S₂, which is not symmetric, may come out complex and fails
@@ -31,22 +31,22 @@ def frechet(a: Moments, b: Moments) -> float:
     return max(0.0, base - 2 * root)  # rounding may leave -1e-12 for equal sets
 
 
-def fid(a: Features | Moments, b: Features | Moments) -> float:
+def fid(a: Features | Statistics, b: Features | Statistics) -> float:
     """Fréchet distance of two feature sets [N,F], [M,F] (or of their moments); with Inception's pool features, the FID.
 
     Each set needs 2 rows at least; below a few thousand (or fewer than F) the value is biased upwards: `fid_infinity`.
     """
-    return frechet(a if isinstance(a, Moments) else moments(a), b if isinstance(b, Moments) else moments(b))
+    return frechet(a if isinstance(a, Statistics) else statistics_of(a), b if isinstance(b, Statistics) else statistics_of(b))
 
 
-def fid_estimate(a: Features, b: Features | Moments, groups: int = 10, seed: int = 0) -> Estimate:
+def fid_estimate(a: Features, b: Features | Statistics, groups: int = 10, seed: int = 0) -> Estimate:
     """`fid` with its standard error over other draws of `a` [N,F], by leaving out one of `groups` parts at a time.
 
     The delete-a-group jackknife; the reference is taken as given. The error says how far the value would move, not how
     far its bias lifts it: see `fid_infinity`.
     """
     rows = table(a, least=2)
-    reference = b if isinstance(b, Moments) else moments(b)
+    reference = b if isinstance(b, Statistics) else statistics_of(b)
     value, n = fid(rows, reference), len(rows)
     groups = min(groups, n // 2)
     if groups < 2:
@@ -57,7 +57,7 @@ def fid_estimate(a: Features, b: Features | Moments, groups: int = 10, seed: int
 
 
 def fid_infinity(
-    a: Features, b: Features | Moments, points: int = 15, least: int | None = None, seed: int = 0
+    a: Features, b: Features | Statistics, points: int = 15, least: int | None = None, seed: int = 0
 ) -> Estimate:
     """FID for infinitely many samples of `a` [N,F]: the intercept of FID against 1/N (Chong & Forsyth 2020, sec. 3.2).
 
@@ -66,7 +66,7 @@ def fid_infinity(
     error is the regression's. ValueError below 20 rows.
     """
     rows = table(a, least=20)
-    reference = b if isinstance(b, Moments) else moments(b)
+    reference = b if isinstance(b, Statistics) else statistics_of(b)
     n = len(rows)
     first = min(least or 5000, n // 2)
     sizes = np.linspace(first, n, points).round().astype(int)
@@ -83,7 +83,7 @@ def _intercept(x: np.ndarray, y: Sequence[float]) -> Estimate:
     return Estimate(float(solution[0]), float(np.sqrt(variance * np.linalg.inv(design.T @ design)[0, 0])))
 
 
-def _by_eigenvalues(a: Moments, b: Moments, alive: Tensor) -> tuple[float, float]:
+def _by_eigenvalues(a: Statistics, b: Statistics, alive: Tensor) -> tuple[float, float]:
     """(tr (S₁S₂)^½ from the eigenvalues of A·S₂·Aᵀ, an estimate of its rounding error).
 
     Half the time of singular values, but squared: where the spectra span many orders of magnitude, as those of deep
@@ -102,7 +102,7 @@ def _by_eigenvalues(a: Moments, b: Moments, alive: Tensor) -> tuple[float, float
     return roots.sum().item(), errors.norm().item()
 
 
-def _factor(m: Moments, alive: Tensor) -> Tensor:
+def _factor(m: Statistics, alive: Tensor) -> Tensor:
     """A [r,F'] with AᵀA = the covariance of the features `alive`: the rows themselves, Cholesky's, or by eigenvectors."""
     if m.factor is not None:
         return m.factor[:, alive]

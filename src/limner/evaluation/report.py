@@ -18,8 +18,8 @@ from limner.core.files import write_whole
 from limner.core.images import grid, to_pil
 from limner.evaluation.compare import Result
 from limner.evaluation.features import resized, with_channels
-from limner.evaluation.measures import Measure
-from limner.evaluation.partners import Partners
+from limner.evaluation.metrics import Metric
+from limner.evaluation.paired import PairedResult
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; --ink: #3a6ea5; }
@@ -51,7 +51,7 @@ def number(value: float) -> str:
     return f"{value:.4g}" if math.isfinite(value) else "–"
 
 
-def span(m: Measure) -> str:
+def span(m: Metric) -> str:
     """The 95 % interval as people read it; empty where it is not known."""
     if m.low is None or m.high is None or not math.isfinite(m.low) or not math.isfinite(m.high):
         return ""
@@ -64,7 +64,7 @@ def closest_pairs(result: Result, most: int = 24) -> Tensor | None:
         return None
     rows = result.copies.closest[:most]
     samples = result.generated.images[rows]
-    training = result.reference.images[result.copies.neighbours[rows]]
+    training = result.reference.images[result.copies.neighbors[rows]]
     training = resized(with_channels(training, samples.shape[1]), (samples.shape[2], samples.shape[3]))
     return torch.cat([samples, training])
 
@@ -88,8 +88,8 @@ def render(result: Result, title: str = "Evaluation") -> str:
     parts = [f"<h1>{e(title)}</h1>", f"<p>{e(result.title + kinds)}.</p>"]
     parts += [f'<p class="warning">{e(warning)}</p>' for warning in result.warnings]
     parts.append(_numbers(result.measures))
-    if result.partners is not None:
-        parts.append(_worst(result.partners))
+    if result.paired_pictures is not None:
+        parts.append(_worst(result.paired_pictures))
     if result.generated is not None:
         rows = torch.linspace(0, len(result.generated) - 1, min(64, len(result.generated))).long()
         parts.append(_figure("Samples", result.generated.images[rows], None))
@@ -115,20 +115,20 @@ def page(title: str, parts: Sequence[str]) -> str:
             f"<style>{STYLE}</style></head><body>{''.join(parts)}</body></html>\n")
 
 
-def _worst(partners: Partners) -> str:
+def _worst(paired_pictures: PairedResult) -> str:
     """The pairs that are farthest apart, and what was measured of each."""
-    if partners.sheet is None:
+    if paired_pictures.sheet is None:
         return ""
-    k = len(partners.worst)
-    labels = [label for label in partners.values if any(label in row for row in partners.worst)]
+    k = len(paired_pictures.worst)
+    labels = [label for label in paired_pictures.values if any(label in row for row in paired_pictures.worst)]
     head = "".join(f"<th>{html.escape(label)}</th>" for label in labels)
     rows = "".join(
         f"<tr><td>{html.escape(row['name'])}</td>"
         + "".join(f'<td class="number">{number(row.get(label, math.nan))}</td>' for label in labels) + "</tr>"
-        for row in partners.worst
+        for row in paired_pictures.worst
     )
     # Rows of six pairs: what was generated, and under each its truth.
-    lines = [part[i : i + 6] for i in range(0, k, 6) for part in (partners.sheet[:k], partners.sheet[k:])]
+    lines = [part[i : i + 6] for i in range(0, k, 6) for part in (paired_pictures.sheet[:k], paired_pictures.sheet[k:])]
     return (
         "<h2>Farthest from their truth</h2><p>Above what was generated, below its truth, the worst first.</p>"
         + "".join(_figure("", line, 6) for line in lines) + f"<table><tr><th>pair</th>{head}</tr>{rows}</table>"
@@ -183,7 +183,7 @@ def plot(
     )
 
 
-def _numbers(measures: Sequence[Measure]) -> str:
+def _numbers(measures: Sequence[Metric]) -> str:
     rows = "".join(
         f'<tr><td>{html.escape(m.label)}</td><td class="number">{number(m.value)}</td><td>{span(m)}</td>'
         f"<td>{html.escape(m.better)}</td><td>{html.escape(m.detail)}</td></tr>"

@@ -13,22 +13,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from limner.core.bounds import within
+from limner.core.clamp import clamp_with_gradient
 
-LEVEL = 2 / 255  # distance of two neighbouring levels
+LEVEL = 2 / 255  # distance of two neighboring levels
 
 
 def gaussian(x: Tensor, parameters: Tensor) -> Tensor:
     """Mean and log scale. The density times the width of a level stands for the level's probability; the scale is at
     least half a level, so that this never exceeds 1."""
     mean, log_scale = parameters.chunk(2, 1)
-    log_scale = within(log_scale, log(LEVEL / 2), inf)
+    log_scale = clamp_with_gradient(log_scale, log(LEVEL / 2), inf)
     nats = 0.5 * ((x - mean) * torch.exp(-log_scale)).square() + log_scale + (0.5 * log(2 * pi) - log(LEVEL))
     return nats.sum((1, 2, 3))
 
 
 def bernoulli(x: Tensor, parameters: Tensor) -> Tensor:
-    """Logits. Grey levels are read as chances of white (Kingma & Welling 2014, appendix C.1): a likelihood of black and
+    """Logits. Gray levels are read as chances of white (Kingma & Welling 2014, appendix C.1): a likelihood of black and
     white pictures, a distance for others, so its bits are not those of an 8-bit picture."""
     return F.binary_cross_entropy_with_logits(parameters, (x + 1) / 2, reduction="none").sum((1, 2, 3))
 
@@ -38,10 +38,10 @@ def logistic_mixture(x: Tensor, parameters: Tensor) -> Tensor:
     2017, eq. 2). Sums to 1 over the 256 levels."""
     c = x.shape[1]
     parts = parameters.unflatten(1, (1 + 2 * c, -1))  # [N,1+2C,K,H,W]
-    weights, means, scales = parts[:, 0], parts[:, 1 : 1 + c], within(parts[:, 1 + c :], -7, 3)
-    centred = x[:, :, None] - means  # [N,C,K,H,W]
+    weights, means, scales = parts[:, 0], parts[:, 1 : 1 + c], clamp_with_gradient(parts[:, 1 + c :], -7, 3)
+    centered = x[:, :, None] - means  # [N,C,K,H,W]
     inverse = torch.exp(-scales)
-    above, below = (centred + LEVEL / 2) * inverse, (centred - LEVEL / 2) * inverse
+    above, below = (centered + LEVEL / 2) * inverse, (centered - LEVEL / 2) * inverse
     # sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)): exact in the log, however far from the mean
     inside = F.logsigmoid(above) + F.logsigmoid(-below) + torch.log(-torch.expm1(-LEVEL * inverse))
     first, last = x[:, :, None] <= -1 + LEVEL / 2, x[:, :, None] >= 1 - LEVEL / 2

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limner.losses.adversarial import Objective
-from limner.methods.patchwise import Patchwise
+from limner.methods.patch_adversarial import PatchAdversarialLoss
 from limner.methods.phase import Batch, Clock, Phase, Stateful, Terms
-from limner.networks import augment
+from limner.networks import diffaugment
 
 
 def patch_nce(query: Tensor, key: Tensor, temperature: float = 0.07) -> Tensor:
@@ -39,7 +39,7 @@ class CUT:
         self,
         translators: nn.Module,
         heads: nn.Module,
-        critic: nn.Module,
+        discriminator: nn.Module,
         objective: Objective,
         *,
         contrast: float = 1.0,
@@ -51,40 +51,40 @@ class CUT:
     ) -> None:
         self.translators: Any = translators
         self.heads: Any = heads
-        self.critic: Any = critic
-        self.nets: Mapping[str, nn.Module] = {"translators": translators, "heads": heads, "critic": critic}
+        self.discriminator: Any = discriminator
+        self.nets: Mapping[str, nn.Module] = {"translators": translators, "heads": heads, "discriminator": discriminator}
         self.players: Mapping[str, Sequence[nn.Parameter]] = {
-            "translators": [*translators.parameters(), *heads.parameters()],
-            "critic": list(critic.parameters()),
+            "translator": [*translators.parameters(), *heads.parameters()],
+            "discriminator": list(discriminator.parameters()),
         }
         self.memory: Mapping[str, Stateful] = {}
         self.levers: MutableMapping[str, float] = {}
-        self.game, self.contrast, self.identity = Patchwise(objective, penalty, gamma), contrast, identity
+        self.game, self.contrast, self.identity = PatchAdversarialLoss(objective, penalty, gamma), contrast, identity
         self.patches, self.flip = patches, flip
         self.phases: Sequence[Phase] = [
-            Phase("translators", self.translator_turn),
-            Phase("critic", self.critic_turn),
+            Phase("translator", self.translator_turn),
+            Phase("discriminator", self.discriminator_turn),
         ]
         self._fresh: dict[int, tuple[Tensor, Tensor]] = {}  # row -> real and made pictures of the turn before
 
     def translator_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
         a, b = batch["a"], batch["b"]
         if self.flip:
-            a, b = augment.flip(a, batch.uniform("flip a")), augment.flip(b, batch.uniform("flip b"))
+            a, b = diffaugment.flip(a, batch.uniform("flip a")), diffaugment.flip(b, batch.uniform("flip b"))
         n, translator = len(a), self.translators["a2b"]
         out, keys = translator.with_features(torch.cat([a, b]) if self.identity else a)
         made = out[:n]
         self._fresh[batch.first] = b, made.detach()
-        fooled = self.game.fooled(self.critic, b, made)
+        generator_loss = self.game.generator_loss(self.discriminator, b, made)
         nce = self._contrast(translator.features(out), keys, batch)
-        loss = fooled + self.contrast * nce[:n]
-        terms = {"generator": fooled.detach().mean(), "contrast": nce[:n].detach().mean()}
+        loss = generator_loss + self.contrast * nce[:n]
+        terms = {"g_loss": generator_loss.detach().mean(), "contrast": nce[:n].detach().mean()}
         if self.identity:
             loss, terms["identity"] = loss + self.identity * nce[n:], nce[n:].detach().mean()
         return loss, terms
 
-    def critic_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
-        return self.game.told_apart(self.critic, *self._fresh.pop(batch.first))
+    def discriminator_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
+        return self.game.discriminator_loss(self.discriminator, *self._fresh.pop(batch.first))
 
     def _contrast(self, queries: Sequence[Tensor], keys: Sequence[Tensor], batch: Batch) -> Tensor:
         """The mean over the maps of `patch_nce` at random places, the same in both. -> [N] or, with identity, [2N]"""

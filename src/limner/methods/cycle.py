@@ -9,16 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from limner.losses.adversarial import Objective
-from limner.methods.patchwise import Patchwise
+from limner.methods.patch_adversarial import PatchAdversarialLoss
 from limner.methods.phase import Batch, Clock, Phase, Stateful, Terms
 from limner.methods.pool import Pool
-from limner.networks import augment
+from limner.networks import diffaugment
 
 
 class Cycle:
     """Zhu et al. 2017, eq. 3, and the identity term of section 5.2.
 
-    The translators move first; the critics then judge what that turn made, mixed with the pools'. What one translator
+    The translators move first; the discriminators then judge what that turn made, mixed with the pools'. What one translator
     is asked at once goes through it at once: three passes an iteration instead of six.
     penalty: gamma/2 |grad D|^2 at real (r1) and made (r2) pictures, for objectives that need it.
     """
@@ -28,8 +28,8 @@ class Cycle:
     def __init__(
         self,
         translators: nn.Module,
-        critic_a: nn.Module,
-        critic_b: nn.Module,
+        discriminator_a: nn.Module,
+        discriminator_b: nn.Module,
         objective: Objective,
         pools: Mapping[str, Pool],
         *,
@@ -41,20 +41,20 @@ class Cycle:
     ) -> None:
         assert set(pools) == {"a", "b"}
         self.translators: Any = translators
-        self.critic_a, self.critic_b = critic_a, critic_b
-        self.nets: Mapping[str, nn.Module] = {"translators": translators, "critic_a": critic_a, "critic_b": critic_b}
+        self.discriminator_a, self.discriminator_b = discriminator_a, discriminator_b
+        self.nets: Mapping[str, nn.Module] = {"translators": translators, "discriminator_a": discriminator_a, "discriminator_b": discriminator_b}
         self.players: Mapping[str, Sequence[nn.Parameter]] = {
-            "translators": list(translators.parameters()),
-            "critics": [*critic_a.parameters(), *critic_b.parameters()],
+            "translator": list(translators.parameters()),
+            "discriminator": [*discriminator_a.parameters(), *discriminator_b.parameters()],
         }
         self.pools = pools
         self.memory: Mapping[str, Stateful] = {f"made_{side}": pool for side, pool in pools.items()}
         self.levers: MutableMapping[str, float] = {}
-        self.game, self.cycle, self.identity = Patchwise(objective, penalty, gamma), cycle, identity
+        self.game, self.cycle, self.identity = PatchAdversarialLoss(objective, penalty, gamma), cycle, identity
         self.flip = flip
         self.phases: Sequence[Phase] = [
-            Phase("translators", self.translator_turn),
-            Phase("critics", self.critic_turn),
+            Phase("translator", self.translator_turn),
+            Phase("discriminator", self.discriminator_turn),
         ]
         self._fresh: dict[int, tuple[Tensor, Tensor, Tensor, Tensor]] = {}  # row -> a, b, made a, made b
 
@@ -68,25 +68,25 @@ class Cycle:
         made_a, back_a, same_a = out[:n], out[n : 2 * n], out[2 * n :]
         back_b = a2b(made_a)
         self._fresh[batch.first] = a, b, made_a.detach(), made_b.detach()
-        fooled = self.game.fooled(self.critic_a, a, made_a) + self.game.fooled(self.critic_b, b, made_b)
+        generator_loss = self.game.generator_loss(self.discriminator_a, a, made_a) + self.game.generator_loss(self.discriminator_b, b, made_b)
         cycle = _distance(back_a, a) + _distance(back_b, b)
-        loss = fooled + self.cycle * cycle
-        terms = {"generator": fooled.detach().mean(), "cycle": cycle.detach().mean()}
+        loss = generator_loss + self.cycle * cycle
+        terms = {"g_loss": generator_loss.detach().mean(), "cycle": cycle.detach().mean()}
         if same:
             identity = _distance(same_a, a) + _distance(same_b, b)
             loss, terms["identity"] = loss + self.identity * identity, identity.detach().mean()
         return loss, terms
 
-    def critic_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
+    def discriminator_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
         a, b, made_a, made_b = self._fresh.pop(batch.first)
-        one, terms = self.game.told_apart(self.critic_a, a, self.pools["a"].exchange(made_a, batch))
-        other, more = self.game.told_apart(self.critic_b, b, self.pools["b"].exchange(made_b, batch))
+        one, terms = self.game.discriminator_loss(self.discriminator_a, a, self.pools["a"].exchange(made_a, batch))
+        other, more = self.game.discriminator_loss(self.discriminator_b, b, self.pools["b"].exchange(made_b, batch))
         return one + other, {name: terms[name] + more[name] for name in terms}
 
     def _sides(self, batch: Batch) -> tuple[Tensor, Tensor]:
         a, b = batch["a"], batch["b"]
         if self.flip:
-            return augment.flip(a, batch.uniform("flip a")), augment.flip(b, batch.uniform("flip b"))
+            return diffaugment.flip(a, batch.uniform("flip a")), diffaugment.flip(b, batch.uniform("flip b"))
         return a, b
 
 

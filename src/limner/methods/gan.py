@@ -1,4 +1,4 @@
-"""The two-player game: a critic that tells real from generated, and a generator that learns from it."""
+"""The two-player game: a discriminator that tells real from generated, and a generator that learns from it."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from torch import Tensor, nn
 
 from limner.core import latents
 from limner.losses.adversarial import Objective
-from limner.losses.penalties import Scene, critic_penalty, sloped
-from limner.losses.regularisers import Studio, generator_regulariser
+from limner.losses.penalties import DiscriminatorContext, discriminator_penalty, requires_input_grad
+from limner.losses.regularizers import GeneratorContext, generator_regularizer
 from limner.methods.memory import Adaptive, History, RunningMeans
 from limner.methods.phase import Batch, Clock, Phase, Stateful, Terms
-from limner.networks import adaptive, augment
-from limner.networks.abilities import Growing, SelfTaught, Styled
-from limner.networks.across import AcrossRows
+from limner.networks import ada, diffaugment
+from limner.networks.batch_stats import CrossSampleLayer
+from limner.networks.contracts import ProgressiveNet, SelfSupervised, StyleBased
 
-Said = TypeVar("Said")
+T = TypeVar("T")
 Pictures = Callable[[], Tensor]  # or what is said of them: made where it is asked for, or there already
 
 
 class GAN:
-    """Goodfellow et al. 2014, algorithm 1, with any objective: the critic's turn, then the generator's.
+    """Goodfellow et al. 2014, algorithm 1, with any objective: the discriminator's turn, then the generator's.
 
-    penalty, gamma: one of `losses.penalties` on the critic and its weight; regulariser, regulariser_weight: one of
-    `losses.regularisers` on the generator. Either is a part of its player's loss, as its paper has it; where it comes only
+    penalty, gamma: one of `losses.penalties` on the discriminator and its weight; regularizer, regularizer_weight: one of
+    `losses.regularizers` on the generator. Either is a part of its player's loss, as its paper has it; where it comes only
     every so many turns of that player, it has turns of its own and weighs as much more (Karras et al. 2020, "lazy
-    regularisation"; equal in expectation).
-    augmentation: a policy of `networks.augment`, or `adaptive` (steered by `controller`), of all that the critic sees.
-    critic_steps: turns of the critic for one of the generator. clip_weights: the critic's weights stay within +- this
+    regularization"; equal in expectation).
+    augmentation: a policy of `networks.augment`, or `adaptive` (steered by `controller`), of all that the discriminator sees.
+    critic_steps: turns of the discriminator for one of the generator. clip_weights: the discriminator's weights stay within +- this
     (Arjovsky et al. 2017, algorithm 1). historical: weight of the distance of either player from its own past.
     mixing: share of pictures that change styles midway (Karras et al. 2019, section 3.1); needs a generator with styles.
     noise: the kind of latents, one of `core.latents`.
-    classifier, classifier_weight: a head [N,F] -> [N,K] on the critic's last features that names the class of a picture,
-    and what its cross-entropy weighs on both players (Odena et al. 2017, eq. 2-3). The critic learns to name real
+    classifier, classifier_weight: a head [N,F] -> [N,K] on the discriminator's last features that names the class of a picture,
+    and what its cross-entropy weighs on both players (Odena et al. 2017, eq. 2-3). The discriminator learns to name real
     pictures only, where the paper has it name generated ones too: of those it soon reads the class from other traces
-    than real ones have, and the generator, named as asked, made bags that were boots. It moves with the critic, which
+    than real ones have, and the generator, named as asked, made bags that were boots. It moves with the discriminator, which
     then is one without labels.
 
     Levers: "penalty", a factor on its weight; "augmentation", the probability of more of it (Karras et al. 2020,
@@ -51,19 +51,19 @@ class GAN:
     def __init__(
         self,
         generator: nn.Module,
-        critic: nn.Module,
+        discriminator: nn.Module,
         objective: Objective,
         *,
         penalty: str = "none",
         gamma: float = 0.0,
         penalty_every: int = 1,
-        regulariser: str = "none",
-        regulariser_weight: float | None = None,
-        regulariser_every: int = 1,
+        regularizer: str = "none",
+        regularizer_weight: float | None = None,
+        regularizer_every: int = 1,
         augmentation: str = "none",
         controller: Adaptive | None = None,
         flip: bool = False,
-        critic_steps: int = 1,
+        discriminator_steps: int = 1,
         clip_weights: float = 0.0,
         historical: float = 0.0,
         mixing: float = 0.0,
@@ -71,28 +71,28 @@ class GAN:
         classifier: nn.Module | None = None,
         classifier_weight: float = 1.0,
     ) -> None:
-        if penalty.endswith("-fast") and any(isinstance(m, nn.Dropout) and m.p > 0 for m in critic.modules()):
+        if penalty.endswith("-fast") and any(isinstance(m, nn.Dropout) and m.p > 0 for m in discriminator.modules()):
             raise ValueError(
-                f"The penalty {penalty} compares two answers of the critic, which dropout makes random: set the "
+                f"The penalty {penalty} compares two answers of the discriminator, which dropout makes random: set the "
                 "network's dropout to 0, or take the penalty without -fast."
             )
         heads = {} if classifier is None else {"classifier": classifier}
-        self.nets: Mapping[str, nn.Module] = {"generator": generator, "critic": critic, **heads}
+        self.nets: Mapping[str, nn.Module] = {"generator": generator, "discriminator": discriminator, **heads}
         self.players: Mapping[str, Sequence[nn.Parameter]] = {
-            "critic": [p for net in (critic, *heads.values()) for p in net.parameters()],
+            "discriminator": [p for net in (discriminator, *heads.values()) for p in net.parameters()],
             "generator": list(generator.parameters()),
         }
         self.objective = objective
         self.classifier, self.classifier_weight = classifier, classifier_weight
-        self.penalty, self.gamma, self.penalty_every = critic_penalty(penalty), gamma, penalty_every
-        self.regulariser, self.regulariser_every = generator_regulariser(regulariser), regulariser_every
-        default = self.regulariser.weight if self.regulariser else 0.0
-        self.regulariser_weight = default if regulariser_weight is None else regulariser_weight
+        self.penalty, self.gamma, self.penalty_every = discriminator_penalty(penalty), gamma, penalty_every
+        self.regularizer, self.regularizer_every = generator_regularizer(regularizer), regularizer_every
+        default = self.regularizer.weight if self.regularizer else 0.0
+        self.regularizer_weight = default if regularizer_weight is None else regularizer_weight
         self.augmentation, self.flip, self.noise = augmentation, flip, latents.known(noise)
         self.clip_weights, self.historical, self.mixing = clip_weights, historical, mixing
-        self.mixes_rows = any(isinstance(m, nn.modules.batchnorm._BatchNorm | AcrossRows) for m in critic.modules())
+        self.mixes_rows = any(isinstance(m, nn.modules.batchnorm._BatchNorm | CrossSampleLayer) for m in discriminator.modules())
         self.usual = RunningMeans(
-            [*(self.penalty.keeps if self.penalty else ()), *(self.regulariser.keeps if self.regulariser else ())]
+            [*(self.penalty.keeps if self.penalty else ()), *(self.regularizer.keeps if self.regularizer else ())]
         )
         self.controller = (controller or Adaptive()) if augmentation == "adaptive" else None
         self.histories = {name: History(ps) for name, ps in self.players.items()} if historical else {}
@@ -106,100 +106,100 @@ class GAN:
         if not self.controller:  # which has a will of its own
             self.levers["augmentation"] = 0.0
         self.phases: Sequence[Phase] = [
-            Phase("critic", self.critic_turn),
-            *([Phase("critic", self.penalty_turn, every=penalty_every)] if self.penalty and penalty_every > 1 else []),
-            Phase("generator", self.generator_turn, every=critic_steps),
+            Phase("discriminator", self.discriminator_turn),
+            *([Phase("discriminator", self.penalty_turn, every=penalty_every)] if self.penalty and penalty_every > 1 else []),
+            Phase("generator", self.generator_turn, every=discriminator_steps),
         ]
-        if self.regulariser and regulariser_every > 1:
-            self.phases = [*self.phases, Phase("generator", self.regulariser_turn, every=critic_steps * regulariser_every)]
+        if self.regularizer and regularizer_every > 1:
+            self.phases = [*self.phases, Phase("generator", self.regularizer_turn, every=discriminator_steps * regularizer_every)]
 
     # ---- turns -------------------------------------------------------------------------------------------------------
 
-    def critic_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
+    def discriminator_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
         self._begin(clock)
-        critic = self.nets["critic"]
+        discriminator = self.nets["discriminator"]
         at = self.penalty.at if self.penalty and self.penalty_every == 1 else ()
-        real, y = sloped(self._real(batch), "real" in at), batch.get("label")
+        real, y = requires_input_grad(self._real(batch), "real" in at), batch.get("label")
         fake, fake_y = self._fake(batch)
-        fake = sloped(fake, "fake" in at)
-        # One forward over both halves keeps the matrices large. A critic whose rows see each other sees each half
+        fake = requires_input_grad(fake, "fake" in at)
+        # One forward over both halves keeps the matrices large. A discriminator whose rows see each other sees each half
         # alone: it would be told which pictures came together (Radford et al. 2016 feed them apart as well). One that
         # teaches itself does so from the same look at real pictures. A slope at one half is not to pass through both.
-        lesson: Tensor | None = None
-        if isinstance(critic, SelfTaught):
-            u = batch.uniform("lesson")
-            (real_logits, lesson), features = self._overheard(lambda: critic.study(real, y, u), real)
-            fake_logits, _ = self._judged(fake, fake_y)
+        aux_loss: Tensor | None = None
+        if isinstance(discriminator, SelfSupervised):
+            u = batch.uniform("aux_loss")
+            (real_logits, aux_loss), features = self._with_features(lambda: discriminator.forward_with_aux(real, y, u), real)
+            fake_logits, _ = self._discriminate(fake, fake_y)
         elif self.mixes_rows or len(at) == 1:
-            (real_logits, features), (fake_logits, _) = self._judged(real, y), self._judged(fake, fake_y)
+            (real_logits, features), (fake_logits, _) = self._discriminate(real, y), self._discriminate(fake, fake_y)
         else:
             both = None if y is None or fake_y is None else torch.cat([y, fake_y])
-            logits, found = self._judged(torch.cat([real, fake]), both)
+            logits, found = self._discriminate(torch.cat([real, fake]), both)
             (real_logits, fake_logits), (features, _) = logits.chunk(2), found.chunk(2)
-        loss = self.objective.critic(real_logits, fake_logits)
+        loss = self.objective.discriminator(real_logits, fake_logits)
         gap = real_logits.detach().mean() - fake_logits.detach().mean()
-        terms = {"critic": loss.detach().mean(), "gap": gap}
+        terms = {"d_loss": loss.detach().mean(), "logit_gap": gap}
         if self.classifier is not None:
-            naming = self._naming(features, y)
-            loss, terms["class real"] = loss + self.classifier_weight * naming, naming.detach().mean()
-        if lesson is not None:
-            loss, terms["lesson"] = loss + lesson, lesson.detach().mean()
+            class_loss = self._class_loss(features, y)
+            loss, terms["class_loss_real"] = loss + self.classifier_weight * class_loss, class_loss.detach().mean()
+        if aux_loss is not None:
+            loss, terms["aux_loss"] = loss + aux_loss, aux_loss.detach().mean()
         if self.penalty and self.penalty_every == 1:
-            more, parts = self._penalised(batch, lambda: real, lambda: fake, lambda: real_logits, lambda: fake_logits)
+            more, parts = self._penalized(batch, lambda: real, lambda: fake, lambda: real_logits, lambda: fake_logits)
             loss, terms = loss + more, {**terms, **parts}
         if self.controller:
             middle = self.objective.middle
             self.controller.note((real_logits - (fake_logits if middle is None else middle)).detach())
             terms["augmentation"] = real_logits.new_tensor(self.controller.p)
-        return self._with_history(loss, "critic", clock), terms
+        return self._with_history(loss, "discriminator", clock), terms
 
     def penalty_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
-        """The penalty alone, of which the critic's other turns know nothing."""
+        """The penalty alone, of which the discriminator's other turns know nothing."""
         self._begin(clock)
-        critic, y = self.nets["critic"], batch.get("label")
+        discriminator, y = self.nets["discriminator"], batch.get("label")
         assert self.penalty is not None
         at = self.penalty.at
-        real = cache(lambda: sloped(self._real(batch), "real" in at))
-        fake = cache(lambda: sloped(self._fake(batch)[0], "fake" in at))
-        return self._penalised(batch, real, fake, lambda: critic(real(), y), lambda: critic(fake(), y))
+        real = cache(lambda: requires_input_grad(self._real(batch), "real" in at))
+        fake = cache(lambda: requires_input_grad(self._fake(batch)[0], "fake" in at))
+        return self._penalized(batch, real, fake, lambda: discriminator(real(), y), lambda: discriminator(fake(), y))
 
     def generator_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
         self._begin(clock)
         objective = self.objective
         y = batch.get("label")
         made = self._generated(batch, y)
-        fakes = self._judged(self._augmented(made, batch, "augment fake"), y)
+        fakes = self._discriminate(self._augmented(made, batch, "augment fake"), y)
         if objective.sees_real:
             with torch.no_grad():
-                reals = self._judged(self._real(batch), y)
+                reals = self._discriminate(self._real(batch), y)
         else:
             reals = fakes[0].detach(), fakes[1].detach()
-        which = 1 if objective.features else 0  # what the critic looks at, or what it says
+        which = 1 if objective.features else 0  # what the discriminator looks at, or what it says
         loss = objective.generator(reals[which], fakes[which])
-        terms = {"generator": loss.detach().mean()}
+        terms = {"g_loss": loss.detach().mean()}
         if self.classifier is not None:
-            naming = self._naming(fakes[1], y)
-            loss, terms["class fake"] = loss + self.classifier_weight * naming, naming.detach().mean()
-        if self.regulariser and self.regulariser_every == 1:
-            more, parts = self._regularised(batch, lambda: made)
+            class_loss = self._class_loss(fakes[1], y)
+            loss, terms["class_loss_fake"] = loss + self.classifier_weight * class_loss, class_loss.detach().mean()
+        if self.regularizer and self.regularizer_every == 1:
+            more, parts = self._regularized(batch, lambda: made)
             loss, terms = loss + more, {**terms, **parts}
         return self._with_history(loss, "generator", clock), terms
 
-    def regulariser_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
+    def regularizer_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
         """The penalty on the generator alone."""
         self._begin(clock)
-        return self._regularised(batch, lambda: self._generated(batch, batch.get("label")))
+        return self._regularized(batch, lambda: self._generated(batch, batch.get("label")))
 
     # ---- what turns share --------------------------------------------------------------------------------------------
 
-    def _penalised(
+    def _penalized(
         self, batch: Batch, real: Pictures, fake: Pictures, real_logits: Pictures, fake_logits: Pictures
     ) -> tuple[Tensor, Terms]:
-        """The penalty on the critic, weighed. What it asks for comes from the turn that has it already."""
+        """The penalty on the discriminator, weighed. What it asks for comes from the turn that has it already."""
         assert self.penalty is not None
-        critic, y = self.nets["critic"], batch.get("label")
-        scene = Scene(
-            critic=lambda x: critic(x, y if y is None or len(x) == len(y) else y.repeat(len(x) // len(y))),
+        discriminator, y = self.nets["discriminator"], batch.get("label")
+        context = DiscriminatorContext(
+            discriminator=lambda x: discriminator(x, y if y is None or len(x) == len(y) else y.repeat(len(x) // len(y))),
             real=real,
             fake=fake,
             real_logits=real_logits,
@@ -208,18 +208,18 @@ class GAN:
             uniform=batch.uniform,
             usual=self.usual,
         )
-        parts = self.penalty.parts(scene)
+        parts = self.penalty.parts(context)
         loss = torch.stack(list(parts.values())).sum(0) if len(parts) > 1 else next(iter(parts.values()))
         terms = {name: part.detach().mean() for name, part in parts.items()}
         weight = self.penalty.scale * self.gamma * self.penalty_every * self.levers["penalty"]
         return loss * weight, terms
 
-    def _regularised(self, batch: Batch, made: Pictures) -> tuple[Tensor, Terms]:
+    def _regularized(self, batch: Batch, made: Pictures) -> tuple[Tensor, Terms]:
         """The penalty on the generator, weighed."""
-        assert self.regulariser is not None
+        assert self.regularizer is not None
         generator, y = self.nets["generator"], batch.get("label")
-        styled = generator if isinstance(generator, Styled) else None
-        studio = Studio(
+        styled = generator if isinstance(generator, StyleBased) else None
+        context = GeneratorContext(
             latent=lambda name: self._latent(batch, name),
             made=made,
             generate=lambda z: generator(z, y),
@@ -229,32 +229,32 @@ class GAN:
             normal=batch.normal,
             usual=self.usual,
         )
-        loss = self.regulariser.loss(studio)
-        return loss * (self.regulariser_weight * self.regulariser_every), {"regulariser": loss.detach().mean()}
+        loss = self.regularizer.loss(context)
+        return loss * (self.regularizer_weight * self.regularizer_every), {"regularizer": loss.detach().mean()}
 
     def _begin(self, clock: Clock) -> None:
         """Tell whoever counts which batch it is; nothing happens the second time."""
         for net in self.nets.values():
-            if isinstance(net, Growing):
+            if isinstance(net, ProgressiveNet):
                 net.at(clock.fraction)
         self.usual.begin(clock.seen)
         if self.controller:
             self.controller.begin(clock.seen)
         if self.clip_weights:
             with torch.no_grad():
-                for p in self.players["critic"]:
+                for p in self.players["discriminator"]:
                     p.clamp_(-self.clip_weights, self.clip_weights)
 
-    def _judged(self, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
-        """What the critic says [N], and the last features [N,F] where somebody asks for them (else F = 0)."""
-        return self._overheard(lambda: self.nets["critic"](x, y), x)
+    def _discriminate(self, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
+        """What the discriminator says [N], and the last features [N,F] where somebody asks for them (else F = 0)."""
+        return self._with_features(lambda: self.nets["discriminator"](x, y), x)
 
-    def _overheard(self, say: Callable[[], Said], x: Tensor) -> tuple[Said, Tensor]:
+    def _with_features(self, say: Callable[[], T], x: Tensor) -> tuple[T, Tensor]:
         if self.objective.features or self.classifier is not None:
-            return overheard(self.nets["critic"], say)
+            return with_last_features(self.nets["discriminator"], say)
         return say(), x.new_empty(len(x), 0)
 
-    def _naming(self, features: Tensor, y: Tensor | None) -> Tensor:
+    def _class_loss(self, features: Tensor, y: Tensor | None) -> Tensor:
         """What it costs to be named otherwise than y. [N,F], [N] -> [N]"""
         assert self.classifier is not None and y is not None, "a classifier needs labels"
         return F.cross_entropy(self.classifier(features), y, reduction="none")
@@ -267,14 +267,14 @@ class GAN:
     def _real(self, batch: Batch) -> Tensor:
         x = batch["image"]
         if self.flip:
-            x = augment.flip(x, batch.uniform("flip"))
+            x = diffaugment.flip(x, batch.uniform("flip"))
         generator = self.nets["generator"]
-        if isinstance(generator, Growing):
+        if isinstance(generator, ProgressiveNet):
             x = generator.shown(x)
         return self._augmented(x, batch, "augment real")
 
     def _fake(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        """Generated pictures as the critic sees them, without a way back, and the labels they were asked for.
+        """Generated pictures as the discriminator sees them, without a way back, and the labels they were asked for.
 
         Labels are those of the batch: their frequencies are the data's, and relativistic pairs share their class.
         """
@@ -287,7 +287,7 @@ class GAN:
         z = self._latent(batch, "z")
         if not self.mixing:
             return generator(z, y)
-        assert isinstance(generator, Styled)
+        assert isinstance(generator, StyleBased)
         one = generator.mapping(z, y)
         two = generator.mapping(self._latent(batch, "mixed z"), y)
         crossing = 1 + batch.integers("crossing", generator.layers - 1)
@@ -297,22 +297,22 @@ class GAN:
 
     def _latent(self, batch: Batch, name: str) -> Tensor:
         """[n,Z], the same whenever asked by this name."""
-        return latents.bent(batch.normal(name, cast(int, self.nets["generator"].z_size)), self.noise)
+        return latents.transform(batch.normal(name, cast(int, self.nets["generator"].z_size)), self.noise)
 
     def _augmented(self, x: Tensor, batch: Batch, name: str) -> Tensor:
         if self.controller:
-            return adaptive.adaptive(x, batch.uniform(name, adaptive.DRAWS), self.controller.p)
+            return ada.adaptive(x, batch.uniform(name, ada.DRAWS), self.controller.p)
         if self.augmentation != "none":  # draw nothing for nothing: this is asked three times an iteration
-            x = augment.augment(x, batch.uniform(name, augment.DRAWS), self.augmentation)
+            x = diffaugment.augment(x, batch.uniform(name, diffaugment.DRAWS), self.augmentation)
         if more := self.levers["augmentation"]:
-            x = adaptive.adaptive(x, batch.uniform(f"{name} more", adaptive.DRAWS), more)
+            x = ada.adaptive(x, batch.uniform(f"{name} more", ada.DRAWS), more)
         return x
 
 
-def overheard(critic: nn.Module, say: Callable[[], Said]) -> tuple[Said, Tensor]:
-    """What the critic is made to say, and what goes into its last layer meanwhile [N,F]."""
+def with_last_features(discriminator: nn.Module, say: Callable[[], T]) -> tuple[T, Tensor]:
+    """What the discriminator is made to say, and what goes into its last layer meanwhile [N,F]."""
     found: list[Tensor] = []
-    handle = cast(nn.Module, critic.last).register_forward_pre_hook(lambda _, inputs: found.append(inputs[0]))
+    handle = cast(nn.Module, discriminator.last).register_forward_pre_hook(lambda _, inputs: found.append(inputs[0]))
     try:
         said = say()
     finally:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from limner.core import dist
+from limner.core import distributed
 
 
 class Tally:
@@ -25,7 +25,7 @@ class Tally:
         """Values [n] of this slice; every rank must call alike."""
         wide = torch.float32 if values.device.type == "mps" else torch.float64  # which Apple's GPUs have not
         found = torch.stack([values.detach().to(wide).sum(), values.new_tensor(values.numel(), dtype=wide)])
-        dist.sum_over_ranks([found])
+        distributed.all_reduce_in_place([found])
         total, count = self.sums.get(name, [0.0, 0.0])
         self.sums[name] = [total + found[0].item(), count + found[1].item()]
 
@@ -71,10 +71,10 @@ class RunningMeans:
 
 
 class Adaptive:
-    """How likely augmentation is, steered so that the critic is right about real pictures as often as `target` says.
+    """How likely augmentation is, steered so that the discriminator is right about real pictures as often as `target` says.
 
     Karras et al. 2020, "Training generative adversarial networks with limited data", section 3.2: r_t = E[sign(D)] over
-    real training pictures tells how far the critic has learned them by heart; every `interval` batches the probability
+    real training pictures tells how far the discriminator has learned them by heart; every `interval` batches the probability
     moves up when r_t is above the target and down when below, so fast that it goes from 0 to 1 within `images`.
     """
 
@@ -97,7 +97,7 @@ class Adaptive:
             self.p = min(self.most, max(0.0, self.p + (step if self.rate > self.target else -step)))
 
     def note(self, margins: Tensor) -> None:
-        """How far above undecided the critic holds real pictures to be. [n]"""
+        """How far above undecided the discriminator holds real pictures to be. [n]"""
         self.tally.add("sign", margins.detach().sign())
 
     def state_dict(self) -> dict[str, Any]:

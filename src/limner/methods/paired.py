@@ -1,4 +1,4 @@
-"""Paired translation: a translator that comes near the truth, and a critic that tells pairs from would-be pairs."""
+"""Paired translation: a translator that comes near the truth, and a discriminator that tells pairs from would-be pairs."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from limner.losses.adversarial import Objective
 from limner.methods.phase import Batch, Clock, Phase, Stateful, Terms
-from limner.networks import augment
+from limner.networks import diffaugment
 
 
 class Paired:
-    """Isola et al. 2017, eq. 4: L1 to the truth and an adversarial term; the critic sees both sides (eq. 1).
+    """Isola et al. 2017, eq. 4: L1 to the truth and an adversarial term; the discriminator sees both sides (eq. 1).
 
-    features: weight of the distance in the critic's features (Wang et al. 2018, "High-resolution image synthesis ... with
-    conditional GANs", eq. 3). Without a critic only L1 is left. The translator moves first, and the critic then judges
+    features: weight of the distance in the discriminator's features (Wang et al. 2018, "High-resolution image synthesis ... with
+    conditional GANs", eq. 3). Without a discriminator only L1 is left. The translator moves first, and the discriminator then judges
     what that turn made: every picture is translated once an iteration.
     """
 
@@ -26,7 +26,7 @@ class Paired:
     def __init__(
         self,
         translators: nn.Module,
-        critic: nn.Module | None,
+        discriminator: nn.Module | None,
         objective: Objective,
         *,
         pixels: float = 100.0,
@@ -35,16 +35,16 @@ class Paired:
         shift: bool = False,
     ) -> None:
         self.translators: Any = translators
-        self.critic: Any = critic
+        self.discriminator: Any = discriminator
         self.nets: Mapping[str, nn.Module] = {"translators": translators}
-        self.players: Mapping[str, Sequence[nn.Parameter]] = {"translators": list(translators.parameters())}
-        self.phases: Sequence[Phase] = [Phase("translators", self.translator_turn)]
+        self.players: Mapping[str, Sequence[nn.Parameter]] = {"translator": list(translators.parameters())}
+        self.phases: Sequence[Phase] = [Phase("translator", self.translator_turn)]
         self.memory: Mapping[str, Stateful] = {}
         self.levers: MutableMapping[str, float] = {}
-        if critic is not None:
-            self.nets = {**self.nets, "critic": critic}
-            self.players = {**self.players, "critic": list(critic.parameters())}
-            self.phases = [*self.phases, Phase("critic", self.critic_turn)]
+        if discriminator is not None:
+            self.nets = {**self.nets, "discriminator": discriminator}
+            self.players = {**self.players, "discriminator": list(discriminator.parameters())}
+            self.phases = [*self.phases, Phase("discriminator", self.discriminator_turn)]
         self.objective, self.pixels, self.features = objective, pixels, features
         self.flip, self.shift = flip, shift
         self._fresh: dict[int, tuple[Tensor, Tensor]] = {}  # row -> pairs, real and would-be, of the turn before
@@ -55,35 +55,35 @@ class Paired:
         distance = (made - b).abs().mean((1, 2, 3))
         terms = {"l1": distance.detach().mean()}
         loss = self.pixels * distance
-        if self.critic is None:
+        if self.discriminator is None:
             return loss, terms
         real, fake = torch.cat([a, b], 1), torch.cat([a, made], 1)
         self._fresh[batch.first] = real, fake.detach()
-        maps, logits = self.critic.look(fake)
+        maps, logits = self.discriminator.look(fake)
         real_maps, real_logits = [], logits.detach()
         if self.features or self.objective.sees_real:
             with torch.no_grad():
-                real_maps, real_logits = self.critic.look(real)
-        fooled = self.objective.generator(real_logits, logits).flatten(1).mean(1)
-        loss, terms["generator"] = loss + fooled, fooled.detach().mean()
+                real_maps, real_logits = self.discriminator.look(real)
+        generator_loss = self.objective.generator(real_logits, logits).flatten(1).mean(1)
+        loss, terms["g_loss"] = loss + generator_loss, generator_loss.detach().mean()
         if self.features:
             gaps = [(x.float() - y.float()).abs().flatten(1).mean(1) for x, y in zip(maps, real_maps, strict=True)]
             likeness = torch.stack(gaps).mean(0)
             loss, terms["features"] = loss + self.features * likeness, likeness.detach().mean()
         return loss, terms
 
-    def critic_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
-        real, fake = self.critic(torch.cat(self._fresh.pop(batch.first))).chunk(2)
-        loss = self.objective.critic(real, fake).flatten(1).mean(1)
-        return loss, {"critic": loss.detach().mean(), "gap": real.detach().mean() - fake.detach().mean()}
+    def discriminator_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
+        real, fake = self.discriminator(torch.cat(self._fresh.pop(batch.first))).chunk(2)
+        loss = self.objective.discriminator(real, fake).flatten(1).mean(1)
+        return loss, {"d_loss": loss.detach().mean(), "logit_gap": real.detach().mean() - fake.detach().mean()}
 
     def _sides(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Both sides, mirrored and shifted alike."""
         a, b = batch["a"], batch["b"]
         if self.flip:
             u = batch.uniform("flip")
-            a, b = augment.flip(a, u), augment.flip(b, u)
+            a, b = diffaugment.flip(a, u), diffaugment.flip(b, u)
         if self.shift:
             u = batch.uniform("shift", 2)
-            a, b = augment.translation(a, u), augment.translation(b, u)
+            a, b = diffaugment.translation(a, u), diffaugment.translation(b, u)
         return a, b

@@ -1,7 +1,7 @@
 """A method is a game of players that take turns: the protocol that `training.loop.fit` plays.
 
 A GAN, a VAE, a CycleGAN and a restorer differ in one thing only: who plays, and what each wants. A method states
-that; it knows nothing of optimisers, devices, ranks or files.
+that; it knows nothing of optimizers, devices, ranks or files.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Batch:
 
     Random numbers are asked from the batch by name. They are drawn for the whole global batch from (seed, images
     seen, turn, name) and cut to these rows, so a run gives the same on one rank or four, whole or accumulated, and
-    nothing of a random state has to be saved. Layers are not bound by it: what looks across rows (batch normalisation)
-    or iterates at each pass (spectral normalisation) differs when accumulated, and what draws for itself (dropout, the
+    nothing of a random state has to be saved. Layers are not bound by it: what looks across rows (batch normalization)
+    or iterates at each pass (spectral normalization) differs when accumulated, and what draws for itself (dropout, the
     noise of StyleGAN2) is then, and on several ranks, the same in distribution only.
     """
 
@@ -103,7 +103,7 @@ class Method(Protocol):
 
     nets: Mapping[str, nn.Module]  # saved in every checkpoint
     averaged: Sequence[str]  # those that get an EMA copy
-    players: Mapping[str, Sequence[nn.Parameter]]  # disjoint, one optimiser each
+    players: Mapping[str, Sequence[nn.Parameter]]  # disjoint, one optimizer each
     phases: Sequence[Phase]  # in order, every iteration
     memory: Mapping[str, Stateful]  # mostly empty
     levers: MutableMapping[str, float]  # what may be changed while it plays ("penalty": a factor); mostly empty

@@ -1,4 +1,4 @@
-"""The image pool: a critic that sees what was made long ago too cannot be fooled in circles."""
+"""The image pool: a discriminator that sees what was made long ago too cannot be fooled in circles."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from limner.core import dist
+from limner.core import distributed
 from limner.methods.phase import Batch
 
 
@@ -35,7 +35,7 @@ class Pool:
         present = made.new_zeros(batch.total)
         everyone[batch.first : batch.first + len(made)] = made
         present[batch.first : batch.first + len(made)] = 1
-        dist.sum_over_ranks([everyone, present])
+        distributed.all_reduce_in_place([everyone, present])
         whole = replace(batch, tensors={"made": everyone}, first=0)  # every rank draws for every row
         chance, place = whole.uniform("exchange"), whole.integers("place", len(self.pictures))
         for row in present.nonzero().flatten().tolist():

@@ -1,4 +1,4 @@
-"""Variational autoencoders: one player who codes pictures briefly and draws them well; with a critic, two."""
+"""Variational autoencoders: one player who codes pictures briefly and draws them well; with a discriminator, two."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from limner.core.schedule import ramp
 from limner.losses import fidelity
 from limner.losses.adversarial import Objective
 from limner.methods.phase import Batch, Clock, Phase, Stateful, Terms
-from limner.networks import augment
+from limner.networks import diffaugment
 from limner.networks.vae import ACTIVE
 
 
@@ -73,7 +73,7 @@ class VAE:
 
     def _pictures(self, batch: Batch) -> Tensor:
         x = batch["image"]
-        return augment.flip(x, batch.uniform("flip")) if self.flip else x
+        return diffaugment.flip(x, batch.uniform("flip")) if self.flip else x
 
     def _code(self, x: Tensor, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """A draw from q(z|x) [N,Z], its KL [N,Z], and what to log."""
@@ -84,7 +84,7 @@ class VAE:
         return z, kl, {"latent_bits_per_dim": fidelity.bits_per_dimension(kl.detach().sum(1), x).mean()}
 
     def _bound(self, x: Tensor, parameters: Tensor, kl: Tensor, clock: Clock) -> tuple[Tensor, dict[str, Tensor]]:
-        """What is minimised [N], in nats a number of the picture."""
+        """What is minimized [N], in nats a number of the picture."""
         nats = self.likelihood(x, parameters)
         weight = self.beta * ramp(clock.seen, round(self.warm_up * clock.budget))
         loss = (nats + weight * fidelity.with_free_bits(kl, self.free_bits)) / x[0].numel()
@@ -98,17 +98,17 @@ class VAE:
 
 
 class VAEGAN(VAE):
-    """Larsen et al. 2016, "Autoencoding beyond pixels using a learned similarity metric", algorithm 1: a critic of
+    """Larsen et al. 2016, "Autoencoding beyond pixels using a learned similarity metric", algorithm 1: a discriminator of
     pictures, drawn from data, from codes and from the prior, whose features are a second measure of reconstruction.
 
     Where this differs: pixels keep their likelihood beside the features, and encoder and decoder are one player, so the
-    encoder too feels the critic; feature distances are means, so their weight does not depend on their number.
+    encoder too feels the discriminator; feature distances are means, so their weight does not depend on their number.
     """
 
     def __init__(
         self,
         autoencoder: nn.Module,
-        critic: nn.Module,
+        discriminator: nn.Module,
         likelihood: str,
         objective: Objective,
         *,
@@ -117,41 +117,41 @@ class VAEGAN(VAE):
         **more: float,
     ) -> None:
         super().__init__(autoencoder, likelihood, **more)  # type: ignore[arg-type]
-        self.critic: Any = critic
-        self.nets = {"autoencoder": autoencoder, "critic": critic}
-        self.players = {**self.players, "critic": list(critic.parameters())}
+        self.discriminator: Any = discriminator
+        self.nets = {"autoencoder": autoencoder, "discriminator": discriminator}
+        self.players = {**self.players, "discriminator": list(discriminator.parameters())}
         self.objective, self.features, self.adversarial = objective, features, adversarial
-        self.phases = [Phase("critic", self.critic_turn), *self.phases]
+        self.phases = [Phase("discriminator", self.discriminator_turn), *self.phases]
 
-    def critic_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
-        x, critic = self._pictures(batch), self.critic
+    def discriminator_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
+        x, discriminator = self._pictures(batch), self.discriminator
         with torch.no_grad():
             z, _, _ = self._code(x, batch)
             fakes = self.autoencoder.decoder(torch.cat([z, self._drawn(batch)]))
-        real, coded, drawn = critic(torch.cat([x, fakes])).chunk(3)
-        loss = 0.5 * (self.objective.critic(real, coded) + self.objective.critic(real, drawn)).flatten(1).mean(1)
+        real, coded, drawn = discriminator(torch.cat([x, fakes])).chunk(3)
+        loss = 0.5 * (self.objective.discriminator(real, coded) + self.objective.discriminator(real, drawn)).flatten(1).mean(1)
         gap = real.detach().mean() - drawn.detach().mean()
-        return loss, {"critic": loss.detach().mean(), "gap": gap}
+        return loss, {"d_loss": loss.detach().mean(), "logit_gap": gap}
 
     def turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
-        x, critic = self._pictures(batch), self.critic
+        x, discriminator = self._pictures(batch), self.discriminator
         z, kl, terms = self._code(x, batch)
         decoder = self.autoencoder.decoder
         parameters = decoder.distribution(torch.cat([z, self._drawn(batch)]))
         loss, more = self._bound(x, parameters[: len(x)], kl, clock)
         fakes = decoder.mean(parameters)
-        maps, logits = critic.look(fakes)
+        maps, logits = discriminator.look(fakes)
         with torch.no_grad():
-            true_maps, real = critic.look(x)
+            true_maps, real = discriminator.look(x)
         coded, drawn = logits.chunk(2)
         similarity = x.new_zeros(len(x))
         for mine, theirs in zip(maps, true_maps, strict=True):
             difference = mine[: len(x)].float() - theirs.float()
             similarity = similarity + difference.square().flatten(1).mean(1) / len(maps)
-        fooled = 0.5 * (self.objective.generator(real, coded) + self.objective.generator(real, drawn))
-        fooled = fooled.flatten(1).mean(1)
-        own = {"features": similarity.detach().mean(), "generator": fooled.detach().mean()}
-        return loss + self.features * similarity + self.adversarial * fooled, terms | more | own
+        generator_loss = 0.5 * (self.objective.generator(real, coded) + self.objective.generator(real, drawn))
+        generator_loss = generator_loss.flatten(1).mean(1)
+        own = {"features": similarity.detach().mean(), "g_loss": generator_loss.detach().mean()}
+        return loss + self.features * similarity + self.adversarial * generator_loss, terms | more | own
 
     def _drawn(self, batch: Batch) -> Tensor:
         """Latents as samples have them [N,Z]."""

@@ -1,4 +1,4 @@
-"""The vector-quantised autoencoder: one player, and a codebook that follows by itself."""
+"""The vector-quantized autoencoder: one player, and a codebook that follows by itself."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limner.core import dist
+from limner.core import distributed
 from limner.methods.phase import Batch, Clock, Phase, Stateful, Terms
-from limner.networks import augment
+from limner.networks import diffaugment
 from limner.networks.vqvae import straight_through
 
 GRACE = 2.0  # the running count that a restarted code begins with, as a multiple of the count at which it is dead
@@ -48,12 +48,12 @@ class VQVAE:
     def turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
         net = self.autoencoder
         x = batch["image"]
-        x = augment.flip(x, batch.uniform("flip")) if self.flip else x
+        x = diffaugment.flip(x, batch.uniform("flip")) if self.flip else x
         vectors = net.features(x)  # [N,D,h,w]
-        quantised, codes = net.codebook(vectors)
+        quantized, codes = net.codebook(vectors)
         # a spread of 0.1 in the picture, about what a code leaves open, balances the two terms
-        error = (net.render(straight_through(vectors, quantised)) - x).square().mean((1, 2, 3))
-        commitment = (vectors - quantised.detach()).square().mean((1, 2, 3))
+        error = (net.render(straight_through(vectors, quantized)) - x).square().mean((1, 2, 3))
+        commitment = (vectors - quantized.detach()).square().mean((1, 2, 3))
         perplexity = self._follow(vectors.detach(), codes, batch)
         bits = codes[0].numel() * log2(len(net.codebook.vectors)) / x[0].numel()
         terms = {
@@ -80,7 +80,7 @@ class VQVAE:
         here = ((where >= 0) & (where < len(rows))).to(rows.dtype)
         candidates = rows[where.clamp(0, len(rows) - 1)] * here[:, None]
         share = rows.new_full((1,), len(batch) / batch.total)
-        dist.sum_over_ranks([count, total, here, candidates, share])
+        distributed.all_reduce_in_place([count, total, here, candidates, share])
         # a slice of an accumulated batch moves the codebook by its share, and counts as if it were the whole
         book.follow(count / share, total / share, self.decay ** share.item())
         book.restart((book.counts < self.dead) & (here > 0), candidates, GRACE * self.dead)

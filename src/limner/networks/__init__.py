@@ -1,7 +1,7 @@
-"""Architectures, one file each: `Config` (what a person decides), `Generator` and `Critic`, `TINY`, `SOURCE`.
+"""Architectures, one file each: `Config` (what a person decides), `Generator` and `Discriminator`, `TINY`, `SOURCE`.
 
     Generator(spec, config)   (z [N,Z], y [N] | None) -> images [N,C,H,W] in [-1,1];   .z_size is Z
-    Critic(spec, config)      (x [N,C,H,W], y [N] | None) -> logits [N];   .last takes the features
+    Discriminator(spec, config)      (x [N,C,H,W], y [N] | None) -> logits [N];   .last takes the features
 
     Translator(spec, config)  x [N,C,H,W] -> the same shape, of any size   (unet, resnet)
     Autoencoder(spec, config) x -> its reconstruction; .encode(x), .decode(latent)   (vae, vqvae, instead of the two)

@@ -2,8 +2,8 @@
 
 Brock et al. 2019, "Large scale GAN training for high fidelity natural image synthesis", section 3 and appendix B: the
 latent is cut in chunks, the first enters at the bottom and one more at every block, where together with the shared class
-embedding it sets scale and shift of the batch normalisation by a linear map; spectral normalisation in both nets;
-attention at one middle map; orthogonal weights. Orthogonal regularisation (eq. 3) is the recipe's. Without classes the
+embedding it sets scale and shift of the batch normalization by a linear map; spectral normalization in both nets;
+attention at one middle map; orthogonal weights. Orthogonal regularization (eq. 3) is the recipe's. Without classes the
 chunks alone modulate, and the rest is the same.
 """
 
@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from limner.core.images import ImageSpec
 from limner.networks.attention import SelfAttention, attended
-from limner.networks.layers import BatchNorm2d, SpectralLinear, base_size, centre_crop, levels, to_map
-from limner.networks.residual import ResidualCritic, UpBlock, spectral_conv, widths
+from limner.networks.layers import BatchNorm2d, SpectralLinear, base_size, center_crop, levels, to_map
+from limner.networks.residual import ResidualDiscriminator, UpBlock, spectral_conv, widths
 
 SOURCE = "Brock et al. 2019, Large scale GAN training for high fidelity natural image synthesis"
 
@@ -34,7 +34,7 @@ TINY = Config(z_size=8, width=8, label_size=4)
 
 
 class ModulatedNorm(nn.Module):
-    """Batch normalisation whose scale (about 1) and shift are linear in a condition [N,K]."""
+    """Batch normalization whose scale (about 1) and shift are linear in a condition [N,K]."""
 
     def __init__(self, channels: int, condition: int) -> None:
         super().__init__()
@@ -89,10 +89,10 @@ class Generator(nn.Module):
             if i == self.attends_before:
                 x = self.attention(x)
             x = block(x, condition)  # [N,·,2h,2w]
-        return torch.tanh(centre_crop(self.last(F.relu(self.norm(x))), self.spec.size).float())
+        return torch.tanh(center_crop(self.last(F.relu(self.norm(x))), self.spec.size).float())
 
 
-class Critic(ResidualCritic):
+class Discriminator(ResidualDiscriminator):
     """(x [N,C,H,W], y [N] | None) -> logits [N]"""
 
     def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:

@@ -1,9 +1,9 @@
-"""Plain convolutional nets with a spectrally normalised critic: the fastest start on a CPU.
+"""Plain convolutional nets with a spectrally normalized discriminator: the fastest start on a CPU.
 
-A generator of strided transposed convolutions and a critic of strided convolutions, as in Miyato et al. 2018, "Spectral
+A generator of strided transposed convolutions and a discriminator of strided convolutions, as in Miyato et al. 2018, "Spectral
 normalization for generative adversarial networks" (appendix B.4, table 3), narrowed to what a CPU can turn over often:
-pictures seen count for more than width in the first minutes. With classes, the generator's batch normalisation is
-conditional (Dumoulin et al. 2017) and the critic's head is a projection (Miyato & Koyama 2018, "cGANs with projection
+pictures seen count for more than width in the first minutes. With classes, the generator's batch normalization is
+conditional (Dumoulin et al. 2017) and the discriminator's head is a projection (Miyato & Koyama 2018, "cGANs with projection
 discriminator", eq. 3). Weights are orthogonal at the start (Brock et al. 2019, section 3).
 """
 
@@ -21,7 +21,7 @@ from limner.networks.layers import (
     SpectralConv2d,
     SpectralLinear,
     base_size,
-    centre_crop,
+    center_crop,
     levels,
     to_map,
     to_row,
@@ -69,10 +69,10 @@ class Generator(nn.Module):
         x = to_map(self.first(z), self.ups[0].in_channels, self.base)  # type: ignore[arg-type]  # [N,W,h,w]
         for norm, up in zip(self.norms, self.ups, strict=True):
             x = up(F.relu(norm(x, y)))  # [N,·,2h,2w]
-        return torch.tanh(centre_crop(x, self.spec.size).float())
+        return torch.tanh(center_crop(x, self.spec.size).float())
 
 
-class Critic(nn.Module):
+class Discriminator(nn.Module):
     """(x [N,C,H,W], y [N] | None) -> logits [N]"""
 
     def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:

@@ -1,10 +1,10 @@
 """DCGAN: the convolutional nets that made adversarial training work.
 
 Radford et al. 2016, "Unsupervised representation learning with deep convolutional generative adversarial networks",
-section 3 and figure 1: no pooling, batch normalisation in both nets except the generator's last and the critic's first
-layer, ReLU in the generator, leaky ReLU 0.2 in the critic, weights from N(0, 0.02). Doubling is by resize-convolution
+section 3 and figure 1: no pooling, batch normalization in both nets except the generator's last and the discriminator's first
+layer, ReLU in the generator, leaky ReLU 0.2 in the discriminator, weights from N(0, 0.02). Doubling is by resize-convolution
 (Odena et al. 2016) rather than the paper's transposed convolution, which leaves checkerboards; it costs the same once
-folded. Virtual batch normalisation in the generator is a choice (Salimans et al. 2016, section 3.5). Labels by
+folded. Virtual batch normalization in the generator is a choice (Salimans et al. 2016, section 3.5). Labels by
 concatenation of an embedding (to the latent) and of a plane (to the picture): Mirza & Osindero 2014.
 """
 
@@ -18,13 +18,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limner.core.images import ImageSpec
-from limner.networks.across import MinibatchDiscrimination
+from limner.networks.batch_stats import MinibatchDiscrimination
 from limner.networks.layers import (
     BatchNorm2d,
     UpConv2d,
     VirtualBatchNorm2d,
     base_size,
-    centre_crop,
+    center_crop,
     levels,
     to_map,
     to_row,
@@ -38,9 +38,9 @@ class Config:
     z_size: int = 100  # numbers in a latent
     width: int = 64  # channels next to the picture; doubles with every halving, up to 8 times
     norm: str = "batch"  # of the generator: batch, or virtual (by a fixed reference batch: rows do not see each other)
-    reference: int = 32  # latents in the reference batch of virtual normalisation; as many again are computed each time
-    critic_norm: bool = True  # batch normalisation in the critic; penalties that look at single pictures want none
-    discrimination: int = 0  # kernels of minibatch discrimination in the critic (Salimans et al. 2016)
+    reference: int = 32  # latents in the reference batch of virtual normalization; as many again are computed each time
+    discriminator_norm: bool = True  # batch normalization in the discriminator; penalties that look at single pictures want none
+    discrimination: int = 0  # kernels of minibatch discrimination in the discriminator (Salimans et al. 2016)
 
 
 NORMS = ("batch", "virtual")
@@ -50,7 +50,7 @@ TINY = Config(z_size=8, width=8)
 class Generator(nn.Module):
     """(z [N,Z], y [N] | None) -> [N,C,H,W] in [-1,1]
 
-    With virtual normalisation the latents of the reference batch are buffers: drawn once, saved with the weights.
+    With virtual normalization the latents of the reference batch are buffers: drawn once, saved with the weights.
     """
 
     reference_z: Tensor  # [R,Z]
@@ -70,7 +70,7 @@ class Generator(nn.Module):
         self.reference = config.reference if config.norm == "virtual" else 0
         if config.norm == "virtual":
             if config.reference < 2:
-                raise ValueError("Virtual normalisation needs a reference of 2 latents at least.")
+                raise ValueError("Virtual normalization needs a reference of 2 latents at least.")
             self.register_buffer("reference_z", torch.randn(config.reference, config.z_size))
             self.register_buffer("reference_y", torch.arange(config.reference) % max(1, spec.classes))
             self.norms = nn.ModuleList([VirtualBatchNorm2d(w, config.reference) for w in widths])
@@ -100,10 +100,10 @@ class Generator(nn.Module):
             if up is self.ups[-1]:
                 x = x[self.reference :]  # the reference has told what it knows
             x = up(x)  # [N,·,2h,2w]
-        return torch.tanh(centre_crop(x, self.spec.size).float())
+        return torch.tanh(center_crop(x, self.spec.size).float())
 
 
-class Critic(nn.Module):
+class Discriminator(nn.Module):
     """(x [N,C,H,W], y [N] | None) -> logits [N]"""
 
     def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
@@ -115,12 +115,12 @@ class Critic(nn.Module):
         inputs = [spec.channels + (1 if spec.classes else 0), *widths[:-1]]
         self.convs = nn.ModuleList(
             [
-                nn.Conv2d(a, b, 4, 2, 1, bias=i == 0 or not config.critic_norm)
+                nn.Conv2d(a, b, 4, 2, 1, bias=i == 0 or not config.discriminator_norm)
                 for i, (a, b) in enumerate(zip(inputs, widths, strict=True))
             ]
         )
         self.norms = nn.ModuleList(
-            [BatchNorm2d(w) if i and config.critic_norm else nn.Identity() for i, w in enumerate(widths)]
+            [BatchNorm2d(w) if i and config.discriminator_norm else nn.Identity() for i, w in enumerate(widths)]
         )
         features = widths[-1] * (spec.height >> depth) * (spec.width >> depth)
         self.across = MinibatchDiscrimination(features, config.discrimination) if config.discrimination else None

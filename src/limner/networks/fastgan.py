@@ -1,7 +1,7 @@
 """FastGAN: for few pictures and little time.
 
 Liu et al. 2021, "Towards faster and stabilized GAN training for high-fidelity few-shot image synthesis": a thin generator
-whose small maps switch the channels of much larger ones (skip-layer excitation, section 3.1, eq. 1), and a critic that
+whose small maps switch the channels of much larger ones (skip-layer excitation, section 3.1, eq. 1), and a discriminator that
 must be able to paint real pictures back from its features (section 3.2, eq. 2-3), so that it does not learn them by
 heart. The error of that lesson is L1, where the paper has a perceptual distance that needs a net trained elsewhere.
 The logit is the mean over patches. Labels, which the paper has not: an embedding beside the latent, a projection.
@@ -22,7 +22,7 @@ from limner.networks.layers import (
     SpectralLinear,
     UpConv2d,
     base_size,
-    centre_crop,
+    center_crop,
     levels,
     to_map,
 )
@@ -102,7 +102,7 @@ class Generator(nn.Module):
             if i >= self.reach:
                 x = self.excitations[i - self.reach](maps[i - self.reach], x)
             maps.append(x)
-        return torch.tanh(centre_crop(self.last(maps[-1]), self.spec.size).float())
+        return torch.tanh(center_crop(self.last(maps[-1]), self.spec.size).float())
 
 
 class Down(nn.Module):
@@ -135,8 +135,8 @@ class Decoder(nn.Module):
         return torch.tanh(self.last(self.ups(x)).float())
 
 
-class Critic(nn.Module):
-    """(x [N,C,H,W], y [N] | None) -> logits [N], and a lesson of its own (`networks.abilities.SelfTaught`)"""
+class Discriminator(nn.Module):
+    """(x [N,C,H,W], y [N] | None) -> logits [N], and a lesson of its own (`networks.abilities.SelfSupervised`)"""
 
     def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
         super().__init__()
@@ -176,13 +176,13 @@ class Critic(nn.Module):
             logits = logits + (embedding.float() * features).sum(1)
         return logits
 
-    def study(self, x: Tensor, y: Tensor | None, u: Tensor) -> tuple[Tensor, Tensor]:
+    def forward_with_aux(self, x: Tensor, y: Tensor | None, u: Tensor) -> tuple[Tensor, Tensor]:
         """The logits [N], and from the same look how badly pictures are painted back: the whole from the last map, and
         a quarter, which u [N] chooses, from the map before (eq. 3). [N,C,H,W] -> [N], [N]"""
         before, after = self.maps(x)
-        return self.logits(after, y), self.lesson(x, before, after, u)
+        return self.logits(after, y), self.aux_loss(x, before, after, u)
 
-    def lesson(self, x: Tensor, before: Tensor, after: Tensor, u: Tensor) -> Tensor:
+    def aux_loss(self, x: Tensor, before: Tensor, after: Tensor, u: Tensor) -> Tensor:
         """Pictures [N,C,H,W] and their last two maps -> [N]"""
         whole = self.whole(after)
         loss = (whole - _resized(x, whole)).abs().mean((1, 2, 3))

@@ -8,14 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limner.core import dist
+from limner.core import distributed
 from limner.core.images import ImageSpec
 
 
 def levels(spec: ImageSpec, bottom: int = 4) -> int:
     """How often a picture is halved until its short side is nearest to `bottom` (on a scale of doublings).
 
-    A generator whose base doubles to a little more than the picture crops; too few levels leave a critic half blind.
+    A generator whose base doubles to a little more than the picture crops; too few levels leave a discriminator half blind.
     """
     return max(1, round(log2(min(spec.size) / bottom)))
 
@@ -25,7 +25,7 @@ def base_size(spec: ImageSpec, halvings: int) -> tuple[int, int]:
     return -(-spec.height // 2**halvings), -(-spec.width // 2**halvings)
 
 
-def centre_crop(x: Tensor, size: tuple[int, int]) -> Tensor:
+def center_crop(x: Tensor, size: tuple[int, int]) -> Tensor:
     """The middle [N,C,*size] of x."""
     top, left = (x.shape[-2] - size[0]) // 2, (x.shape[-1] - size[1]) // 2
     return x[..., top : top + size[0], left : left + size[1]]
@@ -45,7 +45,7 @@ def to_row(x: Tensor) -> Tensor:
 
 
 def fold_upsampling(weight: Tensor) -> Tensor:
-    """The kernel [I,O,4,4] of the transposed convolution (stride 2, padding 1) that equals nearest-neighbour doubling
+    """The kernel [I,O,4,4] of the transposed convolution (stride 2, padding 1) that equals nearest-neighbor doubling
     followed by the 3x3 convolution (padding 1) of `weight` [O,I,3,3].
 
     Each output pixel sees a doubled pixel twice or once; summing those taps beforehand is exact and takes 4 instead of
@@ -58,7 +58,7 @@ def fold_upsampling(weight: Tensor) -> Tensor:
 
 
 class UpConv2d(nn.Conv2d):
-    """Double by nearest neighbour, then a 3x3 convolution (Odena et al. 2016, "Deconvolution and checkerboard
+    """Double by nearest neighbor, then a 3x3 convolution (Odena et al. 2016, "Deconvolution and checkerboard
     artifacts"), computed as one folded transposed convolution. [N,I,H,W] -> [N,O,2H,2W]"""
 
     def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
@@ -68,7 +68,7 @@ class UpConv2d(nn.Conv2d):
         return F.conv_transpose2d(x, fold_upsampling(self.weight), self.bias, stride=2, padding=1)
 
 
-# ---- spectral normalisation ------------------------------------------------------------------------------------------
+# ---- spectral normalization ------------------------------------------------------------------------------------------
 
 
 class _Spectral(nn.Module):
@@ -97,7 +97,7 @@ class _Spectral(nn.Module):
             self.v.copy_(F.normalize(matrix.T @ self.u, dim=0))
             self.u.copy_(F.normalize(matrix @ self.v, dim=0))
 
-    def normalised(self) -> Tensor:
+    def normalized(self) -> Tensor:
         matrix = self.weight.flatten(1)
         if self.training and self.weight.requires_grad:
             self._iterate(matrix.detach())
@@ -119,7 +119,7 @@ class SpectralConv2d(nn.Conv2d, _Spectral):  # type: ignore[misc]  # both name t
         self._prepare()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._conv_forward(x, self.normalised(), self.bias)
+        return self._conv_forward(x, self.normalized(), self.bias)
 
 
 class SpectralUpConv2d(SpectralConv2d):
@@ -129,7 +129,7 @@ class SpectralUpConv2d(SpectralConv2d):
         super().__init__(inputs, outputs, 3, padding=1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv_transpose2d(x, fold_upsampling(self.normalised()), self.bias, stride=2, padding=1)
+        return F.conv_transpose2d(x, fold_upsampling(self.normalized()), self.bias, stride=2, padding=1)
 
 
 class SpectralLinear(nn.Linear, _Spectral):  # type: ignore[misc]
@@ -141,22 +141,22 @@ class SpectralLinear(nn.Linear, _Spectral):  # type: ignore[misc]
         self._prepare()
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.normalised(), self.bias)
+        return F.linear(x, self.normalized(), self.bias)
 
 
-# ---- batch normalisation ---------------------------------------------------------------------------------------------
+# ---- batch normalization ---------------------------------------------------------------------------------------------
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """Batch normalisation (Ioffe & Szegedy 2015) over the global batch: with several ranks the sums are shared, so that
+    """Batch normalization (Ioffe & Szegedy 2015) over the global batch: with several ranks the sums are shared, so that
     two ranks compute what one would."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not (self.training and dist.grouped()):
+        if not (self.training and distributed.is_distributed()):
             return super().forward(x)
         y = x.float()
         ones = y.new_tensor([float(y.numel() // y.shape[1])])
-        sums = dist.sum_with_gradient(torch.cat([y.sum((0, 2, 3)), y.square().sum((0, 2, 3)), ones]))
+        sums = distributed.all_reduce_sum(torch.cat([y.sum((0, 2, 3)), y.square().sum((0, 2, 3)), ones]))
         count = sums[-1].detach()
         mean, square = (sums[:-1] / count).chunk(2)
         variance = (square - mean.square()).clamp_min(0)
@@ -172,7 +172,7 @@ class BatchNorm2d(nn.BatchNorm2d):
 
 
 class InstanceNorm2d(nn.InstanceNorm2d):
-    """Instance normalisation with weight and bias (Ulyanov et al. 2016), [N,C,H,W] -> the same.
+    """Instance normalization with weight and bias (Ulyanov et al. 2016), [N,C,H,W] -> the same.
 
     PyTorch's copies every channels_last map to contiguous and leaves it so for the layers behind, which on a CPU is a
     quarter of a translator's step. Batch norm of one picture is the same sum, and has kernels for channels_last: two to
@@ -191,7 +191,7 @@ class InstanceNorm2d(nn.InstanceNorm2d):
 
 
 class VirtualBatchNorm2d(nn.Module):
-    """Normalisation of each row by a fixed reference batch and itself (Salimans et al. 2016, "Improved techniques for
+    """Normalization of each row by a fixed reference batch and itself (Salimans et al. 2016, "Improved techniques for
     training GANs", section 3.5). [R+N,C,H,W] -> the same; the first R rows are the reference.
 
     A row's statistics are those of the R reference rows and its own as one more; the reference rows take their own
@@ -205,9 +205,9 @@ class VirtualBatchNorm2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y, count = x.float(), self.reference
-        moments = torch.stack([y.mean((2, 3)), y.square().mean((2, 3))])  # [2,R+N,C]
-        theirs = moments[:, :count].mean(1, keepdim=True)
-        own = (theirs * count + moments[:, count:]) / (count + 1)
+        statistics_of = torch.stack([y.mean((2, 3)), y.square().mean((2, 3))])  # [2,R+N,C]
+        theirs = statistics_of[:, :count].mean(1, keepdim=True)
+        own = (theirs * count + statistics_of[:, count:]) / (count + 1)
         mean, square = torch.cat([theirs.expand(-1, count, -1), own], 1)
         scale = (square - mean.square()).clamp_min(0).add(self.eps).rsqrt() * self.weight
         shift = self.bias - mean * scale
@@ -215,8 +215,8 @@ class VirtualBatchNorm2d(nn.Module):
 
 
 class ConditionalBatchNorm2d(nn.Module):
-    """Batch normalisation whose scale and shift depend on the class (Dumoulin et al. 2017, "A learned representation for
-    artistic style", eq. 5); with no classes, plain batch normalisation."""
+    """Batch normalization whose scale and shift depend on the class (Dumoulin et al. 2017, "A learned representation for
+    artistic style", eq. 5); with no classes, plain batch normalization."""
 
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """The first adversarial nets: two multilayer perceptrons.
 
 Goodfellow et al. 2014, "Generative Adversarial Nets", section 5: rectifiers in the generator, maxout and dropout in the
-critic. Labels by concatenation: Mirza & Osindero 2014, "Conditional Generative Adversarial Nets", section 4.1. The last
+discriminator. Labels by concatenation: Mirza & Osindero 2014, "Conditional Generative Adversarial Nets", section 4.1. The last
 activation is tanh, not the paper's sigmoid, because pictures live in [-1,1] here.
 """
 
@@ -22,9 +22,9 @@ SOURCE = "Goodfellow et al. 2014, Generative Adversarial Nets"
 class Config:
     z_size: int = 100  # numbers in a latent
     hidden: int = 1024  # units of the generator's two hidden layers
-    maxout: int = 240  # units of the critic's two maxout layers
+    maxout: int = 240  # units of the discriminator's two maxout layers
     pieces: int = 5  # linear pieces of a maxout unit
-    dropout: float = 0.3  # in the critic
+    dropout: float = 0.3  # in the discriminator
 
 
 TINY = Config(z_size=8, hidden=16, maxout=8, pieces=2)
@@ -49,7 +49,7 @@ class Generator(nn.Module):
         return torch.tanh(x.float()).view(-1, self.spec.channels, *self.spec.size)
 
 
-class Critic(nn.Module):
+class Discriminator(nn.Module):
     """(x [N,C,H,W], y [N] | None) -> logits [N]"""
 
     def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:

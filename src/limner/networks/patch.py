@@ -1,9 +1,9 @@
-"""The patch critic: it judges overlapping patches, each by itself, and so textures rather than scenes.
+"""The patch discriminator: it judges overlapping patches, each by itself, and so textures rather than scenes.
 
 Isola et al. 2017, "Image-to-image translation with conditional adversarial networks", section 3.2.2 and appendix 6.1.2:
-strided 4x4 convolutions, leaky ReLU 0.2, a map of logits instead of one. The paper's critic sees patches of 70x70 in
+strided 4x4 convolutions, leaky ReLU 0.2, a map of logits instead of one. The paper's discriminator sees patches of 70x70 in
 pictures of 256x256; here the number of halvings follows the picture, so that a patch is a part of it. With `spectral`
-the weights are normalised (Miyato et al. 2018) instead of the features.
+the weights are normalized (Miyato et al. 2018) instead of the features.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ TINY = Config(width=8)
 NORMS = ("instance", "spectral", "none")
 
 
-class Critic(nn.Module):
+class Discriminator(nn.Module):
     """x [N,C,H,W] -> logits [N,h,w], one a patch. channels: of what it sees, where that is not the picture alone."""
 
     def __init__(self, spec: ImageSpec, config: Config = Config(), channels: int | None = None) -> None:
         super().__init__()
         if config.norm not in NORMS:
-            raise ValueError(f"The critic's norm {config.norm!r} is not known: say one of {', '.join(NORMS)}.")
+            raise ValueError(f"The discriminator's norm {config.norm!r} is not known: say one of {', '.join(NORMS)}.")
         halvings = config.halvings or (3 if min(spec.size) >= 128 else 2)
         height, width = (side >> halvings for side in spec.size)
-        if height * width < (2 if config.norm == "instance" else 1):  # a single pixel has no spread to normalise
-            raise ValueError(f"{halvings} halvings leave no patches in {spec.height}x{spec.width}: give the critic fewer.")
+        if height * width < (2 if config.norm == "instance" else 1):  # a single pixel has no spread to normalize
+            raise ValueError(f"{halvings} halvings leave no patches in {spec.height}x{spec.width}: give the discriminator fewer.")
         widths = [config.width * min(8, 2**i) for i in range(halvings + 1)]
         strides = [2] * halvings + [1]
         inputs = [channels or spec.channels, *widths[:-1]]

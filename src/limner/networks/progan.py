@@ -1,10 +1,10 @@
 """Progressive growing: nets that learn small pictures first and larger ones after.
 
-Karras et al. 2018, "Progressive growing of GANs for improved quality, stability, and variation": equalised rates, pixel
-normalisation in the generator, the standard deviation over a minibatch in the critic, new levels faded in (figure 2).
+Karras et al. 2018, "Progressive growing of GANs for improved quality, stability, and variation": equalized rates, pixel
+normalization in the generator, the standard deviation over a minibatch in the discriminator, new levels faded in (figure 2).
 Pictures have their full size all the time, so that the rest of Limner need not know: the generator enlarges what its
-level makes, the critic shrinks what it is shown, and only the layers in play are computed. Labels: an embedding beside
-the latent and a projection in the critic, where the paper has an auxiliary classifier.
+level makes, the discriminator shrinks what it is shown, and only the layers in play are computed. Labels: an embedding beside
+the latent and a projection in the discriminator, where the paper has an auxiliary classifier.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limner.core.images import ImageSpec
-from limner.networks.abilities import Growing
-from limner.networks.across import MinibatchStddev
-from limner.networks.equalised import EqualConv2d, EqualLinear, pixel_norm, rectified
+from limner.networks.batch_stats import MinibatchStddev
+from limner.networks.contracts import ProgressiveNet
+from limner.networks.equalized import EqualConv2d, EqualLinear, pixel_norm, rectified
 from limner.networks.layers import base_size, levels, to_map, to_row
 from limner.networks.residual import widths
 
@@ -37,7 +37,7 @@ class Config:
 TINY = Config(z_size=8, width=8, label_size=4)
 
 
-class Generator(Growing):
+class Generator(ProgressiveNet):
     """(z [N,Z], y [N] | None) -> [N,C,H,W], about in [-1,1] (the last layer is linear)"""
 
     def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
@@ -48,7 +48,7 @@ class Generator(Growing):
         self.label = nn.Embedding(spec.classes, config.label_size) if spec.classes else None
         inputs = config.z_size + (config.label_size if spec.classes else 0)
         self.width = channels[0]
-        # a quarter of He's constant, as the latent is normalised over all its numbers (appendix A.1)
+        # a quarter of He's constant, as the latent is normalized over all its numbers (appendix A.1)
         self.first = EqualLinear(inputs, self.width * self.base[0] * self.base[1], gain=0.25)
         self.mix = EqualConv2d(self.width, self.width, 3)
         self.stages = nn.ModuleList(
@@ -57,7 +57,7 @@ class Generator(Growing):
                 for a, b in zip(channels[:-1], channels[1:], strict=True)
             ]
         )
-        self.colours = nn.ModuleList([EqualConv2d(c, spec.channels, 1) for c in channels])
+        self.colors = nn.ModuleList([EqualConv2d(c, spec.channels, 1) for c in channels])
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         if self.label is not None:
@@ -67,18 +67,18 @@ class Generator(Growing):
         x = pixel_norm(rectified(self.mix(pixel_norm(x))))
         level = self.level
         lower, upper = floor(level), ceil(level)
-        picture = self.colours[0](x) if lower == 0 else None
+        picture = self.colors[0](x) if lower == 0 else None
         for i, stage in enumerate(self.stages[:upper], 1):  # type: ignore[arg-type]
             x = F.interpolate(x, scale_factor=2)
             for conv in stage:  # type: ignore[attr-defined]
                 x = pixel_norm(rectified(conv(x)))  # [N,·,2h,2w]
             if i >= lower:
-                finer = self.colours[i](x)
+                finer = self.colors[i](x)
                 picture = finer if picture is None else torch.lerp(F.interpolate(picture, scale_factor=2), finer,
                                                                    level - lower)  # fmt: skip
         assert picture is not None
         picture = F.interpolate(picture, scale_factor=2 ** (self.depth - upper))
-        # from the top left, where the cells begin that the critic and `shown` pool
+        # from the top left, where the cells begin that the discriminator and `shown` pool
         return picture[..., : self.spec.height, : self.spec.width].float()
 
     def shown(self, x: Tensor) -> Tensor:
@@ -93,13 +93,13 @@ class Generator(Growing):
         return torch.lerp(coarse[..., : x.shape[2], : x.shape[3]], x, fade)
 
 
-class Critic(Growing):
+class Discriminator(ProgressiveNet):
     """(x [N,C,H,W], y [N] | None) -> logits [N]"""
 
     def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
         super().__init__(levels(spec), config.growing)
         channels = widths(config.width, self.depth + 1)
-        self.colours = nn.ModuleList([EqualConv2d(spec.channels, c, 1) for c in channels])
+        self.colors = nn.ModuleList([EqualConv2d(spec.channels, c, 1) for c in channels])
         self.stages = nn.ModuleList(
             [
                 nn.ModuleList([EqualConv2d(a, a, 3), EqualConv2d(a, b, 3)])
@@ -118,13 +118,13 @@ class Critic(Growing):
         level = self.level
         lower, upper = floor(level), ceil(level)
         shrunk = F.avg_pool2d(x, 2 ** (self.depth - upper)) if upper < self.depth else x
-        h = rectified(self.colours[self.depth - upper](shrunk))
+        h = rectified(self.colors[self.depth - upper](shrunk))
         for i in range(self.depth - upper, self.depth):  # stage i halves what has been halved i times
             for conv in self.stages[i]:  # type: ignore[attr-defined]
                 h = rectified(conv(h))
             h = F.avg_pool2d(h, 2)  # [N,·,H/2,W/2]
             if i == self.depth - upper and lower < upper:
-                coarse = rectified(self.colours[i + 1](F.avg_pool2d(shrunk, 2)))
+                coarse = rectified(self.colors[i + 1](F.avg_pool2d(shrunk, 2)))
                 h = torch.lerp(coarse, h, level - lower)
         h = rectified(self.mix(self.spread(h)))
         features = rectified(self.dense(to_row(h)))  # [N,W]

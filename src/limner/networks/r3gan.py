@@ -1,10 +1,10 @@
-"""The R3GAN ConvNet: residual nets without any normalisation, kept stable by R1 and R2.
+"""The R3GAN ConvNet: residual nets without any normalization, kept stable by R1 and R2.
 
 Huang et al. 2024, "The GAN is dead; long live the GAN! A modern baseline GAN", section 4 and appendix: each stage is a
-bilinear resampling and residual blocks of 1x1 -> grouped 3x3 -> 1x1 with leaky ReLU and no normalisation, initialised as
+bilinear resampling and residual blocks of 1x1 -> grouped 3x3 -> 1x1 with leaky ReLU and no normalization, initialized as
 in Fixup (Zhang et al. 2019: the last convolution of a block starts at zero, the others are scaled by depth); the
-generator starts from a learned 4x4 basis modulated by the latent, the critic ends in a depthwise convolution over its
-4x4 map. Labels: an embedding beside the latent, and a projection in the critic.
+generator starts from a learned 4x4 basis modulated by the latent, the discriminator ends in a depthwise convolution over its
+4x4 map. Labels: an embedding beside the latent, and a projection in the discriminator.
 
 Where this differs: widths are for small pictures and a CPU, and a block is no wider inside; groups default to 1 group per 32
 channels.
@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limner.core.images import ImageSpec
-from limner.networks.layers import base_size, centre_crop, levels
+from limner.networks.layers import base_size, center_crop, levels
 
 SOURCE = "Huang et al. 2024, The GAN is dead; long live the GAN! A modern baseline GAN"
 
@@ -100,10 +100,10 @@ class Generator(nn.Module):
         for transition, stage in zip(self.transitions, self.stages[1:], strict=True):
             # the 1x1 convolution and the resampling commute; the cheaper order first
             x = stage(F.interpolate(transition(x), scale_factor=2, mode="bilinear"))
-        return centre_crop(self.last(x), self.spec.size).float()
+        return center_crop(self.last(x), self.spec.size).float()
 
 
-class Critic(nn.Module):
+class Discriminator(nn.Module):
     """(x [N,C,H,W], y [N] | None) -> logits [N]"""
 
     def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:

@@ -22,7 +22,7 @@ from limner.networks.layers import (
     SpectralUpConv2d,
     UpConv2d,
     base_size,
-    centre_crop,
+    center_crop,
     levels,
     to_map,
 )
@@ -63,14 +63,14 @@ class UpBlock(nn.Module):
     def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
         branch = self.up(F.relu(self.norms[0](x, condition)))
         branch = self.conv(F.relu(self.norms[1](branch, condition)))
-        # a 1x1 convolution and nearest-neighbour doubling commute; the cheaper order
+        # a 1x1 convolution and nearest-neighbor doubling commute; the cheaper order
         return branch + F.interpolate(self.skip(x), scale_factor=2)
 
 
 class DownBlock(nn.Module):
     """ReLU, 3x3, ReLU, 3x3, halving, beside a halved 1x1. [N,I,H,W] -> [N,O,H/2,W/2], or the same size.
 
-    first: the block that reads the picture, whose colours no ReLU may cut off.
+    first: the block that reads the picture, whose colors no ReLU may cut off.
     """
 
     def __init__(self, inputs: int, outputs: int, down: bool = True, first: bool = False) -> None:
@@ -90,7 +90,7 @@ class DownBlock(nn.Module):
 class ResidualGenerator(nn.Module):
     """(z [N,Z], y [N] | None) -> [N,C,H,W] in [-1,1]
 
-    spectral: whether its weights are normalised too. attention: how many halvings from the picture down the map lies that
+    spectral: whether its weights are normalized too. attention: how many halvings from the picture down the map lies that
     attends to itself; 0 is none.
     """
 
@@ -121,10 +121,10 @@ class ResidualGenerator(nn.Module):
             if i == self.attends_before:
                 x = self.attention(x)
             x = block(x, y)  # [N,·,2h,2w]
-        return torch.tanh(centre_crop(self.last(F.relu(self.norm(x))), self.spec.size).float())
+        return torch.tanh(center_crop(self.last(F.relu(self.norm(x))), self.spec.size).float())
 
 
-class ResidualCritic(nn.Module):
+class ResidualDiscriminator(nn.Module):
     """(x [N,C,H,W], y [N] | None) -> logits [N]
 
     attention: after how many halvings the map attends to itself; 0 is never.

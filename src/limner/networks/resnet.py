@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limner.core.images import ImageSpec
-from limner.networks.borders import crop_to, pad_to
 from limner.networks.layers import InstanceNorm2d, UpConv2d
+from limner.networks.padding import crop_to, pad_to
 
 SOURCE = "Zhu et al. 2017, Unpaired image-to-image translation using cycle-consistent adversarial networks"
 

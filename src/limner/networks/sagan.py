@@ -1,7 +1,7 @@
-"""SAGAN: residual nets that attend to themselves, spectrally normalised on both sides.
+"""SAGAN: residual nets that attend to themselves, spectrally normalized on both sides.
 
 Zhang et al. 2019, "Self-attention generative adversarial networks": attention at one middle map of either net (section
-4.2), spectral normalisation in the generator too (section 3.3), unequal learning rates (section 3.3, in the recipe).
+4.2), spectral normalization in the generator too (section 3.3), unequal learning rates (section 3.3, in the recipe).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from limner.core.images import ImageSpec
 from limner.networks.attention import attended
-from limner.networks.residual import ResidualCritic, ResidualGenerator
+from limner.networks.residual import ResidualDiscriminator, ResidualGenerator
 
 SOURCE = "Zhang et al. 2019, Self-attention generative adversarial networks"
 
@@ -31,7 +31,7 @@ class Generator(ResidualGenerator):
         super().__init__(spec, config.z_size, config.width, spectral=True, attention=attended(spec))
 
 
-class Critic(ResidualCritic):
+class Discriminator(ResidualDiscriminator):
     """(x [N,C,H,W], y [N] | None) -> logits [N]"""
 
     def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:

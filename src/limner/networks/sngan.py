@@ -1,8 +1,8 @@
-"""SNGAN: residual nets, the critic spectrally normalised.
+"""SNGAN: residual nets, the discriminator spectrally normalized.
 
 Miyato et al. 2018, "Spectral normalization for generative adversarial networks", appendix B.4 (figure 10, tables 4-6):
-batch normalisation in the generator alone, sum pooling in the critic. With classes, conditional batch normalisation and
-a projection critic (Miyato & Koyama 2018). The paper's net for 32x32 pictures is equally wide throughout; here widths
+batch normalization in the generator alone, sum pooling in the discriminator. With classes, conditional batch normalization and
+a projection discriminator (Miyato & Koyama 2018). The paper's net for 32x32 pictures is equally wide throughout; here widths
 halve towards the picture, as in its nets for larger ones, for the sake of a CPU.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from limner.core.images import ImageSpec
-from limner.networks.residual import ResidualCritic, ResidualGenerator
+from limner.networks.residual import ResidualDiscriminator, ResidualGenerator
 
 SOURCE = "Miyato et al. 2018, Spectral normalization for generative adversarial networks"
 
@@ -32,7 +32,7 @@ class Generator(ResidualGenerator):
         super().__init__(spec, config.z_size, config.width, spectral=False)
 
 
-class Critic(ResidualCritic):
+class Discriminator(ResidualDiscriminator):
     """(x [N,C,H,W], y [N] | None) -> logits [N]"""
 
     def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:

@@ -1,14 +1,14 @@
 """StyleGAN2: a latent that becomes a style, and a style that scales every convolution.
 
 Karras et al. 2020, "Analyzing and improving the image quality of StyleGAN": weight demodulation (section 2.2, eq. 1-3),
-skip generator and residual critic (section 4.1, figure 7), noise inputs, the minibatch deviation of 2018; the mapping
+skip generator and residual discriminator (section 4.1, figure 7), noise inputs, the minibatch deviation of 2018; the mapping
 network of Karras et al. 2019. Labels as in Karras et al. 2020, "Training GANs with limited data", appendix C: an
-embedding beside the latent, a projection in the critic.
+embedding beside the latent, a projection in the discriminator.
 
 Demodulation scales the input of one shared convolution by the style and its output by eq. 3: the same as a convolution
 of its own a picture, in plain operations that any exporter knows. Doubling is bilinear, which is the paper's filter
-[1,3,3,1]; the critic halves by means of 2x2, where the paper's code filters so and strides: at equal images that was no
-better here (FID 12.5 against 14.1) and a fifth slower. Path-length regularisation and style mixing belong to the method,
+[1,3,3,1]; the discriminator halves by means of 2x2, where the paper's code filters so and strides: at equal images that was no
+better here (FID 12.5 against 14.1) and a fifth slower. Path-length regularization and style mixing belong to the method,
 which sees `mapping` and `synthesis`.
 """
 
@@ -21,9 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limner.core.images import ImageSpec
-from limner.networks.across import MinibatchStddev
-from limner.networks.equalised import EqualConv2d, EqualLinear, pixel_norm, rectified
-from limner.networks.layers import base_size, centre_crop, levels, to_row
+from limner.networks.batch_stats import MinibatchStddev
+from limner.networks.equalized import EqualConv2d, EqualLinear, pixel_norm, rectified
+from limner.networks.layers import base_size, center_crop, levels, to_row
 from limner.networks.residual import widths
 
 SOURCE = "Karras et al. 2020, Analyzing and improving the image quality of StyleGAN"
@@ -103,7 +103,7 @@ class Generator(nn.Module):
         self.label = EqualLinear(spec.classes, config.label_size, bias=None) if spec.classes else None
         self.classes = spec.classes
         inputs = [config.z_size + (config.label_size if spec.classes else 0)] + [config.w_size] * (config.mapping - 1)
-        self.dense = nn.ModuleList([EqualLinear(size, config.w_size, rate=0.01) for size in inputs])
+        self.dense = nn.ModuleList([EqualLinear(size, config.w_size, lr_multiplier=0.01) for size in inputs])
         self.basis = nn.Parameter(torch.randn(channels[0], *base))
         w = config.w_size
         sizes = [(base[0] * 2**i, base[1] * 2**i) for i in range(depth + 1)]
@@ -111,8 +111,8 @@ class Generator(nn.Module):
         for a, b, size in zip(channels[:-1], channels[1:], sizes[1:], strict=True):
             stages.append([Layer(a, b, size, w, config.noise), Layer(b, b, size, w, config.noise)])
         self.stages = nn.ModuleList([nn.ModuleList(stage) for stage in stages])
-        self.colours = nn.ModuleList([Modulated(c, spec.channels, 1, w, demodulate=False) for c in channels])
-        self.layers = 2 * depth + 2  # styles: one a convolution, and one for the last colours
+        self.colors = nn.ModuleList([Modulated(c, spec.channels, 1, w, demodulate=False) for c in channels])
+        self.layers = 2 * depth + 2  # styles: one a convolution, and one for the last colors
 
     def mapping(self, z: Tensor, y: Tensor | None) -> Tensor:
         """[N,Z], [N] | None -> style [N,W]"""
@@ -130,16 +130,16 @@ class Generator(nn.Module):
         x = self.basis.expand(len(styles), -1, -1, -1)  # [N,W0,h,w]
         picture: Tensor | None = None
         used = 0
-        for i, (stage, colours) in enumerate(zip(self.stages, self.colours, strict=True)):
+        for i, (stage, colors) in enumerate(zip(self.stages, self.colors, strict=True)):
             if i:
                 x = doubled(x)
             for layer in stage:  # type: ignore[attr-defined]
                 x = layer(x, queue[used])
                 used += 1
-            finer = colours(x, queue[used])  # the style of the layer after it, as in the paper's code
+            finer = colors(x, queue[used])  # the style of the layer after it, as in the paper's code
             picture = finer if picture is None else doubled(picture) + finer
         assert picture is not None
-        return centre_crop(picture, self.spec.size).float()
+        return center_crop(picture, self.spec.size).float()
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         w = self.mapping(z, y)
@@ -159,7 +159,7 @@ class Block(nn.Module):
         return (F.avg_pool2d(branch, 2) + self.skip(F.avg_pool2d(x, 2))) * 0.5**0.5
 
 
-class Critic(nn.Module):
+class Discriminator(nn.Module):
     """(x [N,C,H,W], y [N] | None) -> logits [N]"""
 
     def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:

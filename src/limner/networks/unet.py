@@ -2,7 +2,7 @@
 
 Isola et al. 2017, "Image-to-image translation with conditional adversarial networks", section 3.2.1 and appendix 6.1.1:
 4x4 convolutions of stride 2 and leaky ReLU 0.2 down, ReLU up, each level's map joined to its mirror, dropout in the three
-lowest levels on the way up. Normalisation is instance-wise (the paper's batch norm with batches of one is just that),
+lowest levels on the way up. Normalization is instance-wise (the paper's batch norm with batches of one is just that),
 doubling is by resize-convolution (Odena et al. 2016), and the number of halvings follows the picture.
 """
 
@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limner.core.images import ImageSpec
-from limner.networks.borders import crop_to, pad_to
 from limner.networks.layers import InstanceNorm2d, UpConv2d
+from limner.networks.padding import crop_to, pad_to
 
 SOURCE = "Isola et al. 2017, Image-to-image translation with conditional adversarial networks"
 
@@ -37,7 +37,7 @@ class Translator(nn.Module):
         super().__init__()
         depth = max(2, min(8, (min(spec.size) // 4).bit_length() - 1))
         self.multiple = 2**depth
-        self.least = 2 * self.multiple  # smaller pictures leave instance normalisation a single pixel
+        self.least = 2 * self.multiple  # smaller pictures leave instance normalization a single pixel
         widths = [config.width * min(8, 2**i) for i in range(depth)]
         self.downs = nn.ModuleList(
             [nn.Conv2d(a, b, 4, 2, 1) for a, b in zip([spec.channels, *widths[:-1]], widths, strict=True)]

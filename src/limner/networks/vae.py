@@ -21,10 +21,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from limner.core.bounds import within
+from limner.core.clamp import clamp_with_gradient
 from limner.core.images import ImageSpec
-from limner.networks import stages
-from limner.networks.layers import base_size, centre_crop, levels, to_map, to_row
+from limner.networks import fixup
+from limner.networks.layers import base_size, center_crop, levels, to_map, to_row
 from limner.networks.mixture import Mixture
 
 SOURCE = "Kingma & Welling 2014, Auto-encoding variational Bayes"
@@ -52,13 +52,13 @@ class Encoder(nn.Module):
     def __init__(self, spec: ImageSpec, config: Config) -> None:
         super().__init__()
         depth = levels(spec)
-        self.body = stages.down(spec.channels, config.width, depth, config.blocks)
-        bottom = stages.widths(config.width, depth)[-1] * (spec.height >> depth) * (spec.width >> depth)
+        self.body = fixup.down(spec.channels, config.width, depth, config.blocks)
+        bottom = fixup.widths(config.width, depth)[-1] * (spec.height >> depth) * (spec.width >> depth)
         self.last = nn.Linear(bottom, 2 * config.z_size)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        moments = self.last(to_row(nn.functional.leaky_relu(self.body(x), stages.SLOPE))).float()
-        mean, log_variance = moments.chunk(2, 1)
+        statistics_of = self.last(to_row(nn.functional.leaky_relu(self.body(x), fixup.SLOPE))).float()
+        mean, log_variance = statistics_of.chunk(2, 1)
         return mean, log_variance.clamp(-12, 8)
 
 
@@ -73,9 +73,9 @@ class Decoder(nn.Module):
         depth, c = levels(spec), spec.channels
         outputs = config.mixtures * (1 + 2 * c) if config.likelihood == "logistic" else c
         self.base = base_size(spec, depth)
-        self.width = stages.widths(config.width, depth)[-1]
+        self.width = fixup.widths(config.width, depth)[-1]
         self.first = nn.Linear(config.z_size, self.width * self.base[0] * self.base[1])
-        self.body = stages.up(outputs, config.width, depth, config.blocks)
+        self.body = fixup.up(outputs, config.width, depth, config.blocks)
         self.log_scale = nn.Parameter(torch.full((c,), -1.0)) if config.likelihood == "gaussian" else None
         if config.likelihood == "logistic":  # components start apart, or they stay alike
             last = self.body[-1]
@@ -91,7 +91,7 @@ class Decoder(nn.Module):
     def distribution(self, z: Tensor) -> Tensor:
         """The parameters of p(x|z), float [N,P,H,W], laid out as the head of this file says."""
         x = self.body(to_map(self.first(z), self.width, self.base))
-        x = centre_crop(x, self.spec.size).float()
+        x = center_crop(x, self.spec.size).float()
         if self.log_scale is None:
             return x
         return torch.cat([x, self.log_scale[None, :, None, None].expand_as(x)], 1)
@@ -100,12 +100,12 @@ class Decoder(nn.Module):
         """The expected picture in [-1,1]. [N,P,H,W] -> [N,C,H,W]"""
         c = self.spec.channels
         if self.likelihood == "gaussian":
-            # a critic, who alone judges pictures of drawn latents, might push a number out of reach for good
-            return within(parameters[:, :c], -1, 1)
+            # a discriminator, who alone judges pictures of drawn latents, might push a number out of reach for good
+            return clamp_with_gradient(parameters[:, :c], -1, 1)
         if self.likelihood == "bernoulli":
             return torch.tanh(parameters / 2)  # 2 sigmoid(l) - 1
         parts = parameters.unflatten(1, (1 + 2 * c, self.mixtures))  # [N,1+2C,K,H,W]
-        return (parts[:, :1].softmax(2) * within(parts[:, 1 : 1 + c], -1, 1)).sum(2)
+        return (parts[:, :1].softmax(2) * clamp_with_gradient(parts[:, 1 : 1 + c], -1, 1)).sum(2)
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         return self.mean(self.distribution(z))

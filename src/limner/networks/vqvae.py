@@ -1,4 +1,4 @@
-"""The vector-quantised autoencoder: a map of codes instead of a latent of numbers.
+"""The vector-quantized autoencoder: a map of codes instead of a latent of numbers.
 
 van den Oord et al. 2017, "Neural discrete representation learning", section 3: each vector of the encoder's map is
 replaced by the nearest of K codebook vectors (eq. 1-2), gradients pass straight through. The codebook is not learned by
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from limner.core.bounds import within
+from limner.core.clamp import clamp_with_gradient
 from limner.core.images import ImageSpec
-from limner.networks import stages
-from limner.networks.borders import crop_to, pad_to
+from limner.networks import fixup
+from limner.networks.padding import crop_to, pad_to
 
 SOURCE = "van den Oord et al. 2017, Neural discrete representation learning"
 
@@ -72,9 +72,9 @@ class Codebook(nn.Module):
         self.counts.copy_(torch.where(dead, torch.full_like(self.counts, count), self.counts))
 
 
-def straight_through(x: Tensor, quantised: Tensor) -> Tensor:
-    """The value of `quantised`, the gradient of `x` (section 3.2)."""
-    return x + (quantised - x).detach()
+def straight_through(x: Tensor, quantized: Tensor) -> Tensor:
+    """The value of `quantized`, the gradient of `x` (section 3.2)."""
+    return x + (quantized - x).detach()
 
 
 class Autoencoder(nn.Module):
@@ -85,20 +85,20 @@ class Autoencoder(nn.Module):
         if not 1 <= config.halvings <= 6:
             raise ValueError(f"Codes stand for 2 to 64 pixels a side: give 1 to 6 halvings, not {config.halvings}.")
         self.spec, self.multiple = spec, 2**config.halvings
-        bottom = stages.widths(config.width, config.halvings)[-1]
-        self.encoder = stages.down(spec.channels, config.width, config.halvings, config.blocks)
-        self.to_code = stages.convolution(bottom, config.code_size, 1)
+        bottom = fixup.widths(config.width, config.halvings)[-1]
+        self.encoder = fixup.down(spec.channels, config.width, config.halvings, config.blocks)
+        self.to_code = fixup.convolution(bottom, config.code_size, 1)
         self.codebook = Codebook(config.codes, config.code_size)
-        self.from_code = stages.convolution(config.code_size, bottom, 3)
-        self.decoder = stages.up(spec.channels, config.width, config.halvings, config.blocks)
+        self.from_code = fixup.convolution(config.code_size, bottom, 3)
+        self.decoder = fixup.up(spec.channels, config.width, config.halvings, config.blocks)
         last = self.decoder[-1]
         assert isinstance(last, nn.Conv2d)
         with torch.no_grad():
             last.weight.mul_(0.1)  # pictures begin within bounds, near gray
 
     def features(self, x: Tensor) -> Tensor:
-        """[N,C,H,W] -> what is quantised, float [N,D,h,w]"""
-        return self.to_code(nn.functional.leaky_relu(self.encoder(pad_to(x, self.multiple)), stages.SLOPE)).float()
+        """[N,C,H,W] -> what is quantized, float [N,D,h,w]"""
+        return self.to_code(nn.functional.leaky_relu(self.encoder(pad_to(x, self.multiple)), fixup.SLOPE)).float()
 
     def render(self, vectors: Tensor) -> Tensor:
         """[N,D,h,w] -> [N,C,H,W] in [-1,1]
@@ -106,7 +106,7 @@ class Autoencoder(nn.Module):
         Bounded by a clamp whose gradient leads back, not by tanh: where most pixels are black or white, the first steps
         drive every pixel far into tanh's saturation, and then no gradient is left to bring one back.
         """
-        return within(crop_to(self.decoder(self.from_code(vectors)), self.spec.size).float(), -1, 1)
+        return clamp_with_gradient(crop_to(self.decoder(self.from_code(vectors)), self.spec.size).float(), -1, 1)
 
     def encode(self, x: Tensor) -> Tensor:
         """[N,C,H,W] -> codes int64 [N,h,w]"""

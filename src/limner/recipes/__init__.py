@@ -10,18 +10,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from limner.core import amounts, dist
+from limner.core import amounts, distributed
 from limner.core.files import lies_in
 from limner.data import open_source, prepare
 from limner.data.layout import ClassesFrom
-from limner.data.opening import located
+from limner.data.open import located
 from limner.data.pairs import prepare_pairs
-from limner.recipes import automatic, command, gan, translate, vae
+from limner.recipes import automatic, gan, translate, vae
 from limner.recipes.changes import changed, check
 from limner.recipes.measured import measurements, protocol, told
-from limner.recipes.session import Options, Trained, run_folder, start
-from limner.training.loop import Hook
-from limner.training.run import begun, check_free
+from limner.runs import command
+from limner.runs.run import Options, Trained, run_folder, start
+from limner.training.loop import Callback
+from limner.training.run import check_free, recorded_request
 
 AUTO = "auto"
 FAMILIES: tuple[Any, ...] = (gan, vae, translate)  # each has PRESETS, RECIPES (their dataclasses) and train
@@ -94,7 +95,7 @@ def train(
     options: Options | None = None,
     progress: Any = None,
     changes: dict[str, Any] | None = None,
-    hooks: Sequence[Hook] = (),
+    callbacks: Sequence[Callback] = (),
     started: float | None = None,
     **named: Any,
 ) -> Trained:
@@ -111,7 +112,7 @@ def train(
     more: how much longer than its budget that run is trained, a duration ("10m", or a number of minutes) or a number of
     images ("50k images"); every schedule is stretched to the longer budget (`recipes.extending`).
 
-    hooks are called between iterations (`training.loop.Hook`). started: the `time.monotonic()` at which the wait for the
+    hooks are called between iterations (`training.loop.Callback`). started: the `time.monotonic()` at which the wait for the
     run began, if before this call; a budget in minutes counts from there.
 
     Returns the run folder and how the run ended. Raises ValueError in one sentence for whatever a person can mend.
@@ -135,7 +136,7 @@ def train(
         }  # fmt: skip
         if wrong := [name for name, value in asked.items() if value not in (None, False)]:
             raise ValueError(f"--resume takes everything from the run, so {wrong[0]} means nothing: leave it out.")
-        return _train(**command.read(Path(resume), options), progress=progress, hooks=hooks, started=started, more=extra)
+        return _train(**command.read(Path(resume), options), progress=progress, callbacks=callbacks, started=started, more=extra)
     if more is not None:
         raise ValueError("--more trains a run longer: name its folder with --resume.")
     if data is None:
@@ -144,7 +145,7 @@ def train(
     return _train(
         data, second, recipe=recipe, size=size, fit=fit, channels=channels, background=background, labels=labels,
         drop_duplicates=drop_duplicates, unconditional=unconditional, classes_from=classes_from, halves=halves,
-        options=options, progress=progress, changes=changes, hooks=hooks, started=started,
+        options=options, progress=progress, changes=changes, callbacks=callbacks, started=started,
     )  # fmt: skip
 
 
@@ -179,14 +180,14 @@ def _train(
     options: Options,
     progress: Any,
     changes: dict[str, Any],
-    hooks: Sequence[Hook],
+    callbacks: Sequence[Callback],
     started: float,
     more: tuple[float | None, int | None] | None = None,
 ) -> Trained:
     name, chosen, why = "custom", recipe, ""
     if isinstance(recipe, str):
         name, chosen = (AUTO, None) if recipe == AUTO else (recipe, preset(recipe).make())
-    with dist.joined(options.device) as ranks:
+    with distributed.process_group(options.device) as ranks:
         machine = start(options, ranks)
         machine.started, machine.more = started, more
         machine.command = command.command_of(
@@ -204,7 +205,7 @@ def _train(
             chosen = changed(chosen, changes)
             paired = isinstance(chosen, translate.PairedRecipe)
             pairs = prepare_pairs(data, second, paired=paired, swap=chosen.swap, as_halves=halves, **shape)
-            return translate.train(name, chosen, pairs, options, machine, "", hooks)
+            return translate.train(name, chosen, pairs, options, machine, "", callbacks)
         if halves:
             raise ValueError(f"--halves means nothing to the recipe {name}, which does not translate: leave it out.")
         if second is not None:
@@ -218,9 +219,9 @@ def _train(
         source = open_source(data, False if unconditional else labels or True, classes_from)
         dataset = prepare(source, drop_duplicates=drop_duplicates, **shape)
         if recipe == AUTO:
-            known = begun(run_folder(options, dataset, automatic.NAME))
+            known = recorded_request(run_folder(options, dataset, automatic.NAME))
             name, chosen, why = automatic.choose(dataset.spec, len(dataset), options, machine, changes, known)
-        return family_of(chosen).train(name, changed(chosen, changes), dataset, options, machine, why, hooks)
+        return family_of(chosen).train(name, changed(chosen, changes), dataset, options, machine, why, callbacks)
 
 
 def keep_apart(out: Path | None, data: Sequence[Any]) -> None:

@@ -1,8 +1,8 @@
 """`auto`: which recipe for which data, machine and budget, and what was measured to say so.
 
-On two CPU cores (benchmarks/README.md): `spectral` shows its critic about 15 times as many pictures a second as `r3gan`
+On two CPU cores (benchmarks/README.md): `spectral` shows its discriminator about 15 times as many pictures a second as `r3gan`
 and is far ahead at equal time for every budget that was tried; at 32x32 width 32 beats 48 up to 300,000 images at equal
-time, and at 64x64 a width of 24 beats 16 and 32 in the first minutes; a generator's rate of 2.4e-3 beside a critic's of
+time, and at 64x64 a width of 24 beats 16 and 32 in the first minutes; a generator's lr of 2.4e-3 beside a discriminator's of
 8e-4 is ahead of 8e-4 for both at 32x32 (median of three seeds, most in the first minutes) and of 1.2e-3 for both at 64x64
 (one seed). On GPUs nothing was measured: the same recipe, wider, is a guess and is said to be one.
 """
@@ -15,10 +15,11 @@ from types import MappingProxyType
 from typing import Any
 
 from limner.core.images import ImageSpec
+from limner.core.machine import Machine
 from limner.networks import conv
-from limner.recipes.game import Recipe
+from limner.recipes.config import Recipe
 from limner.recipes.gan import SMALL_SET, spectral
-from limner.recipes.session import Machine, Options
+from limner.runs.run import Options
 
 LARGE = 48 * 48  # pixels above which a CPU is short of steps rather than of width
 NAME = "spectral"  # what it always takes
@@ -27,17 +28,17 @@ LONG = 30.0  # minutes from which on it is not
 
 def choose(
     spec: ImageSpec, count: int, options: Options, machine: Machine, changes: Collection[str] = (),
-    begun: Mapping[str, Any] = MappingProxyType({}),
+    recorded_request: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[str, Recipe, str]:
     """The recipe's name, the recipe, and the reason in one sentence, for `count` pictures of `spec`.
 
-    changes: names of what the person decides instead, of which the sentence says nothing. begun: what was asked of a run
+    changes: names of what the person decides instead, of which the sentence says nothing. recorded_request: what was asked of a run
     that this one would go on with, whatever the machine was that chose for it.
     """
     recipe = spectral()
-    kept = begun.get("options", {}).get("network", {}).get("width") if begun.get("recipe") == NAME else None
+    kept = recorded_request.get("options", {}).get("network", {}).get("width") if recorded_request.get("recipe") == NAME else None
     minutes = float(options.minutes or 10.0)
-    small = f"; a set of {count:,} is small, so the critic sees shifted pictures"
+    small = f"; a set of {count:,} is small, so the discriminator sees shifted pictures"
     small = small if count < SMALL_SET and "augmentation" not in changes else ""
     if kept is not None:
         width, why = kept, "the run was started with it"

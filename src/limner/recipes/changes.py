@@ -14,7 +14,7 @@ from limner.networks import DEEPEST, WIDEST, architecture
 # fmt: off
 RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys((
-        "batch", "penalty_every", "regulariser_every", "critic_steps", "adaptive_images",
+        "batch", "penalty_every", "regularizer_every", "discriminator_steps", "adaptive_images",
     ), (1, 10**15)),
     **dict.fromkeys((
         "width", "z_size", "w_size", "label_size", "group_width", "hidden", "maxout", "pieces", "reference",
@@ -24,16 +24,16 @@ RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("blocks", "halvings"), (0, DEEPEST)),
     "discrimination": (0, WIDEST),
     "threads": (1, 4096),
-    **dict.fromkeys(("micro", "pool"), (0, 10**15)),
+    **dict.fromkeys(("micro_batch", "pool"), (0, 10**15)),
     **dict.fromkeys((
-        "gamma", "regulariser_weight", "classifier", "historical", "clip", "clip_weights", "ema_half_life",
+        "gamma", "regularizer_weight", "classifier", "historical", "clip", "clip_weights", "ema_half_life",
         "beta", "free_bits", "commitment", "dead",
         "pixels", "features", "adversarial", "contrast", "cycle", "identity",
-        "rate", "weight_decay",
+        "lr", "weight_decay",
     ), (0, inf)),
     "seed": (0, 2**63 - 1),
     **dict.fromkeys((
-        "falling_from", "rising", "warm_up", "decay", "adaptive_target", "mixing", "growing", "dropout",
+        "lr_decay_start", "lr_warmup", "warm_up", "decay", "adaptive_target", "mixing", "growing", "dropout",
     ), (0, 1)),
     **dict.fromkeys(("beta1", "beta2"), (0, 0.9999999)),  # at 1 an average never moves
     "patches": (2, inf),  # one has nothing to be told apart from
@@ -42,14 +42,14 @@ RANGES: dict[str, tuple[float, float]] = {
 
 NEEDS: dict[str, tuple[str, Any]] = {  # option -> the one it hangs on, and the value it needs there (None: any but off)
     **dict.fromkeys(("gamma", "penalty_every"), ("penalty", None)),
-    "falling_from": ("schedule", None),
-    **dict.fromkeys(("regulariser_weight", "regulariser_every"), ("regulariser", None)),
+    "lr_decay_start": ("schedule", None),
+    **dict.fromkeys(("regularizer_weight", "regularizer_every"), ("regularizer", None)),
     **dict.fromkeys(("adaptive_target", "adaptive_images"), ("augmentation", "adaptive")),
-    **dict.fromkeys(("objective", "features", "judge", "critic", "critics"), ("adversarial", None)),
+    **dict.fromkeys(("objective", "features", "discriminator", "discriminator_optimizer"), ("adversarial", None)),
 }
 OFF = ("none", "constant", 0, False)
 
-NEEDS_WITHIN: dict[str, tuple[str, tuple[str, ...]]] = {  # the same for options of a net or an optimiser: any of these values
+NEEDS_WITHIN: dict[str, tuple[str, tuple[str, ...]]] = {  # the same for options of a net or an optimizer: any of these values
     "mixtures": ("likelihood", ("logistic",)),
     "reference": ("norm", ("virtual",)),
     "beta2": ("name", ("adam", "adamw", "rmsprop")),
@@ -66,16 +66,16 @@ def changed(recipe: Any, changes: Mapping[str, Any]) -> Any:
     for path, value in changes.items():
         recipe = _replace(recipe, path.split("."), value, path)
     check(recipe)
-    schedule.rate(0, 1, getattr(recipe, "schedule", "constant"))  # refuses an unknown one before any folder is made
+    schedule.lr_factor(0, 1, getattr(recipe, "schedule", "constant"))  # refuses an unknown one before any folder is made
     for path in changes:
         other, wanted = NEEDS.get(path.split(".")[0], ("", None))
         value = getattr(recipe, other, wanted)  # some have no such choice, and then nothing hangs on it
         if value in OFF or (wanted is not None and value != wanted):
             if wanted:
-                wish = f"give {other} {wanted} with it"
+                stop_requested = f"give {other} {wanted} with it"
             else:
-                wish = f"choose another {other}" if isinstance(value, str) else f"turn {other} on"
-            raise ValueError(f"The option {path} does nothing while {other} is {_said(value)}: {wish}, or leave {path} out.")
+                stop_requested = f"choose another {other}" if isinstance(value, str) else f"turn {other} on"
+            raise ValueError(f"The option {path} does nothing while {other} is {_said(value)}: {stop_requested}, or leave {path} out.")
         *above, last = path.split(".")
         beside, values = NEEDS_WITHIN.get(last, ("", ()))
         value = getattr(reduce(getattr, above, recipe), beside, None)
@@ -114,5 +114,5 @@ def check(thing: Any, prefix: str = "") -> None:
         elif f.name in RANGES and value is not None:
             low, high = RANGES[f.name]
             if not (low <= value <= high and isfinite(value)):
-                wish = f"{low} or more" if high in (inf, 10**15) else f"{low} to {high}"
-                raise ValueError(f"The option {path} is {value}: give {wish}.")
+                stop_requested = f"{low} or more" if high in (inf, 10**15) else f"{low} to {high}"
+                raise ValueError(f"The option {path} is {value}: give {stop_requested}.")

@@ -11,73 +11,75 @@ import torch
 from torch import nn
 
 from limner.core import latents
+from limner.core.device import autocast
 from limner.core.images import ImageSpec, to_uint8
+from limner.core.machine import Machine
 from limner.data import Dataset
 from limner.data.scan import too_few
 from limner.losses.adversarial import objective
 from limner.losses.penalties import weight_for
 from limner.methods.gan import GAN
 from limner.methods.memory import Adaptive
-from limner.networks import architecture, augment, conv, dcgan, describe, mlp, r3gan
-from limner.networks.abilities import Referring, Styled
+from limner.monitor import probes
+from limner.networks import architecture, conv, dcgan, describe, diffaugment, mlp, r3gan
 from limner.networks.classifier import Classifier
-from limner.recipes import checkup
-from limner.recipes.classics import CLASSICS
-from limner.recipes.game import Recipe
-from limner.recipes.session import Job, Machine, Options, Preset, Trained, play
+from limner.networks.contracts import StyleBased, UsesReferenceBatch
+from limner.recipes.config import Recipe
+from limner.recipes.presets import CLASSICS
+from limner.runs.run import Job, Options, Preset, Trained, play
 from limner.training import memory
-from limner.training.loop import Hook
-from limner.training.state import Optimiser
+from limner.training.loop import Callback
+from limner.training.state import OptimizerConfig
 
-SMALL_SET = 5_000  # pictures; fewer than this and the critic sees augmented ones
+SMALL_SET = 5_000  # pictures; fewer than this and the discriminator sees augmented ones
 AT_ONCE = 32  # samples of one pass beside training: what fits while training fits
 
 
 def gan_2014() -> Recipe:
-    adam = Optimiser(rate=2e-4, beta1=0.5, beta2=0.999)
+    adam = OptimizerConfig(lr=2e-4, beta1=0.5, beta2=0.999)
     return Recipe(
         architecture="mlp",
         network=mlp.Config(),
         objective="non-saturating",
         batch=100,
-        critic=adam,
-        generator=adam,
+        discriminator_optimizer=adam,
+        generator_optimizer=adam,
         schedule="constant",
         augmentation="none",
     )
 
 
 def dcgan_2016() -> Recipe:
-    adam = Optimiser(rate=2e-4, beta1=0.5, beta2=0.999)
+    adam = OptimizerConfig(lr=2e-4, beta1=0.5, beta2=0.999)
     return Recipe(
         architecture="dcgan",
         network=dcgan.Config(),
         objective="non-saturating",
         noise="uniform",
         batch=128,
-        critic=adam,
-        generator=adam,
+        discriminator_optimizer=adam,
+        generator_optimizer=adam,
         schedule="constant",
         augmentation="none",
     )
 
 
 def spectral() -> Recipe:
-    """The generator moves three times as fast as the critic, whose normalised weights follow any rate in this range."""
-    critic, generator = (Optimiser(rate=rate, beta1=0.5, beta2=0.999) for rate in (8e-4, 2.4e-3))
-    return Recipe(architecture="conv", network=conv.Config(), objective="hinge", critic=critic, generator=generator)
+    """The generator moves three times as fast as the discriminator, whose normalized weights follow any rate in this range."""
+    discriminator, generator = (OptimizerConfig(lr=rate, beta1=0.5, beta2=0.999) for rate in (8e-4, 2.4e-3))
+    return Recipe(architecture="conv", network=conv.Config(), objective="hinge", discriminator_optimizer=discriminator, generator_optimizer=generator)
 
 
 def r3gan_2024() -> Recipe:
-    adam = Optimiser(rate=1e-3, beta1=0.0, beta2=0.99)
+    adam = OptimizerConfig(lr=1e-3, beta1=0.0, beta2=0.99)
     return Recipe(
         architecture="r3gan",
         network=r3gan.Config(),
         objective="relativistic",
         penalty="r1r2",
         gamma=1.0,  # as the paper for pictures of 32x32 (stacked digits), which lets it fall to a tenth; 0.05 to 2 up to 64x64
-        critic=adam,
-        generator=adam,
+        discriminator_optimizer=adam,
+        generator_optimizer=adam,
     )
 
 
@@ -99,25 +101,25 @@ def train(
     options: Options,
     machine: Machine,
     why: str = "",
-    hooks: Sequence[Hook] = (),
+    callbacks: Sequence[Callback] = (),
 ) -> Trained:
     """Train a generator on the dataset; returns its run folder. Raises ValueError as `session.play` does."""
     spec = dataset.spec
     policy = recipe.augmentation
     if policy == "auto":
         policy = "light" if len(dataset) < SMALL_SET else "none"
-    if policy not in (*augment.POLICIES, "adaptive"):
-        known = ", ".join(augment.POLICIES)
+    if policy not in (*diffaugment.POLICIES, "adaptive"):
+        known = ", ".join(diffaugment.POLICIES)
         raise ValueError(f"The augmentation {policy!r} is not known: say auto, adaptive, {known}.")
     refuse_too_large(recipe, spec, machine)
     torch.manual_seed(options.seed)
     method = game(recipe, spec, machine.device, policy)
     generator: Any = method.nets["generator"]
 
-    pictures, held = checkup.held_out_of(dataset, options.seed) if options.doctor else (dataset, None)
+    pictures, held = probes.held_out_of(dataset, options.seed) if options.doctor else (dataset, None)
     examine = None
     if options.doctor:
-        examine = checkup.GameCheckup(method, pictures, held, spec.classes > 0, options.seed, machine)
+        examine = probes.GameCheckup(method, pictures, held, spec.classes > 0, options.seed, machine)
 
     def stream(first: int, count: int) -> dict[str, torch.Tensor]:
         images, labels = pictures.batch(first, count, options.seed)
@@ -139,7 +141,7 @@ def train(
         options=options,
         method=method,
         stream=stream,
-        optimisers={"critic": recipe.critic, "generator": recipe.generator},
+        optimizers={"discriminator": recipe.discriminator_optimizer, "generator": recipe.generator_optimizer},
         network=describe(recipe.architecture, recipe.network) | {"noise": recipe.noise},
         published="generator",
         kind="generator",
@@ -147,8 +149,8 @@ def train(
         generate=generator_of(dataset.labels if spec.classes else None, recipe.noise, machine),
         notes=notes,
         examine=examine,
-        kept_aside=len(held) if held is not None else 0,
-        hooks=hooks,
+        held_out_count=len(held) if held is not None else 0,
+        callbacks=callbacks,
     )
     return play(job, machine)
 
@@ -161,15 +163,15 @@ def refuse_too_large(recipe: Recipe, spec: ImageSpec, machine: Machine) -> None:
         x = torch.empty(memory.ROWS, spec.channels, spec.height, spec.width)
         y = torch.zeros(memory.ROWS, dtype=torch.long) if spec.classes else None
         labels = y if not recipe.classifier else None
-        kept = memory.of_activations(nets["generator"], (z, y)) + memory.of_activations(nets["critic"], (x, labels))
+        kept = memory.of_activations(nets["generator"], (z, y)) + memory.of_activations(nets["discriminator"], (x, labels))
     share = -(-recipe.batch // machine.ranks.world)
-    rows = min(recipe.micro or share, share)
+    rows = min(recipe.micro_batch or share, share)
     width = 2 if machine.precision == torch.float32 else 4  # activations may be half as wide as on the meta device
     pictures = recipe.batch * z.shape[1] * 4 + share * spec.channels * spec.height * spec.width * 5
     memory.refuse_beyond(
         {
             "weights and their optimizers": (memory.of_parameters(nets.values(), [nets["generator"]]), "--network.width or --size"),
-            "what one pass keeps": (rows * kept * 2 // width, "--batch, --size or --network.width, or pass fewer at once (--micro 8)"),
+            "what one pass keeps": (rows * kept * 2 // width, "--batch, --size or --network.width, or pass fewer at once (--micro-batch 8)"),
             "a batch": (pictures, "--batch"),
         },
         machine.device,
@@ -177,7 +179,7 @@ def refuse_too_large(recipe: Recipe, spec: ImageSpec, machine: Machine) -> None:
 
 
 def players(recipe: Recipe, spec: ImageSpec) -> dict[str, nn.Module]:
-    """The networks of a recipe for pictures of `spec`: generator, critic, and a classifier where one is asked for.
+    """The networks of a recipe for pictures of `spec`: generator, discriminator, and a classifier where one is asked for.
 
     Raises ValueError for options of another architecture, for styles mixed where there are none, and for a classifier of
     data without classes.
@@ -186,24 +188,24 @@ def players(recipe: Recipe, spec: ImageSpec) -> dict[str, nn.Module]:
     if not isinstance(recipe.network, home.Config):
         raise ValueError(f"The options of the network are not those of {recipe.architecture}.")
     generator = home.Generator(spec, recipe.network)
-    if recipe.mixing and not isinstance(generator, Styled):
+    if recipe.mixing and not isinstance(generator, StyleBased):
         raise ValueError(f"The generator of {recipe.architecture} has no styles to mix: choose --mixing 0.")
-    if recipe.regulariser == "path-length" and not isinstance(generator, Styled):
+    if recipe.regularizer == "path-length" and not isinstance(generator, StyleBased):
         raise ValueError(
             f"The generator of {recipe.architecture} has no styles, of which path-length is the path: choose another "
-            "--regulariser, or the recipe stylegan2."
+            "--regularizer, or the recipe stylegan2."
         )
-    if isinstance(generator, Referring):
-        generator.refer(lambda z: latents.bent(z, recipe.noise))
+    if isinstance(generator, UsesReferenceBatch):
+        generator.refer(lambda z: latents.transform(z, recipe.noise))
     if not recipe.classifier:
-        return {"generator": generator, "critic": home.Critic(spec, recipe.network)}
+        return {"generator": generator, "discriminator": home.Discriminator(spec, recipe.network)}
     if spec.classes < 2:
         raise ValueError(
             "The classifier names classes, and these pictures have none: put each class into a folder of its own, name "
             "them with --labels, or choose --classifier 0 (recipe acgan: another recipe, such as dcgan)."
         )
-    critic = home.Critic(dataclasses.replace(spec, classes=0), recipe.network)
-    return {"generator": generator, "critic": critic, "classifier": Classifier(critic, spec.classes)}
+    discriminator = home.Discriminator(dataclasses.replace(spec, classes=0), recipe.network)
+    return {"generator": generator, "discriminator": discriminator, "classifier": Classifier(discriminator, spec.classes)}
 
 
 def game(recipe: Recipe, spec: ImageSpec, device: torch.device, augmentation: str = "none") -> GAN:
@@ -216,18 +218,18 @@ def game(recipe: Recipe, spec: ImageSpec, device: torch.device, augmentation: st
         gamma = weight_for(recipe.penalty, spec.height, spec.width, recipe.batch)
     return GAN(
         nets["generator"],
-        nets["critic"],
+        nets["discriminator"],
         objective(recipe.objective),
         penalty=recipe.penalty,
         gamma=gamma,
         penalty_every=recipe.penalty_every,
-        regulariser=recipe.regulariser,
-        regulariser_weight=recipe.regulariser_weight,
-        regulariser_every=recipe.regulariser_every,
+        regularizer=recipe.regularizer,
+        regularizer_weight=recipe.regularizer_weight,
+        regularizer_every=recipe.regularizer_every,
         augmentation=augmentation,
         controller=Adaptive(recipe.adaptive_target, recipe.adaptive_images),
         flip=recipe.flip,
-        critic_steps=recipe.critic_steps,
+        discriminator_steps=recipe.discriminator_steps,
         clip_weights=recipe.clip_weights,
         historical=recipe.historical,
         mixing=recipe.mixing,
@@ -267,7 +269,7 @@ def generator_of(
             z = latents.draw(rng, rows, z_size, noise).to(machine.device)
             drawn = None if labels is None else labels[torch.from_numpy(rng.integers(0, len(labels), rows))]
             y = None if drawn is None else drawn.to(machine.device)
-            with torch.autocast(machine.device.type, machine.precision, enabled=machine.precision != torch.float32):
+            with autocast(machine.device, machine.precision):
                 parts.append(to_uint8(generator(z, y)).cpu().numpy())
         return np.concatenate(parts)
 

@@ -11,37 +11,38 @@ import torch
 from torch import nn
 
 from limner.core.images import ImageSpec, to_float, to_uint8
+from limner.core.machine import Machine
 from limner.data.pairs import Pairs
-from limner.losses.adversarial import PATCHWISE, objective
+from limner.losses.adversarial import PATCH_OBJECTIVES, objective
 from limner.losses.penalties import gamma_for
 from limner.methods.cut import CUT
 from limner.methods.cycle import Cycle
 from limner.methods.paired import Paired
 from limner.methods.phase import Method
 from limner.methods.pool import Pool
-from limner.networks import contrast, describe, patch, resnet, translators, unet
-from limner.recipes.probes import TranslatorProbe
-from limner.recipes.session import Job, Machine, Options, Preset, Trained, play
-from limner.training import rules
-from limner.training.doctor import Rule
-from limner.training.loop import Hook
-from limner.training.state import Optimiser
+from limner.monitor import rules
+from limner.monitor.doctor import Rule
+from limner.monitor.family_probes import TranslatorProbe
+from limner.networks import describe, nce_heads, patch, resnet, translators, unet
+from limner.runs.run import Job, Options, Preset, Trained, play
+from limner.training.loop import Callback
+from limner.training.state import OptimizerConfig
 
 
-def _adam(rate: float = 4e-4) -> Optimiser:
+def _adam(lr: float = 4e-4) -> OptimizerConfig:
     """The published 2e-4 is for batches of one; what Adam bears grows with the root of the batch, here four."""
-    return Optimiser(rate=rate, beta1=0.5, beta2=0.999)
+    return OptimizerConfig(lr=lr, beta1=0.5, beta2=0.999)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Shared:
     batch: int = 4  # pictures of each kind an iteration, over all ranks
-    micro: int = 0  # pictures a forward pass (0: all at once); less memory; same result but for dropout and spectral norm
-    translators: Optimiser = field(default_factory=_adam)  # how the translators move
-    critics: Optimiser = field(default_factory=_adam)  # how the critics move
+    micro_batch: int = 0  # pictures a forward pass (0: all at once); less memory; same result but for dropout and spectral norm
+    translator_optimizer: OptimizerConfig = field(default_factory=_adam)  # how the translators move
+    discriminator_optimizer: OptimizerConfig = field(default_factory=_adam)  # how the discriminators move
     schedule: str = "cosine"  # how the learning rates fall: cosine, linear or constant (not at all)
-    falling_from: float = 0.5  # share of the budget after which they fall, to zero at its end
-    rising: float = 0.0  # share of the budget over which they rise from zero at first
+    lr_decay_start: float = 0.5  # share of the budget after which they fall, to zero at its end
+    lr_warmup: float = 0.0  # share of the budget over which they rise from zero at first
     ema_half_life: float = 2_000  # images over which the averaged translators forget half; a twentieth of those seen while that is less
     flip: bool = False  # mirror half of the pictures; not where left and right differ
     swap: bool = False  # exchange the two kinds of pictures
@@ -53,11 +54,11 @@ class PairedRecipe(_Shared):
     """Paired translation: the truth is known for every picture."""
 
     network: unet.Config = field(default_factory=unet.Config)  # the translator
-    judge: patch.Config = field(default_factory=lambda: patch.Config(width=32, norm="spectral"))  # the critic
-    adversarial: bool = True  # whether there is a critic; without one the result is soft
-    objective: str = "least-squares"  # of the critic: non-saturating, least-squares, hinge or relativistic
+    discriminator: patch.Config = field(default_factory=lambda: patch.Config(width=32, norm="spectral"))  # the discriminator
+    adversarial: bool = True  # whether there is a discriminator; without one the result is soft
+    objective: str = "least-squares"  # of the discriminator: non-saturating, least-squares, hinge or relativistic
     pixels: float = 10.0  # weight of the distance to the truth; more is nearer and softer
-    features: float = 10.0  # weight of the distance in the critic's features
+    features: float = 10.0  # weight of the distance in the discriminator's features
     shift: bool = True  # move both sides of a pair by up to an eighth, against learning by heart
 
 
@@ -66,14 +67,14 @@ class CycleRecipe(_Shared):
     """Unpaired translation, both directions."""
 
     network: resnet.Config = field(default_factory=lambda: resnet.Config(keep=True))  # the translators
-    critics: Optimiser = field(default_factory=lambda: _adam(1e-3))  # the critics; fast, as they judge copies at first
-    judge: patch.Config = field(default_factory=lambda: patch.Config(width=32))  # the critics
-    objective: str = "least-squares"  # of the critics: non-saturating, least-squares, hinge or relativistic
-    penalty: str = "none"  # on the critics' slope: none, r1, r2 or r1r2
+    discriminator_optimizer: OptimizerConfig = field(default_factory=lambda: _adam(1e-3))  # the discriminators; fast, as they discriminator copies at first
+    discriminator: patch.Config = field(default_factory=lambda: patch.Config(width=32))  # the discriminators
+    objective: str = "least-squares"  # of the discriminators: non-saturating, least-squares, hinge or relativistic
+    penalty: str = "none"  # on the discriminators' slope: none, r1, r2 or r1r2
     gamma: float | None = None  # weight of the penalty (default: from resolution and batch)
     cycle: float = 1.0  # weight of coming back to where one was; more keeps a picture nearer to what it was
     identity: float = 0.0  # weight of leaving alone what is already of the kind; costs half as much again
-    pool: int = 50  # pictures of the past that each critic is shown
+    pool: int = 50  # pictures of the past that each discriminator is shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,10 +86,10 @@ class CutRecipe(_Shared):
     """
 
     network: resnet.Config = field(default_factory=lambda: resnet.Config(keep=True))  # the translator
-    critics: Optimiser = field(default_factory=lambda: _adam(1e-3))  # the critic; fast, as it judges copies at first
-    judge: patch.Config = field(default_factory=lambda: patch.Config(width=32, norm="spectral"))  # the critic
-    objective: str = "least-squares"  # of the critic: non-saturating, least-squares, hinge or relativistic
-    penalty: str = "none"  # on the critic's slope: none, r1, r2 or r1r2
+    discriminator_optimizer: OptimizerConfig = field(default_factory=lambda: _adam(1e-3))  # the discriminator; fast, as it judges copies at first
+    discriminator: patch.Config = field(default_factory=lambda: patch.Config(width=32, norm="spectral"))  # the discriminator
+    objective: str = "least-squares"  # of the discriminator: non-saturating, least-squares, hinge or relativistic
+    penalty: str = "none"  # on the discriminator's slope: none, r1, r2 or r1r2
     gamma: float | None = None  # weight of the penalty (default: from resolution and batch)
     contrast: float = 0.25  # weight of each patch knowing its origin
     identity: float = 0.25  # the same for pictures that are already of the kind; 0 is faster
@@ -99,14 +100,14 @@ def pix2pix_2017() -> PairedRecipe:
     """Isola et al. 2017, section 3.3 and appendix 6.2."""
     return PairedRecipe(
         network=unet.Config(width=64, dropout=0.5),
-        judge=patch.Config(width=64),
+        discriminator=patch.Config(width=64),
         objective="non-saturating",
         pixels=100.0,
         features=0.0,
         batch=1,
         schedule="constant",
-        translators=_adam(2e-4),
-        critics=_adam(2e-4),
+        translator_optimizer=_adam(2e-4),
+        discriminator_optimizer=_adam(2e-4),
     )
 
 
@@ -115,12 +116,12 @@ def cyclegan_2017() -> CycleRecipe:
     out for the translators, so a weight of 5 is the paper's 10. Its identity term is for paintings: --identity 2.5."""
     return CycleRecipe(
         network=resnet.Config(width=64),
-        judge=patch.Config(width=64),
+        discriminator=patch.Config(width=64),
         cycle=5.0,
         batch=1,
         schedule="linear",
-        translators=_adam(2e-4),
-        critics=_adam(2e-4),
+        translator_optimizer=_adam(2e-4),
+        discriminator_optimizer=_adam(2e-4),
     )
 
 
@@ -129,18 +130,18 @@ RECIPES = (PairedRecipe, CycleRecipe, CutRecipe)
 PRESETS = {
     "pix2pix": Preset(PairedRecipe, "translates, learned from pairs", unet.SOURCE),
     "cyclegan": Preset(CycleRecipe, "translates both ways, learned without pairs", resnet.SOURCE),
-    "cut": Preset(CutRecipe, "translates one way, learned without pairs, faster", contrast.SOURCE),
+    "cut": Preset(CutRecipe, "translates one way, learned without pairs, faster", nce_heads.SOURCE),
     "pix2pix-2017": Preset(pix2pix_2017, "pix2pix as published", unet.SOURCE),
     "cyclegan-2017": Preset(cyclegan_2017, "CycleGAN as published", resnet.SOURCE),
 }
 
 
-def build(recipe: Any, pairs: Pairs, device: torch.device) -> tuple[Method, Mapping[str, Optimiser], dict[str, Any]]:
-    """The game of a recipe, its optimisers, and how its translators are described on disk."""
-    spec, moves = pairs.spec, {"translators": recipe.translators}
+def build(recipe: Any, pairs: Pairs, device: torch.device) -> tuple[Method, Mapping[str, OptimizerConfig], dict[str, Any]]:
+    """The game of a recipe, its optimizers, and how its translators are described on disk."""
+    spec, moves = pairs.spec, {"translator": recipe.translator_optimizer}
     kind = "unet" if isinstance(recipe, PairedRecipe) else "resnet"
     directions = ["a2b", "b2a"] if isinstance(recipe, CycleRecipe) else ["a2b"]
-    goal = objective(recipe.objective, PATCHWISE)
+    goal = objective(recipe.objective, PATCH_OBJECTIVES)
 
     def placed(net: Any) -> Any:
         return net.to(device, memory_format=torch.channels_last)
@@ -148,18 +149,18 @@ def build(recipe: Any, pairs: Pairs, device: torch.device) -> tuple[Method, Mapp
     nets = placed(translators(kind, spec, recipe.network, directions))
     method: Method
     if isinstance(recipe, PairedRecipe):
-        critic = placed(patch.Critic(spec, recipe.judge, 2 * spec.channels)) if recipe.adversarial else None
+        discriminator = placed(patch.Discriminator(spec, recipe.discriminator, 2 * spec.channels)) if recipe.adversarial else None
         method = Paired(
-            nets, critic, goal, pixels=recipe.pixels, features=recipe.features, flip=recipe.flip, shift=recipe.shift
+            nets, discriminator, goal, pixels=recipe.pixels, features=recipe.features, flip=recipe.flip, shift=recipe.shift
         )
         if recipe.adversarial:
-            moves["critic"] = recipe.critics
+            moves["discriminator"] = recipe.discriminator_optimizer
     elif isinstance(recipe, CycleRecipe):
         shape = (spec.channels, spec.height, spec.width)
         method = Cycle(
             nets,
-            placed(patch.Critic(spec, recipe.judge)),
-            placed(patch.Critic(spec, recipe.judge)),
+            placed(patch.Discriminator(spec, recipe.discriminator)),
+            placed(patch.Discriminator(spec, recipe.discriminator)),
             goal,
             {side: Pool(recipe.pool, shape, device) for side in ("a", "b")},
             cycle=recipe.cycle,
@@ -168,12 +169,12 @@ def build(recipe: Any, pairs: Pairs, device: torch.device) -> tuple[Method, Mapp
             gamma=_gamma(recipe, spec),
             flip=recipe.flip,
         )
-        moves["critics"] = recipe.critics
+        moves["discriminator"] = recipe.discriminator_optimizer
     else:
         method = CUT(
             nets,
-            contrast.Heads(nets["a2b"].feature_widths).to(device),
-            placed(patch.Critic(spec, recipe.judge)),
+            nce_heads.Heads(nets["a2b"].feature_widths).to(device),
+            placed(patch.Discriminator(spec, recipe.discriminator)),
             goal,
             contrast=recipe.contrast,
             identity=recipe.identity,
@@ -182,7 +183,7 @@ def build(recipe: Any, pairs: Pairs, device: torch.device) -> tuple[Method, Mapp
             gamma=_gamma(recipe, spec),
             flip=recipe.flip,
         )
-        moves["critic"] = recipe.critics
+        moves["discriminator"] = recipe.discriminator_optimizer
     return method, moves, describe(kind, recipe.network) | {"directions": directions}
 
 
@@ -197,13 +198,13 @@ def train(
     options: Options,
     machine: Machine,
     why: str = "",
-    hooks: Sequence[Hook] = (),
+    callbacks: Sequence[Callback] = (),
 ) -> Trained:
     """Train translators on pairs of pictures; returns the run folder. Raises ValueError as `session.play` does."""
     torch.manual_seed(options.seed)
     method, moves, description = build(recipe, pairs, machine.device)
     translators = method.nets["translators"]
-    examine = TranslatorProbe(translators, pairs, rules_for(recipe), recipe.micro or recipe.batch, machine) if options.doctor else None
+    examine = TranslatorProbe(translators, pairs, rules_for(recipe), recipe.micro_batch or recipe.batch, machine) if options.doctor else None
 
     job = Job(
         name=name,
@@ -212,13 +213,13 @@ def train(
         options=options,
         method=method,
         stream=lambda first, count: pairs.batch(first, count, options.seed),
-        optimisers=moves,
+        optimizers=moves,
         network=description,
         published="translators",
         kind="translator",
         preview=preview_of(pairs, machine.device),
         examine=examine,
-        hooks=hooks,
+        callbacks=callbacks,
         notes=[why] if why else [],
     )
     return play(job, machine)
@@ -227,18 +228,18 @@ def train(
 def rules_for(recipe: PairedRecipe | CycleRecipe | CutRecipe) -> Sequence[Rule]:
     """What the doctor judges a translator by, with advice for the recipe at hand."""
     if isinstance(recipe, PairedRecipe):
-        more = " and --critics.rate" if recipe.adversarial else ""
-        same = f"raise --pixels, or lower --translators.rate{more}."
-        copied = f"raise --pixels or --translators.rate{', or lower --critics.rate' if recipe.adversarial else ''}."
+        more = " and --discriminator-optimizer.lr" if recipe.adversarial else ""
+        same = f"raise --pixels, or lower --translators.lr{more}."
+        copied = f"raise --pixels or --translators.lr{', or lower --discriminator-optimizer.lr' if recipe.adversarial else ''}."
     else:
         weight = "--cycle" if isinstance(recipe, CycleRecipe) else "--contrast"
-        same = f"raise {weight}, or lower --critics.rate."
-        copied = f"lower {weight} and --identity, or raise --translators.rate and --critics.rate."
+        same = f"raise {weight}, or lower --discriminator-optimizer.lr."
+        copied = f"lower {weight} and --identity, or raise --translators.lr and --discriminator-optimizer.lr."
     return (
         rules.same_output(same),
         rules.copies_input(copied),
         rules.learns_nothing(
-            "translators", "the median picture", "change --translators.rate, raise --pixels, or take a wider network (--network.width)."
+            "translators", "the median picture", "change --translators.lr, raise --pixels, or take a wider network (--network.width)."
         ),
     )
 

@@ -11,41 +11,42 @@ import torch
 from torch import nn
 
 from limner.core.images import to_float, to_uint8
+from limner.core.machine import Machine
 from limner.data import Dataset, open_source
-from limner.losses.adversarial import PATCHWISE, objective
+from limner.losses.adversarial import PATCH_OBJECTIVES, objective
 from limner.methods.phase import Method
 from limner.methods.vae import VAE, VAEGAN
 from limner.methods.vqvae import VQVAE
+from limner.monitor import rules
+from limner.monitor.doctor import Rule
+from limner.monitor.family_probes import AutoencoderProbe
 from limner.networks import describe, patch, vae, vqvae
 from limner.networks.layers import levels
-from limner.recipes.probes import AutoencoderProbe
-from limner.recipes.session import Job, Machine, Options, Preset, Trained, play
-from limner.training import rules
-from limner.training.doctor import Rule
-from limner.training.loop import Hook
-from limner.training.state import Optimiser
+from limner.runs.run import Job, Options, Preset, Trained, play
+from limner.training.loop import Callback
+from limner.training.state import OptimizerConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A variational autoencoder, with a critic where `adversarial` is above 0."""
+    """A variational autoencoder, with a discriminator where `adversarial` is above 0."""
 
     network: vae.Config = field(default_factory=vae.Config)  # the autoencoder
     beta: float = 1.0  # weight of the latent's cost; above 1 tidier latents, below 1 sharper reconstructions
     free_bits: float = 0.0  # bits that each number of a latent may cost before it counts
     warm_up: float = 0.1  # share of the budget over which beta rises from 0
-    features: float = 0.0  # weight of the distance in the critic's features; needs a critic
-    adversarial: float = 0.0  # weight of fooling the critic; 0 has no critic
-    objective: str = "hinge"  # of the critic: non-saturating, least-squares, hinge or relativistic
-    judge: patch.Config = field(default_factory=lambda: patch.Config(width=32, norm="spectral"))  # the critic, if any; sees whole pictures unless told
+    features: float = 0.0  # weight of the distance in the discriminator's features; needs a discriminator
+    adversarial: float = 0.0  # weight of fooling the discriminator; 0 has no discriminator
+    objective: str = "hinge"  # of the discriminator: non-saturating, least-squares, hinge or relativistic
+    discriminator: patch.Config = field(default_factory=lambda: patch.Config(width=32, norm="spectral"))  # the discriminator, if any; sees whole pictures unless told
     batch: int = 32  # pictures an iteration, over all ranks
-    micro: int = 0  # pictures a forward pass (0: all at once); less memory; same result but for spectral norm in a critic
-    autoencoder: Optimiser = field(default_factory=lambda: Optimiser(rate=1e-3, beta1=0.9, beta2=0.99))  # how it moves
-    prior: Optimiser = field(default_factory=lambda: Optimiser(rate=3e-3, beta1=0.9, beta2=0.99))  # how the prior moves
-    critic: Optimiser = field(default_factory=lambda: Optimiser(rate=2e-3, beta1=0.0))  # how the critic moves
+    micro_batch: int = 0  # pictures a forward pass (0: all at once); less memory; same result but for spectral norm in a discriminator
+    autoencoder_optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=1e-3, beta1=0.9, beta2=0.99))  # how it moves
+    prior_optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=3e-3, beta1=0.9, beta2=0.99))  # how the prior moves
+    discriminator_optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=2e-3, beta1=0.0))  # how the discriminator moves
     schedule: str = "cosine"  # how the learning rates fall: cosine, linear or constant (not at all)
-    falling_from: float = 0.5  # share of the budget after which they fall, to zero at its end
-    rising: float = 0.0  # share of the budget over which they rise from zero at first
+    lr_decay_start: float = 0.5  # share of the budget after which they fall, to zero at its end
+    lr_warmup: float = 0.0  # share of the budget over which they rise from zero at first
     ema_half_life: float = 10_000  # images over which the averaged network forgets half; a twentieth of those seen while that is less
     flip: bool = False  # mirror half of the pictures; not for text, digits or anything with a right and a left
     clip: float = 1.0  # largest gradient norm of a turn (0: none)
@@ -53,25 +54,25 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class CodeRecipe:
-    """A vector-quantised autoencoder."""
+    """A vector-quantized autoencoder."""
 
     network: vqvae.Config = field(default_factory=vqvae.Config)  # the autoencoder
     commitment: float = 0.25  # weight of staying near the code that was chosen
     decay: float = 0.99  # what a code keeps of its place an iteration
     dead: float = 0.1  # choices an iteration below which a code starts anew elsewhere
     batch: int = 32  # pictures an iteration, over all ranks
-    micro: int = 0  # pictures a forward pass (0: all at once); less memory
-    autoencoder: Optimiser = field(default_factory=lambda: Optimiser(rate=1e-3, beta1=0.9, beta2=0.99))  # how it moves
+    micro_batch: int = 0  # pictures a forward pass (0: all at once); less memory
+    autoencoder_optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=1e-3, beta1=0.9, beta2=0.99))  # how it moves
     schedule: str = "cosine"  # how the learning rates fall: cosine, linear or constant (not at all)
-    falling_from: float = 0.5  # share of the budget after which they fall, to zero at its end
-    rising: float = 0.0  # share of the budget over which they rise from zero at first
+    lr_decay_start: float = 0.5  # share of the budget after which they fall, to zero at its end
+    lr_warmup: float = 0.0  # share of the budget over which they rise from zero at first
     ema_half_life: float = 10_000  # images over which the averaged network forgets half; a twentieth of those seen while that is less
     flip: bool = False  # mirror half of the pictures; not for text, digits or anything with a right and a left
     clip: float = 1.0  # largest gradient norm of a turn (0: none)
 
 
 def vae_gan() -> Recipe:
-    """Its critic's weights are normalised, and it must keep up with a decoder that moves at 1e-3: a slow one is fooled by
+    """Its discriminator's weights are normalized, and it must keep up with a decoder that moves at 1e-3: a slow one is fooled by
     noise."""
     return Recipe(features=1.0, adversarial=0.3)
 
@@ -80,7 +81,7 @@ RECIPES = (Recipe, CodeRecipe)
 
 PRESETS = {
     "vae": Preset(Recipe, "codes pictures as latents: reconstruct, blend, sample softly", vae.SOURCE),
-    "vaegan": Preset(vae_gan, "the same with a critic: crisper samples, slower", "Larsen et al. 2016, Autoencoding beyond pixels"),
+    "vaegan": Preset(vae_gan, "the same with a discriminator: crisper samples, slower", "Larsen et al. 2016, Autoencoding beyond pixels"),
     "vqvae": Preset(CodeRecipe, "codes pictures as maps of symbols; reconstructs sharply, draws none", vqvae.SOURCE),
 }
 
@@ -103,7 +104,7 @@ def train(
     options: Options,
     machine: Machine,
     why: str = "",
-    hooks: Sequence[Hook] = (),
+    callbacks: Sequence[Callback] = (),
 ) -> Trained:
     """Train an autoencoder on the dataset; returns its run folder. Raises ValueError as `session.play` does.
     """
@@ -112,25 +113,25 @@ def train(
     home = vqvae if isinstance(recipe, CodeRecipe) else vae
     autoencoder = home.Autoencoder(dataset.spec, recipe.network)
     nets: list[nn.Module] = [autoencoder]
-    optimisers = {"autoencoder": recipe.autoencoder}
+    optimizers = {"autoencoder": recipe.autoencoder_optimizer}
     method: Method
     if isinstance(recipe, CodeRecipe):
         method = VQVAE(
             autoencoder, commitment=recipe.commitment, decay=recipe.decay, dead=recipe.dead, flip=recipe.flip
         )
     else:
-        optimisers["prior"] = recipe.prior
+        optimizers["prior"] = recipe.prior_optimizer
         knobs = {"beta": recipe.beta, "free_bits": recipe.free_bits, "warm_up": recipe.warm_up, "flip": recipe.flip}
-        goal = objective(recipe.objective, PATCHWISE)
+        goal = objective(recipe.objective, PATCH_OBJECTIVES)
         if recipe.adversarial > 0:
-            # a critic of small patches is content with samples that are noise
-            halvings = recipe.judge.halvings or levels(dataset.spec)
-            critic = patch.Critic(dataset.spec, replace(recipe.judge, halvings=halvings))
-            nets.append(critic)
-            optimisers["critic"] = recipe.critic
+            # a discriminator of small patches is content with samples that are noise
+            halvings = recipe.discriminator.halvings or levels(dataset.spec)
+            discriminator = patch.Discriminator(dataset.spec, replace(recipe.discriminator, halvings=halvings))
+            nets.append(discriminator)
+            optimizers["discriminator"] = recipe.discriminator_optimizer
             weights = {"features": recipe.features, "adversarial": recipe.adversarial}
             likelihood = recipe.network.likelihood
-            method = VAEGAN(autoencoder, critic, likelihood, goal, **weights, **knobs)
+            method = VAEGAN(autoencoder, discriminator, likelihood, goal, **weights, **knobs)
         else:
             method = VAE(autoencoder, recipe.network.likelihood, **knobs)
     for net in nets:
@@ -148,16 +149,16 @@ def train(
         options=options,
         method=method,
         stream=stream,
-        optimisers=optimisers,
+        optimizers=optimizers,
         network=describe(kind, recipe.network),
         published="autoencoder",
         kind="autoencoder",
         preview=preview_of(dataset, machine.device),
         notes=[why] if why else [],
-        examine=AutoencoderProbe(autoencoder, dataset, rules_for(recipe), recipe.micro or recipe.batch, machine)
+        examine=AutoencoderProbe(autoencoder, dataset, rules_for(recipe), recipe.micro_batch or recipe.batch, machine)
         if options.doctor
         else None,
-        hooks=hooks,
+        callbacks=callbacks,
     )
     return play(job, machine)
 
@@ -172,9 +173,9 @@ def rules_for(recipe: Recipe | CodeRecipe) -> Sequence[Rule]:
         own = rules.posterior_collapse("lower --beta, raise --free-bits, or let beta rise more slowly (--warm-up).")
     return (
         own,
-        rules.same_output(f"lower {weight} or --autoencoder.rate."),
+        rules.same_output(f"lower {weight} or --autoencoder.lr."),
         rules.learns_nothing(
-            "autoencoder", "the mean picture", f"change --autoencoder.rate, lower {weight}, or take a wider network (--network.width)."
+            "autoencoder", "the mean picture", f"change --autoencoder.lr, lower {weight}, or take a wider network (--network.width)."
         ),
     )
 

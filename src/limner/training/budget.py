@@ -2,7 +2,7 @@
 
 A run of ten minutes is trained for a number of images, because every schedule is a function of images seen. The trial
 before it says how many fit into the time, and may be wrong: the machine was busy, or is now. So the first rank compares
-the clock with the trial at a few moments, all in the first fifth of the time, when the learning rates have not begun to
+the clock with the trial at a few moments, all in the first fifth of the time, when the learning rates have not recorded_request to
 fall. Every decision is written to the run folder before training goes on, and a resumed run finds it there: the weights
 are a pure function of the command and of the recorded decisions.
 """
@@ -85,17 +85,17 @@ class Budget:
         if self._stretch is None:
             return None
         start, end = self._stretch
-        moments = (start + share * (end - start) for share in MOMENTS)
-        return next((m for m in moments if m > self.decisions[-1].seconds), None)
+        statistics_of = (start + share * (end - start) for share in MOMENTS)
+        return next((m for m in statistics_of if m > self.decisions[-1].seconds), None)
 
-    def revised(self, seen: int, seconds: float, hooks: Sequence[float]) -> Decision | None:
+    def revised(self, seen: int, seconds: float, callbacks: Sequence[float]) -> Decision | None:
         """The decision that is due at `seen` images, on the first rank; None when none is.
 
         seconds: of training so far. hooks: what each call of the hooks took in this process; they are due at
         `schedule.preview_marks`, more often early, and are therefore counted apart from the images.
         """
         moment, stretch = self._next_moment(), self._stretch
-        playing = seconds - sum(hooks)
+        playing = seconds - sum(callbacks)
         if self._mark is None:
             self._mark = (seen, playing)
         if moment is None or stretch is None or seconds < moment or seen <= self._mark[0] or seen < self.decisions[-1].at:
@@ -103,8 +103,8 @@ class Budget:
         budget = self.at(seen)
         expected = self._cost(self._mark[0], seen, budget)
         slowness = (playing - self._mark[1]) / expected
-        hook = sorted(hooks)[len(hooks) // 2] if hooks else 0.0  # the first of all prepares what the others use
-        images = self._affordable(seen, stretch[1] - seconds, slowness, hook)
+        callback = sorted(callbacks)[len(callbacks) // 2] if callbacks else 0.0  # the first of all prepares what the others use
+        images = self._affordable(seen, stretch[1] - seconds, slowness, callback)
         self._mark = (seen, playing)
         return Decision(seen, images, round(seconds, 3))
 
@@ -119,12 +119,12 @@ class Budget:
         spans = zip(edges, edges[1:], strict=False)
         return sum(max(0.0, min(last, b) - max(first, a)) * c for (a, b), c in zip(spans, self.costs, strict=True))
 
-    def _affordable(self, seen: int, seconds: float, slowness: float, hook: float) -> int:
+    def _affordable(self, seen: int, seconds: float, slowness: float, callback: float) -> int:
         """The largest budget, in whole batches, whose images from `seen` on take `seconds`; one batch at least."""
 
         def takes(images: int) -> float:
             marks = sum(mark > seen for mark in schedule.preview_marks(images))
-            return slowness * self._cost(seen, images, images) + marks * hook
+            return slowness * self._cost(seen, images, images) + marks * callback
 
         low, high = seen // self.batch + 1, seen // self.batch + 2
         while takes(high * self.batch) < seconds:

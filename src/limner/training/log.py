@@ -76,7 +76,7 @@ def duration(seconds: float) -> str:
 WINDOW = 20.0  # seconds; the speed told is that of the last one to two windows
 
 
-class Voice:
+class Console:
     """The live line of a run: a bar on a terminal, a plain line every 15 seconds elsewhere, nothing when quiet."""
 
     def __init__(self, budget: int, seen: int, quiet: bool = False) -> None:
@@ -133,7 +133,7 @@ class Voice:
             self.bar.stop()
 
 
-class Board:
+class TensorBoardWriter:
     """Curves and grids for TensorBoard, when the extra is installed and asked for."""
 
     def __init__(self, folder: Path) -> None:

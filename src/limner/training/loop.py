@@ -14,15 +14,16 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from limner.core import dist, schedule
+from limner.core import distributed, schedule
+from limner.core.device import autocast
 from limner.core.images import to_float
 from limner.methods.phase import Batch, Clock, Method, Phase
+from limner.monitor.doctor import Doctor, not_finite
 from limner.training import state as checkpoints
 from limner.training.budget import Budget
-from limner.training.doctor import Doctor, not_finite
-from limner.training.guard import Diverged, Interrupt
-from limner.training.log import Board, LogFile, Means, Voice
-from limner.training.state import Optimiser, State
+from limner.training.interrupt import Diverged, Interrupt
+from limner.training.log import Console, LogFile, Means, TensorBoardWriter
+from limner.training.state import OptimizerConfig, State
 
 Stream = Callable[[int, int], Mapping[str, Tensor]]
 """(first, count) -> the `count` items of the run's order from position `first`: uint8 [count,C,H,W] images, labels."""
@@ -34,12 +35,12 @@ class Plan:
 
     images: int  # budget
     batch: int  # images an iteration, over all ranks
-    optimisers: Mapping[str, Optimiser]  # one a player
+    optimizers: Mapping[str, OptimizerConfig]  # one a player
     seed: int = 0
-    micro: int = (
+    micro_batch: int = (
         0  # images a forward pass on one rank; 0 is the whole share (gradients are accumulated over the slices)
     )
-    rate: Callable[[Clock], float] = lambda clock: 1.0  # what all learning rates are multiplied with
+    lr_factor: Callable[[Clock], float] = lambda clock: 1.0  # what all learning rates are multiplied with
     ema_half_life: float = 10_000  # images
     ema_ramp: float = 0.05  # early, the half-life is at most this share of the images seen
     precision: torch.dtype = torch.float32
@@ -62,11 +63,11 @@ class View:
     averages: Mapping[str, nn.Module]
     seconds: float  # of training so far
     folder: Path
-    board: Board | None
+    tensorboard_writer: TensorBoardWriter | None
     settings: Mapping[str, float]  # factors on the learning rates and the method's levers, as the doctor left them
 
 
-class Hook(Protocol):
+class Callback(Protocol):
     """Something to do between iterations; it returns figures for the log, and changes nothing of the run."""
 
     def due(self, clock: Clock) -> bool: ...
@@ -86,14 +87,14 @@ class Outcome:
 
 
 def _mix(seed: int, rank: int, seen: int) -> int:
-    """One 63-bit seed from three numbers (splitmix64's finaliser)."""
+    """One 63-bit seed from three numbers (splitmix64's finalizer)."""
     x = (seed * 0x9E3779B97F4A7C15 + rank * 0xD1B54A32D192ED03 + seen * 0x8CB92BA72F3D8DD7 + 1) & (2**64 - 1)
     x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)
     x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & (2**64 - 1)
     return (x ^ (x >> 31)) >> 1
 
 
-def _gather(stream: Stream, clock: Clock, seed: int, ranks: dist.Ranks, device: torch.device) -> Batch:
+def _gather(stream: Stream, clock: Clock, seed: int, ranks: distributed.Ranks, device: torch.device) -> Batch:
     """This rank's rows of the global batch at the clock."""
     rows = ranks.rows(clock.batch)
     tensors: dict[str, Tensor] = {}
@@ -111,7 +112,7 @@ def _freeze_others(method: Method, player: str) -> None:
 
 
 def _turn(
-    state: State, phase: Phase, batch: Batch, clock: Clock, plan: Plan, wish: Tensor, means: Means, weigh: bool
+    state: State, phase: Phase, batch: Batch, clock: Clock, plan: Plan, stop_requested: Tensor, means: Means, record_stats: bool
 ) -> tuple[bool, bool]:
     """Play one phase: forward, backward, sum over ranks, step. Returns (finite, somebody wishes to stop).
 
@@ -120,38 +121,38 @@ def _turn(
     method = state.method
     _freeze_others(method, phase.player)
     parameters = method.players[phase.player]
-    optimiser = state.optimisers[phase.player]
-    optimiser.zero_grad(set_to_none=True)
+    optimizer = state.optimizers[phase.player]
+    optimizer.zero_grad(set_to_none=True)
     device = parameters[0].device
     share = len(batch)
-    micro = plan.micro or share
+    micro_batch = plan.micro_batch or share
     total = torch.zeros(2, device=device)  # the loss; how many ranks wish to stop
-    for start in range(0, share, micro):
-        part = batch.rows(slice(start, min(start + micro, share)))
-        with torch.autocast(device.type, plan.precision, enabled=plan.precision != torch.float32):
+    for start in range(0, share, micro_batch):
+        part = batch.rows(slice(start, min(start + micro_batch, share)))
+        with autocast(device, plan.precision):
             loss, terms = phase.loss(part, clock)
         # each slice weighs by its rows, so that a sum over slices and ranks is the mean over the global batch
         loss = loss.float().sum() / clock.batch if loss.ndim else loss.float() * (len(part) / clock.batch)
         loss.backward()
         total[0] += loss.detach()
         means.add(terms)
-    total[1] = wish
+    total[1] = stop_requested
     gradients = _summed(parameters, total)
     norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-    loss_value, wishes, norm_value = torch.cat([total, norm[None].float()]).tolist()
+    loss_value, stop_votes, norm_value = torch.cat([total, norm[None].float()]).tolist()
     if not math.isfinite(loss_value + norm_value):
-        return False, wishes > 0
+        return False, stop_votes > 0
     if plan.clip and norm_value > plan.clip:
         torch._foreach_mul_(gradients, plan.clip / norm_value)
-    for group in optimiser.param_groups:
-        group["lr"] = state.rates[phase.player] * plan.rate(clock) * state.caution[phase.player]
-    before = [p.detach().clone() for p in parameters] if weigh else []
-    optimiser.step()
-    if weigh:
+    for group in optimizer.param_groups:
+        group["lr"] = state.base_lr[phase.player] * plan.lr_factor(clock) * state.lr_scale[phase.player]
+    before = [p.detach().clone() for p in parameters] if record_stats else []
+    optimizer.step()
+    if record_stats:
         moved = torch._foreach_norm(torch._foreach_sub(list(parameters), before))
         step = torch.stack(moved).norm() / torch.stack(torch._foreach_norm(before)).norm().clamp_min(1e-12)
-        state.vitals |= {f"gradient_{phase.player}": norm_value, f"step_{phase.player}": step.item()}
-    return True, wishes > 0
+        state.grad_stats |= {f"gradient_{phase.player}": norm_value, f"step_{phase.player}": step.item()}
+    return True, stop_votes > 0
 
 
 def _summed(parameters: Sequence[nn.Parameter], total: Tensor) -> list[Tensor]:
@@ -160,11 +161,11 @@ def _summed(parameters: Sequence[nn.Parameter], total: Tensor) -> list[Tensor]:
     One out of play on every rank (a layer that is yet to fade in) keeps none: a gradient of zeros would count as a
     step, and Adam, which divides by what is usual, would then take its first real steps many times too large.
     """
-    if dist.grouped():  # every rank must send the same shapes
+    if distributed.is_distributed():  # every rank must send the same shapes
         played = torch.tensor([float(p.grad is not None) for p in parameters], device=total.device)
         for p in parameters:
             p.grad = torch.zeros_like(p) if p.grad is None else p.grad
-        dist.sum_over_ranks([*(p.grad for p in parameters if p.grad is not None), total, played])
+        distributed.all_reduce_in_place([*(p.grad for p in parameters if p.grad is not None), total, played])
         for p, ranks in zip(parameters, played.tolist(), strict=True):
             if not ranks:
                 p.grad = None
@@ -175,11 +176,11 @@ def iterate(
     state: State,
     stream: Stream,
     plan: Plan,
-    ranks: dist.Ranks,
+    ranks: distributed.Ranks,
     device: torch.device,
-    wish: bool,
+    stop_requested: bool,
     means: Means,
-    weighed: Sequence[Phase] = (),
+    recorded: Sequence[Phase] = (),
     due: Callable[[Phase], bool] | None = None,
 ) -> tuple[str | None, bool]:
     """Every phase that is due once. Returns (the player whose loss was not finite or None, somebody wishes to stop).
@@ -189,13 +190,13 @@ def iterate(
     clock = Clock(state.seen, plan.images, plan.batch)
     torch.manual_seed(_mix(plan.seed, ranks.rank, clock.seen))  # layers that draw for themselves
     batch = _gather(stream, clock, plan.seed, ranks, device)
-    wished = torch.tensor(float(wish), device=device)
+    stop_flag = torch.tensor(float(stop_requested), device=device)
     asked = False
     for turn, phase in enumerate(state.method.phases):
         if (clock.seen // clock.batch) % phase.every if due is None else not due(phase):
             continue
         drawn = Batch(batch.tensors, batch.first, batch.total, (*batch.key, turn))
-        finite, asked = _turn(state, phase, drawn, clock, plan, wished, means, phase in weighed)
+        finite, asked = _turn(state, phase, drawn, clock, plan, stop_flag, means, phase in recorded)
         if not finite:
             return phase.player, asked
     state.seen += plan.batch
@@ -235,12 +236,12 @@ def fit(
     plan: Plan,
     *,
     device: torch.device,
-    ranks: dist.Ranks = dist.ALONE,
-    hooks: Sequence[Hook] = (),
+    ranks: distributed.Ranks = distributed.ALONE,
+    callbacks: Sequence[Callback] = (),
     publish: Callable[[View], None] | None = None,
     doctor: Doctor | None = None,
     quiet: bool = False,
-    board: Board | None = None,
+    tensorboard_writer: TensorBoardWriter | None = None,
     budget: Budget | None = None,
 ) -> Outcome:
     """Train `method` on `stream` until the plan's budget is spent; resume by itself when `folder` holds a checkpoint.
@@ -255,12 +256,12 @@ def fit(
     budget: takes the place of the plan's images, and may be revised by the clock.
     """
     budget = budget or Budget.fixed(plan.images, plan.batch)
-    state = State(method, plan.optimisers, {"doctor": doctor} if doctor else None)
+    state = State(method, plan.optimizers, {"doctor": doctor} if doctor else None)
     saves = folder / "checkpoint"
     resumed = checkpoints.load(state, saves, device, most=max(d.images for d in budget.decisions) + plan.batch)
     first = plan
     plan = _with_budget(first, budget.at(state.seen))
-    voice = Voice(plan.images, state.seen, quiet or not ranks.first)
+    console = Console(plan.images, state.seen, quiet or not ranks.first)
     log = LogFile(folder / "log.jsonl", state.seen) if ranks.first else None
     means, terms = Means(), {}
     mains = _main_turns(method)
@@ -274,7 +275,7 @@ def fit(
 
     def view() -> View:
         clock = Clock(state.seen, plan.images, plan.batch)
-        return View(clock, method.nets, state.averages, state.seconds, folder, board, state.settings())
+        return View(clock, method.nets, state.averages, state.seconds, folder, tensorboard_writer, state.settings())
 
     def save(mark: bool = False) -> None:
         nonlocal saved
@@ -288,53 +289,53 @@ def fit(
         """What the doctor sees, says and changes; the first rank decides for all."""
         assert doctor
         settings = state.settings()
-        told = doctor.visit(state.seen, state.vitals, settings) if ranks.first else None
-        told, settings = cast(Any, dist.told_by_first((told, settings)))
+        told = doctor.visit(state.seen, state.grad_stats, settings) if ranks.first else None
+        told, settings = cast(Any, distributed.broadcast_from_rank0((told, settings)))
         state.set(settings)
         signals, finding, done = told
         if finding is None:
             return signals
-        voice.say(f"Doctor: {finding.says}; {'changed ' + done + '.' if done else finding.advice}")
+        console.say(f"Doctor: {finding.says}; {'changed ' + done + '.' if done else finding.advice}")
         return {**signals, "doctor": finding.told(done)}
 
     def between() -> None:
         """What happens between iterations: the doctor, and hooks and the log, which change nothing of the run."""
         clock = Clock(state.seen, plan.images, plan.batch)
         figures: dict[str, Any] = visited() if doctor and doctor.due(clock) else {}
-        due = [hook for hook in hooks if ranks.first and hook.due(clock)]
+        due = [callback for callback in callbacks if ranks.first and callback.due(clock)]
         start = time.monotonic()
-        for hook in due:
-            figures |= hook(view()) or {}
+        for callback in due:
+            figures |= callback(view()) or {}
         if due:
             hooked.append(time.monotonic() - start)
         if schedule.passes(state.seen, plan.batch, plan.log_every) or state.seen >= plan.images:
             terms.update(means.take())
             figures = terms | figures
         if figures and log:
-            entry = {"images": state.seen, "seconds": round(state.seconds, 2), "rate": plan.rate(clock)}
+            entry = {"images": state.seen, "seconds": round(state.seconds, 2), "lr_factor": plan.lr_factor(clock)}
             log.write(entry | figures)
-            if board:
-                board.write(state.seen, {name: value for name, value in figures.items() if name != "doctor"})
-        voice.tell(state.seen, terms)
+            if tensorboard_writer:
+                tensorboard_writer.write(state.seen, {name: value for name, value in figures.items() if name != "doctor"})
+        console.tell(state.seen, terms)
 
     def revise() -> None:
         """Follow the budget: as it was decided for this many images, or as the clock now makes the first rank decide."""
         nonlocal plan
         if budget.open and schedule.passes(state.seen, plan.batch, plan.log_every):
             decision = budget.revised(state.seen, elapsed(), hooked) if ranks.first else None
-            decision = cast(Any, dist.told_by_first(decision))
+            decision = cast(Any, distributed.broadcast_from_rank0(decision))
             if decision:
                 budget.decide(decision)
                 if ranks.first:
                     budget.record(budget.entries())  # before it takes effect: a kill must not forget it
         images = budget.at(state.seen)
         if images != plan.images:
-            voice.revise(images)
+            console.revise(images)
             plan = _with_budget(first, images)
 
     try:
         if resumed:
-            voice.say(resumed)
+            console.say(resumed)
         else:
             save(mark=True)  # proves that the folder can be written, before hours are spent
             between()
@@ -343,11 +344,11 @@ def fit(
                 soon = doctor is not None and any(
                     doctor.due(Clock(state.seen + (i + 1) * plan.batch, plan.images, plan.batch)) for i in range(rarest)
                 )
-                wish = interrupt.signal is not None
-                tripped, asked = iterate(state, stream, plan, ranks, device, wish, means, mains if soon else ())
+                stop_requested = interrupt.signal is not None
+                tripped, asked = iterate(state, stream, plan, ranks, device, stop_requested, means, mains if soon else ())
                 state.seconds = elapsed()
                 if tripped:
-                    _step_back(state, saves, device, tripped, voice, log)
+                    _step_back(state, saves, device, tripped, console, log)
                     means.take()
                     plan = _with_budget(first, budget.at(state.seen))
                     save()  # a kill from here on is not to play the bad stretch, nor to tell of it, again
@@ -363,7 +364,7 @@ def fit(
             signal = interrupt.signal
         return Outcome(state.seen, state.seconds, state.seen >= plan.images, signal)
     finally:
-        voice.close()
+        console.close()
 
 
 def _with_budget(plan: Plan, images: int) -> Plan:
@@ -372,23 +373,23 @@ def _with_budget(plan: Plan, images: int) -> Plan:
 
 
 def _step_back(
-    state: State, saves: Path, device: torch.device, player: str, voice: Voice, log: LogFile | None
+    state: State, saves: Path, device: torch.device, player: str, console: Console, log: LogFile | None
 ) -> None:
     """After a loss that is no number: the last mark, at half the learning rates, once.
 
     A mark and not the newest checkpoint, which time happened to write: a run that was killed goes back to the same.
     Raises Diverged the second time.
     """
-    at, trips = state.seen, state.trips
+    at, nonfinite_count = state.seen, state.nonfinite_count
     checkpoints.load(state, saves, device, back=True)
-    state.trips = trips + 1
-    state.caution = {name: factor * 0.5 for name, factor in state.caution.items()}
+    state.nonfinite_count = nonfinite_count + 1
+    state.lr_scale = {name: factor * 0.5 for name, factor in state.lr_scale.items()}
     finding = not_finite(player, at)
     back = f"went back to {state.seen:,} images and on at half the learning rates"
     if log:
         log.cut(state.seen)
         entry = {"images": state.seen, "seconds": round(state.seconds, 2)}
-        log.write(entry | {"doctor": finding.told("stopped" if trips else back)})
-    if trips:
+        log.write(entry | {"doctor": finding.told("stopped" if nonfinite_count else back)})
+    if nonfinite_count:
         raise Diverged(player, at)
-    voice.say(f"Doctor: {finding.says}; {back}.")
+    console.say(f"Doctor: {finding.says}; {back}.")

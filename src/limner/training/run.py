@@ -54,7 +54,7 @@ def check_free(folder: Path) -> None:
         )
 
 
-def begun(folder: Path) -> Mapping[str, Any]:
+def recorded_request(folder: Path) -> Mapping[str, Any]:
     """What was asked of the run in this folder; nothing where there is none, or none that can be read."""
     try:
         return read(folder / DECISIONS, Decisions)["asked"]

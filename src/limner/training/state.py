@@ -21,38 +21,38 @@ from limner.methods.phase import Method, Stateful
 
 
 @dataclass(frozen=True, kw_only=True)
-class Optimiser:
+class OptimizerConfig:
     """How one player moves."""
 
     name: str = "adam"  # adam | adamw | rmsprop | sgd
-    rate: float = 2e-4  # learning rate at the start
+    lr: float = 2e-4  # learning rate at the start
     beta1: float = 0.5  # memory of the gradient (momentum for sgd and rmsprop)
     beta2: float = 0.99  # memory of its square
     weight_decay: float = 0.0  # decoupled for adamw, L2 for the others
 
     def build(self, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
-        """The PyTorch optimiser. Raises ValueError for an unknown name."""
+        """The PyTorch optimizer. Raises ValueError for an unknown name."""
         fused = {"fused": parameters[0].device.type in ("cuda", "cpu")}
         betas, decay = (self.beta1, self.beta2), self.weight_decay
         kinds: dict[str, Callable[[], torch.optim.Optimizer]] = {
-            "adam": lambda: torch.optim.Adam(parameters, self.rate, betas, weight_decay=decay, **fused),
-            "adamw": lambda: torch.optim.AdamW(parameters, self.rate, betas, weight_decay=decay, **fused),
+            "adam": lambda: torch.optim.Adam(parameters, self.lr, betas, weight_decay=decay, **fused),
+            "adamw": lambda: torch.optim.AdamW(parameters, self.lr, betas, weight_decay=decay, **fused),
             "rmsprop": lambda: torch.optim.RMSprop(
-                parameters, self.rate, self.beta2, momentum=self.beta1, weight_decay=decay
+                parameters, self.lr, self.beta2, momentum=self.beta1, weight_decay=decay
             ),
             # fused SGD fails where some parameters have momentum and others are yet to come into play
-            "sgd": lambda: torch.optim.SGD(parameters, self.rate, self.beta1, weight_decay=decay),
+            "sgd": lambda: torch.optim.SGD(parameters, self.lr, self.beta1, weight_decay=decay),
         }
         if self.name not in kinds:
-            raise ValueError(f"The optimiser {self.name!r} is not known: say one of {', '.join(kinds)}.")
+            raise ValueError(f"The optimizer {self.name!r} is not known: say one of {', '.join(kinds)}.")
         return kinds[self.name]()
 
 
 class State:
-    """The networks, their averages, the optimisers, the method's memory, and how far the run is."""
+    """The networks, their averages, the optimizers, the method's memory, and how far the run is."""
 
     def __init__(
-        self, method: Method, optimisers: Mapping[str, Optimiser], beside: Mapping[str, Stateful] | None = None
+        self, method: Method, optimizers: Mapping[str, OptimizerConfig], beside: Mapping[str, Stateful] | None = None
     ) -> None:
         """beside: what else has state, besides the method's own memory."""
         self.method = method
@@ -60,13 +60,13 @@ class State:
         self.averages = {
             name: copy.deepcopy(method.nets[name]).requires_grad_(False).eval() for name in method.averaged
         }
-        self.optimisers = {player: optimisers[player].build(list(ps)) for player, ps in method.players.items()}
-        self.rates = {player: optimisers[player].rate for player in method.players}
+        self.optimizers = {player: optimizers[player].build(list(ps)) for player, ps in method.players.items()}
+        self.base_lr = {player: optimizers[player].lr for player in method.players}
         self.seen = 0
         self.seconds = 0.0  # of training, over all starts
-        self.caution = dict.fromkeys(method.players, 1.0)  # what each learning rate is multiplied with
-        self.vitals: dict[str, float] = {}  # of each player's main turn: norm of the gradient, step as a share of weights
-        self.trips = 0  # non-finite losses met
+        self.lr_scale = dict.fromkeys(method.players, 1.0)  # what each learning rate is multiplied with
+        self.grad_stats: dict[str, float] = {}  # of each player's main turn: norm of the gradient, step as a share of weights
+        self.nonfinite_count = 0  # non-finite losses met
 
     def average(self, decay: float) -> None:
         """Move the averages: parameters and float buffers (running statistics) alike."""
@@ -79,11 +79,11 @@ class State:
 
     def settings(self) -> dict[str, float]:
         """What may be changed while the game is played: factors on the learning rates, and the method's levers."""
-        return {f"rate of {player}": factor for player, factor in self.caution.items()} | dict(self.method.levers)
+        return {f"lr of {player}": factor for player, factor in self.lr_scale.items()} | dict(self.method.levers)
 
     def set(self, settings: Mapping[str, float]) -> None:
         """Change what `settings` gave."""
-        self.caution = {player: settings[f"rate of {player}"] for player in self.caution}
+        self.lr_scale = {player: settings[f"lr of {player}"] for player in self.lr_scale}
         self.method.levers.update({name: settings[name] for name in self.method.levers})
 
     def tensors(self) -> dict[str, Tensor]:
@@ -93,9 +93,9 @@ class State:
             found |= {f"net.{name}.{key}": value for key, value in net.state_dict().items()}
         for name, net in self.averages.items():
             found |= {f"average.{name}.{key}": value for key, value in net.state_dict().items()}
-        for player, optimiser in self.optimisers.items():
-            for i, values in optimiser.state_dict()["state"].items():
-                found |= {f"optimiser.{player}.{i}.{k}": v for k, v in values.items() if isinstance(v, Tensor)}
+        for player, optimizer in self.optimizers.items():
+            for i, values in optimizer.state_dict()["state"].items():
+                found |= {f"optimizer.{player}.{i}.{k}": v for k, v in values.items() if isinstance(v, Tensor)}
         for name, thing in self.memory.items():
             found |= {f"memory.{name}.{k}": v for k, v in thing.state_dict().items() if isinstance(v, Tensor)}
         return found
@@ -105,8 +105,8 @@ class State:
             name: {k: v for k, v in thing.state_dict().items() if not isinstance(v, Tensor)}
             for name, thing in self.memory.items()
         }
-        own = {"seen": self.seen, "seconds": self.seconds, "caution": dict(self.caution), "trips": self.trips}
-        own |= {"vitals": dict(self.vitals), "levers": dict(self.method.levers)}
+        own = {"seen": self.seen, "seconds": self.seconds, "lr_scale": dict(self.lr_scale), "nonfinite_count": self.nonfinite_count}
+        own |= {"grad_stats": dict(self.grad_stats), "levers": dict(self.method.levers)}
         return own | {"memory": memory}
 
     def restore(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
@@ -124,36 +124,36 @@ class State:
                     raise ValueError(
                         f"The checkpoint holds another {name} than this recipe builds: train into a new folder."
                     ) from error
-        for player, optimiser in self.optimisers.items():
+        for player, optimizer in self.optimizers.items():
             states: dict[int, dict[str, Tensor]] = {}
             parameters = list(self.method.players[player])
-            for key, value in _below(tensors, f"optimiser.{player}.").items():
+            for key, value in _below(tensors, f"optimizer.{player}.").items():
                 index, slot = key.split(".", 1)
-                _check_slot(optimiser, player, index, slot, value, parameters)
+                _check_slot(optimizer, player, index, slot, value, parameters)
                 states.setdefault(int(index), {})[slot] = _laid_out_like(value, parameters[int(index)])
-            optimiser.load_state_dict({"state": states, "param_groups": optimiser.state_dict()["param_groups"]})
+            optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
         for name, thing in self.memory.items():
             try:
                 thing.load_state_dict(_below(tensors, f"memory.{name}.") | scalars["memory"].get(name, {}))
             except (KeyError, TypeError, RuntimeError, AttributeError) as error:
                 raise Mismatch(f"what it holds of {name!r} does not fit") from error
         self.seen, self.seconds = scalars["seen"], scalars["seconds"]
-        self.caution, self.trips = dict(scalars["caution"]), scalars["trips"]
-        self.vitals = dict(scalars["vitals"])
+        self.lr_scale, self.nonfinite_count = dict(scalars["lr_scale"]), scalars["nonfinite_count"]
+        self.grad_stats = dict(scalars["grad_stats"])
         self.method.levers.update(scalars["levers"])
 
 
     def _check(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
         """Raises Mismatch for scalars that this state cannot have, and for tensors of things that it does not have."""
         conform(scalars, Scalars)
-        for field, now in (("caution", self.caution), ("levers", self.method.levers), ("memory", self.memory)):
+        for field, now in (("lr_scale", self.lr_scale), ("levers", self.method.levers), ("memory", self.memory)):
             if scalars[field].keys() != now.keys():
                 raise Mismatch(f"{field!r} must name {', '.join(now) or 'nothing'}")
         for name, thing in self.memory.items():
             now = {k: v for k, v in thing.state_dict().items() if not isinstance(v, Tensor)}
             _check_like(scalars["memory"][name], now, f"memory.{name}")
         owners = [f"net.{name}." for name in self.method.nets] + [f"average.{name}." for name in self.averages]
-        owners += [f"optimiser.{player}." for player in self.optimisers] + [f"memory.{name}." for name in self.memory]
+        owners += [f"optimizer.{player}." for player in self.optimizers] + [f"memory.{name}." for name in self.memory]
         if strange := next((name for name in tensors if not name.startswith(tuple(owners))), None):
             raise Mismatch(f"nothing of this recipe is called {strange!r}")
 
@@ -167,14 +167,14 @@ SLOTS = {  # optimizer class -> the tensors that it keeps of a parameter
 
 
 def _check_slot(
-    optimiser: torch.optim.Optimizer, player: str, index: str, slot: str, value: Tensor, parameters: Sequence[nn.Parameter]
+    optimizer: torch.optim.Optimizer, player: str, index: str, slot: str, value: Tensor, parameters: Sequence[nn.Parameter]
 ) -> None:
     """Raises Mismatch for an optimizer's tensor of no parameter, of no slot, or of another shape."""
-    name = f"optimiser.{player}.{index}.{slot}"
+    name = f"optimizer.{player}.{index}.{slot}"
     if not (index.isascii() and index.isdigit()) or int(index) >= len(parameters):
         raise Mismatch(f"{name!r} belongs to no parameter")
-    if slot not in SLOTS[type(optimiser).__name__]:
-        raise Mismatch(f"{name!r} is nothing that {type(optimiser).__name__} keeps")
+    if slot not in SLOTS[type(optimizer).__name__]:
+        raise Mismatch(f"{name!r} is nothing that {type(optimizer).__name__} keeps")
     if value.shape != (torch.Size([]) if slot == "step" else parameters[int(index)].shape) or not value.is_floating_point():
         raise Mismatch(f"{name!r} has another shape or type than its parameter")
 
@@ -207,7 +207,7 @@ def _check_numbers(value: Any, now: Any, field: str) -> None:
 
 
 def _laid_out_like(value: Tensor, parameter: Tensor) -> Tensor:
-    """A copy of an optimiser's tensor with the parameter's memory layout.
+    """A copy of an optimizer's tensor with the parameter's memory layout.
 
     Files hold contiguous tensors; the fused kernels walk parameter, gradient and state by memory, not by index, and
     mix up a channels_last parameter with a contiguous state without a word.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from limner.core import dist
+from limner.core import distributed
 from limner.methods.phase import Method
 from limner.training.log import Means
 from limner.training.loop import Plan, Stream, iterate, training_mode
@@ -18,8 +18,8 @@ QUARTERS = (0.125, 0.375, 0.625, 0.875)  # moments of a run: the middles of its 
 CLEARLY = 1.05  # more threads must be this much faster than fewer, which leave room for others and suffer less from them
 
 
-def measure(method: Method, stream: Stream, plan: Plan, device: torch.device, ranks: dist.Ranks = dist.ALONE,
-            seconds: float = 4.0, moments: Sequence[float] = QUARTERS) -> float:  # fmt: skip
+def measure(method: Method, stream: Stream, plan: Plan, device: torch.device, ranks: distributed.Ranks = distributed.ALONE,
+            seconds: float = 4.0, statistics_of: Sequence[float] = QUARTERS) -> float:  # fmt: skip
     """Images a second of this run on this machine, from a short trial that leaves the method as it was.
 
     Some games grow while they run, so the trial visits several moments of it. At each the first iteration (allocation,
@@ -27,7 +27,7 @@ def measure(method: Method, stream: Stream, plan: Plan, device: torch.device, ra
     of every iteration, and what they take is spread over the iterations between them: to wait for their turns could
     take most of a short run. The trial ends after `seconds`, but plays two iterations or more at each moment.
     """
-    state = State(method, plan.optimisers)
+    state = State(method, plan.optimizers)
     kept = {name: tensor.detach().clone() for name, tensor in state.tensors().items()}
     kept_scalars = state.scalars()
     lazy = sorted({phase.every for phase in method.phases} - {1})
@@ -41,19 +41,19 @@ def measure(method: Method, stream: Stream, plan: Plan, device: torch.device, ra
 
     means = []
     with training_mode(method):
-        for share in moments:
+        for share in statistics_of:
             state.seen = int(share * plan.images) // plan.batch * plan.batch
             timed(1, *lazy)
             took: dict[int, list[float]] = {every: [] for every in (1, *lazy)}
-            end = time.monotonic() + seconds / len(moments)
+            end = time.monotonic() + seconds / len(statistics_of)
             # every rank must play as many iterations, or they wait for each other forever: the first one decides
-            while dist.told_by_first(sum(map(len, took.values())) < 2 or time.monotonic() < end):
+            while distributed.broadcast_from_rank0(sum(map(len, took.values())) < 2 or time.monotonic() < end):
                 for every, times in took.items():
                     times.append(timed(1, every))
             plain = statistics.median(took[1])
             means.append(plain + sum(max(0.0, statistics.median(took[e]) - plain) / e for e in lazy))
     state.restore(kept, kept_scalars)
-    return float(dist.told_by_first(plan.batch / statistics.mean(means)))  # type: ignore[arg-type]
+    return float(distributed.broadcast_from_rank0(plan.batch / statistics.mean(means)))  # type: ignore[arg-type]
 
 
 def thread_counts(most: int) -> list[int]:

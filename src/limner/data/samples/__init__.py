@@ -1,4 +1,4 @@
-"""The embedded samples: small real sets to begin with, offline. Their sources and licences stand in NOTICE."""
+"""The embedded samples: small real sets to begin with, offline. Their sources and licenses stand in NOTICE."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FOLDER = Path(__file__).parent
 
 
 def open_sample(name: str, labels: bool = True) -> Source:
-    """One of SAMPLES: `fashion`, 10,000 grey 28x28 in 10 classes, or `emoji`, 3,786 RGBA 64x64 in 10 categories."""
+    """One of SAMPLES: `fashion`, 10,000 gray 28x28 in 10 classes, or `emoji`, 3,786 RGBA 64x64 in 10 categories."""
     assert name in SAMPLES, name
     facts = json.loads((FOLDER / f"{name}.json").read_text("utf-8"))
     raw = bytearray(lzma.decompress((FOLDER / f"{name}.xz").read_bytes()))  # writable, as torch wants it

@@ -10,7 +10,7 @@ from limner.evaluation.features.inception import Inception
 from limner.evaluation.features.own import OwnFeatures, own_features
 from limner.evaluation.features.pretrained import KINDS, Pretrained
 from limner.evaluation.features.simple import Convolutions, Pixels
-from limner.evaluation.sets import Pictures
+from limner.evaluation.inputs import Pictures
 
 NAMES = ("own", "inception", *KINDS, "pixels", "convolutions")
 

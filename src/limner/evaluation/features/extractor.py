@@ -68,7 +68,7 @@ def resized(images: Tensor, size: tuple[int, int], mode: str = "bilinear") -> Te
 
 
 def with_channels(images: Tensor, channels: int) -> Tensor:
-    """uint8 [N,C,H,W] -> uint8 with 1, 3 or 4 channels: transparency onto white, colour to grey by Rec. 601 luma."""
+    """uint8 [N,C,H,W] -> uint8 with 1, 3 or 4 channels: transparency onto white, color to gray by Rec. 601 luma."""
     if images.shape[1] == channels:
         return images
     if images.shape[1] == 4:

@@ -173,7 +173,7 @@ class InceptionV3(nn.Module):
 def resize_as_tensorflow(images: Tensor, side: int = SIDE) -> Tensor:
     """float [N,C,H,W] -> [N,C,side,side] as TensorFlow 1 resizes: output pixel i reads the place i·H/side, no antialias.
 
-    Corners of pixels are aligned, not their centres, and the last row repeats. FID is defined with this flaw.
+    Corners of pixels are aligned, not their centers, and the last row repeats. FID is defined with this flaw.
     """
     for axis in (2, 3):
         length = images.shape[axis]

@@ -28,7 +28,7 @@ from limner.evaluation.features.encoder import (
     working_size,
 )
 from limner.evaluation.features.extractor import digest, resized, with_channels
-from limner.evaluation.sets import Pictures
+from limner.evaluation.inputs import Pictures
 
 
 class OwnFeatures:
@@ -58,7 +58,7 @@ class OwnFeatures:
     def probabilities(self, images: Tensor) -> Tensor:
         """Class probabilities [N,K]. ValueError where the reference had no labels."""
         if not self.classes:
-            raise ValueError("These features were learned without labels and tell no classes: give a labelled reference.")
+            raise ValueError("These features were learned without labels and tell no classes: give a labeled reference.")
         with torch.no_grad():
             return self.encoder.predict(self._prepared(images)).softmax(1).cpu()
 

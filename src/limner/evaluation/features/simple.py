@@ -8,13 +8,13 @@ from torch.nn import functional as F
 
 from limner.core.images import to_float
 from limner.evaluation.features.extractor import digest, resized, with_channels
-from limner.evaluation.sets import Pictures
+from limner.evaluation.inputs import Pictures
 
 
 class Pixels:
     """Pixels in [-1,1], projected on the principal components of the reference (up to 256): float32 [N,F].
 
-    Sees colour, place and sharpness; knows nothing of content. Larger pictures are reduced to 32 on the longer side.
+    Sees color, place and sharpness; knows nothing of content. Larger pictures are reduced to 32 on the longer side.
     """
 
     name = "pixels"

@@ -1,0 +1,121 @@
+"""A set of pictures to be measured: whatever a person gives becomes uint8 [N,C,H,W] with labels and a fingerprint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Union
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from limner.core.images import MODES, ImageSpec
+from limner.data import Dataset, open_source, prepare
+from limner.data.cache import content_hash
+from limner.data.sampler import permutation
+
+Given = Union["Pictures", Dataset, str, Path, np.ndarray, Tensor, Iterable[Any]]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures of one size in memory."""
+
+    images: Tensor                       # uint8 [N,C,H,W]
+    labels: Tensor | None = None         # int64 [N], an index into classes
+    classes: tuple[str, ...] = ()
+    name: str = "pictures"
+    notes: list[str] = field(default_factory=list)
+    names: tuple[str, ...] = ()          # one a picture, where they have names: partners are found by them
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def spec(self) -> ImageSpec:
+        _, channels, height, width = self.images.shape
+        return ImageSpec(channels, height, width, len(self.classes))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 hex of pictures and labels: the same as that of the Dataset they came from."""
+        labels = None if self.labels is None else self.labels.numpy()
+        return content_hash(self.images.permute(0, 2, 3, 1).numpy(), labels)
+
+    def some(self, n: int | None, seed: int = 0) -> Pictures:
+        """n of them, drawn at random by the seed, in their order; all where n is None or no less than there are."""
+        if n is None or n >= len(self):
+            return self
+        if n < 1:
+            raise ValueError(f"{n} pictures cannot be measured: give a number from 2 up.")
+        rows = torch.from_numpy(np.sort(permutation(len(self), seed, 0)[:n]))
+        labels = None if self.labels is None else self.labels[rows]
+        names = tuple(self.names[i] for i in rows) if self.names else ()
+        return replace(self, images=self.images[rows], labels=labels, names=names)
+
+
+def pictures(
+    given: Given, labels: Any = None, size: tuple[int, int] | None = None, else_size: tuple[int, int] | None = None
+) -> Pictures:
+    """A Dataset, path (folder, zip, IDX, sample …), uint8 array [N,C,H,W] or iterable of such batches -> Pictures.
+
+    labels: whole numbers [N] for arrays; data with its own keeps its own. size: (H,W) to bring a path's pictures to,
+    antialiased; without it they keep their own where they share one, and else come to else_size. Raises ValueError in one sentence for what cannot be measured.
+    """
+    if isinstance(given, Pictures):
+        return given if labels is None else replace(given, labels=_labels(labels, len(given), given.classes)[0])
+    if isinstance(given, str | Path):
+        given = _prepared(given, size, else_size)
+    if isinstance(given, Dataset):
+        found = Pictures(given.images, given.labels, given.classes, given.name, list(given.notes), tuple(given.names))
+        return found if labels is None else pictures(found, labels)
+    images = _array(given)
+    index, classes = (None, ()) if labels is None else _labels(labels, len(images), ())
+    return Pictures(images, index, classes, "array")
+
+
+def _prepared(path: str | Path, size: tuple[int, int] | None, else_size: tuple[int, int] | None) -> Dataset:
+    dataset = prepare(open_source(path), size=size)
+    if size is None and len(dataset.sizes) > 1:
+        if else_size is not None:
+            brought = prepare(open_source(path), size=else_size)
+            note = f"{path} holds pictures of {len(dataset.sizes)} sizes: all were cropped and resized to {brought.spec}."
+            return replace(brought, notes=[*brought.notes, note])
+        some = ", ".join(f"{h}x{w}" for h, w in list(dataset.sizes)[:3])
+        raise ValueError(
+            f"{path} holds pictures of {len(dataset.sizes)} sizes ({some} …): give the size to bring them to, for the "
+            "resizing would change the numbers."
+        )
+    return dataset
+
+
+def _array(given: Any) -> Tensor:
+    if not isinstance(given, np.ndarray | Tensor):
+        batches = [_array(batch) for batch in given]
+        if not batches:
+            raise ValueError("There are no pictures to measure: the set is empty.")
+        if len({batch.shape[1:] for batch in batches}) > 1:
+            raise ValueError("The pictures differ in size or channels: bring them to one size first.")
+        return torch.cat(batches)
+    images = torch.as_tensor(np.ascontiguousarray(given) if isinstance(given, np.ndarray) else given).cpu()
+    if images.ndim == 3:
+        images = images[:, None]  # [N,H,W] is gray
+    if images.ndim != 4 or images.shape[1] not in MODES or images.dtype != torch.uint8:
+        raise ValueError(
+            f"Pictures must be uint8 [N,C,H,W] with 1, 3 or 4 channels; got {images.dtype} {tuple(images.shape)}."
+        )
+    if not len(images):
+        raise ValueError("There are no pictures to measure: the set is empty.")
+    return images
+
+
+def _labels(labels: Any, n: int, classes: tuple[str, ...]) -> tuple[Tensor, tuple[str, ...]]:
+    index = torch.as_tensor(labels).long().cpu()
+    if index.shape != (n,):
+        raise ValueError(f"There are {n} pictures but the labels have the shape {tuple(index.shape)}: give one a picture.")
+    if n and index.min() < 0:
+        raise ValueError("Labels must be whole numbers from 0 up.")
+    return index, classes or tuple(str(i) for i in range(int(index.max()) + 1 if n else 0))

@@ -1,0 +1,71 @@
+"""Layers of a discriminator that look across the rows of a batch, so that pictures too much alike give themselves away."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from limner.core import distributed
+
+
+class CrossSampleLayer(nn.Module):
+    """A layer whose rows see each other while training. Out of training each row sees what was usual: a mean kept as
+    batch normalization keeps its own. Real and generated pictures are fed apart to a net that holds one."""
+
+    usual: Tensor
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.register_buffer("usual", torch.ones(features))
+
+    @torch.no_grad()
+    def _remember(self, statistic: Tensor) -> None:
+        """[N,features] of this rank; all ranks keep the same mean."""
+        mean, ranks = statistic.float().mean(0), torch.ones(1, device=statistic.device)
+        distributed.all_reduce_in_place([mean, ranks])
+        self.usual.lerp_(mean / ranks, 0.05)
+
+
+class MinibatchStddev(CrossSampleLayer):
+    """One more channel: the standard deviation over a group of rows, averaged over channels and pixels (Karras et al.
+    2018, section 3). [N,C,H,W] -> [N,C+1,H,W]
+
+    Groups are of neighbors, so that slices and ranks of a multiple of `group` rows form the same ones; the largest
+    group that divides the rows is taken, and all rows are one where only 1 does: a row alone has no deviation.
+    """
+
+    def __init__(self, group: int = 4) -> None:
+        super().__init__(1)
+        self.group = group
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, _, h, w = x.shape
+        if self.training:
+            size = next((g for g in range(min(self.group, n), 1, -1) if n % g == 0), n)
+            groups = x.float().unflatten(0, (-1, size))  # [M,G,C,H,W]
+            deviation = (groups.var(1, correction=0) + 1e-8).sqrt().mean((1, 2, 3))  # [M]
+            deviation = deviation.repeat_interleave(size)[:, None]
+            self._remember(deviation)
+        else:
+            deviation = self.usual.expand(n, 1)
+        return torch.cat([x, deviation[:, :, None, None].expand(n, 1, h, w).to(x.dtype)], 1)
+
+
+class MinibatchDiscrimination(CrossSampleLayer):
+    """More features: how close a row is to all others, on whatever rank, by `kernels` learned distances (Salimans
+    et al. 2016, "Improved techniques for training GANs", section 3.2). [N,F] -> [N,F+kernels]"""
+
+    def __init__(self, features: int, kernels: int, size: int = 8) -> None:
+        super().__init__(kernels)
+        self.kernels = kernels
+        self.project = nn.Linear(features, kernels * size, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            m = self.project(x).float().unflatten(1, (self.kernels, -1))  # [N,K,S]
+            distance = (m[:, None] - distributed.all_gather(m)[None]).abs().sum(3)  # [N,M,K], M rows of all ranks
+            closeness = torch.exp(-distance).sum(1) - 1  # to all but itself
+            self._remember(closeness)
+        else:
+            closeness = self.usual.expand(len(x), self.kernels)
+        return torch.cat([x, closeness.to(x.dtype)], 1)

@@ -1,0 +1,56 @@
+"""The budget of a run that was recorded_request: as it was decided so far, and made longer by `--more`.
+
+A longer budget stretches every schedule: from where the run stands it goes on as a run of the longer budget would there.
+A learning rate that had fallen to zero by a cosine is therefore high again after a run has been made twice as long (at
+half of the budget, where the fall begins), and falls to zero at the new end. Under a constant schedule a run made longer
+has bit for bit the weights of a run of the longer budget.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from limner.core.artifact import DECISIONS
+from limner.training import state as checkpoints
+from limner.training.budget import Budget, Decision
+
+if TYPE_CHECKING:
+    from limner.core.machine import Machine
+
+
+def budget_of(decided: Mapping[str, Any], batch: int, record: Callable[[list[dict[str, Any]]], None], folder: Path) -> Budget:
+    """The budget as it was decided so far. Raises ValueError where the decisions cannot be read."""
+    try:
+        first = Decision.read({"at": 0, "images": decided["images"], "seconds": 0.0, "until": decided.get("seconds")})
+        later = [Decision.read(entry) for entry in decided.get("revisions", [])]
+        costs = [float(cost) for cost in decided.get("costs", [1 / decided["images_per_second"]])]
+    except (ValueError, TypeError, KeyError, ZeroDivisionError) as error:
+        raise ValueError(f"{folder / DECISIONS} is damaged: train into a new folder with --out.") from error
+    return Budget([first, *later], batch, costs, record)
+
+
+def extended(decided: Mapping[str, Any], batch: int, machine: Machine, folder: Path) -> dict[str, Any]:
+    """The decisions with `machine.more` added to the budget, from where the run stands on.
+
+    Raises ValueError for a run without a checkpoint.
+    """
+    assert machine.more
+    minutes, images = machine.more
+    found = checkpoints.progress(folder / "checkpoint")
+    if found is None:
+        raise ValueError(f"{folder} holds no checkpoint to train on from: leave --more out.")
+    seen, seconds = found
+    budget = budget_of(decided, batch, lambda entries: None, folder)
+    now = budget.at(seen)
+    speed = seen / seconds if seen and seconds else float(decided["images_per_second"])
+    until = None
+    if minutes is not None:
+        left = max(0, now - seen) / speed
+        images = int(speed * minutes * 60)
+        until = round(seconds + left + minutes * 60 - (time.monotonic() - machine.started), 3)
+    total = now + max(1, round((images or 0) / batch)) * batch
+    budget.decide(Decision(seen, total, round(seconds, 3), until))
+    return {**decided, "revisions": budget.entries()[1:]}

@@ -29,7 +29,7 @@ SPEC = ImageSpec(3, 32, 32)
     ("layer", "shape"),
     [
         (lambda: EqualLinear(300, 400), (64, 300)),
-        (lambda: EqualLinear(300, 400, rate=0.01), (64, 300)),
+        (lambda: EqualLinear(300, 400, lr_multiplier=0.01), (64, 300)),
         (lambda: EqualConv2d(40, 50, 3), (8, 40, 12, 12)),
         (lambda: EqualConv2d(80, 90, 1), (8, 80, 12, 12)),
     ],
@@ -42,7 +42,7 @@ def test_equalised_layers_keep_unit_variance_with_unit_weights(layer, shape) -> 
     if inside.ndim == 4:
         inside = inside[..., 1:-1, 1:-1]  # away from the zeros around
     assert inside.std().item() == pytest.approx(1, rel=0.05)
-    assert made.weight.std().item() * made.__dict__.get("rate", 1) == pytest.approx(1, rel=0.05)
+    assert made.weight.std().item() * made.__dict__.get("lr_multiplier", 1) == pytest.approx(1, rel=0.05)
     assert rectified(inside).square().mean().item() == pytest.approx(1, rel=0.05)
 
 
@@ -50,7 +50,7 @@ def test_a_slow_layer_takes_smaller_steps_by_its_rate() -> None:
     """Under Adam, which moves every weight by the learning rate, the effective weight moves by rate times that."""
     moves = []
     for rate in (1.0, 0.01):
-        layer = EqualLinear(10, 10, rate=rate)
+        layer = EqualLinear(10, 10, lr_multiplier=rate)
         optimizer = torch.optim.Adam(layer.parameters(), 1e-3)
         before = layer(torch.eye(10)).detach()
         layer(torch.eye(10)).sum().backward()

@@ -18,9 +18,7 @@ def printable(text: object, keep: str = "") -> str:
 
     keep: control characters that may stay, such as a newline in text of several lines.
     """
-    shown = str(text).encode("utf-8", "surrogateescape") if _encodable(str(text)) else str(text).encode("utf-8", "backslashreplace")
-    decoded = shown.decode("utf-8", "backslashreplace")
-    return _UNSAFE.sub(lambda match: match[0] if match[0] in keep else _escaped(ord(match[0])), decoded)
+    return _UNSAFE.sub(lambda match: match[0] if match[0] in keep else _escaped(ord(match[0])), str(text))
 
 
 def sentence(text: str) -> str:
@@ -35,10 +33,7 @@ def shortened(path: object) -> str:
     return text if len(text) <= LONGEST_PATH else f"{text[: LONGEST_PATH // 2]}…{text[-LONGEST_PATH // 2 :]}"
 
 
-def _encodable(text: str) -> bool:
-    """Whether its surrogates, if any, are those that stand for undecodable bytes of a file name."""
-    return not any("\ud800" <= c <= "\udfff" and not "\udc80" <= c <= "\udcff" for c in text)
-
-
 def _escaped(code: int) -> str:
+    if 0xDC80 <= code <= 0xDCFF:  # a byte of a file name that is not UTF-8, as Python keeps it
+        code -= 0xDC00
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

@@ -136,7 +136,7 @@ class Decoder(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """(x [N,C,H,W], y [N] | None) -> logits [N], and a lesson of its own (`networks.abilities.SelfSupervised`)"""
+    """(x [N,C,H,W], y [N] | None) -> logits [N], and an auxiliary loss (`networks.contracts.SelfSupervised`)"""
 
     def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
         super().__init__()

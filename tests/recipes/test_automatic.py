@@ -17,7 +17,7 @@ from limner.core.images import ImageSpec
 from limner.core.machine import Machine
 from limner.networks import patch, unet
 from limner.recipes import automatic, gan
-from limner.runs.run import Options
+from limner.runs.options import Options
 
 CPU = Machine(torch.device("cpu"), torch.float32, distributed.ALONE)
 

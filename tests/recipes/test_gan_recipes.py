@@ -28,7 +28,7 @@ from limner.losses.regularizers import REGULARIZERS
 from limner.networks import NAMES, diffaugment
 from limner.recipes import gan
 from limner.runs import run
-from limner.runs.run import Options
+from limner.runs.options import Options
 from limner.training.loop import Outcome
 
 

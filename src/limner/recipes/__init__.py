@@ -20,7 +20,8 @@ from limner.recipes import automatic, gan, translate, vae
 from limner.recipes.changes import changed, check
 from limner.recipes.measured import measurements, protocol, told
 from limner.runs import command
-from limner.runs.run import Options, Trained, run_folder, start
+from limner.runs.options import Options
+from limner.runs.run import Trained, run_folder, start
 from limner.training.loop import Callback
 from limner.training.run import check_free, recorded_request
 

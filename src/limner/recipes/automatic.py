@@ -19,7 +19,7 @@ from limner.core.machine import Machine
 from limner.networks import conv
 from limner.recipes.config import Recipe
 from limner.recipes.gan import SMALL_SET, spectral
-from limner.runs.run import Options
+from limner.runs.options import Options
 
 LARGE = 48 * 48  # pixels above which a CPU is short of steps rather than of width
 NAME = "spectral"  # what it always takes

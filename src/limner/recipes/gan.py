@@ -26,7 +26,8 @@ from limner.networks.classifier import Classifier
 from limner.networks.contracts import StyleBased, UsesReferenceBatch
 from limner.recipes.config import Recipe
 from limner.recipes.presets import CLASSICS
-from limner.runs.run import Job, Options, Preset, Trained, play
+from limner.runs.options import Options
+from limner.runs.run import Job, Preset, Trained, play
 from limner.training import memory
 from limner.training.loop import Callback
 from limner.training.state import OptimizerConfig

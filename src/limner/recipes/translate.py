@@ -24,7 +24,8 @@ from limner.monitor import rules
 from limner.monitor.doctor import Rule
 from limner.monitor.family_probes import TranslatorProbe
 from limner.networks import describe, nce_heads, patch, resnet, translators, unet
-from limner.runs.run import Job, Options, Preset, Trained, play
+from limner.runs.options import Options
+from limner.runs.run import Job, Preset, Trained, play
 from limner.training.loop import Callback
 from limner.training.state import OptimizerConfig
 

@@ -22,7 +22,8 @@ from limner.monitor.doctor import Rule
 from limner.monitor.family_probes import AutoencoderProbe
 from limner.networks import describe, patch, vae, vqvae
 from limner.networks.layers import levels
-from limner.runs.run import Job, Options, Preset, Trained, play
+from limner.runs.options import Options
+from limner.runs.run import Job, Preset, Trained, play
 from limner.training.loop import Callback
 from limner.training.state import OptimizerConfig
 

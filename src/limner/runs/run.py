@@ -34,6 +34,7 @@ from limner.runs.costs import ending_seconds, metric_seconds, watching_seconds
 from limner.runs.extending import budget_of, extended
 from limner.runs.facts import facts, write_skipped
 from limner.runs.inventory import difference, record
+from limner.runs.options import Options
 from limner.runs.publish import publish
 from limner.training.budget import Budget
 from limner.training.log import TensorBoardWriter, duration
@@ -48,25 +49,6 @@ TRIAL = 4.0  # seconds that the trial of the speed takes, at most about so many
 ROUNDS = 3  # trials, at most, while the machine is busy
 OWN = 0.97  # share of the training time that is the players'; the rest goes to the log, checkpoints and the doctor
 FREE = 0.6  # share of the time that a trial of the speed computes on a machine that does little else
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """What every `train` understands, whatever the recipe."""
-
-    minutes: float | str | None = None  # budget in minutes, or as 90s, 10m, 1h30 (default 10m), start-up included
-    images: int | str | None = None  # budget in images seen, instead of minutes: 50000, 500k or 1e6
-    out: Path | None = None  # run folder (default: runs/DATA-RECIPE-SIZE)
-    seed: int = 0  # of everything random
-    device: str = "auto"  # auto, cpu, cuda or mps
-    precision: str = "auto"  # auto, bf16 or fp32
-    threads: int | None = None  # CPU threads (default: what a trial at the start finds fastest)
-    checkpoint_minutes: float | str = 2.0  # at most this much is lost by a kill
-    doctor: bool = True  # look for trouble while training; for generators keeps one picture in twenty aside, at most 256
-    auto_tune: bool = False  # let the doctor change rates, penalty and augmentation within bounds, each change logged
-    metric: str = "convolutions"  # features of the metric watched while training: convolutions, pixels, own or none (generators only)
-    tensorboard: bool = False  # write curves and grids for TensorBoard too (needs limner[tensorboard])
-    quiet: bool = False  # say nothing while it works
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,9 @@ from typing import Any
 import torch
 
 import limner
-from limner import recipes
 from limner.core import device
 from limner.core.images import grid, write_png
+from limner.families.train import defaults, train
 from limner.recipes.measured import FIGURE
 from yardstick import RESULTS, Yardstick, yardstick
 
@@ -42,12 +42,12 @@ def row(case: str, tune: bool, seed: int, stick: Yardstick, asked: argparse.Name
     images, labels = stick.train.images, stick.train.labels
     assert labels is not None
     count = FEW if case.startswith(str(FEW)) else len(images)
-    base = recipes.defaults(asked.recipe)
+    base = defaults(asked.recipe)
     changes: dict[str, Any] = {f"{who}.lr": factor * getattr(base, who).rate for who, factor in CASES[case].items()}
     result: dict[str, Any] = {"recipe": asked.recipe, "case": case, "auto_tune": tune, "seed": seed, "images": asked.images}
     with tempfile.TemporaryDirectory() as folder:
         try:
-            recipes.train(
+            train(
                 (images[:count].numpy(), labels[:count]), recipe=asked.recipe, images=asked.images, seed=seed,
                 threads=asked.threads, device="cpu", quiet=True, auto_tune=tune, out=Path(folder) / "run",
                 changes=changes | ({"augmentation": "none"} if count == FEW else {}),

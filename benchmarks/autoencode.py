@@ -26,9 +26,9 @@ import torch
 from torch import Tensor
 
 import limner
-from limner import recipes
 from limner.core import device
 from limner.core.images import to_float, to_uint8
+from limner.families.train import train
 from limner.losses import fidelity
 from limner.networks.vae import ACTIVE
 from yardstick import RESULTS, TRAIN, Yardstick, yardstick
@@ -105,7 +105,7 @@ def main() -> None:
         for name in asked.runs or asked.recipes:
             folder = Path(name) if asked.runs else Path(temporary) / name
             if not asked.runs:
-                recipes.train(
+                train(
                     str(TRAIN), recipe=name, size=32, minutes=asked.minutes, seed=asked.seed, threads=asked.threads,
                     device="cpu", out=folder,
                 )  # fmt: skip

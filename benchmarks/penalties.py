@@ -31,10 +31,10 @@ import torch
 from torch import Tensor, nn
 
 import limner
-from limner import recipes
 from limner.core import device, distributed
 from limner.core.images import to_float
 from limner.data import open_source, prepare
+from limner.families.train import train
 from limner.losses.penalties import estimated_gradient_norm, squared_gradient_norm
 from limner.recipes import gan
 from limner.recipes.config import Recipe
@@ -146,7 +146,7 @@ def picture_row(asked: argparse.Namespace, penalty: str, seed: int, budget: dict
     with tempfile.TemporaryDirectory() as folder:
         start = time.monotonic()
         try:
-            outcome = recipes.train(
+            outcome = train(
                 str(TRAIN), recipe=asked.recipe, size=32, seed=seed, threads=asked.threads, device="cpu", quiet=True,
                 out=Path(folder) / "run", changes={"penalty": penalty}, **budget,
             ).outcome  # fmt: skip

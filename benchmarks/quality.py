@@ -22,11 +22,11 @@ import numpy as np
 import torch
 
 import textbook
-from limner import recipes
 from limner.core import device, latents
 from limner.core.images import grid, to_uint8, write_png
 from limner.data import open_source
 from limner.evaluation import Result
+from limner.families.train import defaults, train
 from limner.methods.phase import Clock
 from limner.training.loop import View
 from yardstick import RESULTS, SAMPLES, TEST, TRAIN, figures, yardstick
@@ -74,8 +74,8 @@ def draw(generator: torch.nn.Module, noise: str, n: int = SAMPLES) -> np.ndarray
 
 def run_recipe(name: str, data: str, marks: list[float], seed: int, folder: Path, changes: dict) -> Marks:
     unconditional, plain = name.endswith("-unconditional"), name.removesuffix("-unconditional")
-    callback = Marks(marks, changes.get("noise", recipes.defaults(plain).noise))
-    recipes.train(
+    callback = Marks(marks, changes.get("noise", defaults(plain).noise))
+    train(
         data,
         recipe=plain,
         size=32,

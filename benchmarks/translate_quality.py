@@ -36,13 +36,13 @@ from PIL import Image
 from torch import Tensor
 
 import limner
-from limner import recipes
 from limner.core import device
 from limner.core.images import grid, write_png
 from limner.data import open_source, prepare
 from limner.evaluation import evaluate, pictures
 from limner.evaluation.features.own import OwnFeatures, own_features
 from limner.evaluation.image_quality import layer_distance, ssim
+from limner.families.train import train
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = {"twitter": "emoji-datasource-twitter-16.0.0.tgz", "google": "emoji-datasource-google-16.0.0.tgz"}
@@ -105,7 +105,7 @@ def run(name: str, emoji: Emoji, options: argparse.Namespace, seed: int, folder:
     paired = name.startswith("pix2pix")
     changes = {key: json.loads(value) for key, value in (pair.split("=", 1) for pair in options.set)}
     start = time.monotonic()
-    trained = recipes.train(
+    trained = train(
         *emoji.training(paired),
         recipe=name,
         size=options.size,

@@ -36,10 +36,10 @@ from filelock import FileLock
 from PIL import Image, ImageDraw, ImageFont
 
 import limner
-from limner import recipes
 from limner.core import device
 from limner.core.files import write_whole
 from limner.core.images import ImageSpec, grid, write_png
+from limner.families.train import AUTO, defaults, train
 from limner.networks import parameter_count
 from limner.recipes import gan
 from limner.recipes.measured import FIGURE
@@ -83,7 +83,7 @@ def measured(name: str, protocol: Protocol, runs: str | None) -> tuple[dict[str,
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(runs or temporary) / name
         start = time.monotonic()
-        outcome = recipes.train(
+        outcome = train(
             protocol.data, recipe=name, size=protocol.size, minutes=protocol.minutes, seed=protocol.seed,
             threads=protocol.threads, device="cpu", out=folder, quiet=True,
         ).outcome  # fmt: skip
@@ -108,7 +108,7 @@ def measured(name: str, protocol: Protocol, runs: str | None) -> tuple[dict[str,
 def sizes(name: str, spec: ImageSpec) -> dict[str, int]:
     """Parameters of either player."""
     with torch.device("meta"):
-        nets = {player: parameter_count(net) for player, net in gan.players(recipes.defaults(name), spec).items()}
+        nets = {player: parameter_count(net) for player, net in gan.players(defaults(name), spec).items()}
     return {"generator": nets.pop("generator"), "discriminator": sum(nets.values())}
 
 
@@ -249,7 +249,7 @@ def cpu_name() -> str:
 
 def wanted(asked: Sequence[str]) -> list[str]:
     """The recipes that are meant. Raises ValueError for an unknown one."""
-    known = [recipes.AUTO, *gan.PRESETS]
+    known = [AUTO, *gan.PRESETS]
     for name in asked:
         if name not in (*known, "all"):
             raise ValueError(f"{name!r} is no adversarial recipe: say all, or some of {', '.join(known)}.")

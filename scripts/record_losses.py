@@ -80,10 +80,10 @@ def main() -> None:
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--only", nargs="*", help="presets (default: all)")
     asked = parser.parse_args()
-    from limner import recipes
+    from limner.families import presets
 
     now: dict[str, dict] = {}
-    for name, preset in recipes.PRESETS.items():
+    for name, preset in presets().items():
         if asked.only and name not in asked.only:
             continue
         made = preset.make()

@@ -12,13 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from limner.apps import doctor, show
-from limner.apps.loading import load
 from limner.core import artifact
 from limner.core.images import ImageSpec
+from limner.families.load import load
+from limner.families.train import train
 from limner.losses.adversarial import objective
 from limner.methods.gan import GAN
 from limner.networks import conv
-from limner.recipes import train
 from limner.training import state as checkpoints
 from limner.training.run import recall
 from limner.training.state import OptimizerConfig, State

@@ -23,7 +23,6 @@ from PIL import Image
 
 import limner
 import limner.apps.evaluate
-import limner.recipes
 from hostile import CASES, field
 from limner.apps import loading
 

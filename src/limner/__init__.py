@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from limner.apps.loading import load
-    from limner.recipes import train
+    from limner.families.load import load
+    from limner.families.train import train
 
-_HOMES = {"train": "limner.recipes", "load": "limner.apps.loading"}  # imported at first use: torch takes seconds
+_HOMES = {"train": "limner.families.train", "load": "limner.families.load"}  # imported at first use: torch takes seconds
 
 __all__ = ["__version__", "load", "train"]
 

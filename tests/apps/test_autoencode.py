@@ -21,9 +21,9 @@ from limner.apps.autoencode import (
     some,
     traverse,
 )
-from limner.apps.loading import load_kind
 from limner.apps.sample import sample
 from limner.data import open_source, prepare
+from limner.families.load import load_kind
 from limner.networks import vae, vqvae
 
 

@@ -13,6 +13,8 @@ from torch import nn
 
 import limner
 from limner.core.images import ImageSpec
+from limner.families import family_of
+from limner.families.train import preset
 from limner.losses.adversarial import objective
 from limner.losses.fidelity import LEVEL
 from limner.methods.phase import Batch, Clock
@@ -21,7 +23,6 @@ from limner.methods.vqvae import VQVAE
 from limner.networks import patch, vae, vqvae
 from limner.networks.mixture import Mixture
 from limner.networks.vqvae import Codebook, straight_through
-from limner.recipes import family_of, preset
 
 CLOCK = Clock(0, 100, 4)
 
@@ -87,7 +88,7 @@ def test_the_prior_learns_where_latents_lie_and_moves_alone() -> None:
     with torch.no_grad():
         net.encoder.last.bias.copy_(torch.cat([torch.full((8,), 3.0), torch.full((8,), -4.0)]))  # far from N(0, I)
     method = VAE(net, "gaussian")
-    optimizer = torch.optim.Adam(method.players["prior"], 0.05)
+    optimizer = torch.optim.Adam(method.method.players["prior"], 0.05)
     saved = []
     for i in range(400):
         batch = batch_of(torch.rand(16, 1, 16, 16, generator=torch.Generator().manual_seed(i)) * 2 - 1, i)
@@ -99,8 +100,8 @@ def test_the_prior_learns_where_latents_lie_and_moves_alone() -> None:
         optimizer.step()
         saved.append(terms["prior_saves"].item())
     assert loss.shape == (16,) and saved[0] < saved[-1] and saved[-1] > 0.2
-    assert all(p.grad is None for p in method.players["autoencoder"])
-    assert not {*map(id, method.players["prior"])} & {*map(id, method.players["autoencoder"])}
+    assert all(p.grad is None for p in method.method.players["autoencoder"])
+    assert not {*map(id, method.method.players["prior"])} & {*map(id, method.method.players["autoencoder"])}
     drawn, there = net.prior.draw(torch.randn(500, 8), torch.rand(500)), net.encode(batch["image"])
     assert (drawn.mean(0) - there.mean(0)).abs().max() < 1  # from 3
 
@@ -230,14 +231,14 @@ def test_vaegan_turns_reach_the_nets_they_should() -> None:
     loss, _ = method.turn(batch, CLOCK)
     assert loss.shape == (4,)
     loss.sum().backward()
-    assert all(p.grad is not None for p in method.players["autoencoder"])
-    for p in method.players["autoencoder"]:
+    assert all(p.grad is not None for p in method.method.players["autoencoder"])
+    for p in method.method.players["autoencoder"]:
         p.grad = None
     discriminator.zero_grad()
     loss, _ = method.discriminator_turn(batch, CLOCK)
     loss.sum().backward()
-    assert all(p.grad is None for p in method.players["autoencoder"]) and loss.shape == (4,)
-    assert all(p.grad is not None for p in method.players["discriminator"])
+    assert all(p.grad is None for p in method.method.players["autoencoder"]) and loss.shape == (4,)
+    assert all(p.grad is not None for p in method.method.players["discriminator"])
 
 
 SMALL = {

@@ -10,14 +10,15 @@ import torch
 import torch.nn.functional as F
 
 import limner
+from games import gan_of
 from limner import networks
 from limner.core.images import ImageSpec
-from limner.losses.adversarial import OBJECTIVES, objective
+from limner.losses.adversarial import OBJECTIVES
 from limner.methods.gan import GAN
 from limner.methods.phase import Batch, Clock
 from limner.networks import conv, dcgan, mlp
 from limner.networks.classifier import Classifier
-from limner.recipes import gan
+from limner.recipes import gan as recipes
 from limner.recipes.config import Recipe
 from limner.runs import run
 
@@ -34,56 +35,56 @@ def batch() -> Batch:
 def game(name: str = "conv", weight: float = 2.0, objective_name: str = "hinge", **more) -> GAN:
     home = networks.architecture(name)
     torch.manual_seed(0)
-    nets = gan.players(Recipe(architecture=name, network=home.TINY, classifier=weight), SPEC)
-    return GAN(nets["generator"], nets["discriminator"], objective(objective_name), classifier=nets.get("classifier"),
-               classifier_weight=weight, **more)  # fmt: skip
+    nets = recipes.players(Recipe(architecture=name, network=home.TINY, classifier=weight), SPEC)
+    return gan_of(nets["generator"], nets["discriminator"], objective_name, classifier=nets.get("classifier"),
+                  classifier_weight=weight, **more)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", networks.NAMES)
 def test_every_architecture_can_name_classes(name: str) -> None:
-    method = game(name)
-    for phase in method.phases:
+    gan = game(name)
+    for phase in gan.method.phases:
         loss, terms = phase.loss(batch(), CLOCK)
         assert loss.shape == (8,) and loss.isfinite().all()
         loss.sum().backward()
         assert all(value.ndim == 0 and not value.requires_grad for value in terms.values())
-    for turn, what in ((method.discriminator_turn, "class_loss_real"), (method.generator_turn, "class_loss_fake")):
+    for turn, what in ((gan.discriminator_turn, "class_loss_real"), (gan.generator_turn, "class_loss_fake")):
         assert what in turn(batch(), CLOCK)[1]
-    assert all(p.grad is not None and p.grad.any() for p in method.nets["classifier"].parameters())
+    assert all(p.grad is not None and p.grad.any() for p in gan.method.nets["classifier"].parameters())
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_the_critic_pays_for_names_of_real_pictures_and_the_generator_for_its_own(name: str) -> None:
     """On nets whose rows do not see each other, so that the halves may be looked at alone."""
-    method = game(weight=2.0, objective_name=name)
-    plain = GAN(method.nets["generator"], method.nets["discriminator"], objective(name))
+    gan = game(weight=2.0, objective_name=name)
+    plain = gan_of(gan.method.nets["generator"], gan.method.nets["discriminator"], name)
     x, y = batch()["image"], batch()["label"]
-    for net in method.nets.values():
+    for net in gan.method.nets.values():
         net.eval()
-    fake = method._fake(batch())[0]
+    fake = gan._fake(batch())[0]
 
     def class_loss(pictures: torch.Tensor) -> torch.Tensor:
         features = []
-        handle = method.nets["discriminator"].last.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0]))
-        method.nets["discriminator"](pictures, None)
+        handle = gan.method.nets["discriminator"].last.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0]))
+        gan.method.nets["discriminator"](pictures, None)
         handle.remove()
-        return F.cross_entropy(method.nets["classifier"](features[0].flatten(1)), y, reduction="none")
+        return F.cross_entropy(gan.method.nets["classifier"](features[0].flatten(1)), y, reduction="none")
 
-    torch.testing.assert_close(method.discriminator_turn(batch(), CLOCK)[0], plain.discriminator_turn(batch(), CLOCK)[0] + 2 * class_loss(x))
+    torch.testing.assert_close(gan.discriminator_turn(batch(), CLOCK)[0], plain.discriminator_turn(batch(), CLOCK)[0] + 2 * class_loss(x))
     torch.testing.assert_close(
-        method.generator_turn(batch(), CLOCK)[0], plain.generator_turn(batch(), CLOCK)[0] + 2 * class_loss(fake)
+        gan.generator_turn(batch(), CLOCK)[0], plain.generator_turn(batch(), CLOCK)[0] + 2 * class_loss(fake)
     )
 
 
 def test_the_critic_is_not_told_the_class_and_the_head_moves_with_it() -> None:
-    method = game("dcgan")
-    discriminator = method.nets["discriminator"].eval()
+    gan = game("dcgan")
+    discriminator = gan.method.nets["discriminator"].eval()
     x = batch()["image"]
     assert torch.equal(discriminator(x, torch.zeros(8, dtype=torch.long)), discriminator(x, torch.ones(8, dtype=torch.long)))
-    theirs = {id(p) for p in method.players["discriminator"]}
-    assert theirs == {id(p) for name in ("discriminator", "classifier") for p in method.nets[name].parameters()}
-    method.discriminator_turn(batch(), CLOCK)[0].sum().backward()
-    assert all(p.grad is None for p in method.nets["generator"].parameters())
+    theirs = {id(p) for p in gan.method.players["discriminator"]}
+    assert theirs == {id(p) for name in ("discriminator", "classifier") for p in gan.method.nets[name].parameters()}
+    gan.discriminator_turn(batch(), CLOCK)[0].sum().backward()
+    assert all(p.grad is None for p in gan.method.nets["generator"].parameters())
 
 
 @pytest.mark.parametrize(("home", "width"), [(conv, 8 * 2 * 16), (dcgan, 8 * 2 * 16), (mlp, 8)], ids=str)

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from games import gan_of
 from limner.core.images import ImageSpec
-from limner.losses.adversarial import OBJECTIVES, objective
+from limner.losses.adversarial import OBJECTIVES
 from limner.losses.penalties import PENALTIES
 from limner.losses.regularizers import REGULARIZERS
 from limner.methods.gan import GAN
@@ -31,29 +32,29 @@ def batch(turn: int = 0) -> Batch:
 def game(home=conv, **more) -> GAN:
     torch.manual_seed(0)
     name = more.pop("objective", "hinge")
-    return GAN(home.Generator(SPEC, home.TINY), home.Discriminator(SPEC, home.TINY), objective(name), **more)
+    return gan_of(home.Generator(SPEC, home.TINY), home.Discriminator(SPEC, home.TINY), name, **more)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 @pytest.mark.parametrize("home", [conv, dcgan], ids=["conv", "dcgan"])
 def test_losses_are_per_sample_and_finite(name: str, home) -> None:
-    method = game(home, objective=name, penalty="r1r2", gamma=1.0, augmentation="full", flip=True)
-    for turn, phase in enumerate(method.phases):
+    gan = game(home, objective=name, penalty="r1r2", gamma=1.0, augmentation="full", flip=True)
+    for turn, phase in enumerate(gan.method.phases):
         loss, terms = phase.loss(batch(turn), CLOCK)
         assert loss.shape == (8,) and loss.isfinite().all() and loss.requires_grad
         assert all(value.ndim == 0 and not value.requires_grad for value in terms.values())
 
 
 def test_the_critics_turn_sends_no_gradient_to_the_generator() -> None:
-    method = game(penalty="r1r2", gamma=1.0)
-    for turn in (method.discriminator_turn, method.penalty_turn):
+    gan = game(penalty="r1r2", gamma=1.0)
+    for turn in (gan.discriminator_turn, gan.penalty_turn):
         turn(batch(), CLOCK)[0].sum().backward()
-    assert all(p.grad is None for p in method.nets["generator"].parameters())
+    assert all(p.grad is None for p in gan.method.nets["generator"].parameters())
 
 
 def test_a_lazy_penalty_weighs_as_much_in_all() -> None:
     often, lazy = (game(penalty="r1", gamma=2.0, penalty_every=every) for every in (1, 4))
-    a, b = (method.penalty_turn(batch(), CLOCK)[0] for method in (often, lazy))
+    a, b = (gan.penalty_turn(batch(), CLOCK)[0] for gan in (often, lazy))
     torch.testing.assert_close(b, 4 * a)
     assert [phase.every for phase in lazy.phases] == [1, 4, 1]
 
@@ -62,8 +63,8 @@ def test_a_lazy_penalty_weighs_as_much_in_all() -> None:
 def test_a_penalty_of_every_turn_is_a_part_of_the_critics_loss(penalty: str) -> None:
     """One step on the sum, as the papers have it, and not two, of which Adam would make each as long as one."""
     plain, alone, both = game(), game(penalty=penalty, gamma=2.0), game(penalty=penalty, gamma=2.0)
-    for method in (plain, alone, both):
-        for net in method.nets.values():
+    for gan in (plain, alone, both):
+        for net in gan.method.nets.values():
             net.eval()  # or spectral norms would go on at every look
     assert [phase.every for phase in both.phases] == [1, 1]
     loss, terms = both.discriminator_turn(batch(), CLOCK)
@@ -75,8 +76,8 @@ def test_a_penalty_of_every_turn_is_a_part_of_the_critics_loss(penalty: str) -> 
 @pytest.mark.parametrize("name", REGULARIZERS)
 def test_a_regulariser_of_every_turn_is_a_part_of_the_generators_loss(name: str) -> None:
     plain, alone, both = game(), game(regularizer=name), game(regularizer=name)
-    for method in (plain, alone, both):
-        for net in method.nets.values():
+    for gan in (plain, alone, both):
+        for net in gan.method.nets.values():
             net.eval()
     assert [phase.every for phase in both.phases] == [1, 1]
     loss, terms = both.generator_turn(batch(), CLOCK)
@@ -87,22 +88,22 @@ def test_a_regulariser_of_every_turn_is_a_part_of_the_generators_loss(name: str)
 
 def test_a_regulariser_weighs_as_much_however_often_the_critic_moves() -> None:
     once, thrice = (game(regularizer="orthogonal", regularizer_every=2, discriminator_steps=steps) for steps in (1, 3))
-    a, b = (method.regularizer_turn(batch(), CLOCK)[0] for method in (once, thrice))
+    a, b = (gan.regularizer_turn(batch(), CLOCK)[0] for gan in (once, thrice))
     torch.testing.assert_close(b, a)  # an equal share of the generator's turns
     assert [phase.every for phase in once.phases] == [1, 1, 2] and [phase.every for phase in thrice.phases] == [1, 3, 6]
 
 
 def test_orthogonal_leaves_the_tables_of_classes_alone() -> None:
-    method = game(regularizer="orthogonal")
-    tables = [m for m in method.nets["generator"].modules() if isinstance(m, nn.Embedding)]
-    method.regularizer_turn(batch(), CLOCK)[0].sum().backward()
+    gan = game(regularizer="orthogonal")
+    tables = [m for m in gan.method.nets["generator"].modules() if isinstance(m, nn.Embedding)]
+    gan.regularizer_turn(batch(), CLOCK)[0].sum().backward()
     assert tables and all(table.weight.grad is None for table in tables)
 
 
 def test_flips_mirror_about_half_of_the_real_pictures() -> None:
-    method = game(flip=True)
+    gan = game(flip=True)
     big = Batch({"image": torch.arange(256.0).view(1, 1, 16, 16).repeat(400, 1, 1, 1)}, 0, 400, (0, 0, 0))
-    flipped = (method._real(big)[:, 0, 0, 0] == 15).float().mean()
+    flipped = (gan._real(big)[:, 0, 0, 0] == 15).float().mean()
     assert 0.4 < flipped < 0.6
 
 
@@ -134,10 +135,10 @@ def test_a_tiny_gan_covers_a_ring_of_eight(tmp_path: Path) -> None:
 
     torch.manual_seed(0)
     generator = Points(8, 2)
-    method = GAN(generator, Points(2, 1), objective("relativistic"), penalty="r1r2", gamma=0.1)
+    gan = gan_of(generator, Points(2, 1), "relativistic", penalty="r1r2", gamma=0.1)
     adam = OptimizerConfig(lr=1e-3, beta1=0.0, beta2=0.99)
     plan = Plan(images=256 * 1500, batch=256, optimizers={"discriminator": adam, "generator": adam}, ema_half_life=5000)
-    fit(method, stream, tmp_path, plan, device=torch.device("cpu"), quiet=True)
+    fit(gan.method, stream, tmp_path, plan, device=torch.device("cpu"), quiet=True)
     points = generator(torch.randn(2000, 8, generator=torch.Generator().manual_seed(1))).view(-1, 2)
     distance, nearest = torch.cdist(points, centers).min(1)
     good = distance < 0.2

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from games import gan_of
 from limner import networks
 from limner.core.images import ImageSpec
-from limner.losses.adversarial import objective
 from limner.losses.penalties import PENALTIES
 from limner.losses.regularizers import REGULARIZERS
 from limner.methods.gan import GAN, with_last_features
@@ -41,8 +41,8 @@ def game(home=conv, **more) -> GAN:
     if more.get("classifier"):
         unlabeled = home.Discriminator(replace(SPEC, classes=0), home.TINY)
         head = Classifier(unlabeled, SPEC.classes)
-        return GAN(home.Generator(SPEC, home.TINY), unlabeled, objective(name), **more | {"classifier": head})
-    return GAN(home.Generator(SPEC, home.TINY), home.Discriminator(SPEC, home.TINY), objective(name), **more)
+        return gan_of(home.Generator(SPEC, home.TINY), unlabeled, name, **more | {"classifier": head})
+    return gan_of(home.Generator(SPEC, home.TINY), home.Discriminator(SPEC, home.TINY), name, **more)
 
 
 def stream(first: int, count: int) -> dict[str, Tensor]:
@@ -54,7 +54,7 @@ def stream(first: int, count: int) -> dict[str, Tensor]:
 PLAN = Plan(images=48, batch=8, optimizers={"discriminator": OptimizerConfig(), "generator": OptimizerConfig()}, seed=1)
 
 
-def played(method: GAN, folder: Path, plan: Plan = PLAN, stop: int | None = None) -> GAN:
+def played(gan: GAN, folder: Path, plan: Plan = PLAN, stop: int | None = None) -> GAN:
     class Stop:
         def due(self, clock: Clock) -> bool:
             return clock.seen == stop
@@ -65,12 +65,12 @@ def played(method: GAN, folder: Path, plan: Plan = PLAN, stop: int | None = None
 
             os.kill(os.getpid(), signal.SIGTERM)
 
-    fit(method, stream, folder, plan, device=CPU, quiet=True, callbacks=[Stop()] if stop else [])
-    return method
+    fit(gan.method, stream, folder, plan, device=CPU, quiet=True, callbacks=[Stop()] if stop else [])
+    return gan
 
 
-def everything(method: GAN) -> dict[str, Tensor]:
-    return {f"{n}.{k}": v for n, net in method.nets.items() for k, v in net.state_dict().items()}
+def everything(gan: GAN) -> dict[str, Tensor]:
+    return {f"{n}.{k}": v for n, net in gan.method.nets.items() for k, v in net.state_dict().items()}
 
 
 # ---- every combination plays -----------------------------------------------------------------------------------------
@@ -84,8 +84,8 @@ def test_every_architecture_takes_penalties(name: str, penalty: str) -> None:
         with pytest.raises(ValueError, match="dropout"):
             game(home, penalty=penalty)
         return
-    method = game(home, penalty=penalty, gamma=1.0)
-    for turn, phase in enumerate(method.phases):
+    gan = game(home, penalty=penalty, gamma=1.0)
+    for turn, phase in enumerate(gan.method.phases):
         loss, terms = phase.loss(batch(turn), CLOCK)
         assert loss.isfinite().all() and loss.requires_grad
         loss.sum().backward()
@@ -96,7 +96,7 @@ def test_every_architecture_takes_penalties(name: str, penalty: str) -> None:
 @pytest.mark.parametrize("lazy", [1, 4])
 def test_every_penalty_is_lazy_alike(penalty: str, lazy: int) -> None:
     one, many = game(penalty=penalty, gamma=2.0), game(penalty=penalty, gamma=2.0, penalty_every=lazy)
-    a, b = (method.penalty_turn(batch(1), CLOCK)[0] for method in (one, many))
+    a, b = (gan.penalty_turn(batch(1), CLOCK)[0] for gan in (one, many))
     torch.testing.assert_close(b, lazy * a)
     assert a.shape == (8,)
 
@@ -104,14 +104,14 @@ def test_every_penalty_is_lazy_alike(penalty: str, lazy: int) -> None:
 @pytest.mark.parametrize("name", REGULARIZERS)
 @pytest.mark.parametrize("home", [conv, stylegan2], ids=["conv", "stylegan2"])
 def test_every_regulariser_moves_the_generator_alone(name: str, home) -> None:
-    method = game(home, regularizer=name, regularizer_every=3)
-    assert [(p.player, p.every) for p in method.phases] == [("discriminator", 1), ("generator", 1), ("generator", 3)]
-    loss, terms = method.regularizer_turn(batch(2), CLOCK)
+    gan = game(home, regularizer=name, regularizer_every=3)
+    assert [(p.player, p.every) for p in gan.method.phases] == [("discriminator", 1), ("generator", 1), ("generator", 3)]
+    loss, terms = gan.regularizer_turn(batch(2), CLOCK)
     torch.testing.assert_close(loss.mean(), terms["regularizer"] * 3 * REGULARIZERS[name].weight)
-    for p in method.players["discriminator"]:
+    for p in gan.method.players["discriminator"]:
         p.requires_grad_(False)
     loss.sum().backward()
-    assert any(p.grad is not None and p.grad.any() for p in method.players["generator"])
+    assert any(p.grad is not None and p.grad.any() for p in gan.method.players["generator"])
 
 
 def test_every_turn_plays_with_the_noise_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,9 +120,9 @@ def test_every_turn_plays_with_the_noise_that_was_asked_for(monkeypatch: pytest.
     monkeypatch.setattr(stylegan2.Generator, "mapping", lambda net, z, y: given.append(z) or mapping(net, z, y))
     kinds = {}
     for noise in ("normal", "uniform"):
-        method = game(stylegan2, noise=noise, penalty="r1r2", regularizer="path-length", mixing=0.9)
+        gan = game(stylegan2, noise=noise, penalty="r1r2", regularizer="path-length", mixing=0.9)
         given.clear()
-        for turn, phase in enumerate(method.phases):
+        for turn, phase in enumerate(gan.method.phases):
             phase.loss(batch(turn), CLOCK)
         kinds[noise] = torch.cat(given)
     assert len(kinds["uniform"]) >= 8 * 5 and kinds["uniform"].abs().max() <= 1 < kinds["normal"].abs().max()
@@ -144,37 +144,37 @@ def test_features_are_what_the_last_layer_takes(name: str) -> None:
 
 
 def test_feature_matching_reaches_the_generator() -> None:
-    method = game(objective="feature-matching")
-    loss, _ = method.generator_turn(batch(), CLOCK)
+    gan = game(objective="feature-matching")
+    loss, _ = gan.generator_turn(batch(), CLOCK)
     loss.sum().backward()
-    assert all(p.grad is not None for p in method.players["generator"])
+    assert all(p.grad is not None for p in gan.method.players["generator"])
 
 
 # ---- options ---------------------------------------------------------------------------------------------------------
 
 
 def test_weights_stay_clipped_and_the_critic_plays_more_often(tmp_path: Path) -> None:
-    method = game(objective="wasserstein", clip_weights=0.01, discriminator_steps=3)
-    assert [p.every for p in method.phases] == [1, 3]
-    played(method, tmp_path)
-    method._begin(CLOCK)  # as the next turn would
-    assert all(p.abs().max() <= 0.01 for p in method.players["discriminator"])
+    gan = game(objective="wasserstein", weight_clip=0.01, discriminator_steps=3)
+    assert [p.every for p in gan.method.phases] == [1, 3]
+    played(gan, tmp_path)
+    gan._begin(CLOCK)  # as the next turn would
+    assert all(p.abs().max() <= 0.01 for p in gan.method.players["discriminator"])
 
 
 def test_style_mixing_changes_styles_midway_for_its_share() -> None:
     plain, never, always = (game(stylegan2, mixing=share) for share in (0.0, 1e-9, 1.0))
-    for method in (plain, never, always):
-        method.nets["generator"].eval()
-    x, same, mixed = (method._fake(batch())[0] for method in (plain, never, always))
+    for gan in (plain, never, always):
+        gan.method.nets["generator"].eval()
+    x, same, mixed = (gan._fake(batch())[0] for gan in (plain, never, always))
     torch.testing.assert_close(same, x)
     assert all(not torch.allclose(a, b) for a, b in zip(mixed, x, strict=True))
 
 
 def test_growing_nets_are_told_the_clock() -> None:
-    method = game(progan)
+    gan = game(progan)
     for seen in (0, 30, 80):
-        method.discriminator_turn(batch(), Clock(seen, 100, 8))
-        assert all(float(net.progress) == pytest.approx(seen / 100) for net in method.nets.values())
+        gan.discriminator_turn(batch(), Clock(seen, 100, 8))
+        assert all(float(net.progress) == pytest.approx(seen / 100) for net in gan.method.nets.values())
 
 
 def test_history_is_the_mean_of_all_weights() -> None:
@@ -344,14 +344,14 @@ def test_resume_is_exact_with_memory(options: dict, tmp_path: Path) -> None:
 def test_slices_give_what_the_whole_batch_gives(more: dict) -> None:
     losses = []
     for cuts in ([slice(0, 8)], [slice(0, 4), slice(4, 6), slice(6, 8)]):
-        method = game(mlp, **more) if "fast" not in more.get("penalty", "") else game(r3gan, **more)
-        for net in method.nets.values():
+        gan = game(mlp, **more) if "fast" not in more.get("penalty", "") else game(r3gan, **more)
+        for net in gan.method.nets.values():
             net.eval()
-        if method.controller:
-            method.controller.p = 0.5
+        if gan.controller:
+            gan.controller.p = 0.5
         for seen in (0, 8):
             clock, rows = Clock(seen, 100, 8), []
-            for turn, phase in enumerate(method.phases):
+            for turn, phase in enumerate(gan.method.phases):
                 with torch.enable_grad():
                     rows.append(torch.cat([phase.loss(batch(turn, seen, rows=cut), clock)[0] for cut in cuts]))
         losses.append(torch.stack(rows))

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from limner import recipes
 from limner.apps import doctor
 from limner.data import open_source, prepare
+from limner.families.train import train
 from limner.monitor.doctor import SETTLING, WINDOW
 from limner.monitor.probes import held_out_of, typical_distance
 from limner.runs import run
@@ -27,7 +27,7 @@ def clothes() -> np.ndarray:
 def played(pictures: np.ndarray, out: Path, images: int = 2560, **changes: Any) -> list[str]:
     """The names of what the doctor found in a small run."""
     small = {"network.width": 8, **changes}
-    recipes.train(
+    train(
         pictures, recipe="spectral", images=images, out=out, device="cpu", threads=1, quiet=True, metric="none", seed=1,
         precision="fp32", changes=small,
     )  # fmt: skip
@@ -61,7 +61,7 @@ def test_twenty_pictures_are_learned_by_heart(clothes: np.ndarray, tmp_path: Pat
 
 def test_auto_tune_slows_the_critic_that_leaps_and_logs_it(clothes: np.ndarray, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    recipes.train(
+    train(
         clothes, recipe="spectral", images=1920, out=out, device="cpu", threads=1, quiet=True, metric="none",
         precision="fp32", auto_tune=True, changes={"network.width": 8, "discriminator_optimizer.lr": 0.08},
     )  # fmt: skip
@@ -74,7 +74,7 @@ def test_auto_tune_slows_the_critic_that_leaps_and_logs_it(clothes: np.ndarray, 
 def test_auto_tune_where_nothing_is_examined_is_a_sentence(clothes: np.ndarray, tmp_path: Path) -> None:
     for more in ({"recipe": "vae"}, {"recipe": "spectral", "doctor": False}):
         with pytest.raises(ValueError, match="--auto-tune needs the doctor"):
-            recipes.train(clothes, images=32, out=tmp_path / "no", device="cpu", quiet=True, auto_tune=True, **more)
+            train(clothes, images=32, out=tmp_path / "no", device="cpu", quiet=True, auto_tune=True, **more)
 
 
 def test_pictures_are_kept_aside_only_when_there_are_enough() -> None:

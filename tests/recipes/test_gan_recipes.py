@@ -9,26 +9,29 @@ import signal
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from limner import recipes
 from limner.apps.evaluate import sampled
-from limner.apps.loading import load
 from limner.apps.sample import walk
 from limner.cli import app, main
 from limner.core import device, distributed, schedule
 from limner.core.latents import KINDS
+from limner.families.load import load
+from limner.families.train import train
 from limner.losses.adversarial import OBJECTIVES
 from limner.losses.penalties import PENALTIES
 from limner.losses.regularizers import REGULARIZERS
 from limner.networks import NAMES, diffaugment
 from limner.recipes import gan
-from limner.runs import run
-from limner.runs.options import Options
+from limner.recipes.changes import changed
+from limner.runs import decide, run
+from limner.runs.costs import watching_seconds
+from limner.runs.experiment import Validator
 from limner.training.loop import Outcome
 
 
@@ -61,12 +64,12 @@ class StopAfterOne:
 def test_a_preset_trains_resumes_and_samples(
     name: str, squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "measure", lambda *a, **k: 100.0)  # the speed is measured for seconds otherwise
+    monkeypatch.setattr(decide, "measure", lambda *a, **k: 100.0)  # the speed is measured for seconds otherwise
     changes = small(name)
     flags = [part for key, value in changes.items() for part in (f"--{key}", value)]
     common = ["train", squares, "--recipe", name, "--images", 24, "--device", "cpu", "--threads", 1, "--quiet", *flags]
     limner(*common, "--out", tmp_path / "whole")
-    broken = recipes.train(
+    broken = train(
         squares, recipe=name, images=24, device="cpu", threads=1, quiet=True, out=tmp_path / "broken",
         changes=changes, callbacks=[StopAfterOne()],
     )  # fmt: skip
@@ -84,7 +87,7 @@ def test_a_preset_trains_resumes_and_samples(
 def test_a_recipe_plays_with_the_nets_of_another_architecture(
     squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "measure", lambda *a, **k: 100.0)
+    monkeypatch.setattr(decide, "measure", lambda *a, **k: 100.0)
     usual = str(gan.spectral().network.width)  # not that of the other architecture, so it is a wish like any other
     limner("train", squares, "--recipe", "spectral", "--architecture", "dcgan", "--network.width", usual, "--network.norm",
            "virtual", "--images", 8, "--batch", 8, "--device", "cpu", "--threads", 1, "--quiet", "--out", tmp_path)  # fmt: skip
@@ -93,9 +96,9 @@ def test_a_recipe_plays_with_the_nets_of_another_architecture(
     assert described["network"]["config"] | {"width": int(usual), "norm": "virtual"} == described["network"]["config"]
     assert load(tmp_path, "cpu").sample(2).shape == (2, 1, 16, 16)
     changes = {"network.norm": "virtual", "architecture": "dcgan"}  # in any order
-    assert recipes.changed(gan.spectral(), changes).network.norm == "virtual"
+    assert changed(gan.spectral(), changes).network.norm == "virtual"
     kept = gan.dcgan_2016()
-    assert recipes.changed(kept, {"architecture": "dcgan"}) == kept
+    assert changed(kept, {"architecture": "dcgan"}) == kept
 
 
 @pytest.mark.parametrize(("share", "warned"), [(0.9, False), (0.25, True)])
@@ -103,61 +106,61 @@ def test_a_busy_machine_is_told_when_the_speed_was_measured_on_it(
     share: float, warned: bool, squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(run, "measure", lambda *a, **k: time.sleep(0.05) or 100.0)
+    monkeypatch.setattr(decide, "measure", lambda *a, **k: time.sleep(0.05) or 100.0)
     monkeypatch.setattr(time, "thread_time", lambda: share * time.monotonic())
-    recipes.train(squares, recipe="spectral", images=8, device="cpu", threads=1, out=tmp_path, changes=small("spectral"))
+    train(squares, recipe="spectral", images=8, device="cpu", threads=1, out=tmp_path, changes=small("spectral"))
     said = capsys.readouterr().err
-    assert ("this run got 25% of a core" in said) == ("ends sooner than told." in said) == warned
+    assert ("this run got 25% of a core" in said) == ("ends sooner than announced." in said) == warned
 
 
 def test_minutes_pay_for_the_pictures_that_people_watch_by(
     squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = SimpleNamespace(
-        method=SimpleNamespace(nets={"generator": torch.nn.Linear(1, 1)}), published="generator",
-        preview=lambda net: time.sleep(0.01), generate=lambda net, n: time.sleep(0.001 * n), options=Options(),
-    )  # fmt: skip
+    network = torch.nn.Linear(1, 1)
+    product = SimpleNamespace(network="generator", preview=lambda net: time.sleep(0.01))
+    validator = Validator(columns=("x",), title="", better="lower", measure=lambda net: {}, cost=lambda net: 0.5)
+    watched: Any = SimpleNamespace(method=SimpleNamespace(nets={"generator": network}), product=product, validators=[validator])
     marks = len(schedule.preview_marks(10**6))
-    assert marks * (0.01 + 0.5) <= run.watching_seconds(job) < marks * (0.01 + 0.5) * 2
-    job.options = Options(metric="none")
-    assert marks * 0.01 <= run.watching_seconds(job) < marks * 0.01 * 5
-    monkeypatch.setattr(run, "measure", lambda *a, **k: 100.0)
-    monkeypatch.setattr(run, "watching_seconds", lambda job: 30.0)
+    assert marks * (0.01 + 0.5) <= watching_seconds(watched) < marks * (0.01 + 0.5) * 2
+    watched.validators = []
+    assert marks * 0.01 <= watching_seconds(watched) < marks * 0.01 * 5
+    monkeypatch.setattr(decide, "measure", lambda *a, **k: 100.0)
+    monkeypatch.setattr(decide, "watching_seconds", lambda job: 30.0)
     monkeypatch.setattr(run, "fit", lambda *a, **k: Outcome(0, 0.0, False, None))
-    recipes.train(squares, recipe="spectral", minutes=1, device="cpu", quiet=True, out=tmp_path, changes=small("spectral"))
+    train(squares, recipe="spectral", minutes=1, device="cpu", quiet=True, out=tmp_path, changes=small("spectral"))
     decided = json.loads((tmp_path / "run.json").read_text())["decided"]
     assert decided["besides"] >= 30 and decided["threads"] == 1
     assert 100 * (60 - decided["besides"] - 5) * 0.97 < decided["images"] <= 100 * 30 * 0.97  # start-up is paid for too
 
 
 def test_a_run_of_another_version_is_named(squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "measure", lambda *a, **k: 100.0)
+    monkeypatch.setattr(decide, "measure", lambda *a, **k: 100.0)
     monkeypatch.setattr(run, "fit", lambda *a, **k: Outcome(0, 0.0, False, None))
     more = {"recipe": "spectral", "images": 8, "device": "cpu", "quiet": True, "out": tmp_path}
-    recipes.train(squares, **more)
+    train(squares, **more)
     kept = json.loads((tmp_path / "run.json").read_text())
     del kept["asked"]["options"]["lr_warmup"]
     (tmp_path / "run.json").write_text(json.dumps(kept))
     with pytest.raises(ValueError, match=r"another version of Limner \(.*\), whose options are others \(options.lr_warmup\)"):
-        recipes.train(squares, **more)
+        train(squares, **more)
 
 
 def test_a_run_keeps_the_precision_it_was_started_in(
     squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(run, "measure", lambda *a, **k: 100.0)
+    monkeypatch.setattr(decide, "measure", lambda *a, **k: 100.0)
     monkeypatch.setattr(device, "cpu_has_bf16", lambda: False)
 
-    def train(out: str, precision: str = "auto", **more) -> None:
-        recipes.train(squares, recipe="spectral", images=24, device="cpu", threads=1, out=tmp_path / out,
+    def run_once(out: str, precision: str = "auto", **more) -> None:
+        train(squares, recipe="spectral", images=24, device="cpu", threads=1, out=tmp_path / out,
                       changes=small("spectral"), precision=precision, **more)  # fmt: skip
 
-    train("whole")
-    train("broken", callbacks=[StopAfterOne()])
+    run_once("whole")
+    run_once("broken", callbacks=[StopAfterOne()])
     monkeypatch.setattr(device, "cpu_has_bf16", lambda: True)  # moved to another machine
     with pytest.raises(ValueError, match=r"was started with precision fp32, now it is bf16: .* leave --precision out"):
-        train("broken", "bf16")
-    train("broken")
+        run_once("broken", "bf16")
+    run_once("broken")
     assert "started in fp32 and goes on so" in capsys.readouterr().err
     one, two = (load_file(tmp_path / run / "weights.safetensors") for run in ("whole", "broken"))
     assert all(torch.equal(value, two[key]) for key, value in one.items())
@@ -200,7 +203,7 @@ def test_everything_that_samples_draws_the_kind_of_noise_that_was_trained_on(
     noise: str, squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The network is replaced by one that only keeps what it was given."""
-    monkeypatch.setattr(run, "measure", lambda *a, **k: 100.0)
+    monkeypatch.setattr(decide, "measure", lambda *a, **k: 100.0)
     limner("train", squares, "--recipe", "spectral", "--noise", noise, "--images", 24, "--batch", 8, "--network.width",
            8, "--device", "cpu", "--threads", 1, "--quiet", "--out", tmp_path)  # fmt: skip
     assert json.loads((tmp_path / "limner.json").read_text())["network"]["noise"] == noise
@@ -225,8 +228,8 @@ def test_everything_that_samples_draws_the_kind_of_noise_that_was_trained_on(
 def test_runs_from_before_there_were_kinds_sample_from_normal_noise(
     squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "measure", lambda *a, **k: 100.0)
-    recipes.train(squares, recipe="spectral", images=8, device="cpu", threads=1, quiet=True, out=tmp_path,
+    monkeypatch.setattr(decide, "measure", lambda *a, **k: 100.0)
+    train(squares, recipe="spectral", images=8, device="cpu", threads=1, quiet=True, out=tmp_path,
                   changes={"batch": 8, "network.width": 8})  # fmt: skip
     description = json.loads((tmp_path / "limner.json").read_text())
     pictures = load(tmp_path, "cpu").sample(3)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from limner import recipes
+from limner.families import presets
+from limner.families.train import AUTO, table
 from limner.recipes import measured
 
 CONTENT = {
@@ -21,9 +22,9 @@ CONTENT = {
 
 
 def printed(file: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(recipes, "measurements", lambda: measured.measurements(file))
+    monkeypatch.setattr("limner.families.train.measurements", lambda: measured.measurements(file))
     out = io.StringIO()
-    Console(file=out, width=200).print(recipes.table())
+    Console(file=out, width=200).print(table())
     return out.getvalue()
 
 
@@ -44,11 +45,11 @@ def test_without_measurements_the_list_is_whole(content: str | None, tmp_path: P
     if content is not None:
         file.write_text(content)
     text = printed(file, monkeypatch)
-    assert all(name in text for name in recipes.PRESETS) and "FID" not in text
+    assert all(name in text for name in presets()) and "FID" not in text
 
 
 def test_what_the_package_ships_was_measured_of_recipes_that_there_are() -> None:
     found = measured.measurements()
-    assert set(found["rows"]) <= {recipes.AUTO, *recipes.PRESETS}
+    assert set(found["rows"]) <= {AUTO, *presets()}
     if found["rows"]:
         assert measured.protocol(found) and all(measured.told(found, name) for name in found["rows"])

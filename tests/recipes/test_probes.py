@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from limner import recipes
 from limner.apps import doctor
 from limner.core import distributed
 from limner.data import open_source, prepare
 from limner.data.pairs import prepare_pairs
+from limner.families import train as training
 from limner.monitor.family_probes import AutoencoderProbe, TranslatorProbe
 from limner.monitor.rules import FIRST, FIRST_COPIED, LAST_COPIED, copies_input, dead_codes, stuck_below
 from limner.networks import vae, vqvae
@@ -56,7 +56,7 @@ def tinted(pictures: np.ndarray) -> np.ndarray:
 
 
 def train(out: Path, recipe: str, *data: np.ndarray, images: int, doctor: bool = True, **changes: Any) -> Path:
-    recipes.train(
+    training.train(
         *data, recipe=recipe, images=images, out=out, device="cpu", threads=1, quiet=True, seed=1, precision="fp32",
         doctor=doctor, changes=SMALL[recipe] | changes,
     )  # fmt: skip
@@ -167,7 +167,7 @@ def test_a_run_that_is_watched_has_the_weights_of_one_that_is_not(
 
 def test_auto_tune_is_for_games_only(clothes: np.ndarray, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="games of a generator and a discriminator only"):
-        recipes.train(clothes, recipe="vqvae", images=32, out=tmp_path / "no", device="cpu", quiet=True, auto_tune=True)
+        train(clothes, recipe="vqvae", images=32, out=tmp_path / "no", device="cpu", quiet=True, auto_tune=True)
 
 
 # ---- signals ---------------------------------------------------------------------------------------------------------

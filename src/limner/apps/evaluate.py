@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from limner.apps.loading import load
 from limner.apps.model import Model
 from limner.apps.translate import Translator
 from limner.core import artifact
@@ -22,7 +21,7 @@ Watch = Callable[[int, int], None]
 
 
 def evaluate(
-    subject: Path,
+    given: Path | Model | Translator,
     data: str | Sequence[str],
     metrics: Sequence[str] | None = None,
     features: Sequence[str] = ("own",),
@@ -39,7 +38,7 @@ def evaluate(
 ) -> tuple[Result, Path | None]:
     """Compare what a run makes, or any pictures, with real ones; write the report and its JSON beside it.
 
-    subject: a generator's run (n samples are drawn); a translator's (data is then what it was trained on, or like it:
+    given: a generator (n samples are drawn); a translator (data is then what it was trained on, or like it:
     two sets or one of pairs, and the first is translated, or with direction "b2a" the second); or any pictures. Returns
     the result and the report's path: evaluation.html in the run folder by default, and none for pictures without a run. Raises ValueError in one sentence for what cannot be compared.
     """
@@ -48,7 +47,9 @@ def evaluate(
         page_of(out)
     curve: list = []
     sides = (size, size) if isinstance(size, int) else size
-    given: Pictures | str = str(subject)
+    model = None if isinstance(given, Path) else given
+    subject = given if isinstance(given, Path) else given.folder
+    pictures: Pictures | str = str(subject)
     places = [data] if isinstance(data, str) else list(data)
     if not places:
         raise ValueError("Say what to compare with: --data and a set of pictures.")
@@ -56,7 +57,6 @@ def evaluate(
     held: Dataset | str | None = held_out
     folder: Path | None = None
     paired = False
-    model = load(subject, device) if (subject / artifact.CARD).exists() else None
     if not isinstance(model, Translator):
         if len(places) != 1:
             raise ValueError(f"{subject} is compared with one set of pictures: only a translator takes two.")
@@ -71,18 +71,19 @@ def evaluate(
         )
     if isinstance(model, Translator):
         folder = subject
-        given, reference, paired = translated(model, places, direction or "a2b", metrics, sides, n, seed, progress, halves)
-        sides = given.spec.size
+        pictures, reference, paired = translated(model, places, direction or "a2b", metrics, sides, n, seed, progress, halves)
+        sides = pictures.spec.size
     elif model is not None:
-        assert isinstance(model, Model)
+        if not isinstance(model, Model):
+            raise ValueError(f"{subject} holds a {model.description['kind']}, whose pictures this command cannot draw.")
         curve = watched(subject)
-        given, sides, folder = sampled(model, n, seed), model.spec.size, subject
+        pictures, sides, folder = sampled(model, n, seed), model.spec.size, subject
         reference = as_trained(model, places[0], sides)
         held = held or prepare_validation(reference)
     if model is not None and held_out:  # the model's own pictures decide what other data is brought to
         held = as_trained(model, held_out, sides)
     result = compare(
-        given,
+        pictures,
         reference,
         held_out=held,
         metrics=metrics,

@@ -68,12 +68,13 @@ def _run(arguments: list[str]) -> int:
         if "train" in arguments[:1]:
             if not {"--help", "-h", "--quiet"} & {*arguments}:
                 tell("Starting (loading PyTorch) ...")  # which is silent for seconds
-            from limner import recipes as rooms
+            from limner.families.train import AUTO, defaults
+            from limner.runs.options import Options
 
-            name = _said(arguments, "--recipe") or rooms.AUTO
-            base = rooms.defaults(name, _said(arguments, "--architecture"))
-            chosen = flags(type(base), base, unset=name == rooms.AUTO)
-            train = with_flags(making.train, flags(rooms.Options), chosen)
+            name = _said(arguments, "--recipe") or AUTO
+            base = defaults(name, _said(arguments, "--architecture"))
+            chosen = flags(type(base), base, unset=name == AUTO)
+            train = with_flags(making.train, flags(Options), chosen)
         else:
             train = with_flags(making.train, type("Options", (), {}), type("Choices", (), {}))
         if "train" in app:  # of an earlier call in this process, with another recipe's flags

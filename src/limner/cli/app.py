@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from cyclopts import App
@@ -54,6 +55,15 @@ def show_table(renderable: Any) -> None:
                 yield safe
 
     Printed().print(renderable)
+
+
+def open_model(run: Path, device: str, kind: Any, verb: str) -> Any:
+    """The model of a run folder, for a verb that needs one of the class `kind`. Raises ValueError when it holds another."""
+    from limner.core.device import configure_runtime
+    from limner.families.load import load_kind
+
+    configure_runtime()
+    return load_kind(run, device, kind, verb)
 
 
 class Progress:

@@ -125,16 +125,17 @@ def train(
     halves
         For translators: the one set holds pictures of two sides, left and right, though not twice as wide as tall.
     """
-    from limner import recipes
+    from limner.families import train as families
+    from limner.runs.options import Options
 
     architecture = getattr(choices, "architecture", None)
     # what `auto` will choose is not known here: whatever a person says is a change
-    usual = None if recipe == recipes.AUTO else recipes.defaults(recipe, architecture)
+    usual = None if recipe == families.AUTO else families.defaults(recipe, architecture)
     changes = changes_of(choices, usual) if choices else {}
     if architecture:
         changes["architecture"] = architecture
     with Progress("decoding") as progress:
-        trained = recipes.train(
+        trained = families.train(
             source,
             second,
             resume=resume,
@@ -150,14 +151,14 @@ def train(
             unconditional=unconditional,
             classes_from=classes_from,
             halves=halves,
-            options=recipes.Options(**(vars(options) if options else {})),
+            options=Options(**(vars(options) if options else {})),
             progress=progress,
             changes=changes,
         )
     outcome = trained.outcome
     if outcome.finished:
         tell(f"Done: {outcome.seen:,} images seen. Samples: {trained.folder / 'preview.png'}")
-        tell(f"Next: limner {recipes.next_verb(trained.recipe)} {trained.folder}")
+        tell(f"Next: limner {families.next_verb(trained.recipe)} {trained.folder}")
         return 0
     tell(f"Stopped at {outcome.seen:,} images; everything is saved. Go on: limner train --resume {trained.folder}")
     return 128 + (outcome.signal or 0)
@@ -166,7 +167,7 @@ def train(
 @app.command
 def recipes() -> None:
     """List the recipes and where they come from."""
-    from limner.recipes import table
+    from limner.families.train import table
 
     show_table(table())
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from limner.cli.app import Progress, app, print_line, show_table, tell
+from limner.cli.app import Progress, app, open_model, print_line, show_table, tell
 from limner.cli.flags import parse_count, parse_size
 
 
@@ -50,12 +50,11 @@ def sample(
     device
         auto, cpu, cuda or mps.
     """
-    from limner.apps.loading import load_kind
     from limner.apps.model import Model
     from limner.apps.sample import sample as make
 
     count, number = parse_count(n, "number of pictures"), parse_count(seed, "seed")
-    model = load_kind(run, device, Model, "sample")
+    model = open_model(run, device, Model, "sample")
     with Progress("sampling") as progress:
         print_line(make(model, out, count, number, label, truncation, seconds, columns, progress))
 
@@ -115,11 +114,13 @@ def evaluate(
         auto, cpu, cuda or mps.
     """
     from limner.apps.evaluate import evaluate as measure
+    from limner.core import artifact
     from limner.evaluation.report import table
+    from limner.families.load import load
 
     with Progress("evaluating") as progress:
         result, report = measure(
-            pictures,
+            load(pictures, device) if (pictures / artifact.CARD).exists() else pictures,
             data,
             metrics,
             features or ["own"],
@@ -171,9 +172,8 @@ def reconstruct(
     """
     from limner.apps.autoencode import Autoencoder
     from limner.apps.autoencode import reconstruct as make
-    from limner.apps.loading import load_kind
 
-    print_line(make(load_kind(run, device, Autoencoder, "reconstruct"), source, out, n, tell))
+    print_line(make(open_model(run, device, Autoencoder, "reconstruct"), source, out, n, tell))
 
 
 @app.command
@@ -210,9 +210,8 @@ def interpolate(
     """
     from limner.apps.autoencode import Autoencoder
     from limner.apps.autoencode import interpolate as make
-    from limner.apps.loading import load_kind
 
-    print_line(make(load_kind(run, device, Autoencoder, "interpolate"), a, b, out, steps, seconds))
+    print_line(make(open_model(run, device, Autoencoder, "interpolate"), a, b, out, steps, seconds))
 
 
 @app.command
@@ -251,9 +250,8 @@ def traverse(
     """
     from limner.apps.autoencode import Autoencoder
     from limner.apps.autoencode import traverse as make
-    from limner.apps.loading import load_kind
 
-    print_line(make(load_kind(run, device, Autoencoder, "traverse"), source, out, dims, steps, around, n, tell))
+    print_line(make(open_model(run, device, Autoencoder, "traverse"), source, out, dims, steps, around, n, tell))
 
 
 @app.command
@@ -280,9 +278,8 @@ def encode(
     """
     from limner.apps.autoencode import Autoencoder
     from limner.apps.autoencode import encode as make
-    from limner.apps.loading import load_kind
 
-    print_line(make(load_kind(run, device, Autoencoder, "encode"), source, out, tell))
+    print_line(make(open_model(run, device, Autoencoder, "encode"), source, out, tell))
 
 
 @app.command
@@ -313,10 +310,9 @@ def translate(
     device
         auto, cpu, cuda or mps.
     """
-    from limner.apps.loading import load_kind
     from limner.apps.translate import Translator
     from limner.apps.translate import translate as make
 
-    model = load_kind(run, device, Translator, "translate")
+    model = open_model(run, device, Translator, "translate")
     with Progress("translating") as progress:
         print_line(make(model, source, out, direction, sheet, progress, tell))

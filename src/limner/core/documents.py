@@ -81,7 +81,7 @@ class Description(TypedDict):
 
     format: int
     limner: str
-    kind: Literal["generator", "autoencoder", "translator"]
+    kind: Name
     recipe: Recipe
     data: Data
     network: Network
@@ -122,9 +122,9 @@ class Decided(TypedDict):
     costs: NotRequired[list[Amount]]  # seconds an image, in equal parts of the run
     besides: NotRequired[float]  # seconds of the run that are not training
     seconds: NotRequired[float | None]  # that a budget in minutes leaves for training
-    threads: NotRequired[Annotated[int, Within(1, 4096)]]
+    threads: Annotated[int, Within(1, 4096)]
     revisions: NotRequired[list[Revision]]
-    precision: NotRequired[Literal["bf16", "fp32"]]
+    precision: Literal["bf16", "fp32"]
     started: str
 
 

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from limner.core import distributed
+from limner.core.plugins import entry
 
 Pair = Callable[[Tensor, Tensor], Tensor]
 
@@ -108,7 +109,12 @@ PATCH_OBJECTIVES = ("non-saturating", "least-squares", "hinge", "relativistic") 
 
 
 def objective(name: str, among: Collection[str] = OBJECTIVES) -> Objective:
-    """The objective of a name. Raises ValueError for one that is unknown or not `among` those that fit."""
+    """The objective of a name: a built-in one, or what an installed package adds by the entry point `limner.objectives`.
+
+    Raises ValueError for one that is unknown or not `among` those that fit.
+    """
+    if name not in OBJECTIVES and (added := entry("limner.objectives", name)):
+        return added.load()
     if name not in among:
         problem = "does not fit this recipe's discriminator" if name in OBJECTIVES else "is not known"
         raise ValueError(f"The objective {name!r} {problem}: say one of {', '.join(among)}.")

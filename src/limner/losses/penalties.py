@@ -51,6 +51,7 @@ class Penalty:
     scale: float = 1.0  # what the weight is multiplied with: a half where the paper writes gamma/2
     at: tuple[str, ...] = ()  # pictures, "real" or "fake", whose slope it takes from what the discriminator says of them
     keeps: tuple[str, ...] = field(default=())  # what it notes in `DiscriminatorContext.usual`
+    estimated: bool = False  # by finite differences, for which two forward passes must agree (no dropout)
 
 
 # ---- slopes ----------------------------------------------------------------------------------------------------------
@@ -168,12 +169,13 @@ PENALTIES: dict[str, Penalty] = {
     "r1": _slopes("real"),
     "r2": _slopes("fake"),
     "r1r2": _slopes("real", "fake"),
-    "r1-fast": Penalty(lambda s: {"r1": _estimated(s, "real")}, LIN, scale=0.5),
-    "r2-fast": Penalty(lambda s: {"r2": _estimated(s, "fake")}, LIN, scale=0.5),
+    "r1-fast": Penalty(lambda s: {"r1": _estimated(s, "real")}, LIN, scale=0.5, estimated=True),
+    "r2-fast": Penalty(lambda s: {"r2": _estimated(s, "fake")}, LIN, scale=0.5, estimated=True),
     "r1r2-fast": Penalty(
         lambda s: {"r1": _estimated(s, "real"), "r2": _estimated(s, "fake")},
         LIN,
         scale=0.5,
+        estimated=True,
     ),
     "wgan-gp": Penalty(
         lambda s: {"gradient_penalty": unit_gradient_penalty(s.discriminator, _between(s))},

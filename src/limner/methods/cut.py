@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from limner.losses.adversarial import Objective
 from limner.methods.patch_adversarial import PatchAdversarialLoss
-from limner.methods.phase import Batch, Clock, Phase, Stateful, Terms
+from limner.methods.phase import Batch, Clock, Method, Phase, Terms
 from limner.networks import diffaugment
 
 
@@ -33,8 +33,6 @@ class CUT:
     penalty: gamma/2 |grad D|^2 at real (r1) and made (r2) pictures, for objectives that need it.
     """
 
-    averaged: Sequence[str] = ("translators",)
-
     def __init__(
         self,
         translators: nn.Module,
@@ -52,20 +50,17 @@ class CUT:
         self.translators: Any = translators
         self.heads: Any = heads
         self.discriminator: Any = discriminator
-        self.nets: Mapping[str, nn.Module] = {"translators": translators, "heads": heads, "discriminator": discriminator}
-        self.players: Mapping[str, Sequence[nn.Parameter]] = {
-            "translator": [*translators.parameters(), *heads.parameters()],
-            "discriminator": list(discriminator.parameters()),
-        }
-        self.memory: Mapping[str, Stateful] = {}
-        self.levers: MutableMapping[str, float] = {}
         self.game, self.contrast, self.identity = PatchAdversarialLoss(objective, penalty, gamma), contrast, identity
         self.patches, self.flip = patches, flip
-        self.phases: Sequence[Phase] = [
-            Phase("translator", self.translator_turn),
-            Phase("discriminator", self.discriminator_turn),
-        ]
-        self._fresh: dict[int, tuple[Tensor, Tensor]] = {}  # row -> real and made pictures of the turn before
+        self.method = Method(
+            nets={"translators": translators, "heads": heads, "discriminator": discriminator},
+            players={
+                "translator": [*translators.parameters(), *heads.parameters()],
+                "discriminator": list(discriminator.parameters()),
+            },
+            phases=[Phase("translator", self.translator_turn), Phase("discriminator", self.discriminator_turn)],
+            averaged=("translators",),
+        )
 
     def translator_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
         a, b = batch["a"], batch["b"]
@@ -74,7 +69,7 @@ class CUT:
         n, translator = len(a), self.translators["a2b"]
         out, keys = translator.with_features(torch.cat([a, b]) if self.identity else a)
         made = out[:n]
-        self._fresh[batch.first] = b, made.detach()
+        batch.keep("translations", b, made)
         generator_loss = self.game.generator_loss(self.discriminator, b, made)
         nce = self._contrast(translator.features(out), keys, batch)
         loss = generator_loss + self.contrast * nce[:n]
@@ -84,7 +79,7 @@ class CUT:
         return loss, terms
 
     def discriminator_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
-        return self.game.discriminator_loss(self.discriminator, *self._fresh.pop(batch.first))
+        return self.game.discriminator_loss(self.discriminator, *batch.kept("translations"))
 
     def _contrast(self, queries: Sequence[Tensor], keys: Sequence[Tensor], batch: Batch) -> Tensor:
         """The mean over the maps of `patch_nce` at random places, the same in both. -> [N] or, with identity, [2N]"""

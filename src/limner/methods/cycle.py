@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from limner.losses.adversarial import Objective
 from limner.methods.patch_adversarial import PatchAdversarialLoss
-from limner.methods.phase import Batch, Clock, Phase, Stateful, Terms
+from limner.methods.phase import Batch, Clock, Method, Phase, Terms
 from limner.methods.pool import Pool
 from limner.networks import diffaugment
 
@@ -22,8 +22,6 @@ class Cycle:
     is asked at once goes through it at once: three passes an iteration instead of six.
     penalty: gamma/2 |grad D|^2 at real (r1) and made (r2) pictures, for objectives that need it.
     """
-
-    averaged: Sequence[str] = ("translators",)
 
     def __init__(
         self,
@@ -42,21 +40,19 @@ class Cycle:
         assert set(pools) == {"a", "b"}
         self.translators: Any = translators
         self.discriminator_a, self.discriminator_b = discriminator_a, discriminator_b
-        self.nets: Mapping[str, nn.Module] = {"translators": translators, "discriminator_a": discriminator_a, "discriminator_b": discriminator_b}
-        self.players: Mapping[str, Sequence[nn.Parameter]] = {
-            "translator": list(translators.parameters()),
-            "discriminator": [*discriminator_a.parameters(), *discriminator_b.parameters()],
-        }
         self.pools = pools
-        self.memory: Mapping[str, Stateful] = {f"made_{side}": pool for side, pool in pools.items()}
-        self.levers: MutableMapping[str, float] = {}
         self.game, self.cycle, self.identity = PatchAdversarialLoss(objective, penalty, gamma), cycle, identity
         self.flip = flip
-        self.phases: Sequence[Phase] = [
-            Phase("translator", self.translator_turn),
-            Phase("discriminator", self.discriminator_turn),
-        ]
-        self._fresh: dict[int, tuple[Tensor, Tensor, Tensor, Tensor]] = {}  # row -> a, b, made a, made b
+        self.method = Method(
+            nets={"translators": translators, "discriminator_a": discriminator_a, "discriminator_b": discriminator_b},
+            players={
+                "translator": list(translators.parameters()),
+                "discriminator": [*discriminator_a.parameters(), *discriminator_b.parameters()],
+            },
+            phases=[Phase("translator", self.translator_turn), Phase("discriminator", self.discriminator_turn)],
+            averaged=("translators",),
+            memory={f"made_{side}": pool for side, pool in pools.items()},
+        )
 
     def translator_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
         a, b = self._sides(batch)
@@ -67,7 +63,7 @@ class Cycle:
         out = b2a(torch.cat([b, made_b, a] if same else [b, made_b]))
         made_a, back_a, same_a = out[:n], out[n : 2 * n], out[2 * n :]
         back_b = a2b(made_a)
-        self._fresh[batch.first] = a, b, made_a.detach(), made_b.detach()
+        batch.keep("translations", a, b, made_a, made_b)
         generator_loss = self.game.generator_loss(self.discriminator_a, a, made_a) + self.game.generator_loss(self.discriminator_b, b, made_b)
         cycle = _distance(back_a, a) + _distance(back_b, b)
         loss = generator_loss + self.cycle * cycle
@@ -78,7 +74,7 @@ class Cycle:
         return loss, terms
 
     def discriminator_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
-        a, b, made_a, made_b = self._fresh.pop(batch.first)
+        a, b, made_a, made_b = batch.kept("translations")
         one, terms = self.game.discriminator_loss(self.discriminator_a, a, self.pools["a"].exchange(made_a, batch))
         other, more = self.game.discriminator_loss(self.discriminator_b, b, self.pools["b"].exchange(made_b, batch))
         return one + other, {name: terms[name] + more[name] for name in terms}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from limner.losses.adversarial import Objective
-from limner.methods.phase import Batch, Clock, Phase, Stateful, Terms
+from limner.methods.phase import Batch, Clock, Method, Phase, Terms
 from limner.networks import diffaugment
 
 
@@ -20,8 +19,6 @@ class Paired:
     conditional GANs", eq. 3). Without a discriminator only L1 is left. The translator moves first, and the discriminator then judges
     what that turn made: every picture is translated once an iteration.
     """
-
-    averaged: Sequence[str] = ("translators",)
 
     def __init__(
         self,
@@ -36,18 +33,14 @@ class Paired:
     ) -> None:
         self.translators: Any = translators
         self.discriminator: Any = discriminator
-        self.nets: Mapping[str, nn.Module] = {"translators": translators}
-        self.players: Mapping[str, Sequence[nn.Parameter]] = {"translator": list(translators.parameters())}
-        self.phases: Sequence[Phase] = [Phase("translator", self.translator_turn)]
-        self.memory: Mapping[str, Stateful] = {}
-        self.levers: MutableMapping[str, float] = {}
-        if discriminator is not None:
-            self.nets = {**self.nets, "discriminator": discriminator}
-            self.players = {**self.players, "discriminator": list(discriminator.parameters())}
-            self.phases = [*self.phases, Phase("discriminator", self.discriminator_turn)]
         self.objective, self.pixels, self.features = objective, pixels, features
         self.flip, self.shift = flip, shift
-        self._fresh: dict[int, tuple[Tensor, Tensor]] = {}  # row -> pairs, real and would-be, of the turn before
+        nets, players = {"translators": translators}, {"translator": list(translators.parameters())}
+        phases = [Phase("translator", self.translator_turn)]
+        if discriminator is not None:
+            nets["discriminator"], players["discriminator"] = discriminator, list(discriminator.parameters())
+            phases.append(Phase("discriminator", self.discriminator_turn))
+        self.method = Method(nets=nets, players=players, phases=phases, averaged=("translators",))
 
     def translator_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
         a, b = self._sides(batch)
@@ -58,7 +51,7 @@ class Paired:
         if self.discriminator is None:
             return loss, terms
         real, fake = torch.cat([a, b], 1), torch.cat([a, made], 1)
-        self._fresh[batch.first] = real, fake.detach()
+        batch.keep("pairs", real, fake)
         maps, logits = self.discriminator.look(fake)
         real_maps, real_logits = [], logits.detach()
         if self.features or self.objective.sees_real:
@@ -73,7 +66,7 @@ class Paired:
         return loss, terms
 
     def discriminator_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
-        real, fake = self.discriminator(torch.cat(self._fresh.pop(batch.first))).chunk(2)
+        real, fake = self.discriminator(torch.cat(batch.kept("pairs"))).chunk(2)
         loss = self.objective.discriminator(real, fake).flatten(1).mean(1)
         return loss, {"d_loss": loss.detach().mean(), "logit_gap": real.detach().mean() - fake.detach().mean()}
 

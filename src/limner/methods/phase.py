@@ -46,7 +46,8 @@ class Batch:
     first: int = 0  # this slice's first row in the global batch
     total: int = 0  # rows of the global batch
     key: tuple[int, ...] = (0,)  # (seed, images seen, turn)
-    _drawn: dict[str, np.ndarray] = field(default_factory=dict)
+    _drawn: dict[tuple[str | int, ...], np.ndarray] = field(default_factory=dict)  # (distribution, name, shape) -> numbers
+    _kept: dict[str, dict[int, tuple[Tensor, ...]]] = field(default_factory=dict)  # name -> first row -> tensors
 
     def __len__(self) -> int:
         return len(next(iter(self.tensors.values())))
@@ -62,23 +63,39 @@ class Batch:
         cut = {name: tensor[rows] for name, tensor in self.tensors.items()}
         return replace(self, tensors=cut, first=self.first + (rows.start or 0))
 
-    def _random(self, name: str, draw: Callable[[np.random.Generator], np.ndarray]) -> Tensor:
-        if name not in self._drawn:
-            self._drawn[name] = draw(np.random.Generator(np.random.PCG64([*self.key, crc32(name.encode())])))
-        mine = torch.from_numpy(self._drawn[name][self.first : self.first + len(self)])
+    def turn(self, number: int) -> Batch:
+        """The same rows for a phase of the iteration: with random numbers of its own, and with what earlier phases kept."""
+        return replace(self, key=(*self.key, number), _drawn={})
+
+    def keep(self, name: str, *tensors: Tensor) -> None:
+        """Leave the tensors of these rows to a later phase of the same iteration, which gets them by `kept`."""
+        self._kept.setdefault(name, {})[self.first] = tuple(tensor.detach() for tensor in tensors)
+
+    def kept(self, name: str) -> tuple[Tensor, ...]:
+        """What an earlier phase of this iteration kept of these rows, detached."""
+        return self._kept[name][self.first]
+
+    def kept_of_all_slices(self, name: str) -> list[tuple[Tensor, ...]]:
+        """The same of every slice of this rank's rows, in their order."""
+        return [tensors for _, tensors in sorted(self._kept[name].items())]
+
+    def _random(self, draw: Callable[[np.random.Generator], np.ndarray], name: str, *key: str | int) -> Tensor:
+        if (name, *key) not in self._drawn:
+            self._drawn[name, *key] = draw(np.random.Generator(np.random.PCG64([*self.key, crc32(name.encode())])))
+        mine = torch.from_numpy(self._drawn[name, *key][self.first : self.first + len(self)])
         return mine.to(next(iter(self.tensors.values())).device)
 
     def normal(self, name: str, *shape: int) -> Tensor:
         """Standard normal numbers, float32 [n, *shape]."""
-        return self._random(name, lambda rng: rng.standard_normal((self.total, *shape), np.float32))
+        return self._random(lambda rng: rng.standard_normal((self.total, *shape), np.float32), name, "normal", *shape)
 
     def uniform(self, name: str, *shape: int) -> Tensor:
         """Uniform numbers in [0,1), float32 [n, *shape]."""
-        return self._random(name, lambda rng: rng.random((self.total, *shape), np.float32))
+        return self._random(lambda rng: rng.random((self.total, *shape), np.float32), name, "uniform", *shape)
 
     def integers(self, name: str, below: int, *shape: int) -> Tensor:
         """Integers in [0, below), int64 [n, *shape]."""
-        return self._random(name, lambda rng: rng.integers(0, below, (self.total, *shape)))
+        return self._random(lambda rng: rng.integers(0, below, (self.total, *shape)), name, "integers", below, *shape)
 
 
 @dataclass(frozen=True)
@@ -98,12 +115,29 @@ class Stateful(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
-class Method(Protocol):
-    """No base class: any object with these is a method."""
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """Who plays, and what each player wants: everything that `training.loop.fit` needs to know of an algorithm.
+
+    Every trainable parameter of the networks belongs to exactly one player; each player has an optimizer of its own.
+    """
 
     nets: Mapping[str, nn.Module]  # saved in every checkpoint
-    averaged: Sequence[str]  # those that get an EMA copy
-    players: Mapping[str, Sequence[nn.Parameter]]  # disjoint, one optimizer each
+    players: Mapping[str, Sequence[nn.Parameter]]  # name -> the parameters that its phases update
     phases: Sequence[Phase]  # in order, every iteration
-    memory: Mapping[str, Stateful]  # mostly empty
-    levers: MutableMapping[str, float]  # what may be changed while it plays ("penalty": a factor); mostly empty
+    averaged: Sequence[str]  # names of the networks that get an EMA copy
+    memory: Mapping[str, Stateful] = field(default_factory=dict)  # what a checkpoint holds beside the networks
+    levers: MutableMapping[str, float] = field(default_factory=dict)  # factors that the doctor may change ("penalty")
+    finalize: Callable[[nn.Module], None] | None = None  # completes the averaged network before it is published
+
+    def __post_init__(self) -> None:
+        owners: dict[int, str] = {}
+        for player, parameters in self.players.items():
+            assert parameters, f"the player {player} has no parameters"
+            for p in parameters:
+                assert owners.setdefault(id(p), player) == player, f"a parameter belongs to {owners[id(p)]} and to {player}"
+        for name, net in self.nets.items():
+            free = [key for key, p in net.named_parameters() if p.requires_grad and id(p) not in owners]
+            assert not free, f"no player updates {free[0]} of {name}"
+        assert {phase.player for phase in self.phases} == set(self.players), "every player has a phase, and every phase a player"
+        assert set(self.averaged) <= set(self.nets), "an averaged network is one of the method's"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping, Sequence
 from math import log, pi
 from typing import Any
 
@@ -12,9 +11,18 @@ from torch import Tensor, nn
 from limner.core.schedule import ramp
 from limner.losses import fidelity
 from limner.losses.adversarial import Objective
-from limner.methods.phase import Batch, Clock, Phase, Stateful, Terms
+from limner.methods.phase import Batch, Clock, Method, Phase, Terms
 from limner.networks import diffaugment
 from limner.networks.vae import ACTIVE
+
+
+def players_of(autoencoder: nn.Module) -> dict[str, list[nn.Parameter]]:
+    """The parameters of an autoencoder and those of its prior, which learn apart."""
+    named = list(autoencoder.named_parameters())
+    return {
+        "autoencoder": [p for name, p in named if not name.startswith("prior.")],
+        "prior": [p for name, p in named if name.startswith("prior.")],
+    }
 
 
 class VAE:
@@ -27,8 +35,6 @@ class VAE:
     for the first: see `networks.mixture`.
     """
 
-    averaged: Sequence[str] = ("autoencoder",)
-
     def __init__(
         self,
         autoencoder: nn.Module,
@@ -40,34 +46,30 @@ class VAE:
         flip: bool = False,
     ) -> None:
         self.autoencoder: Any = autoencoder
-        self.nets: Mapping[str, nn.Module] = {"autoencoder": autoencoder}
-        self.players: Mapping[str, Sequence[nn.Parameter]] = {
-            "autoencoder": [p for name, p in autoencoder.named_parameters() if not name.startswith("prior.")],
-            "prior": [p for name, p in autoencoder.named_parameters() if name.startswith("prior.")],
-        }
-        self.memory: Mapping[str, Stateful] = {}
-        self.levers: MutableMapping[str, float] = {}
-        self._fresh: dict[int, tuple[Tensor, Tensor]] = {}  # row -> latents that were drawn from there on, their means
         self.likelihood = fidelity.likelihood(likelihood)
         self.beta, self.free_bits, self.warm_up, self.flip = beta, free_bits, warm_up, flip
-        self.phases: Sequence[Phase] = [Phase("autoencoder", self.turn), Phase("prior", self.prior_turn)]
+        self.method = Method(
+            nets={"autoencoder": autoencoder},
+            players=players_of(autoencoder),
+            phases=[Phase("autoencoder", self.turn), Phase("prior", self.prior_turn)],
+            averaged=("autoencoder",),
+        )
 
     def turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
         x = self._pictures(batch)
-        z, kl, terms = self._code(x, batch)
-        decoder = self.autoencoder.decoder
-        parameters = decoder.distribution(z)
+        z, kl, terms = self._encode(x, batch)
+        parameters = self.autoencoder.decoder.distribution(z)
         loss, more = self._bound(x, parameters, kl, clock)
         return loss, terms | more
 
     def prior_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
-        """Maximum likelihood for the latents of this iteration, all of which are known by now, whatever the slices."""
-        z, _ = self._fresh[batch.first]
+        """Maximum likelihood of the latents that the autoencoder's phase drew in this iteration."""
+        z, _ = batch.kept("latents")
         log_density = self.autoencoder.prior(z, batch.get("label"))
         with torch.no_grad():
             standard = -0.5 * (z.square() + log(2 * pi)).sum(1)
             saved = fidelity.bits_per_dimension(log_density - standard, batch["image"]).mean()
-            means = torch.cat([mean for _, mean in self._fresh.values()])
+            means = torch.cat([mean for _, mean in batch.kept_of_all_slices("latents")])
             active = (means.var(0, correction=0) > ACTIVE).sum()
         return -log_density, {"prior_saves": saved, "active": active}
 
@@ -75,11 +77,11 @@ class VAE:
         x = batch["image"]
         return diffaugment.flip(x, batch.uniform("flip")) if self.flip else x
 
-    def _code(self, x: Tensor, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """A draw from q(z|x) [N,Z], its KL [N,Z], and what to log."""
+    def _encode(self, x: Tensor, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """A draw from q(z|x) [N,Z], its KL [N,Z], and figures for the log."""
         mean, log_variance = self.autoencoder.encoder(x)
         z = mean + torch.exp(0.5 * log_variance) * batch.normal("z", mean.shape[1])
-        self._fresh[batch.first] = z.detach(), mean.detach()
+        batch.keep("latents", z, mean)
         kl = fidelity.kl_to_standard(mean, log_variance)
         return z, kl, {"latent_bits_per_dim": fidelity.bits_per_dimension(kl.detach().sum(1), x).mean()}
 
@@ -118,15 +120,18 @@ class VAEGAN(VAE):
     ) -> None:
         super().__init__(autoencoder, likelihood, **more)  # type: ignore[arg-type]
         self.discriminator: Any = discriminator
-        self.nets = {"autoencoder": autoencoder, "discriminator": discriminator}
-        self.players = {**self.players, "discriminator": list(discriminator.parameters())}
         self.objective, self.features, self.adversarial = objective, features, adversarial
-        self.phases = [Phase("discriminator", self.discriminator_turn), *self.phases]
+        self.method = Method(
+            nets={"autoencoder": autoencoder, "discriminator": discriminator},
+            players={**players_of(autoencoder), "discriminator": list(discriminator.parameters())},
+            phases=[Phase("discriminator", self.discriminator_turn), *self.method.phases],
+            averaged=("autoencoder",),
+        )
 
     def discriminator_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
         x, discriminator = self._pictures(batch), self.discriminator
         with torch.no_grad():
-            z, _, _ = self._code(x, batch)
+            z, _, _ = self._encode(x, batch)
             fakes = self.autoencoder.decoder(torch.cat([z, self._drawn(batch)]))
         real, coded, drawn = discriminator(torch.cat([x, fakes])).chunk(3)
         loss = 0.5 * (self.objective.discriminator(real, coded) + self.objective.discriminator(real, drawn)).flatten(1).mean(1)
@@ -135,7 +140,7 @@ class VAEGAN(VAE):
 
     def turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
         x, discriminator = self._pictures(batch), self.discriminator
-        z, kl, terms = self._code(x, batch)
+        z, kl, terms = self._encode(x, batch)
         decoder = self.autoencoder.decoder
         parameters = decoder.distribution(torch.cat([z, self._drawn(batch)]))
         loss, more = self._bound(x, parameters[: len(x)], kl, clock)

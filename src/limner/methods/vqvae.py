@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from math import log2
 from typing import Any
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from limner.core import distributed
-from limner.methods.phase import Batch, Clock, Phase, Stateful, Terms
+from limner.methods.phase import Batch, Clock, Method, Phase, Terms
 from limner.networks import diffaugment
 from limner.networks.vqvae import straight_through
 
@@ -26,8 +25,6 @@ class VQVAE:
     encoder moves fast at first, and in a sparse picture most vectors are background, where codes are plenty.
     """
 
-    averaged: Sequence[str] = ("autoencoder",)
-
     def __init__(
         self,
         autoencoder: nn.Module,
@@ -38,12 +35,13 @@ class VQVAE:
         flip: bool = False,
     ) -> None:
         self.autoencoder: Any = autoencoder
-        self.nets: Mapping[str, nn.Module] = {"autoencoder": autoencoder}
-        self.players: Mapping[str, Sequence[nn.Parameter]] = {"autoencoder": list(autoencoder.parameters())}
-        self.memory: Mapping[str, Stateful] = {}
-        self.levers: MutableMapping[str, float] = {}
         self.commitment, self.decay, self.dead, self.flip = commitment, decay, dead, flip
-        self.phases: Sequence[Phase] = [Phase("autoencoder", self.turn)]
+        self.method = Method(
+            nets={"autoencoder": autoencoder},
+            players={"autoencoder": list(autoencoder.parameters())},
+            phases=[Phase("autoencoder", self.turn)],
+            averaged=("autoencoder",),
+        )
 
     def turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
         net = self.autoencoder

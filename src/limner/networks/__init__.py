@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from limner.core.images import ImageSpec
+from limner.core.plugins import entries, entry
 from limner.core.schema import Mismatch, Within, conform
 
 NAMES = ("mlp", "dcgan", "conv", "sngan", "sagan", "biggan", "progan", "stylegan2", "r3gan", "fastgan")
@@ -31,8 +32,11 @@ DIRECTIONS = ("a2b", "b2a")
 
 
 def architecture(name: str) -> ModuleType:
-    """The module of an architecture. Raises ValueError for an unknown name."""
-    return _one_of(NAMES, name)
+    """The module of a GAN's architecture: a built-in one, or what an installed package adds by the entry point
+    `limner.architectures`. Raises ValueError for an unknown name."""
+    if name not in NAMES and (added := entry("limner.architectures", name)):
+        return added.load()
+    return _one_of((*NAMES, *(added.name for added in entries("limner.architectures"))), name)
 
 
 def describe(name: str, config: Any) -> dict[str, Any]:

@@ -3,37 +3,39 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from limner.core import latents
-from limner.core.device import autocast
-from limner.core.images import ImageSpec, to_uint8
+from limner.core.images import ImageSpec
 from limner.core.machine import Machine
 from limner.data import Dataset
+from limner.data.decode import Progress
+from limner.data.request import DataRequest
 from limner.data.scan import too_few
+from limner.data.split import split
+from limner.evaluation import Pictures
 from limner.losses.adversarial import objective
 from limner.losses.penalties import weight_for
 from limner.methods.gan import GAN
 from limner.methods.memory import Adaptive
+from limner.methods.terms import Augmentation, ClassifierTerm, LatentSource, PenaltyTerm, RegularizerTerm
 from limner.monitor import probes
 from limner.networks import architecture, conv, dcgan, describe, diffaugment, mlp, r3gan
 from limner.networks.classifier import Classifier
 from limner.networks.contracts import StyleBased, UsesReferenceBatch
 from limner.recipes.config import Recipe
 from limner.recipes.presets import CLASSICS
+from limner.recipes.sources import one_set
+from limner.runs.experiment import Card, Experiment, Preset, Product
 from limner.runs.options import Options
-from limner.runs.run import Job, Preset, Trained, play
+from limner.runs.validate import FEATURES, chosen, frechet
+from limner.sampling.generate import preview_of, sampler_of
 from limner.training import memory
-from limner.training.loop import Callback
 from limner.training.state import OptimizerConfig
 
 SMALL_SET = 5_000  # pictures; fewer than this and the discriminator sees augmented ones
-AT_ONCE = 32  # samples of one pass beside training: what fits while training fits
 
 
 def gan_2014() -> Recipe:
@@ -95,16 +97,13 @@ PRESETS = {
 }
 
 
-def train(
-    name: str,
-    recipe: Recipe,
-    dataset: Dataset,
-    options: Options,
-    machine: Machine,
-    why: str = "",
-    callbacks: Sequence[Callback] = (),
-) -> Trained:
-    """Train a generator on the dataset; returns its run folder. Raises ValueError as `session.play` does."""
+def load_data(recipe: Recipe, request: DataRequest, progress: Progress | None = None) -> Dataset:
+    """The pictures of a generator, with their classes. Raises ValueError for what cannot be read or has no meaning here."""
+    return one_set(request, progress)
+
+
+def build(name: str, recipe: Recipe, dataset: Dataset, options: Options, machine: Machine) -> Experiment:
+    """The experiment of a recipe. Raises ValueError for options that do not go together or need more memory than is free."""
     spec = dataset.spec
     policy = recipe.augmentation
     if policy == "auto":
@@ -114,46 +113,53 @@ def train(
         raise ValueError(f"The augmentation {policy!r} is not known: say auto, adaptive, {known}.")
     refuse_too_large(recipe, spec, machine)
     torch.manual_seed(options.seed)
-    method = game(recipe, spec, machine.device, policy)
-    generator: Any = method.nets["generator"]
-
-    pictures, held = probes.held_out_of(dataset, options.seed) if options.doctor else (dataset, None)
-    examine = None
-    if options.doctor:
-        examine = probes.GameCheckup(method, pictures, held, spec.classes > 0, options.seed, machine)
-
-    def stream(first: int, count: int) -> dict[str, torch.Tensor]:
-        images, labels = pictures.batch(first, count, options.seed)
-        return {"image": images} if labels is None or not spec.classes else {"image": images, "label": labels}
-
-    notes = [note for note in (too_few(len(dataset)), why) if note]
-    if recipe.penalty != "none":
-        notes.append(f"Penalty {recipe.penalty} with gamma {method.gamma:.3g}.")
-    if held is not None:
-        notes.append(f"{len(held):,} pictures are kept aside for the doctor; --no-doctor trains on them too.")
+    gan = game(recipe, spec, machine.device, policy)
+    training, held_out = split(dataset, options.seed) if options.doctor else (dataset, None)
+    notes = [note for note in (too_few(len(dataset)),) if note]
+    if gan.penalty:
+        notes.append(f"Penalty {recipe.penalty} with gamma {gan.penalty.weight:.3g}.")
+    if held_out is not None:
+        notes.append(f"{len(held_out):,} pictures are held out for the doctor; --no-doctor trains on them too.")
     if policy != "none":
         notes.append(
             f"Augmentation {policy}: the set is small." if recipe.augmentation == "auto" else f"Augmentation {policy}."
         )
-    job = Job(
+    labels = dataset.labels if spec.classes else None
+    features = chosen(options.metric, FEATURES, "generator")
+    reference = Pictures(dataset.images, dataset.labels, dataset.classes, dataset.name)
+    validator = frechet(sampler_of(labels, recipe.noise, machine), reference, features) if features else None
+    z_size = int(gan.generator.z_size)  # type: ignore[arg-type]
+    return Experiment(
         name=name,
         recipe=recipe,
-        dataset=dataset,
-        options=options,
-        method=method,
-        stream=stream,
+        data=dataset,
+        batches=training,
+        method=gan.method,
         optimizers={"discriminator": recipe.discriminator_optimizer, "generator": recipe.generator_optimizer},
-        network=describe(recipe.architecture, recipe.network) | {"noise": recipe.noise},
-        published="generator",
-        kind="generator",
-        preview=preview_of(generator.z_size, spec.classes, recipe.noise, machine.device),
-        generate=generator_of(dataset.labels if spec.classes else None, recipe.noise, machine),
+        product=Product(
+            kind="generator",
+            network="generator",
+            description=describe(recipe.architecture, recipe.network) | {"noise": recipe.noise},
+            preview=preview_of(z_size, spec.classes, recipe.noise, machine),
+            card=CARD,
+        ),
+        validators=[validator] if validator else [],
+        probe=probes.GameCheckup(gan, training, held_out, spec.classes > 0, options.seed, machine) if options.doctor else None,
+        held_out_count=0 if held_out is None else len(held_out),
         notes=notes,
-        examine=examine,
-        held_out_count=len(held) if held is not None else 0,
-        callbacks=callbacks,
     )
-    return play(job, machine)
+
+
+CARD = Card(
+    tags="image-generation, gan",
+    usage="""\
+    limner sample THIS_FOLDER -n 64 --out grid.png
+
+    import limner
+    model = limner.load("THIS_FOLDER")
+    model.sample(16, seed=0).save("grid.png")
+""",
+)
 
 
 def refuse_too_large(recipe: Recipe, spec: ImageSpec, machine: Machine) -> None:
@@ -217,61 +223,17 @@ def game(recipe: Recipe, spec: ImageSpec, device: torch.device, augmentation: st
     gamma = recipe.gamma
     if gamma is None:
         gamma = weight_for(recipe.penalty, spec.height, spec.width, recipe.batch)
+    ada = Adaptive(recipe.adaptive_target, recipe.adaptive_images)
     return GAN(
         nets["generator"],
         nets["discriminator"],
         objective(recipe.objective),
-        penalty=recipe.penalty,
-        gamma=gamma,
-        penalty_every=recipe.penalty_every,
-        regularizer=recipe.regularizer,
-        regularizer_weight=recipe.regularizer_weight,
-        regularizer_every=recipe.regularizer_every,
-        augmentation=augmentation,
-        controller=Adaptive(recipe.adaptive_target, recipe.adaptive_images),
-        flip=recipe.flip,
-        discriminator_steps=recipe.discriminator_steps,
-        clip_weights=recipe.clip_weights,
+        penalty=PenaltyTerm.of(recipe.penalty, gamma, recipe.penalty_every),
+        regularizer=RegularizerTerm.of(recipe.regularizer, recipe.regularizer_weight, recipe.regularizer_every),
+        classifier=ClassifierTerm(nets["classifier"], recipe.classifier) if recipe.classifier else None,
         historical=recipe.historical,
-        mixing=recipe.mixing,
-        noise=recipe.noise,
-        classifier=nets.get("classifier"),
-        classifier_weight=recipe.classifier,
+        augmentation=Augmentation(augmentation, ada if augmentation == "adaptive" else None, recipe.flip),
+        latent=LatentSource(recipe.noise, recipe.mixing),
+        discriminator_steps=recipe.discriminator_steps,
+        weight_clip=recipe.clip_weights,
     )
-
-
-def preview_of(z_size: int, classes: int, noise: str, device: torch.device) -> Callable[[nn.Module], np.ndarray]:
-    """Eight columns of samples from fixed latents; with classes, every row is one class (at most ten rows)."""
-    rows = min(classes, 10) if classes > 1 else 8
-    z = latents.draw(np.random.default_rng(0), rows * 8, z_size, noise).to(device)
-    y = (torch.arange(rows, device=device) * classes // rows).repeat_interleave(8) if classes else None
-
-    @torch.no_grad()
-    def preview(generator: nn.Module) -> np.ndarray:
-        some = z.split(AT_ONCE)
-        labels = [None] * len(some) if y is None else y.split(AT_ONCE)
-        parts = [to_uint8(generator(z, y)).cpu() for z, y in zip(some, labels, strict=True)]
-        return torch.cat(parts).numpy()
-
-    return preview
-
-
-def generator_of(
-    labels: torch.Tensor | None, noise: str, machine: Machine
-) -> Callable[[nn.Module, int], np.ndarray]:
-    """(generator, n) -> n samples from fixed latents, uint8 [n,C,H,W]; classes as frequent as in `labels`, the data's."""
-
-    @torch.no_grad()
-    def generate(generator: nn.Module, n: int) -> np.ndarray:
-        rng, parts = np.random.default_rng(1), []
-        for start in range(0, n, AT_ONCE):
-            rows = min(AT_ONCE, n - start)
-            z_size = int(generator.z_size)  # type: ignore[arg-type]
-            z = latents.draw(rng, rows, z_size, noise).to(machine.device)
-            drawn = None if labels is None else labels[torch.from_numpy(rng.integers(0, len(labels), rows))]
-            y = None if drawn is None else drawn.to(machine.device)
-            with autocast(machine.device, machine.precision):
-                parts.append(to_uint8(generator(z, y)).cpu().numpy())
-        return np.concatenate(parts)
-
-    return generate

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from limner.networks import biggan, classifier, conv, dcgan, fastgan, progan, r3gan, sagan, sngan, stylegan2
 from limner.recipes.config import Recipe
-from limner.runs.run import Preset
+from limner.runs.experiment import Preset
 from limner.training.state import OptimizerConfig
 
 

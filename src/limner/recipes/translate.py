@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,9 +10,16 @@ import numpy as np
 import torch
 from torch import nn
 
+from limner.core.device import autocast
 from limner.core.images import ImageSpec, to_float, to_uint8
 from limner.core.machine import Machine
-from limner.data.pairs import Pairs
+from limner.data import Dataset
+from limner.data.dataset import Subset
+from limner.data.decode import Progress
+from limner.data.pairs import Pairs, prepare_pairs
+from limner.data.request import DataRequest
+from limner.data.split import split
+from limner.evaluation import Pictures
 from limner.losses.adversarial import PATCH_OBJECTIVES, objective
 from limner.losses.penalties import gamma_for
 from limner.methods.cut import CUT
@@ -22,11 +29,12 @@ from limner.methods.phase import Method
 from limner.methods.pool import Pool
 from limner.monitor import rules
 from limner.monitor.doctor import Rule
-from limner.monitor.family_probes import TranslatorProbe
+from limner.monitor.family_probes import TranslatorProbe, spaced
 from limner.networks import describe, nce_heads, patch, resnet, translators, unet
+from limner.runs.experiment import Card, Experiment, Preset, Product, Validator
 from limner.runs.options import Options
-from limner.runs.run import Job, Preset, Trained, play
-from limner.training.loop import Callback
+from limner.runs.validate import FEATURES, FIDELITY, PAIRS, Sample, chosen, fidelity, frechet
+from limner.sampling.generate import Preview
 from limner.training.state import OptimizerConfig
 
 
@@ -137,9 +145,24 @@ PRESETS = {
 }
 
 
-def build(recipe: Any, pairs: Pairs, device: torch.device) -> tuple[Method, Mapping[str, OptimizerConfig], dict[str, Any]]:
-    """The game of a recipe, its optimizers, and how its translators are described on disk."""
-    spec, moves = pairs.spec, {"translator": recipe.translator_optimizer}
+AnyRecipe = PairedRecipe | CycleRecipe | CutRecipe
+
+
+def load_data(recipe: AnyRecipe, request: DataRequest, progress: Progress | None = None) -> Pairs:
+    """The two sets of pictures of a translator. Raises ValueError for what cannot be read or has no meaning here."""
+    request.refuse(("labels", "classes_from", "drop_duplicates", "unconditional"), "to a recipe that translates")
+    return prepare_pairs(
+        request.data, request.second, paired=isinstance(recipe, PairedRecipe), swap=recipe.swap, as_halves=request.halves,
+        progress=progress, **request.shape(),
+    )  # fmt: skip
+
+
+def method_of(
+    recipe: AnyRecipe, spec: ImageSpec, device: torch.device
+) -> tuple[Method, dict[str, OptimizerConfig], dict[str, Any]]:
+    """The method of a recipe, its networks fresh on the device, the optimizer of each player, and how the translators are
+    described on disk."""
+    moves = {"translator": recipe.translator_optimizer}
     kind = "unet" if isinstance(recipe, PairedRecipe) else "resnet"
     directions = ["a2b", "b2a"] if isinstance(recipe, CycleRecipe) else ["a2b"]
     goal = objective(recipe.objective, PATCH_OBJECTIVES)
@@ -148,17 +171,17 @@ def build(recipe: Any, pairs: Pairs, device: torch.device) -> tuple[Method, Mapp
         return net.to(device, memory_format=torch.channels_last)
 
     nets = placed(translators(kind, spec, recipe.network, directions))
-    method: Method
+    algorithm: Paired | Cycle | CUT
     if isinstance(recipe, PairedRecipe):
         discriminator = placed(patch.Discriminator(spec, recipe.discriminator, 2 * spec.channels)) if recipe.adversarial else None
-        method = Paired(
+        algorithm = Paired(
             nets, discriminator, goal, pixels=recipe.pixels, features=recipe.features, flip=recipe.flip, shift=recipe.shift
         )
         if recipe.adversarial:
             moves["discriminator"] = recipe.discriminator_optimizer
     elif isinstance(recipe, CycleRecipe):
         shape = (spec.channels, spec.height, spec.width)
-        method = Cycle(
+        algorithm = Cycle(
             nets,
             placed(patch.Discriminator(spec, recipe.discriminator)),
             placed(patch.Discriminator(spec, recipe.discriminator)),
@@ -172,7 +195,7 @@ def build(recipe: Any, pairs: Pairs, device: torch.device) -> tuple[Method, Mapp
         )
         moves["discriminator"] = recipe.discriminator_optimizer
     else:
-        method = CUT(
+        algorithm = CUT(
             nets,
             nce_heads.Heads(nets["a2b"].feature_widths).to(device),
             placed(patch.Discriminator(spec, recipe.discriminator)),
@@ -185,48 +208,98 @@ def build(recipe: Any, pairs: Pairs, device: torch.device) -> tuple[Method, Mapp
             flip=recipe.flip,
         )
         moves["discriminator"] = recipe.discriminator_optimizer
-    return method, moves, describe(kind, recipe.network) | {"directions": directions}
+    return algorithm.method, moves, describe(kind, recipe.network) | {"directions": directions}
 
 
 def _gamma(recipe: CycleRecipe | CutRecipe, spec: ImageSpec) -> float:
     return gamma_for(*spec.size, recipe.batch) if recipe.gamma is None else recipe.gamma
 
 
-def train(
-    name: str,
-    recipe: Any,
-    pairs: Pairs,
-    options: Options,
-    machine: Machine,
-    why: str = "",
-    callbacks: Sequence[Callback] = (),
-) -> Trained:
-    """Train translators on pairs of pictures; returns the run folder. Raises ValueError as `session.play` does."""
+def build(name: str, recipe: AnyRecipe, pairs: Pairs, options: Options, machine: Machine) -> Experiment:
+    """The experiment of a recipe. Raises ValueError for options that do not go together."""
     torch.manual_seed(options.seed)
-    method, moves, description = build(recipe, pairs, machine.device)
+    method, optimizers, description = method_of(recipe, pairs.spec, machine.device)
+    metric = chosen(options.metric, FIDELITY if pairs.paired else FEATURES, "translator" if pairs.paired else "translator without pairs")
+    training, held_out = split(pairs, options.seed) if options.doctor or metric else (pairs, None)
+    notes = []
+    if held_out is not None:
+        count = f"{len(held_out):,} pairs" if pairs.paired else f"{len(held_out.a):,} and {len(held_out.b):,} pictures"
+        notes.append(f"{count} are held out for validation; --no-doctor --metric none trains on them too.")
+    chunk = recipe.micro_batch or recipe.batch
     translators = method.nets["translators"]
-    examine = TranslatorProbe(translators, pairs, rules_for(recipe), recipe.micro_batch or recipe.batch, machine) if options.doctor else None
-
-    job = Job(
+    return Experiment(
         name=name,
         recipe=recipe,
-        dataset=pairs,
-        options=options,
+        data=pairs,
+        batches=training,
         method=method,
-        stream=lambda first, count: pairs.batch(first, count, options.seed),
-        optimizers=moves,
-        network=description,
-        published="translators",
-        kind="translator",
-        preview=preview_of(pairs, machine.device),
-        examine=examine,
-        callbacks=callbacks,
-        notes=[why] if why else [],
+        optimizers=optimizers,
+        product=Product(
+            kind="translator",
+            network="translators",
+            description=description,
+            preview=preview_of(held_out or pairs, machine),
+            card=CARD,
+        ),
+        validators=validators_of(recipe, pairs, held_out, metric, machine) if metric else [],
+        probe=TranslatorProbe(translators, training, rules_for(recipe), chunk, machine) if options.doctor else None,
+        held_out_count=_count(held_out),
+        notes=notes,
     )
-    return play(job, machine)
 
 
-def rules_for(recipe: PairedRecipe | CycleRecipe | CutRecipe) -> Sequence[Rule]:
+def _count(pairs: Pairs | None) -> int:
+    if pairs is None:
+        return 0
+    return len(pairs) if pairs.paired else len(pairs.a) + len(pairs.b)
+
+
+def validators_of(
+    recipe: AnyRecipe, pairs: Pairs, held_out: Pairs | None, metric: str, machine: Machine
+) -> Sequence[Validator]:
+    """PSNR and SSIM of held-out pairs, or, without pairs, the Fréchet distance of translations to the pictures of the other set."""
+    shown, of = (pairs, "training") if held_out is None else (held_out, "held-out")
+    if pairs.paired:
+        a, b = spaced(shown.a, PAIRS), spaced(shown.b, PAIRS)
+        return [fidelity(lambda nets, x: nets["a2b"](x), a, b, metric, f"translated {of} pictures", machine)]  # type: ignore[index]
+    directions = [("a2b", shown.a, pairs.b), ("b2a", shown.b, pairs.a)][: 2 if isinstance(recipe, CycleRecipe) else 1]
+    found = []
+    for direction, source, target in directions:
+        reference = Pictures(target.images, name=target.name)
+        suffix = "" if direction == "a2b" else f"_{direction}"
+        count = min(TRANSLATED, len(source))
+        found.append(frechet(_translations(source, direction, machine), reference, metric, suffix, count))
+    return [validator for validator in found if validator]
+
+
+def _translations(source: Dataset | Subset, direction: str, machine: Machine) -> Sample:
+    """(networks, n) -> translations of n pictures at even distances in the set, some of them twice where it has fewer."""
+
+    @torch.no_grad()
+    def sample(nets: nn.Module, n: int) -> torch.Tensor:
+        rows = torch.linspace(0, len(source) - 1, n).long().numpy()
+        parts = []
+        for part in source.rows(rows)["image"].split(PREVIEWED):
+            with autocast(machine.device, machine.precision):
+                parts.append(to_uint8(nets[direction](to_float(part.to(machine.device)))).cpu())  # type: ignore[index]
+        return torch.cat(parts)
+
+    return sample
+
+
+CARD = Card(
+    tags="image-to-image",
+    usage="""\
+    limner translate THIS_FOLDER IN OUT
+
+    import limner
+    model = limner.load("THIS_FOLDER")
+    model.translate("photo.jpg").save("translated.png")
+""",
+)
+
+
+def rules_for(recipe: AnyRecipe) -> Sequence[Rule]:
     """What the doctor judges a translator by, with advice for the recipe at hand."""
     if isinstance(recipe, PairedRecipe):
         more = " and --discriminator-optimizer.lr" if recipe.adversarial else ""
@@ -245,17 +318,29 @@ def rules_for(recipe: PairedRecipe | CycleRecipe | CutRecipe) -> Sequence[Rule]:
     )
 
 
-def preview_of(pairs: Pairs, device: torch.device) -> Callable[[nn.Module], np.ndarray]:
+TRANSLATED = 128  # pictures that a Fréchet distance is measured on: a translation costs as much as many samples
+PREVIEWED = 8  # pictures of each set in a preview
+
+
+def preview_of(pairs: Pairs, machine: Machine) -> Preview:
     """Rows of eight: pictures, below each its translation, then its truth where pairs are known; then the way back."""
-    rows = {side: torch.linspace(0, len(data) - 1, 8).long() for side, data in (("a", pairs.a), ("b", pairs.b))}
-    a, b = pairs.a.images[rows["a"]], pairs.b.images[rows["b"]]
+
+    def shown(side: Dataset | Subset) -> torch.Tensor:
+        return side.rows(torch.linspace(0, len(side) - 1, PREVIEWED).long().numpy())["image"]
+
+    a, b = shown(pairs.a), shown(pairs.b)
 
     @torch.no_grad()
     def preview(nets: nn.Module) -> np.ndarray:
         assert isinstance(nets, nn.ModuleDict)
-        sheet = [a, to_uint8(nets["a2b"](to_float(a.to(device)))).cpu(), *([b] if pairs.paired else [])]
+
+        def translated(x: torch.Tensor, direction: str) -> torch.Tensor:
+            with autocast(machine.device, machine.precision):
+                return to_uint8(nets[direction](to_float(x.to(machine.device)))).cpu()
+
+        sheet = [a, translated(a, "a2b"), *([b] if pairs.paired else [])]
         if "b2a" in nets:
-            sheet += [b, to_uint8(nets["b2a"](to_float(b.to(device)))).cpu()]
+            sheet += [b, translated(b, "b2a")]
         return torch.cat(sheet).numpy()
 
     return preview

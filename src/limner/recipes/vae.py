@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,21 +10,28 @@ import numpy as np
 import torch
 from torch import nn
 
-from limner.core.images import to_float, to_uint8
+from limner.core.device import autocast
+from limner.core.images import ImageSpec, to_float, to_uint8
 from limner.core.machine import Machine
 from limner.data import Dataset, open_source
+from limner.data.dataset import Subset
+from limner.data.decode import Progress
+from limner.data.request import DataRequest
+from limner.data.split import split
 from limner.losses.adversarial import PATCH_OBJECTIVES, objective
 from limner.methods.phase import Method
 from limner.methods.vae import VAE, VAEGAN
 from limner.methods.vqvae import VQVAE
 from limner.monitor import rules
 from limner.monitor.doctor import Rule
-from limner.monitor.family_probes import AutoencoderProbe
+from limner.monitor.family_probes import AutoencoderProbe, spaced
 from limner.networks import describe, patch, vae, vqvae
 from limner.networks.layers import levels
+from limner.recipes.sources import one_set
+from limner.runs.experiment import Card, Experiment, Preset, Product
 from limner.runs.options import Options
-from limner.runs.run import Job, Preset, Trained, play
-from limner.training.loop import Callback
+from limner.runs.validate import FIDELITY, PAIRS, chosen, fidelity
+from limner.sampling.generate import Preview
 from limner.training.state import OptimizerConfig
 
 
@@ -87,81 +94,102 @@ PRESETS = {
 }
 
 
-def classes_unused(name: str, data: Any) -> str:
-    """A sentence for data whose pictures are sorted into classes, of which the recipe `name` makes no use; else empty."""
+def load_data(recipe: Recipe | CodeRecipe, request: DataRequest, progress: Progress | None = None) -> Dataset:
+    """The pictures of an autoencoder, with classes where it can sample them. Raises ValueError for what cannot be read."""
+    if isinstance(recipe, Recipe):
+        return one_set(request, progress)
+    request.refuse(("labels",), "to a recipe that learns no classes")
+    dataset = one_set(replace(request, unconditional=True), progress)
+    if not request.unconditional and (classes := _classes_of(request)):
+        dataset.notes.append(
+            f"The {classes} classes of the pictures are not used: a VQ-VAE draws no samples. Take vae to sample by class."
+        )
+    return dataset
+
+
+def _classes_of(request: DataRequest) -> int:
+    """How many classes the pictures are sorted into."""
     try:
-        classes = open_source(data, labels=True).classes
-    except ValueError:  # labels that cannot be read matter to nobody here
-        return ""
-    if not classes:
-        return ""
-    return f"The {len(classes)} classes of the pictures are not used: {name} draws no samples. Take vae to sample by class."
+        return len(open_source(request.data, labels=True).classes)
+    except ValueError:  # labels that cannot be read do not matter here
+        return 0
 
 
-def train(
-    name: str,
-    recipe: Any,
-    dataset: Dataset,
-    options: Options,
-    machine: Machine,
-    why: str = "",
-    callbacks: Sequence[Callback] = (),
-) -> Trained:
-    """Train an autoencoder on the dataset; returns its run folder. Raises ValueError as `session.play` does.
-    """
-    kind = "vqvae" if isinstance(recipe, CodeRecipe) else "vae"
-    torch.manual_seed(options.seed)
+def method_of(recipe: Recipe | CodeRecipe, spec: ImageSpec, device: torch.device) -> tuple[Method, dict[str, OptimizerConfig]]:
+    """The method of a recipe, its networks fresh on the device, and the optimizer of each player."""
     home = vqvae if isinstance(recipe, CodeRecipe) else vae
-    autoencoder = home.Autoencoder(dataset.spec, recipe.network)
+    autoencoder = home.Autoencoder(spec, recipe.network)
     nets: list[nn.Module] = [autoencoder]
     optimizers = {"autoencoder": recipe.autoencoder_optimizer}
-    method: Method
+    algorithm: VQVAE | VAE
     if isinstance(recipe, CodeRecipe):
-        method = VQVAE(
+        algorithm = VQVAE(
             autoencoder, commitment=recipe.commitment, decay=recipe.decay, dead=recipe.dead, flip=recipe.flip
         )
     else:
         optimizers["prior"] = recipe.prior_optimizer
-        knobs = {"beta": recipe.beta, "free_bits": recipe.free_bits, "warm_up": recipe.warm_up, "flip": recipe.flip}
-        goal = objective(recipe.objective, PATCH_OBJECTIVES)
+        terms: dict[str, Any] = {"beta": recipe.beta, "free_bits": recipe.free_bits, "warm_up": recipe.warm_up, "flip": recipe.flip}
+        goal, likelihood = objective(recipe.objective, PATCH_OBJECTIVES), recipe.network.likelihood
         if recipe.adversarial > 0:
-            # a discriminator of small patches is content with samples that are noise
-            halvings = recipe.discriminator.halvings or levels(dataset.spec)
-            discriminator = patch.Discriminator(dataset.spec, replace(recipe.discriminator, halvings=halvings))
+            # a discriminator of small patches accepts samples that are noise
+            halvings = recipe.discriminator.halvings or levels(spec)
+            discriminator = patch.Discriminator(spec, replace(recipe.discriminator, halvings=halvings))
             nets.append(discriminator)
             optimizers["discriminator"] = recipe.discriminator_optimizer
             weights = {"features": recipe.features, "adversarial": recipe.adversarial}
-            likelihood = recipe.network.likelihood
-            method = VAEGAN(autoencoder, discriminator, likelihood, goal, **weights, **knobs)
+            algorithm = VAEGAN(autoencoder, discriminator, likelihood, goal, **weights, **terms)
         else:
-            method = VAE(autoencoder, recipe.network.likelihood, **knobs)
+            algorithm = VAE(autoencoder, likelihood, **terms)
     for net in nets:
-        net.to(machine.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return algorithm.method, optimizers
 
-    def stream(first: int, count: int) -> dict[str, torch.Tensor]:
-        images, labels = dataset.batch(first, count, options.seed)
-        conditional = labels is not None and dataset.spec.classes and kind == "vae"
-        return {"image": images, "label": labels} if conditional and labels is not None else {"image": images}
 
-    job = Job(
+def build(name: str, recipe: Recipe | CodeRecipe, dataset: Dataset, options: Options, machine: Machine) -> Experiment:
+    """The experiment of a recipe. Raises ValueError for options that do not go together."""
+    torch.manual_seed(options.seed)
+    method, optimizers = method_of(recipe, dataset.spec, machine.device)
+    autoencoder = method.nets["autoencoder"]
+    metric = chosen(options.metric, FIDELITY, "autoencoder")
+    training, held_out = split(dataset, options.seed) if options.doctor or metric else (dataset, None)
+    notes = []
+    if held_out is not None:
+        notes.append(f"{len(held_out):,} pictures are held out for validation; --no-doctor --metric none trains on them too.")
+    shown = dataset if held_out is None else held_out
+    pictures, of = spaced(shown, PAIRS), "training pictures" if held_out is None else "held-out pictures"
+    chunk = recipe.micro_batch or recipe.batch
+    architecture = "vqvae" if isinstance(recipe, CodeRecipe) else "vae"
+    return Experiment(
         name=name,
         recipe=recipe,
-        dataset=dataset,
-        options=options,
+        data=dataset,
+        batches=training,
         method=method,
-        stream=stream,
         optimizers=optimizers,
-        network=describe(kind, recipe.network),
-        published="autoencoder",
-        kind="autoencoder",
-        preview=preview_of(dataset, machine.device),
-        notes=[why] if why else [],
-        examine=AutoencoderProbe(autoencoder, dataset, rules_for(recipe), recipe.micro_batch or recipe.batch, machine)
-        if options.doctor
-        else None,
-        callbacks=callbacks,
+        product=Product(
+            kind="autoencoder",
+            network="autoencoder",
+            description=describe(architecture, recipe.network),
+            preview=preview_of(shown, machine),
+            card=Card("autoencoder, image-reconstruction", USAGE + (SAMPLING if architecture == "vae" else "")),
+        ),
+        validators=[fidelity(lambda net, x: net(x), pictures, pictures, metric, f"reconstructed {of}", machine)] if metric else [],
+        probe=AutoencoderProbe(autoencoder, training, rules_for(recipe), chunk, machine) if options.doctor else None,
+        held_out_count=0 if held_out is None else len(held_out),
+        notes=notes,
     )
-    return play(job, machine)
+
+
+USAGE = """\
+    limner reconstruct THIS_FOLDER PICTURES --out reconstructed.png
+    limner encode THIS_FOLDER PICTURES --out latents.npz
+"""
+
+SAMPLING = """\
+    limner sample THIS_FOLDER -n 64 --out grid.png
+    limner interpolate THIS_FOLDER A.png B.png --out between.gif
+    limner traverse THIS_FOLDER PICTURES --out numbers.png
+"""
 
 
 def rules_for(recipe: Recipe | CodeRecipe) -> Sequence[Rule]:
@@ -181,23 +209,25 @@ def rules_for(recipe: Recipe | CodeRecipe) -> Sequence[Rule]:
     )
 
 
-def preview_of(dataset: Dataset, device: torch.device) -> Callable[[nn.Module], np.ndarray]:
+def preview_of(pictures: Dataset | Subset, machine: Machine) -> Preview:
     """Rows of eight: pictures, below each its reconstruction, twice; then, where there is a prior, samples: four rows, or
     with classes a row for each (at most ten)."""
-    x = dataset.images[torch.linspace(0, len(dataset) - 1, 16).long()]
+    x, device = spaced(pictures, 16), machine.device
+    x = x[torch.arange(16) % len(x)]
 
     @torch.no_grad()
     def preview(autoencoder: nn.Module) -> np.ndarray:
-        y = to_uint8(autoencoder(to_float(x.to(device)))).cpu()
-        rows = [x[:8], y[:8], x[8:], y[8:]]
-        if isinstance(autoencoder, vae.Autoencoder):
-            rng, classes = np.random.default_rng(0), autoencoder.prior.classes
-            lines = min(classes, 10) if classes > 1 else 4
-            noise = torch.from_numpy(rng.standard_normal((8 * lines, autoencoder.z_size), np.float32)).to(device)
-            chance = torch.from_numpy(rng.random(8 * lines, np.float32)).to(device)
-            labels = (torch.arange(lines, device=device) * classes // lines).repeat_interleave(8) if classes else None
-            z = autoencoder.prior.draw(noise, chance, labels)
-            rows.append(to_uint8(autoencoder.decode(z)).cpu())
+        with autocast(device, machine.precision):
+            y = to_uint8(autoencoder(to_float(x.to(device)))).cpu()
+            rows = [x[:8], y[:8], x[8:], y[8:]]
+            if isinstance(autoencoder, vae.Autoencoder):
+                rng, classes = np.random.default_rng(0), autoencoder.prior.classes
+                lines = min(classes, 10) if classes > 1 else 4
+                noise = torch.from_numpy(rng.standard_normal((8 * lines, autoencoder.z_size), np.float32)).to(device)
+                chance = torch.from_numpy(rng.random(8 * lines, np.float32)).to(device)
+                labels = (torch.arange(lines, device=device) * classes // lines).repeat_interleave(8) if classes else None
+                z = autoencoder.prior.draw(noise, chance, labels)
+                rows.append(to_uint8(autoencoder.decode(z)).cpu())
         return torch.cat(rows).numpy()
 
     return preview

@@ -1,27 +1,21 @@
-"""Hooks that let people watch a run: sheets of samples, a cheap metric with its curve, the run as an animation."""
+"""Callbacks that let people follow a run: sheets of samples, validators with their curves, the run as an animation."""
 
 from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import nn
 
 from limner.core import artifact, schedule
 from limner.core.images import encode_animation, grid, to_pil, write_animation, write_png
-from limner.data import Dataset
-from limner.evaluation import Pictures, Probe
 from limner.methods.phase import Clock
+from limner.runs.experiment import Validator
 from limner.training.loop import View
-
-METRICS = ("none", "convolutions", "pixels", "own")  # features of the metric that a run watches
-SAMPLES, REFERENCE = 500, 5_000  # pictures it compares
-FEWEST = 50  # pictures of a set below which a distance between distributions says nothing
 
 
 class _AtMarks:
@@ -32,7 +26,7 @@ class _AtMarks:
 
 
 class Previews(_AtMarks):
-    """A hook: a sheet of samples from the averaged network and fixed inputs, often at first, then evenly."""
+    """A sheet of samples from the averaged network and fixed inputs, often at first, then evenly."""
 
     def __init__(self, preview: Callable[[nn.Module], np.ndarray], network: str) -> None:
         self.preview, self.network = preview, network
@@ -45,37 +39,21 @@ class Previews(_AtMarks):
             view.tensorboard_writer.picture(view.clock.seen, sheet)
 
 
-class Meter(_AtMarks):
-    """A hook: the Fréchet distance of a few samples to the data, on cheap features; the best state is kept.
-
-    Of use for the curve of one run and for choosing its best moment, not for comparing models: it sees 500 samples.
-    """
+class Validation(_AtMarks):
+    """The validators' figures for the log; `keep` is called when the first validator's is the best so far."""
 
     def __init__(
-        self,
-        generate: Callable[[nn.Module, int], np.ndarray],  # (averaged network, n) -> uint8 [n,C,H,W]
-        network: str,
-        dataset: Dataset,
-        features: str,
-        keep: Callable[[View, Mapping[str, float]], None],  # called when a value is the lowest so far
+        self, validators: Sequence[Validator], network: str, keep: Callable[[View, Mapping[str, float]], None]
     ) -> None:
-        self.generate, self.network, self.dataset, self.features, self.keep = generate, network, dataset, features, keep
-        self.probe: Probe | None = None
-
-    def prepare(self) -> Probe:
-        """The comparison with the data, made at the first call."""
-        if self.probe is None:
-            data = self.dataset
-            whole = Pictures(data.images, data.labels, data.classes, data.name)
-            self.probe = Probe(whole.some(REFERENCE), features=self.features, cache=self.features == "own")
-        return self.probe
+        self.validators, self.network, self.keep = validators, network, keep
 
     def __call__(self, view: View) -> Mapping[str, float]:
-        figures = self.prepare()(torch.from_numpy(self.generate(view.averages[self.network], SAMPLES)))
-        figures = {name: float(f"{value:.5g}") for name, value in figures.items()}
-        (name, value), *_ = figures.items()
-        earlier = [entry[name] for entry in artifact.read_log(view.folder) if name in entry]
-        if view.clock.seen and value <= min(earlier, default=float("inf")):
+        figures: dict[str, float] = {}
+        for validator in self.validators:
+            figures |= validator.measure(view.averages[self.network])
+        first = self.validators[0]
+        earlier = [entry[first.name] for entry in artifact.read_log(view.folder) if first.name in entry]
+        if view.clock.seen and first.improves(figures[first.name], earlier):
             self.keep(view, figures)
         return figures
 
@@ -90,7 +68,7 @@ def animate(folder: Path) -> None:
         write_animation(folder / "progress.webp", frames, milliseconds=400)
 
 
-def rehearse(sheet: np.ndarray) -> tuple[float, float]:
+def time_encoding(sheet: np.ndarray) -> tuple[float, float]:
     """Seconds to encode a preview (pictures uint8 [N,C,H,W]) as the two files of `Previews`, and as a frame of the animation."""
     start = time.monotonic()
     whole = to_pil(grid(sheet, columns=8))

@@ -13,27 +13,23 @@ from pathlib import Path
 from typing import Any
 
 from limner.core.files import write_whole
+from limner.data.request import PLACES, DataRequest
+from limner.runs.options import Options
 
 FILE = "checkpoint/command.json"  # in the run folder
-DATA = ("data", "second", "labels")  # paths
-SHAPE = ("recipe", "size", "fit", "channels", "background", "drop_duplicates", "unconditional", "classes_from", "halves")
 BESIDE_RESUME = ("quiet", "device")  # options that may be given with --resume
+NOT_KEPT = ("out", "quiet")  # options that belong to a place or to one start
 
 
-def command_of(options: Any, changes: Mapping[str, Any], **given: Any) -> dict[str, Any] | None:
-    """What `train` was called with (options: an `Options`), as JSON; None where it cannot be written down (arrays in memory, a recipe object)."""
-    places = {name: given[name] for name in DATA}
-    if not all(p is None or isinstance(p, str | Path) for p in places.values()) or not isinstance(given["recipe"], str):
+def command_of(request: DataRequest, recipe: Any, options: Options, changes: Mapping[str, Any]) -> dict[str, Any] | None:
+    """A command of `train` as JSON; None where it cannot be written down (arrays in memory, a recipe object)."""
+    data = {f.name: getattr(request, f.name) for f in dataclasses.fields(request)}
+    if not all(isinstance(data[name], str | Path | None) for name in PLACES) or not isinstance(recipe, str):
         return None
-    written = {f.name: getattr(options, f.name) for f in dataclasses.fields(options) if f.name not in ("out", "quiet")}
-    command = {
-        **{name: _place(p) for name, p in places.items()},
-        **{name: given[name] for name in SHAPE},
-        "options": written,
-        "changes": dict(changes),
-    }
+    data |= {name: _place(data[name]) for name in PLACES}
+    written = {f.name: getattr(options, f.name) for f in dataclasses.fields(options) if f.name not in NOT_KEPT}
     try:
-        return dict(json.loads(json.dumps(command)))
+        return dict(json.loads(json.dumps({"data": data, "recipe": recipe, "options": written, "changes": dict(changes)})))
     except TypeError:  # an option of a kind that only Python knows
         return None
 
@@ -50,14 +46,14 @@ def keep(folder: Path, command: Mapping[str, Any]) -> None:
     write_whole(folder / FILE, json.dumps(command, indent=1) + "\n")
 
 
-def read(folder: Path, options: Any) -> dict[str, Any]:
-    """The keywords of `train` that resume the run in a folder. options: an `Options`, of which some may be given anew.
+def read(folder: Path, options: Options) -> tuple[DataRequest, str, Options, dict[str, Any]]:
+    """The data, recipe, options and changes that resume the run in a folder. options: those given anew.
 
     Raises ValueError for a folder without a run, for other options, and for a run whose command could not be kept.
     """
-    usual = type(options)()
+    default = Options()
     for f in dataclasses.fields(options):
-        if f.name not in BESIDE_RESUME and getattr(options, f.name) != getattr(usual, f.name):
+        if f.name not in BESIDE_RESUME and getattr(options, f.name) != getattr(default, f.name):
             flag = "--" + f.name.replace("_", "-")
             raise ValueError(f"--resume takes everything from the run, so {flag} means nothing: leave it out (--more trains longer).")
     path = folder / FILE
@@ -76,13 +72,14 @@ def read(folder: Path, options: Any) -> dict[str, Any]:
         raise ValueError(f"{path} cannot be read: give the command that the run was started with.") from error
     try:
         command = json.loads(text)
-        found = {name: command[name] for name in (*DATA, *SHAPE)}
-        kept = {f.name: command["options"][f.name] for f in dataclasses.fields(options) if f.name not in ("out", "quiet")}
-        found["changes"] = dict(command["changes"])
+        data = {f.name: command["data"][f.name] for f in dataclasses.fields(DataRequest)}
+        kept = {f.name: command["options"][f.name] for f in dataclasses.fields(options) if f.name not in NOT_KEPT}
+        recipe, changes = str(command["recipe"]), dict(command["changes"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: give the command that the run was started with.") from error
-    if isinstance(found["size"], list):
-        found["size"] = tuple(found["size"])
-    found["labels"] = None if found["labels"] is None else Path(found["labels"])
-    new = {} if options.device == usual.device else {"device": options.device}
-    return found | {"options": type(options)(**{**kept, "out": folder, "quiet": options.quiet, **new})}
+    if isinstance(data["size"], list):
+        data["size"] = tuple(data["size"])
+    data["labels"] = None if data["labels"] is None else Path(data["labels"])
+    given = {} if options.device == default.device else {"device": options.device}
+    again = Options(**{**kept, "out": folder, "quiet": options.quiet, **given})
+    return DataRequest(**data), recipe, again, changes

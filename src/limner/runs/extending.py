@@ -1,4 +1,4 @@
-"""The budget of a run that was recorded_request: as it was decided so far, and made longer by `--more`.
+"""The budget of a run that was started: as it was decided so far, and made longer by `--more`.
 
 A longer budget stretches every schedule: from where the run stands it goes on as a run of the longer budget would there.
 A learning rate that had fallen to zero by a cosine is therefore high again after a run has been made twice as long (at
@@ -11,14 +11,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from limner.core.artifact import DECISIONS
 from limner.training import state as checkpoints
 from limner.training.budget import Budget, Decision
-
-if TYPE_CHECKING:
-    from limner.core.machine import Machine
 
 
 def budget_of(decided: Mapping[str, Any], batch: int, record: Callable[[list[dict[str, Any]]], None], folder: Path) -> Budget:
@@ -32,13 +29,16 @@ def budget_of(decided: Mapping[str, Any], batch: int, record: Callable[[list[dic
     return Budget([first, *later], batch, costs, record)
 
 
-def extended(decided: Mapping[str, Any], batch: int, machine: Machine, folder: Path) -> dict[str, Any]:
-    """The decisions with `machine.more` added to the budget, from where the run stands on.
+def extended(
+    decided: Mapping[str, Any], batch: int, more: tuple[float | None, int | None], started: float, folder: Path
+) -> dict[str, Any]:
+    """The decisions with `more` (minutes, images) added to the budget, from where the run stands on.
+
+    started: the `time.monotonic()` at which the command began.
 
     Raises ValueError for a run without a checkpoint.
     """
-    assert machine.more
-    minutes, images = machine.more
+    minutes, images = more
     found = checkpoints.progress(folder / "checkpoint")
     if found is None:
         raise ValueError(f"{folder} holds no checkpoint to train on from: leave --more out.")
@@ -50,7 +50,7 @@ def extended(decided: Mapping[str, Any], batch: int, machine: Machine, folder: P
     if minutes is not None:
         left = max(0, now - seen) / speed
         images = int(speed * minutes * 60)
-        until = round(seconds + left + minutes * 60 - (time.monotonic() - machine.started), 3)
+        until = round(seconds + left + minutes * 60 - (time.monotonic() - started), 3)
     total = now + max(1, round((images or 0) / batch)) * batch
     budget.decide(Decision(seen, total, round(seconds, 3), until))
     return {**decided, "revisions": budget.entries()[1:]}

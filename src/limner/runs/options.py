@@ -20,6 +20,6 @@ class Options:
     checkpoint_minutes: float | str = 2.0  # at most this much is lost by a kill
     doctor: bool = True  # look for trouble while training; for generators keeps one picture in twenty aside, at most 256
     auto_tune: bool = False  # let the doctor change rates, penalty and augmentation within bounds, each change logged
-    metric: str = "convolutions"  # features of the metric watched while training: convolutions, pixels, own or none (generators only)
+    metric: str = "auto"  # measured while training, and decides which state is kept as best/: auto, none, or one that the recipe lists (convolutions, pixels, own; psnr, ssim)
     tensorboard: bool = False  # write curves and grids for TensorBoard too (needs limner[tensorboard])
     quiet: bool = False  # say nothing while it works

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from limner.core import distributed, schedule
 from limner.core.device import autocast
-from limner.core.images import to_float
+from limner.core.images import IMAGES, to_float
 from limner.methods.phase import Batch, Clock, Method, Phase
 from limner.monitor.doctor import Doctor, not_finite
 from limner.training import state as checkpoints
@@ -100,7 +100,7 @@ def _gather(stream: Stream, clock: Clock, seed: int, ranks: distributed.Ranks, d
     tensors: dict[str, Tensor] = {}
     for name, tensor in stream(clock.seen + rows.start, rows.stop - rows.start).items():
         tensor = tensor.to(device, non_blocking=True)
-        tensors[name] = to_float(tensor) if tensor.dtype == torch.uint8 and tensor.ndim == 4 else tensor
+        tensors[name] = to_float(tensor) if name in IMAGES else tensor
     return Batch(tensors, rows.start, clock.batch, (seed, clock.seen))
 
 
@@ -195,8 +195,7 @@ def iterate(
     for turn, phase in enumerate(state.method.phases):
         if (clock.seen // clock.batch) % phase.every if due is None else not due(phase):
             continue
-        drawn = Batch(batch.tensors, batch.first, batch.total, (*batch.key, turn))
-        finite, asked = _turn(state, phase, drawn, clock, plan, stop_flag, means, phase in recorded)
+        finite, asked = _turn(state, phase, batch.turn(turn), clock, plan, stop_flag, means, phase in recorded)
         if not finite:
             return phase.player, asked
     state.seen += plan.batch

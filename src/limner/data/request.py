@@ -1,0 +1,47 @@
+"""Which pictures a run is trained on, and how they are brought to one shape: what a command says of its data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from limner.data.layout import ClassesFrom
+
+PLACES = ("data", "second", "labels")  # fields that hold paths
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataRequest:
+    """The data of a command.
+
+    data, second: a folder, zip, IDX file, .npy/.npz, array or the name of a sample; translators take two, or pairs in one.
+    size: side or (height, width) in pixels; None: the pictures' own where they share a small one, else 64. fit: crop, pad
+    or stretch. channels: auto, 1, 3 or 4. background: color behind what is transparent or padded. labels: a CSV or JSON
+    file of classes. classes_from: which folders are classes. halves: one set for a translator holds pictures of two sides.
+    """
+
+    data: Any = None
+    second: Any = None
+    size: int | tuple[int, int] | None = None
+    fit: str = "crop"
+    channels: str = "auto"
+    background: str = "white"
+    labels: Path | None = None
+    drop_duplicates: bool = False
+    unconditional: bool = False
+    classes_from: ClassesFrom = "auto"
+    halves: bool = False
+
+    def changed(self) -> list[str]:
+        """Names of the fields that differ from their defaults, in order."""
+        return [f.name for f in fields(self) if getattr(self, f.name) is not f.default and getattr(self, f.name) != f.default]
+
+    def shape(self) -> dict[str, Any]:
+        """How pictures are brought to one shape, as keywords of `data.prepare`."""
+        return {"size": self.size, "fit": self.fit, "channels": self.channels, "background": self.background}
+
+    def refuse(self, names: tuple[str, ...], why: str) -> None:
+        """Raises ValueError for the first of the fields that was given: its option has no meaning here, for the reason `why`."""
+        if wrong := next((name for name in self.changed() if name in names), None):
+            raise ValueError(f"--{wrong.replace('_', '-')} has no meaning {why}: leave it out.")

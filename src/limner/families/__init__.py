@@ -1,0 +1,108 @@
+"""The kinds of things that a run can make: one list, which packages extend by the entry point `limner.families`.
+
+A family says how its data is read, how a run is built, how a trained folder is loaded and which commands use it. Nothing
+about a kind is written in a second place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from torch import nn
+
+from limner.apps.autoencode import Autoencoder
+from limner.apps.model import Model
+from limner.apps.translate import Translator
+from limner.core.images import ImageSpec
+from limner.core.plugins import entries
+from limner.networks import rebuild_autoencoder, rebuild_generator, rebuild_translators
+from limner.recipes import gan, translate, vae
+from limner.runs.experiment import Experiment, Preset
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """One kind of product.
+
+    kind: its name in `limner.json`. recipes: the dataclasses of its configurations. presets: recipes by name.
+    load_data: (recipe, `data.request.DataRequest`, progress) -> a data set (`runs.experiment.TrainingSet`).
+    build: (name, recipe, data, options, machine) -> the experiment.
+    rebuild: (spec, network description of `limner.json`) -> the published network, on the meta device.
+    model: (network, spec, description, device, folder) -> the object that `limner.load` gives.
+    verb: the command that a finished run names first.
+    """
+
+    kind: str
+    recipes: tuple[type, ...]
+    presets: Mapping[str, Preset]
+    load_data: Callable[..., Any]
+    build: Callable[..., Experiment]
+    rebuild: Callable[[ImageSpec, Mapping[str, Any]], nn.Module]
+    model: Callable[..., Any]
+    verb: str
+
+
+BUILT_IN = (
+    Family(
+        kind="generator",
+        recipes=gan.RECIPES,
+        presets=gan.PRESETS,
+        load_data=gan.load_data,
+        build=gan.build,
+        rebuild=rebuild_generator,
+        model=Model,
+        verb="sample",
+    ),
+    Family(
+        kind="autoencoder",
+        recipes=vae.RECIPES,
+        presets=vae.PRESETS,
+        load_data=vae.load_data,
+        build=vae.build,
+        rebuild=rebuild_autoencoder,
+        model=Autoencoder,
+        verb="reconstruct",
+    ),
+    Family(
+        kind="translator",
+        recipes=translate.RECIPES,
+        presets=translate.PRESETS,
+        load_data=translate.load_data,
+        build=translate.build,
+        rebuild=rebuild_translators,
+        model=Translator,
+        verb="translate",
+    ),
+)
+
+
+@cache
+def families() -> Mapping[str, Family]:
+    """Every family by its kind: the built-in ones, then those of installed packages.
+
+    Raises ValueError for an entry point that cannot be loaded or gives a kind or a preset that is taken.
+    """
+    found: dict[str, Family] = {}
+    for family in (*BUILT_IN, *(entry.load() for entry in entries("limner.families"))):
+        taken = {name for other in found.values() for name in other.presets}
+        if family.kind in found or taken & family.presets.keys():
+            name = family.kind if family.kind in found else sorted(taken & family.presets.keys())[0]
+            raise ValueError(f"An installed package adds {name!r}, which Limner has already: uninstall that package.")
+        found[family.kind] = family
+    return found
+
+
+def presets() -> dict[str, Preset]:
+    """The presets of every family by name."""
+    return {name: preset for family in families().values() for name, preset in family.presets.items()}
+
+
+def family_of(recipe: Any) -> Family:
+    """The family whose configuration a recipe is. Raises ValueError for what is no recipe."""
+    for family in families().values():
+        if isinstance(recipe, family.recipes):
+            return family
+    raise ValueError(f"{recipe!r} is no recipe: give the name of one, or an instance of its dataclass.")

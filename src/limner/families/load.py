@@ -1,0 +1,57 @@
+"""From a run folder to the object that uses it: a generator, an autoencoder, a translator, or a package's own kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from limner.core import artifact, device
+from limner.core.images import ImageSpec
+from limner.families import families
+
+
+def load(folder: str | Path, device_name: str = "auto") -> Any:
+    """The model of a run folder.
+
+    Parameters
+    ----------
+    folder
+        A run folder that `limner train` wrote, or its `best/`.
+    device_name
+        auto, cpu, cuda or mps.
+
+    Returns
+    -------
+    A generator (`sample`), an autoencoder (`encode`, `decode`, `reconstruct`, and `sample` of a VAE) or a translator
+    (`translate`), by what the folder says it is.
+
+    Raises
+    ------
+    ValueError
+        When the folder is not a whole model, or of a kind that no installed package loads. No code of the folder is run.
+    """
+    folder = Path(folder)
+    description = artifact.read_description(folder)
+    family = families().get(description["kind"])
+    if family is None:
+        raise ValueError(
+            f"{folder} holds a {description['kind']}, which this Limner cannot load: install the package that trained it "
+            f"(known kinds: {', '.join(families())})."
+        )
+    shape = description["data"]["spec"]
+    spec = ImageSpec(shape["channels"], shape["height"], shape["width"], shape["classes"])
+    network = family.rebuild(spec, description["network"])
+    chosen = device.select_device(device_name)
+    artifact.load_weights(folder, description["network"]["name"], network, chosen)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return family.model(network, spec, description, chosen, folder)
+
+
+def load_kind(folder: Path, device_name: str, kind: type, verb: str) -> Any:
+    """As `load`, for a verb that needs a certain kind. Raises ValueError when the folder holds another."""
+    model = load(folder, device_name)
+    if not isinstance(model, kind):
+        raise ValueError(f"{folder} holds a trained {model.description['kind']}, which `limner {verb}` cannot use.")
+    return model

@@ -1,0 +1,214 @@
+"""`train`: from a command to a trained run, by way of the recipe's family."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from limner.core import amounts, distributed
+from limner.core.files import lies_in
+from limner.data.open import located
+from limner.data.request import DataRequest
+from limner.families import Family, families, family_of, presets
+from limner.recipes import automatic
+from limner.recipes.changes import changed, check
+from limner.recipes.config import Recipe
+from limner.recipes.measured import measurements, protocol, told
+from limner.runs import command
+from limner.runs.experiment import Invocation, Preset, Trained
+from limner.runs.options import Options
+from limner.runs.run import run, run_folder, start
+from limner.training.loop import Callback
+from limner.training.run import check_free, recorded_request
+
+AUTO = "auto"
+
+
+def preset(name: str) -> Preset:
+    """The preset of a name. Raises ValueError for an unknown one."""
+    known = presets()
+    if name not in known:
+        raise ValueError(f"The recipe {name!r} is not known: say one of {', '.join([AUTO, *known])}.")
+    return known[name]
+
+
+def next_verb(name: str) -> str:
+    """The command that uses what a recipe makes."""
+    return (families()["generator"] if name == AUTO else family_of(preset(name).make())).verb
+
+
+def defaults(name: str, architecture: str | None = None) -> Any:
+    """The values of a recipe before anybody changes one; for `auto`, which decides later, those of the dataclass.
+
+    architecture: the one that is asked for in place of the recipe's own. Raises ValueError where a recipe has no choice.
+    """
+    made = Recipe() if name == AUTO else preset(name).make()
+    return changed(made, {"architecture": architecture}) if architecture else made
+
+
+def table() -> Any:
+    """The recipes as a table (rich), with what they were measured to give where they were."""
+    from rich.table import Table
+
+    found = measurements()
+    result = Table("recipe", "what it is", "from", title="limner train DATA --recipe NAME", title_justify="left")
+    rows = [(AUTO, "spectral, at the width that measured best for your pictures' size and your minutes", "")]
+    rows += [(name, made.summary, made.source) for name, made in presets().items()]
+    if found["rows"]:
+        result.add_column("measured", no_wrap=True)
+        result.caption, result.caption_justify = protocol(found), "left"
+    for name, *rest in rows:
+        result.add_row(name, *rest, *([told(found, name)] if found["rows"] else []))
+    return result
+
+
+def train(
+    data: Any = None,
+    second: Any = None,
+    *,
+    resume: str | Path | None = None,
+    more: float | str | None = None,
+    recipe: Any = AUTO,
+    options: Options | None = None,
+    progress: Any = None,
+    changes: dict[str, Any] | None = None,
+    callbacks: Sequence[Callback] = (),
+    started: float | None = None,
+    **named: Any,
+) -> Trained:
+    """Train on pictures, or resume; the same call again continues where it stopped.
+
+    Parameters
+    ----------
+    data, second
+        A folder, zip, IDX file, .npy/.npz, array, or the name of a sample (`fashion`, `emoji`); translators take two, or
+        pairs in one (`data.pairs.prepare_pairs`).
+    resume
+        The folder of a run, which is trained on with everything that it was started with; no data is given then.
+    more
+        How much longer than its budget that run is trained: a duration ("10m", or a number of minutes) or a number of
+        images ("50k images"); every schedule is stretched to the longer budget (`runs.extending`).
+    recipe
+        A name (`limner recipes` lists them) or the dataclass of a recipe.
+    progress
+        Called with (done, total) while pictures are decoded.
+    callbacks
+        Called between iterations (`training.loop.Callback`).
+    started
+        The `time.monotonic()` at which the wait for the run began, if before this call; a budget in minutes counts from it.
+    named
+        Fields of `data.request.DataRequest` (size, fit, channels, background, labels …), of `runs.options.Options`
+        (minutes, images, out, seed, device …), or options of the recipe (`batch=64`), which `changes` takes too with dots
+        for nested ones ({"network.width": 48}).
+
+    Returns
+    -------
+    The run folder and how the run ended.
+
+    Raises
+    ------
+    ValueError
+        In one sentence, for whatever a person can mend.
+    """
+    invocation = Invocation(time.monotonic() if started is None else started)
+    changes = dict(changes or {})
+    asked = _taken(named, DataRequest)
+    given = _taken(named, Options)
+    changes |= named
+    if "out" in given and given["out"] is not None:
+        given["out"] = Path(given["out"])
+    options = _read_amounts(dataclasses.replace(options or Options(), **given))
+    request = DataRequest(data=data, second=second, **asked)
+    if resume is not None:
+        wrong = [*request.changed(), *(["recipe"] if recipe != AUTO else []), *changes]
+        if wrong:
+            raise ValueError(f"--resume takes everything from the run, so {wrong[0]} has no meaning: leave it out.")
+        extra = None if more is None else amounts.amount(more, "value of --more")
+        request, recipe, options, changes = command.read(Path(resume), options)
+        return _train(request, recipe, options, changes, callbacks, progress, dataclasses.replace(invocation, more=extra))
+    if more is not None:
+        raise ValueError("--more trains a run longer: name its folder with --resume.")
+    if data is None:
+        raise ValueError("The parameter data requires an argument: a folder of pictures, say; or give --resume and the folder of a run.")
+    keep_apart(options.out, [data, second])
+    return _train(request, recipe, options, changes, callbacks, progress, invocation)
+
+
+def _taken(named: dict[str, Any], cls: type) -> dict[str, Any]:
+    """Those of the keywords that are fields of a dataclass; they are removed from `named`."""
+    return {f.name: named.pop(f.name) for f in dataclasses.fields(cls) if f.name in named}
+
+
+def _read_amounts(options: Options) -> Options:
+    """The options with their durations and counts as numbers. Raises ValueError for those that cannot be read."""
+    check(options)
+    if options.minutes is not None and options.images is not None:
+        raise ValueError("Give the budget in minutes or in images, not both.")
+    return dataclasses.replace(
+        options,
+        minutes=None if options.minutes is None else amounts.minutes(options.minutes, "budget"),
+        images=None if options.images is None else amounts.count(options.images, "budget"),
+        checkpoint_minutes=amounts.minutes(options.checkpoint_minutes, "time between checkpoints")
+        if options.checkpoint_minutes not in (0, "0") else 0.0,
+    )  # fmt: skip
+
+
+def _train(
+    request: DataRequest,
+    recipe: Any,
+    options: Options,
+    changes: dict[str, Any],
+    callbacks: Sequence[Callback],
+    progress: Any,
+    invocation: Invocation,
+) -> Trained:
+    """load data -> build the experiment -> run it."""
+    with distributed.process_group(options.device) as ranks:
+        machine = start(options, ranks)
+        kept = command.command_of(request, recipe, options, changes)
+        if ranks.first and not options.quiet:
+            print("Reading the pictures ...", file=sys.stderr, flush=True)
+        name, chosen, note = "custom", recipe, ""
+        if recipe == AUTO:
+            family: Family = families()["generator"]
+            dataset = family.load_data(Recipe(), request, progress)
+            known = recorded_request(run_folder(options, dataset, automatic.NAME))
+            name, chosen, note = automatic.choose(dataset.spec, len(dataset), options, machine, changes, known)
+            chosen = changed(chosen, changes)
+        else:
+            if isinstance(recipe, str):
+                name, chosen = recipe, preset(recipe).make()
+            family, chosen = family_of(chosen), changed(chosen, changes)
+            dataset = family.load_data(chosen, request, progress)
+        experiment = family.build(name, chosen, dataset, options, machine)
+        experiment = dataclasses.replace(
+            experiment,
+            callbacks=[*experiment.callbacks, *callbacks],
+            notes=[*([note] if note else []), *experiment.notes],
+        )
+        return run(experiment, options, machine, dataclasses.replace(invocation, command=kept))
+
+
+def keep_apart(out: Path | None, data: Sequence[Any]) -> None:
+    """Raises ValueError where a run's folder would be the data's, lie in it or hold it, or holds what is no run.
+
+    A run writes a README.md and pictures of its own, which must neither replace a person's nor be read as data.
+    """
+    folder = out or Path("runs") / "new"
+    for place in data:
+        path = located(place) if isinstance(place, (str, Path)) and str(place) else None
+        if path is None or not os.path.exists(path):  # noqa: PTH110 - a sample, an array, or what opening complains of
+            continue
+        if lies_in(folder, path) or (out and lies_in(path, out)):
+            where = f"The run would go to {out or 'runs'}, which"
+            raise ValueError(
+                f"{where} {'lies in' if lies_in(folder, path) else 'holds'} the data {place}: choose a folder apart from it "
+                "with --out."
+            )
+    if out:
+        check_free(out)

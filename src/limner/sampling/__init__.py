@@ -1,0 +1,1 @@
+"""Drawing from generators: one function for previews, validators, evaluation and trained models."""

@@ -16,6 +16,7 @@ from limner.core.files import write_whole
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # channels -> the Pillow mode that holds them
 WHITE = (255, 255, 255)
+IMAGES = frozenset({"image", "target", "a", "b"})  # names under which a batch holds pictures; all else stays as it is
 
 
 @dataclass(frozen=True)

@@ -54,26 +54,29 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.images)
 
-    def batch(self, first: int, count: int, seed: int) -> tuple[Tensor, Tensor | None]:
-        """Pictures number first ... first + count - 1 of the endless order of `seed` (`data.order.Sampler`).
+    def batch(self, first: int, count: int, seed: int) -> dict[str, Tensor]:
+        """Pictures number first ... first + count - 1 of the endless order of `seed` (`data.sampler.Sampler`).
 
-        Returns (uint8 [count,C,H,W] channels_last, int64 [count] or None).
+        Returns image: uint8 [count,C,H,W] channels_last, and with classes label: int64 [count].
         """
         return self.rows(self._order.positions(first, count, seed))
 
-    def rows(self, rows: np.ndarray) -> tuple[Tensor, Tensor | None]:
+    def rows(self, rows: np.ndarray) -> dict[str, Tensor]:
         """The pictures (and labels) of some rows, int64 [count]."""
         index = torch.from_numpy(rows)
         images = self._rows.index_select(0, index).permute(0, 3, 1, 2)
-        return images, None if self.labels is None else self.labels.index_select(0, index)
+        return {"image": images} if self.labels is None else {"image": images, "label": self.labels.index_select(0, index)}
 
-    def split(self, held_out: np.ndarray) -> tuple[Subset, Subset]:
-        """(to train on, held out): the rows `held_out`, int64 [n], and all others; none is copied."""
-        rest = np.setdiff1d(np.arange(len(self)), held_out)
-        assert len(rest) and len(held_out), "a side without pictures"
-        return Subset(self, rest), Subset(self, np.sort(held_out))
+    def subset(self, rows: np.ndarray) -> Subset:
+        """Some pictures, rows int64 [n], as an index view."""
+        return Subset(self, rows)
 
-    def _subset(self, rows: np.ndarray) -> Dataset:
+    def own_validation(self) -> Dataset | None:
+        """The held-out split of the place that the pictures came from, at the same shape (`prepare_validation`)."""
+        return prepare_validation(self)
+
+    def copied(self, rows: np.ndarray) -> Dataset:
+        """Some pictures, rows int64 [n], as a Dataset of its own."""
         pictures = compact(self._rows.numpy(), rows, self.spec.channels)
         labels = None if self.labels is None else self.labels[torch.from_numpy(rows)]
         return replace(
@@ -83,18 +86,39 @@ class Dataset:
 
 
 class Subset:
-    """Some pictures of a dataset, shown as a dataset of their own would be."""
+    """Some pictures of a dataset, in an order of their own; an index view, which copies no picture."""
 
-    def __init__(self, dataset: Dataset, rows: np.ndarray) -> None:
-        self.dataset, self.kept = dataset, rows
-        self._order = Sampler(len(rows))
+    def __init__(self, dataset: Dataset, kept: np.ndarray) -> None:
+        assert len(kept), "a side without pictures"
+        self.dataset, self.kept = dataset, kept
+        self.spec, self.classes, self.duplicates = dataset.spec, dataset.classes, dataset.duplicates
+        self.name, self.origin = dataset.name, dataset.origin
+        self.names = [dataset.names[i] for i in kept]
+        self.labels = None if dataset.labels is None else dataset.labels[torch.from_numpy(kept)]
+        self._order = Sampler(len(kept))
 
     def __len__(self) -> int:
         return len(self.kept)
 
-    def batch(self, first: int, count: int, seed: int) -> tuple[Tensor, Tensor | None]:
+    def batch(self, first: int, count: int, seed: int) -> dict[str, Tensor]:
         """As `Dataset.batch`, of these pictures alone."""
-        return self.dataset.rows(self.kept[self._order.positions(first, count, seed)])
+        return self.rows(self._order.positions(first, count, seed))
+
+    @property
+    def images(self) -> Tensor:
+        """These pictures as one array, uint8 [N,C,H,W] channels_last: a copy, made at every call."""
+        return self.rows(np.arange(len(self)))["image"]
+
+    def rows(self, rows: np.ndarray) -> dict[str, Tensor]:
+        """As `Dataset.rows`, where row 0 is the first of these pictures."""
+        return self.dataset.rows(self.kept[rows])
+
+    def subset(self, rows: np.ndarray) -> Subset:
+        """Some of these pictures, rows int64 [n]."""
+        return Subset(self.dataset, self.kept[rows])
+
+    def own_validation(self) -> None:
+        """None: what is held out of a subset are pictures of it."""
 
 
 def as_images(pictures: np.ndarray) -> Tensor:

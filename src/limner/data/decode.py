@@ -6,7 +6,7 @@ import io
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -68,7 +68,7 @@ def threads() -> int:
 
 
 @contextmanager
-def _quiet():
+def quietly() -> Iterator[None]:
     """Pillow warns of large pictures and odd EXIF on stderr; what matters of it is in our reasons."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -99,34 +99,13 @@ def each(work: Callable[[int], None], count: int, workers: int, tick: Callable[[
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def decode_all(
-    source: Source, size: int | Sequence[int] | None, fit: str, channels: int | None, background: str,
-    workers: int | None = None, progress: Progress | None = None,
-) -> Decoded:
-    """Every usable picture of `source` at one size and number of channels (None: what the pictures need).
-
-    Raises ValueError in one sentence when none is usable.
-    """
-    ground = as_color(background)
-    if source.array is not None and (whole := _as_it_is(source.array, size, channels)):
-        return whole
-    count, workers, seen = len(source), workers or threads(), 0
-    headers: list[Header | None] = [None] * count
+def headers_of(
+    source: Source, workers: int, tick: Callable[[int], None], skip: Callable[[int, Damaged], None]
+) -> tuple[list[Header | None], dict[int, Image.Image]]:
+    """The header of every picture (None for one that `skip` was called with), and small files that stay open, by number."""
+    headers: list[Header | None] = [None] * len(source)
     held: dict[int, Image.Image] = {}
     budget = [HELD]
-    reasons: dict[int, str] = {}
-    again: set[int] = set()
-
-    def tick(more: int) -> None:
-        nonlocal seen
-        seen += more
-        if progress is not None:
-            progress(seen, 2 * count)
-
-    def skip(i: int, damage: Damaged) -> None:
-        reasons[i] = str(damage)
-        if passing(damage):
-            again.add(i)
 
     def look(i: int) -> None:
         try:
@@ -142,8 +121,38 @@ def decode_all(
         elif file is not None:
             image.close()
 
-    with _quiet():
-        each(look, count, workers, tick)
+    each(look, len(source), workers, tick)
+    return headers, held
+
+
+def decode_all(
+    source: Source, size: int | Sequence[int] | None, fit: str, channels: int | None, background: str,
+    workers: int | None = None, progress: Progress | None = None,
+) -> Decoded:
+    """Every usable picture of `source` at one size and number of channels (None: what the pictures need).
+
+    Raises ValueError in one sentence when none is usable.
+    """
+    ground = as_color(background)
+    if source.array is not None and (whole := _as_it_is(source.array, size, channels)):
+        return whole
+    count, workers, seen = len(source), workers or threads(), 0
+    reasons: dict[int, str] = {}
+    again: set[int] = set()
+
+    def tick(more: int) -> None:
+        nonlocal seen
+        seen += more
+        if progress is not None:
+            progress(seen, 2 * count)
+
+    def skip(i: int, damage: Damaged) -> None:
+        reasons[i] = str(damage)
+        if passing(damage):
+            again.add(i)
+
+    with quietly():
+        headers, held = headers_of(source, workers, tick, skip)
         good = [i for i, head in enumerate(headers) if head is not None]
         heads = [head for head in headers if head is not None]
         target = target_size(size, [(head.height, head.width) for head in heads])

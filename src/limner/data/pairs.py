@@ -15,16 +15,16 @@ from torch import Tensor
 
 from limner.core.images import ImageSpec
 from limner.core.text import printable
-from limner.data.dataset import Dataset, duplicates_note, prepare, skipped_note
+from limner.data.dataset import Dataset, Subset, duplicates_note, prepare, skipped_note
 from limner.data.image import ENDINGS, UNREADABLE, Damaged, header, reason, upright
 from limner.data.layout import common_folder, tops
 from limner.data.open import is_file, located, open_source
 from limner.data.source import Rejected, Source, short_name
 
 TWICE = 0.05  # by how much a picture of two sides may differ from twice as wide as tall
-FOLDERS: dict[str, str | None] = {  # folders of one set that hold the two sides, lower case
-    "a": "a", "b": "b", "traina": "a", "trainb": "b",
-    **dict.fromkeys(("testa", "testb", "vala", "valb")),  # held out
+FOLDERS = {  # folders of one set that hold the two sides, lower case -> (split, side)
+    "a": ("train", "a"), "b": ("train", "b"),
+    **{split + side: (split, side) for split in ("train", "val", "test") for side in "ab"},
 }
 ASPECT_TOLERANCE = 0.02  # by how much the proportions of partners may differ
 UNPAIRED_SEED = 0x5B  # the second set of an unpaired run has an order of its own
@@ -34,8 +34,8 @@ UNPAIRED_SEED = 0x5B  # the second set of an unpaired run has an order of its ow
 class Pairs:
     """Two Datasets of one shape; `paired` when row i of one is the truth for row i of the other."""
 
-    a: Dataset
-    b: Dataset
+    a: Dataset | Subset
+    b: Dataset | Subset
     paired: bool
     spec: ImageSpec
     name: str
@@ -58,9 +58,32 @@ class Pairs:
         Unpaired sets go each in an order of their own.
         """
         return {
-            "a": self.a.batch(first, count, seed)[0],
-            "b": self.b.batch(first, count, seed if self.paired else seed ^ UNPAIRED_SEED)[0],
+            "a": self.a.batch(first, count, seed)["image"],
+            "b": self.b.batch(first, count, seed if self.paired else seed ^ UNPAIRED_SEED)["image"],
         }
+
+    @property
+    def names(self) -> list[str]:
+        """The names of pairs, which are those of either side."""
+        return self.a.names
+
+    @property
+    def duplicates(self) -> list[list[str]]:
+        """Names of pairs that have an equal side, by group."""
+        return [*self.a.duplicates, *self.b.duplicates]
+
+    def subset(self, rows: np.ndarray) -> Pairs:
+        """Some pairs, rows int64 [n], as an index view of both sides."""
+        assert self.paired, "sets without pairs are cut one by one"
+        return replace(self, a=self.a.subset(rows), b=self.b.subset(rows))
+
+    def own_validation(self) -> Pairs | None:
+        """The held-out pairs (or sets) of the place that the pictures came from, at the same shape; None without any.
+
+        Raises ValueError in one sentence when none of them is usable.
+        """
+        a, b = self.a.own_validation(), self.b.own_validation()
+        return _joined(a, b, self.paired, [], self.name, self.fit, self.background) if a and b else None
 
 
 def prepare_pairs(
@@ -102,22 +125,29 @@ def prepare_pairs(
     one, two = both(channels)
     if one.spec.channels != two.spec.channels:
         one, two = both(str(max(one.spec.channels, two.spec.channels)))
+    name = one.name if second is None else f"{one.name}-{two.name}"
+    return _joined(one, two, paired, bad, name, fit, background, second is not None)
+
+
+def _joined(
+    one: Dataset, two: Dataset, paired: bool, bad: list[Rejected], name: str, fit: str, background: str, places: bool = False
+) -> Pairs:
+    """Two decoded sets as Pairs. places: they lie in two, and `bad` says in which. Raises ValueError when a side is empty."""
     if paired:  # a picture that could not be decoded takes its partner with it
         common = set(one.names) & set(two.names)
         one, two = (
-            d if len(common) == len(d) else d._subset(np.array([i for i, n in enumerate(d.names) if n in common], int))
+            d if len(common) == len(d) else d.copied(np.array([i for i, n in enumerate(d.names) if n in common], int))
             for d in (one, two)
         )
     for side in (one, two):
-        bad += [(name if second is None else f"{name} of {side.origin}", why) for name, why in side.bad]
+        bad += [(f"{item} of {side.origin}" if places else item, why) for item, why in side.bad]
     bad = list(dict.fromkeys(bad))  # a picture of two sides is damaged on both
     if not len(one) or not len(two):
         raise ValueError(f"No pair of pictures is usable: {len(bad):,} were left out, such as {_told(bad)}.")
     notes = [f"{len(bad):,} pictures were left out, such as {_told(bad)}."] if bad else []
     notes += _notes(one, two)
     return Pairs(
-        a=one, b=two, paired=paired, spec=one.spec,
-        name=one.name if second is None else f"{one.name}-{two.name}",
+        a=one, b=two, paired=paired, spec=one.spec, name=name,
         origin=f"{one.origin} and {two.origin}" if one.origin != two.origin else one.origin,
         fingerprint=hashlib.sha256(f"{one.fingerprint} {two.fingerprint} {paired}".encode()).hexdigest(),
         attribution="\n".join(dict.fromkeys(t for t in (one.attribution, two.attribution) if t)),
@@ -165,7 +195,23 @@ def paired_pictures(a: Source, b: Source) -> tuple[Source, Source, list[Rejected
     if not kept:
         raise ValueError(f"No pair of {a.origin} and {b.origin} is usable, such as {_told(unlike)}.")
     names = [a.names[i] for i, _ in kept]
-    return _part(a, [i for i, _ in kept], names), _part(b, [j for _, j in kept], names), bad + unlike
+    one, two = _part(a, [i for i, _ in kept], names), _part(b, [j for _, j in kept], names)
+    if a.validation is None or b.validation is None:
+        return replace(one, validation=None), replace(two, validation=None), bad + unlike
+    held = a.validation, b.validation
+    return *_with_validation(one, two, lambda: paired_pictures(*held)), bad + unlike
+
+
+def _with_validation(
+    a: Source, b: Source, held_out: Callable[[], tuple[Source, Source, list[Rejected]]]
+) -> tuple[Source, Source]:
+    """Two sides with those of the held-out split as their `validation`; without it where it holds no pair."""
+    try:
+        one, two, bad = held_out()
+    except ValueError as error:
+        note = f"The held-out split is not used: {error}"
+        return replace(a, validation=None, notes=[*a.notes, note]), replace(b, validation=None)
+    return replace(a, validation=replace(one, bad=[*one.bad, *bad])), replace(b, validation=two)
 
 
 def matching(a: Sequence[str], b: Sequence[str]) -> tuple[list[tuple[int, int]], list[int], list[int]]:
@@ -216,31 +262,31 @@ def _part(source: Source, rows: list[int], names: list[str]) -> Source:
 def side_folders(source: Source) -> tuple[Source, Source] | None:
     """The two sides of a set whose outermost folders are trainA and trainB, or A and B; None for another set.
 
-    testA, testB, valA and valB beside them are held out.
+    testA, testB, valA and valB beside them are held out: valA and valB, or else testA and testB, for validation.
     """
     where = tops(source.names)
     names = {top.lower() for top in where}
     if not ({"traina", "trainb"} <= names or names == {"a", "b"}) or not names <= FOLDERS.keys():
         return None
-    shared, found = len(common_folder(source.names)), []
-    for side in "ab":
-        rows = [i for i, top in enumerate(where) if FOLDERS[top.lower()] == side]
+    shared = len(common_folder(source.names))
+
+    def part(split: str, side: str) -> Source:
+        rows = [i for i, top in enumerate(where) if FOLDERS[top.lower()] == (split, side)]
         folder = where[rows[0]]
-        part = _part(source, rows, [source.names[i][shared + len(folder) + 1 :] for i in rows])
-        found.append(replace(part, origin=f"{folder} of {source.origin}", mark=_marked(source, side)))
-    spare = sorted({top for top in where if FOLDERS[top.lower()] is None})
+        found = _part(source, rows, [source.names[i][shared + len(folder) + 1 :] for i in rows])
+        return replace(found, origin=f"{folder} of {source.origin}", mark=_marked(source, split + side), validation=None)
+
+    a, b = part("train", "a"), part("train", "b")
+    if split := next((s for s in ("val", "test") if {f"{s}a", f"{s}b"} <= names), ""):
+        a, b = (replace(one, validation=part(split, side)) for one, side in ((a, "a"), (b, "b")))
+    spare = sorted({top for top in where if FOLDERS[top.lower()][0] != "train"})
     held = f"; {' and '.join(spare)} are held out" if spare else ""
-    note = f"The two sides are the folders {_first(where, 'a')} and {_first(where, 'b')}{held}."
-    found[0].notes.append(note)
-    return found[0], found[1]
+    a.notes.append(f"The two sides are the folders {a.origin.split(' of ')[0]} and {b.origin.split(' of ')[0]}{held}.")
+    return a, b
 
 
 def _marked(source: Source, side: str) -> Callable[[], str]:
     return lambda: f"{source.mark()} {side}"  # equal names of the two sides must not share a place in the cache
-
-
-def _first(where: Sequence[str], side: str) -> str:
-    return next(top for top in where if FOLDERS[top.lower()] == side)
 
 
 def halves(source: Source, paired: bool = True, as_halves: bool = True) -> tuple[Source, Source, list[Rejected]]:
@@ -293,6 +339,8 @@ def halves(source: Source, paired: bool = True, as_halves: bool = True) -> tuple
         notes=[*source.notes, note],
     )  # fmt: skip
     right = replace(left, content=side(True), mark=lambda: source.mark() + " right")
+    if (held := source.validation) is not None:
+        left, right = _with_validation(left, right, lambda: halves(held, paired, as_halves))
     return left, right, bad
 
 

@@ -19,6 +19,7 @@ from limner.core.device import autocast
 from limner.core.images import to_float
 from limner.core.machine import Machine
 from limner.data import Dataset
+from limner.data.dataset import Subset
 from limner.data.pairs import Pairs
 from limner.monitor.doctor import ALIKE, Rule
 from limner.networks.vae import ACTIVE
@@ -64,9 +65,9 @@ def variety(x: Tensor) -> float:
     return typical_distance(rows).item() / max(rows.norm(dim=1).mean().item(), 1e-6)
 
 
-def spaced(dataset: Dataset, count: int) -> Tensor:
+def spaced(dataset: Dataset | Subset, count: int) -> Tensor:
     """Pictures at even distances in the data set, which is sorted by class. -> uint8 [at most count,C,H,W]"""
-    return dataset.images[torch.linspace(0, len(dataset) - 1, min(count, len(dataset))).long()]
+    return dataset.rows(torch.linspace(0, len(dataset) - 1, min(count, len(dataset))).long().numpy())["image"]
 
 
 def in_parts(function: Callable[[Tensor], Tensor], x: Tensor, size: int) -> Tensor:

@@ -14,30 +14,12 @@ from limner.core.images import to_float
 from limner.core.machine import Machine
 from limner.data import Dataset
 from limner.data.dataset import Subset
-from limner.data.sampler import permutation
 from limner.methods.gan import GAN
 from limner.monitor.doctor import ALIKE, GAN_RULES
 from limner.monitor.family_probes import coarse, evaluating, typical_distance
 
 LATENTS, PICTURES = 32, 32  # looked at in a visit
 USUAL = 512  # pictures that say how much two of them usually differ
-FEWEST = 16  # pictures below which none is held out
-HELD_OUT = 256  # pictures held out at most
-
-
-def held_out_of(dataset: Dataset, seed: int) -> tuple[Dataset | Subset, Subset | None]:
-    """(to train on, kept from training so that the doctor sees what the discriminator learns by heart): one in twenty."""
-    if len(dataset) < FEWEST:
-        return dataset, None
-    order = permutation(len(dataset), seed, 0)
-    if dataset.labels is not None:  # a class keeps one picture at least: the last of each in the order is not taken
-        labels = dataset.labels.numpy()[order]
-        _, last = np.unique(labels[::-1], return_index=True)
-        order = np.delete(order, len(order) - 1 - last)
-    held = order[: max(2, min(HELD_OUT, len(dataset) // 20))]
-    if not len(held):
-        return dataset, None
-    return dataset.split(held)
 
 
 class GameCheckup:
@@ -55,7 +37,7 @@ class GameCheckup:
     rules = GAN_RULES
 
     def __init__(
-        self, method: GAN, pictures: Dataset | Subset, held: Subset | None, conditional: bool, seed: int, machine: Machine
+        self, method: GAN, pictures: Dataset | Subset, held: Dataset | Subset | None, conditional: bool, seed: int, machine: Machine
     ) -> None:
         self.nets, self.pictures, self.held, self.seed, self.machine = method.nets, pictures, held, seed, machine
         self.conditional, self.noise = conditional, method.noise
@@ -101,8 +83,8 @@ class GameCheckup:
         return signals
 
     def _batch(self, pictures: Dataset | Subset, first: int, count: int) -> tuple[Tensor, Tensor | None]:
-        images, labels = pictures.batch(first, min(count, len(pictures)), self.seed)
-        x = to_float(images.to(self.machine.device))
+        batch = pictures.batch(first, min(count, len(pictures)), self.seed)
+        x, labels = to_float(batch["image"].to(self.machine.device)), batch.get("label")
         return x, None if labels is None or not self.conditional else labels.to(self.machine.device)
 
     def state_dict(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from limner.core.images import ImageSpec, to_uint8
 from limner.core.machine import Machine
 from limner.data import Dataset
 from limner.data.scan import too_few
+from limner.data.split import split
 from limner.losses.adversarial import objective
 from limner.losses.penalties import weight_for
 from limner.methods.gan import GAN
@@ -116,20 +117,17 @@ def train(
     method = game(recipe, spec, machine.device, policy)
     generator: Any = method.nets["generator"]
 
-    pictures, held = probes.held_out_of(dataset, options.seed) if options.doctor else (dataset, None)
+    pictures, held = split(dataset, options.seed) if options.doctor else (dataset, None)
     examine = None
     if options.doctor:
         examine = probes.GameCheckup(method, pictures, held, spec.classes > 0, options.seed, machine)
 
-    def stream(first: int, count: int) -> dict[str, torch.Tensor]:
-        images, labels = pictures.batch(first, count, options.seed)
-        return {"image": images} if labels is None or not spec.classes else {"image": images, "label": labels}
-
     notes = [note for note in (too_few(len(dataset)), why) if note]
     if recipe.penalty != "none":
         notes.append(f"Penalty {recipe.penalty} with gamma {method.gamma:.3g}.")
-    if held is not None:
-        notes.append(f"{len(held):,} pictures are kept aside for the doctor; --no-doctor trains on them too.")
+    held_out_count = len(dataset) - len(pictures)  # none where the data came with a validation split of its own
+    if held_out_count:
+        notes.append(f"{held_out_count:,} pictures are kept aside for the doctor; --no-doctor trains on them too.")
     if policy != "none":
         notes.append(
             f"Augmentation {policy}: the set is small." if recipe.augmentation == "auto" else f"Augmentation {policy}."
@@ -140,7 +138,7 @@ def train(
         dataset=dataset,
         options=options,
         method=method,
-        stream=stream,
+        stream=lambda first, count: pictures.batch(first, count, options.seed),
         optimizers={"discriminator": recipe.discriminator_optimizer, "generator": recipe.generator_optimizer},
         network=describe(recipe.architecture, recipe.network) | {"noise": recipe.noise},
         published="generator",
@@ -149,7 +147,7 @@ def train(
         generate=generator_of(dataset.labels if spec.classes else None, recipe.noise, machine),
         notes=notes,
         examine=examine,
-        held_out_count=len(held) if held is not None else 0,
+        held_out_count=held_out_count,
         callbacks=callbacks,
     )
     return play(job, machine)

@@ -246,8 +246,7 @@ def rules_for(recipe: PairedRecipe | CycleRecipe | CutRecipe) -> Sequence[Rule]:
 
 def preview_of(pairs: Pairs, device: torch.device) -> Callable[[nn.Module], np.ndarray]:
     """Rows of eight: pictures, below each its translation, then its truth where pairs are known; then the way back."""
-    rows = {side: torch.linspace(0, len(data) - 1, 8).long() for side, data in (("a", pairs.a), ("b", pairs.b))}
-    a, b = pairs.a.images[rows["a"]], pairs.b.images[rows["b"]]
+    a, b = (side.rows(torch.linspace(0, len(side) - 1, 8).long().numpy())["image"] for side in (pairs.a, pairs.b))
 
     @torch.no_grad()
     def preview(nets: nn.Module) -> np.ndarray:

@@ -138,9 +138,8 @@ def train(
         net.to(machine.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def stream(first: int, count: int) -> dict[str, torch.Tensor]:
-        images, labels = dataset.batch(first, count, options.seed)
-        conditional = labels is not None and dataset.spec.classes and kind == "vae"
-        return {"image": images, "label": labels} if conditional and labels is not None else {"image": images}
+        batch = dataset.batch(first, count, options.seed)
+        return batch if kind == "vae" else {"image": batch["image"]}
 
     job = Job(
         name=name,

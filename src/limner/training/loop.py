@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from limner.core import distributed, schedule
 from limner.core.device import autocast
-from limner.core.images import to_float
+from limner.core.images import IMAGES, to_float
 from limner.methods.phase import Batch, Clock, Method, Phase
 from limner.monitor.doctor import Doctor, not_finite
 from limner.training import state as checkpoints
@@ -26,7 +26,7 @@ from limner.training.log import Console, LogFile, Means, TensorBoardWriter
 from limner.training.state import OptimizerConfig, State
 
 Stream = Callable[[int, int], Mapping[str, Tensor]]
-"""(first, count) -> the `count` items of the run's order from position `first`: uint8 [count,C,H,W] images, labels."""
+"""(first, count) -> the `count` items of the run's order from position `first`, as named tensors (`data.batches`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,12 +95,12 @@ def _mix(seed: int, rank: int, seen: int) -> int:
 
 
 def _gather(stream: Stream, clock: Clock, seed: int, ranks: distributed.Ranks, device: torch.device) -> Batch:
-    """This rank's rows of the global batch at the clock."""
+    """This rank's rows of the global batch at the clock; pictures, which are known by their names, become float."""
     rows = ranks.rows(clock.batch)
     tensors: dict[str, Tensor] = {}
     for name, tensor in stream(clock.seen + rows.start, rows.stop - rows.start).items():
         tensor = tensor.to(device, non_blocking=True)
-        tensors[name] = to_float(tensor) if tensor.dtype == torch.uint8 and tensor.ndim == 4 else tensor
+        tensors[name] = to_float(tensor) if name in IMAGES else tensor
     return Batch(tensors, rows.start, clock.batch, (seed, clock.seen))
 
 

@@ -1,0 +1,206 @@
+"""Native: pictures decoded once and kept each at its own size, for crops. Beside it stands Dataset, all at one size.
+
+All pixels lie in one array, which is in memory up to 1 GiB and beyond that a file in the cache, mapped into memory: a crop
+of a large picture reads its own rows and no others, and nothing is decoded twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+import PIL
+import torch
+from PIL import Image
+from torch import Tensor
+
+from limner.core.images import MODES
+from limner.data import cache as store
+from limner.data.dataset import CHANNELS, LITTLE, duplicates_note, skipped_note
+from limner.data.decode import Progress, each, headers_of, quietly, threads
+from limner.data.image import Damaged, as_color, clean, in_channels, passing, upright
+from limner.data.source import Rejected, Source
+
+
+@dataclass(frozen=True, eq=False)
+class Native:
+    """Pictures at their own sizes."""
+
+    pixels: np.ndarray                               # uint8 [bytes]: the pictures [H,W,C], one after the other
+    offsets: np.ndarray                              # int64 [N]: where each begins
+    sizes: np.ndarray                                # int64 [N,2]: its height and width
+    channels: int                                    # 1 (gray), 3 (RGB) or 4 (RGBA, straight alpha)
+    labels: Tensor | None                            # int64 [N], an index into classes
+    classes: tuple[str, ...]                         # empty: no labels
+    names: list[str]                                 # [N]
+    name: str                                        # short, for a run folder
+    origin: str                                      # for people
+    attribution: str                                 # who made it and the license, for embedded samples
+    fingerprint: str                                 # sha256 hex of the pictures and labels themselves
+    bad: list[Rejected] = field(default_factory=list)           # skipped pictures with the reason
+    notes: list[str] = field(default_factory=list)              # decisions a person should know of
+    duplicates: list[list[str]] = field(default_factory=list)   # names of pictures that are equal, by group
+    background: str = "white"                        # the color behind what is transparent
+    validation: Source | None = None                 # the held-out split, not decoded yet
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def picture(self, row: int) -> np.ndarray:
+        """One picture, uint8 [H,W,C]: a view of the pixels, which may not be written."""
+        height, width = self.sizes[row]
+        start = self.offsets[row]
+        return self.pixels[start : start + height * width * self.channels].reshape(height, width, self.channels)
+
+
+def prepare_native(
+    source: Source, *, channels: int | str = "auto", background: str = "white", workers: int | None = None,
+    progress: Progress | None = None, cache: bool = True,
+) -> Native:
+    """Decode every picture of `source` once at its own size, upright, or take them from the cache.
+
+    channels: 1, 3, 4, or auto: gray where the headers of all files say so, else RGB. background: the color behind what is
+    transparent where channels are not 4. workers: decoding threads, None for one a core. progress: called with (done, total).
+    Raises ValueError in one sentence for options that make no sense, when no picture is usable, and when the disk of the
+    cache has no room for pictures of more than 1 GiB.
+    """
+    if str(channels) not in CHANNELS:
+        raise ValueError(f"channels {channels!r} is not known: choose auto, 1 (gray), 3 (RGB) or 4 (RGBA).")
+    as_color(background)  # complain before reading anything
+    wanted = CHANNELS[str(channels)]
+    cache = cache and (source.array is None or source.array.nbytes > LITTLE)
+    key, note = "", ""
+    if cache:
+        text = json.dumps([store.VERSION, "native", PIL.__version__, wanted, background, source.fingerprint()])
+        key = hashlib.sha256(text.encode()).hexdigest()[:40]
+        if found := store.load(key):
+            return _finish(source, *found, background, "")
+    pixels, facts, again = _decode(source, wanted, background, workers or threads(), progress)
+    if cache and not again:
+        if problem := store.store(key, pixels, facts):
+            note = f"The decoded pictures could not be kept for next time: {problem}"
+        elif pixels.nbytes > store.BIG and (found := store.load(key)):
+            pixels = found[0]  # the nameless file they were decoded into can go
+    return _finish(source, pixels, facts, background, note)
+
+
+def _decode(
+    source: Source, wanted: int | None, background: str, workers: int, progress: Progress | None
+) -> tuple[np.ndarray, dict, bool]:
+    """(pixels uint8 [bytes], facts about them, whether some may be readable the next time)."""
+    count, seen, ground = len(source), 0, as_color(background)
+    reasons: dict[int, str] = {}
+    again: set[int] = set()
+
+    def tick(more: int) -> None:
+        nonlocal seen
+        seen += more
+        if progress is not None:
+            progress(seen, 2 * count)
+
+    def skip(i: int, damage: Damaged) -> None:
+        reasons[i] = str(damage)
+        if passing(damage):
+            again.add(i)
+
+    with quietly():
+        headers, held = headers_of(source, workers, tick, skip)
+        heads = [(i, head) for i, head in enumerate(headers) if head is not None]
+        channels = wanted or (3 if any(head.color for _, head in heads) else 1)
+        lengths = [head.height * head.width * channels for _, head in heads]
+        offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+        pixels = _room(int(offsets[-1]))
+        digests: list[bytes | None] = [None] * len(heads)
+
+        def draw(row: int) -> None:
+            i, head = heads[row]
+            place = pixels[offsets[row] : offsets[row + 1]]
+            try:
+                image = held.pop(i, None) or source.open(i)
+                try:
+                    array = _whole(image, channels, ground)
+                finally:
+                    if not isinstance(getattr(image, "fp", None), io.BytesIO):
+                        image.close()
+                if array.shape[:2] != (head.height, head.width):
+                    raise Damaged("its size is not what its header says")
+            except Damaged as damage:
+                skip(i, damage)
+                place[:] = 0
+                return
+            place[:] = array.reshape(-1)
+            digests[row] = hashlib.blake2b(f"{array.shape}".encode() + array.tobytes(), digest_size=16).digest()
+
+        tick(count - len(heads))
+        each(draw, len(heads), workers, tick)
+    rows = [row for row, digest in enumerate(digests) if digest is not None]
+    bad = [(source.names[i], reasons[i]) for i in sorted(reasons)]
+    if not rows:
+        first = (source.bad + bad)[0]
+        raise ValueError(
+            f"{source.origin[:1].upper()}{source.origin[1:]} holds no usable picture: {len(source.bad) + len(bad):,} cannot "
+            f"be read, such as {first[0]} ({first[1]})."
+        )
+    kept = [heads[row][0] for row in rows]
+    labels = None if source.labels is None else source.labels[kept]
+    groups: dict[bytes | None, list[int]] = {}
+    for k, row in enumerate(rows):
+        groups.setdefault(digests[row], []).append(k)
+    facts = {
+        "fingerprint": store.content_hash(pixels, labels), "labels": None if labels is None else labels.tolist(),
+        "kept": kept, "bad": bad, "channels": channels, "offsets": offsets[rows].tolist(),
+        "sizes": [[heads[row][1].height, heads[row][1].width] for row in rows],
+        "equal": [group for group in groups.values() if len(group) > 1],
+    }  # fmt: skip
+    return pixels, facts, bool(again)
+
+
+def _room(size: int) -> np.ndarray:
+    """A new array uint8 [size], on disk beyond 1 GiB. Raises ValueError where the disk has no room for it."""
+    pixels = store.room_for((size,))
+    if size > store.BIG and not isinstance(pixels, np.memmap):
+        raise ValueError(
+            f"These pictures take {size / 1e9:.1f} GB decoded, for which {store.cache_folder()} has no room: free some, name a "
+            "folder on another disk in LIMNER_CACHE, or take fewer pictures."
+        )
+    return pixels
+
+
+def _whole(image: Image.Image, channels: int, ground: tuple[int, int, int]) -> np.ndarray:
+    """An opened image -> uint8 [H,W,C], upright. Raises Damaged."""
+    turned = in_channels(upright(image), channels, ground)
+    array = np.array(turned).reshape(turned.height, turned.width, channels)
+    if channels == 4:
+        clean(array, ground)
+    return array
+
+
+def _finish(source: Source, pixels: np.ndarray, facts: dict, background: str, note: str) -> Native:
+    kept, sizes, channels = facts["kept"], np.array(facts["sizes"], np.int64), facts["channels"]
+    names = [source.names[i] for i in kept]
+    bad = source.bad + [(str(name), str(why)) for name, why in facts["bad"]]
+    duplicates = [[names[row] for row in rows] for rows in facts["equal"]]
+    notes = [*source.notes, _sizes_note(sizes, channels)]
+    notes += [text for text in (skipped_note(bad) if bad else "", duplicates_note(duplicates) if duplicates else "", note) if text]
+    digest = hashlib.sha256(f"{facts['fingerprint']} {channels} {facts['sizes']} {facts['offsets']}".encode())
+    return Native(
+        pixels, np.array(facts["offsets"], np.int64), sizes, channels,
+        None if source.labels is None else torch.from_numpy(source.labels[kept]), source.classes, names, source.name,
+        source.origin, source.attribution, digest.hexdigest(), bad, notes, duplicates, background, source.validation,
+    )  # fmt: skip
+
+
+def _sizes_note(sizes: np.ndarray, channels: int) -> str:
+    (common, count), *others = Counter(map(tuple, sizes.tolist())).most_common()
+    kind = {"L": "gray"}.get(MODES[channels], MODES[channels])
+    if not others:
+        return f"Pictures are kept at their own size, {common[0]}x{common[1]} {kind}."
+    least, most = sizes.min(0), sizes.max(0)
+    return (
+        f"Pictures are kept at their own sizes in {kind}: height {least[0]} to {most[0]}, width {least[1]} to {most[1]}; "
+        f"{count:,} are {common[0]}x{common[1]}."
+    )

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from limner.core.distributed import Ranks
-from limner.data import open_source
 from limner.data import cache as store
+from limner.data import open_source
 from limner.data.crops import Crops
 from limner.data.native import Native, prepare_native
 

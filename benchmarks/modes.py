@@ -343,8 +343,7 @@ def play_toys(name: str, asked: argparse.Namespace, keep: Keep, show: Show) -> N
 def play_stacked(asked: argparse.Namespace, keep: Keep, show: Show) -> None:
     default = FASHION if FASHION.exists() and not asked.quick else "fashion"
     dataset = prepare(open_source(asked.data or str(default)), size=32)
-    images, labels = dataset.batch(0, len(dataset), 0)
-    assert labels is not None
+    images, labels = dataset.batch(0, len(dataset), 0).values()
     judge, accuracy = judge_of(images, labels, 1 if asked.quick else 6)
     print(f"The judge is right about {accuracy:.1%} of {len(images) // 10:,} pictures it has not seen.")
     n = 5_000 if asked.quick else 26_000

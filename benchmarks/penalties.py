@@ -62,11 +62,7 @@ def side(recipe: Recipe, dataset: Any, precision: torch.dtype) -> tuple[State, C
     )
     state = State(method, plan.optimizers)
 
-    def stream(first: int, count: int) -> dict[str, Tensor]:
-        images, labels = dataset.batch(first, count, 0)
-        return {"image": images, "label": labels}
-
-    return state, lambda: iterate(state, stream, plan, distributed.ALONE, CPU, False, Means())
+    return state, lambda: iterate(state, lambda first, count: dataset.batch(first, count, 0), plan, distributed.ALONE, CPU, False, Means())
 
 
 def speed(step: Callable[[], object], batch: int, seconds: float) -> float:
@@ -174,7 +170,7 @@ def main() -> None:
     result: dict[str, Any] = {"recipe": asked.recipe, "penalty": asked.penalty, "threads": asked.threads}
     result["speed"], discriminator = speeds(base, asked.penalty, dataset, asked.rounds, asked.seconds)
     print(f"{asked.penalty}-fast is {result['speed']['ratio']:.2f} times as fast as {asked.penalty}, whole iterations")
-    images, labels = dataset.batch(0, base.batch, 1)
+    images, labels = dataset.batch(0, base.batch, 1).values()
     result["agreement"] = agreement(discriminator, to_float(images), labels, asked.draws)
     print("  ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in result["agreement"].items()), flush=True)
     result["pictures"] = rows = []

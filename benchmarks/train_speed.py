@@ -51,7 +51,7 @@ def ours(batch: int, precision: torch.dtype) -> tuple[State, object, Plan]:
         optimizers={"discriminator": recipe.discriminator_optimizer, "generator": recipe.generator_optimizer},
         precision=precision,
     )
-    return State(method, plan.optimizers), lambda first, count: {"image": dataset.batch(first, count, 0)[0]}, plan
+    return State(method, plan.optimizers), lambda first, count: {"image": dataset.batch(first, count, 0)["image"]}, plan
 
 
 def flops_an_image(state: State, plan: Plan) -> float:

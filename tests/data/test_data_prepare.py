@@ -42,8 +42,8 @@ def counting(source: Source) -> tuple[Source, list[int]]:
 @given(st.integers(0, 60), st.integers(1, 40), st.integers(-3, 2**40))
 def test_batches_are_slices_of_one_endless_order(first: int, count: int, seed: int) -> None:
     data = prepare(open_source((NUMBERED, np.arange(7) % 2)))
-    whole = [int(v) for v in data.batch(0, 105, seed)[0][:, 0, 0, 0]]
-    images, labels = data.batch(first, count, seed)
+    whole = [int(v) for v in data.batch(0, 105, seed)["image"][:, 0, 0, 0]]
+    images, labels = data.batch(first, count, seed).values()
     assert images[:, 0, 0, 0].tolist() == whole[first : first + count] and labels.tolist() == [
         v % 2 for v in whole[first : first + count]
     ]
@@ -58,22 +58,23 @@ def test_the_order_is_pinned_and_differs_by_epoch_and_seed() -> None:
 
 def test_batches_are_channels_last_and_fast(noise) -> None:
     data = prepare(open_source(np.zeros((2000, 32, 32, 3), np.uint8) + np.arange(3, dtype=np.uint8)))
-    images, labels = data.batch(1990, 64, 1)
-    assert images.shape == (64, 3, 32, 32) and labels is None
+    batch = data.batch(1990, 64, 1)
+    images = batch["image"]
+    assert images.shape == (64, 3, 32, 32) and list(batch) == ["image"]
     assert images.is_contiguous(memory_format=torch.channels_last)
     assert data.images.permute(0, 2, 3, 1).is_contiguous()
 
 
-def test_split_is_a_partition() -> None:
+def test_a_subset_shows_its_rows_and_no_others() -> None:
     data = prepare(open_source((NUMBERED, np.arange(7) % 2)))
-    train, held = data.split(np.array([5, 2]))
-    assert (len(train), len(held)) == (5, 2)
-    shown, labels = train.batch(0, 5, 0)
-    kept, _ = held.batch(0, 2, 0)
-    values = shown[:, 0, 0, 0].tolist()
-    assert sorted(values + kept[:, 0, 0, 0].tolist()) == sorted(int(name) for name in data.names)
-    assert labels.tolist() == [value % 2 for value in values]
-    assert sorted(train.batch(15, 5, 0)[0][:, 0, 0, 0].tolist()) == sorted(values)  # each epoch shows the same ones
+    some = data.subset(np.array([5, 2, 6]))
+    assert len(some) == 3 and some.names == [data.names[i] for i in (5, 2, 6)]
+    assert torch.equal(some.images, data.images[[5, 2, 6]]) and torch.equal(some.labels, data.labels[[5, 2, 6]])
+    batch = some.batch(15, 3, 0)
+    values = batch["image"][:, 0, 0, 0].tolist()
+    assert sorted(values) == sorted(some.images[:, 0, 0, 0].tolist())  # each epoch shows the same ones
+    assert batch["label"].tolist() == [value % 2 for value in values]
+    assert some.subset(np.array([2, 0])).names == [data.names[i] for i in (6, 5)]
 
 
 @pytest.mark.parametrize("sizes, expected", [
@@ -184,7 +185,7 @@ def test_big_sets_are_mapped_and_equal(folder: Path, monkeypatch: pytest.MonkeyP
     for _ in range(2):
         big = prepare(open_source(folder), size=24)
         assert torch.equal(small.images, big.images) and small.fingerprint == big.fingerprint
-        assert torch.equal(small.batch(3, 9, 0)[0], big.batch(3, 9, 0)[0])
+        assert torch.equal(small.batch(3, 9, 0)["image"], big.batch(3, 9, 0)["image"])
 
 
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="nothing to reserve with")

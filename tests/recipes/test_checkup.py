@@ -14,7 +14,7 @@ from limner.apps import doctor
 from limner.data import open_source, prepare
 from limner.families.train import train
 from limner.monitor.doctor import SETTLING, WINDOW
-from limner.monitor.probes import held_out_of, typical_distance
+from limner.monitor.probes import typical_distance
 from limner.runs import run
 
 
@@ -75,24 +75,6 @@ def test_auto_tune_where_nothing_is_examined_is_a_sentence(clothes: np.ndarray, 
     for more in ({"recipe": "vae"}, {"recipe": "spectral", "doctor": False}):
         with pytest.raises(ValueError, match="--auto-tune needs the doctor"):
             train(clothes, images=32, out=tmp_path / "no", device="cpu", quiet=True, auto_tune=True, **more)
-
-
-def test_pictures_are_kept_aside_only_when_there_are_enough() -> None:
-    for count, aside in ((15, 0), (16, 2), (100, 5), (10_000, 256)):
-        data = prepare(open_source(np.arange(count, dtype=np.uint16).astype(np.uint8)[:, None, None, None].repeat(16, 2).repeat(16, 3)))
-        rest, held = held_out_of(data, 0)
-        assert len(rest) == count - aside and (len(held) if held else 0) == aside
-
-
-def test_no_class_loses_its_last_picture() -> None:
-    labels = np.array([0] * 20 + [1, 2, 3])
-    data = prepare(open_source((np.random.default_rng(0).integers(0, 255, (23, 16, 16), np.uint8), labels)))
-    for seed in range(20):
-        rest, held = held_out_of(data, seed)
-        assert held is not None and len(held) == 2
-        assert set(rest.batch(0, len(rest), 0)[1].tolist()) == {0, 1, 2, 3}
-    each = prepare(open_source((np.random.default_rng(0).integers(0, 255, (17, 16, 16), np.uint8), np.arange(17))))
-    assert held_out_of(each, 0) == (each, None)
 
 
 def test_the_verdict_waits_for_what_a_finding_needs() -> None:

@@ -12,6 +12,7 @@ from limner.apps.model import Model
 from limner.apps.translate import Translator
 from limner.core import artifact
 from limner.data import Dataset, open_source, prepare, prepare_validation
+from limner.data.dataset import Subset
 from limner.data.pairs import Pairs, prepare_pairs
 from limner.evaluation import PAIRED, Pictures, Result, known
 from limner.evaluation import evaluate as compare
@@ -201,5 +202,5 @@ def translated(
     return made, after, pairs.paired
 
 
-def _set(data: Dataset) -> Pictures:
+def _set(data: Dataset | Subset) -> Pictures:
     return Pictures(data.images, name=data.name, names=tuple(data.names))

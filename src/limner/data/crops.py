@@ -78,7 +78,7 @@ class Crops:
 
     def subset(self, rows: np.ndarray) -> Crops:
         """Crops of some of these pictures, rows int64 [n], as an index view."""
-        return self._on(self.pictures, self.kept[rows])
+        return self._on(replace(self.pictures, validation=None), self.kept[rows])
 
     def own_validation(self) -> Crops | None:
         """Crops of the same size of the held-out split, where the pictures came with one.
@@ -86,7 +86,7 @@ class Crops:
         Raises ValueError in one sentence when none of its pictures is usable, or large enough.
         """
         given = self.pictures
-        if given.validation is None or len(self.kept) + len(self.bad) < len(given):
+        if given.validation is None:
             return None
         held = prepare_native(given.validation, channels=given.channels, background=given.background)
         return self._on(replace(held, classes=given.classes), None)

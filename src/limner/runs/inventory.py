@@ -9,6 +9,7 @@ from pathlib import Path
 
 from limner.core.files import write_whole
 from limner.data import Dataset
+from limner.data.dataset import Subset
 from limner.data.pairs import Pairs
 
 FILE = Path("checkpoint") / "pictures.json.gz"  # in the run folder; relative names only
@@ -19,11 +20,12 @@ SHOWN = 3  # names of each kind in the sentence
 
 def marks(data: Dataset | Pairs) -> dict[str, str]:
     """Each picture's name -> a digest of its pixels and class; equal names of one set are numbered."""
-    sides = {"": data} if isinstance(data, Dataset) else {" (first set)": data.a, " (second set)": data.b}
+    sides: dict[str, Dataset | Subset] = {"": data} if isinstance(data, Dataset) else {" (first set)": data.a, " (second set)": data.b}
     found: dict[str, str] = {}
     for side, one in sides.items():
+        images = one.images
         for i, name in enumerate(one.names):
-            digest = hashlib.blake2b(one.images[i].permute(1, 2, 0).numpy().tobytes(), digest_size=8)
+            digest = hashlib.blake2b(images[i].permute(1, 2, 0).numpy().tobytes(), digest_size=8)
             if one.labels is not None:
                 digest.update(one.classes[int(one.labels[i])].encode())
             key = f"{name}{side}"

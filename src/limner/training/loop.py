@@ -26,7 +26,7 @@ from limner.training.log import Console, LogFile, Means, TensorBoardWriter
 from limner.training.state import OptimizerConfig, State
 
 Stream = Callable[[int, int], Mapping[str, Tensor]]
-"""(first, count) -> the `count` items of the run's order from position `first`: uint8 [count,C,H,W] images, labels."""
+"""(first, count) -> the `count` items of the run's order from position `first`, as named tensors (`data.batches`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +95,7 @@ def _mix(seed: int, rank: int, seen: int) -> int:
 
 
 def _gather(stream: Stream, clock: Clock, seed: int, ranks: distributed.Ranks, device: torch.device) -> Batch:
-    """This rank's rows of the global batch at the clock."""
+    """This rank's rows of the global batch at the clock; pictures, which are known by their names, become float."""
     rows = ranks.rows(clock.batch)
     tensors: dict[str, Tensor] = {}
     for name, tensor in stream(clock.seen + rows.start, rows.stop - rows.start).items():

@@ -27,7 +27,7 @@ def runs(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.fromarray(picture).save(folder / f"a/{i}.png")
         Image.fromarray(255 - picture).save(folder / f"b/{i}.png")
     with pytest.MonkeyPatch.context() as change:
-        change.setattr("limner.runs.run.measure", lambda *args, **more: 100.0)
+        change.setattr("limner.runs.decide.measure", lambda *args, **more: 100.0)
         train(squares, recipe="vae", images=64, out=folder / "vae", device="cpu", changes={"network": vae.TINY})
         small = {"network": unet.TINY, "discriminator": patch.Config(width=8)}
         train(folder / "a", folder / "b", recipe="pix2pix", images=16, out=folder / "oneway", device="cpu", changes=small)

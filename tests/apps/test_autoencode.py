@@ -30,7 +30,7 @@ from limner.networks import vae, vqvae
 @pytest.fixture(scope="module", autouse=True)
 def _no_speed_trial() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("limner.runs.run.measure", lambda *args, **more: 100.0)
+        patch.setattr("limner.runs.decide.measure", lambda *args, **more: 100.0)
         yield
 
 

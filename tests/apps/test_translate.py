@@ -27,7 +27,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Translator]:
     np.savez(folder / "a.npz", images=rng.integers(0, 255, (8, 16, 16, 3), dtype=np.uint8))
     np.savez(folder / "b.npz", images=rng.integers(0, 255, (8, 16, 16, 3), dtype=np.uint8))
     with pytest.MonkeyPatch.context() as change:
-        change.setattr("limner.runs.run.measure", lambda *args, **more: 100.0)
+        change.setattr("limner.runs.decide.measure", lambda *args, **more: 100.0)
         limner.train(folder / "a.npz", folder / "b.npz", recipe="cyclegan", images=8, out=folder / "run", device="cpu",
                      changes={"network": resnet.TINY, "discriminator": patch.Config(width=8)})  # fmt: skip
     yield limner.load(folder / "run")

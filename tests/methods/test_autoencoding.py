@@ -29,7 +29,7 @@ CLOCK = Clock(0, 100, 4)
 
 @pytest.fixture(autouse=True)
 def _no_speed_trial(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("limner.runs.run.measure", lambda *args, **more: 100.0)
+    monkeypatch.setattr("limner.runs.decide.measure", lambda *args, **more: 100.0)
 
 
 SPEC = ImageSpec(1, 16, 16)

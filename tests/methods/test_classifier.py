@@ -20,7 +20,7 @@ from limner.networks import conv, dcgan, mlp
 from limner.networks.classifier import Classifier
 from limner.recipes import gan as recipes
 from limner.recipes.config import Recipe
-from limner.runs import run
+from limner.runs import decide
 
 SPEC = ImageSpec(1, 16, 16, 2)
 CLOCK = Clock(0, 100, 8)
@@ -104,7 +104,7 @@ def test_classes_are_learned_from_their_names_alone(
     squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Bright squares lie at the left or at the right; only the head tells the generator which is which."""
-    monkeypatch.setattr(run, "measure", lambda *a, **k: 100.0)
+    monkeypatch.setattr(decide, "measure", lambda *a, **k: 100.0)
     limner.train(squares, recipe="acgan", images=16 * 200, batch=16, out=tmp_path, quiet=True, metric="none",
                  changes={"network.width": 8})  # fmt: skip
     model = limner.load(tmp_path)

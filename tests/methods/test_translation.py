@@ -28,7 +28,7 @@ RECIPES = list(NETS)
 
 @pytest.fixture(autouse=True)
 def _no_speed_trial(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("limner.runs.run.measure", lambda *args, **more: 100.0)
+    monkeypatch.setattr("limner.runs.decide.measure", lambda *args, **more: 100.0)
 
 
 @pytest.fixture(scope="module")

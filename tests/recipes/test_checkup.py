@@ -15,7 +15,7 @@ from limner.data import open_source, prepare
 from limner.families.train import train
 from limner.monitor.doctor import SETTLING, WINDOW
 from limner.monitor.probes import typical_distance
-from limner.runs import run
+from limner.runs import decide
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def played(pictures: np.ndarray, out: Path, images: int = 2560, **changes: Any) 
 
 @pytest.fixture(autouse=True)
 def no_speed_trial(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "measure", lambda *a, **k: 100.0)
+    monkeypatch.setattr(decide, "measure", lambda *a, **k: 100.0)
 
 
 def test_a_healthy_run_raises_no_alarm(clothes: np.ndarray, tmp_path: Path) -> None:

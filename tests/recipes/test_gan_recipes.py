@@ -32,6 +32,7 @@ from limner.recipes.changes import changed
 from limner.runs import decide, run
 from limner.runs.costs import watching_seconds
 from limner.runs.experiment import Validator
+from limner.sampling.generate import preview_of, sampler_of
 from limner.training.loop import Outcome
 
 
@@ -161,7 +162,7 @@ def test_a_run_keeps_the_precision_it_was_started_in(
     with pytest.raises(ValueError, match=r"was started with precision fp32, now it is bf16: .* leave --precision out"):
         run_once("broken", "bf16")
     run_once("broken")
-    assert "started in fp32 and goes on so" in capsys.readouterr().err
+    assert "started in fp32 and goes on in it" in capsys.readouterr().err
     one, two = (load_file(tmp_path / run / "weights.safetensors") for run in ("whole", "broken"))
     assert all(torch.equal(value, two[key]) for key, value in one.items())
     assert json.loads((tmp_path / "broken/limner.json").read_text())["training"]["machine"].endswith("fp32")
@@ -213,8 +214,8 @@ def test_everything_that_samples_draws_the_kind_of_noise_that_was_trained_on(
     network.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
     whole = model.sample(200)
     machine = run.Machine(torch.device("cpu"), torch.float32, distributed.ALONE)
-    gan.preview_of(model.z_size, 2, noise, machine.device)(network)
-    gan.generator_of(torch.arange(2), noise, machine)(network, 200)
+    preview_of(model.z_size, 2, noise, machine)(network)
+    sampler_of(torch.arange(2), noise, machine)(network, 200)
     sampled(model, 200, 0)
     walk(model, 4, seconds=1)
     for z in given:

@@ -20,7 +20,7 @@ from limner.families import train as training
 from limner.monitor.family_probes import AutoencoderProbe, TranslatorProbe
 from limner.monitor.rules import FIRST, FIRST_COPIED, LAST_COPIED, copies_input, dead_codes, stuck_below
 from limner.networks import vae, vqvae
-from limner.runs import run
+from limner.runs import decide, run
 
 SMALL: dict[str, dict[str, Any]] = {
     "vae": {"network.width": 8},
@@ -35,7 +35,7 @@ MACHINE = run.Machine(torch.device("cpu"), torch.float32, distributed.ALONE)
 
 @pytest.fixture(autouse=True)
 def no_speed_trial(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "measure", lambda *a, **k: 100.0)
+    monkeypatch.setattr(decide, "measure", lambda *a, **k: 100.0)
 
 
 @pytest.fixture(scope="module")
@@ -166,8 +166,8 @@ def test_a_run_that_is_watched_has_the_weights_of_one_that_is_not(
 
 
 def test_auto_tune_is_for_games_only(clothes: np.ndarray, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="games of a generator and a discriminator only"):
-        train(clothes, recipe="vqvae", images=32, out=tmp_path / "no", device="cpu", quiet=True, auto_tune=True)
+    with pytest.raises(ValueError, match="adjusts GANs only"):
+        training.train(clothes, recipe="vqvae", images=32, out=tmp_path / "no", device="cpu", quiet=True, auto_tune=True)
 
 
 # ---- signals ---------------------------------------------------------------------------------------------------------

@@ -35,7 +35,11 @@ class DataRequest:
 
     def changed(self) -> list[str]:
         """Names of the fields that differ from their defaults, in order."""
-        return [f.name for f in fields(self) if getattr(self, f.name) is not f.default and getattr(self, f.name) != f.default]
+        given = {f.name: getattr(self, f.name) for f in fields(self)}
+        plain = (str, bool, int, tuple)  # what can be compared: data may be an array
+        return [f.name for f in fields(self) if not (
+            given[f.name] is f.default or (isinstance(given[f.name], plain) and given[f.name] == f.default)
+        )]  # fmt: skip
 
     def shape(self) -> dict[str, Any]:
         """How pictures are brought to one shape, as keywords of `data.prepare`."""

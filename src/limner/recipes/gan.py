@@ -163,26 +163,15 @@ CARD = Card(
 
 
 def refuse_too_large(recipe: Recipe, spec: ImageSpec, machine: Machine) -> None:
-    """Raises ValueError where training needs more memory than is free, before any of it is asked for."""
+    """Raises ValueError where training needs more memory than is free."""
     with torch.device("meta"):
         nets = players(recipe, spec)
         z = torch.empty(memory.ROWS, int(nets["generator"].z_size))  # type: ignore[arg-type]
         x = torch.empty(memory.ROWS, spec.channels, spec.height, spec.width)
         y = torch.zeros(memory.ROWS, dtype=torch.long) if spec.classes else None
-        labels = y if not recipe.classifier else None
-        kept = memory.of_activations(nets["generator"], (z, y)) + memory.of_activations(nets["discriminator"], (x, labels))
-    share = -(-recipe.batch // machine.ranks.world)
-    rows = min(recipe.micro_batch or share, share)
-    width = 2 if machine.precision == torch.float32 else 4  # activations may be half as wide as on the meta device
-    pictures = recipe.batch * z.shape[1] * 4 + share * spec.channels * spec.height * spec.width * 5
-    memory.refuse_beyond(
-        {
-            "weights and their optimizers": (memory.of_parameters(nets.values(), [nets["generator"]]), "--network.width or --size"),
-            "what one pass keeps": (rows * kept * 2 // width, "--batch, --size or --network.width, or pass fewer at once (--micro-batch 8)"),
-            "a batch": (pictures, "--batch"),
-        },
-        machine.device,
-    )
+    generator, discriminator = nets["generator"], nets["discriminator"]
+    passes = [memory.Pass(generator, (z, y)), memory.Pass(discriminator, (x, y if not recipe.classifier else None))]
+    memory.refuse_too_large(passes, [generator], spec, recipe.batch, recipe.micro_batch, machine)
 
 
 def players(recipe: Recipe, spec: ImageSpec) -> dict[str, nn.Module]:

@@ -35,6 +35,7 @@ from limner.runs.experiment import Card, Experiment, Preset, Product, Validator
 from limner.runs.options import Options
 from limner.runs.validate import FEATURES, FIDELITY, PAIRS, Sample, chosen, fidelity, frechet
 from limner.sampling.generate import Preview
+from limner.training import memory
 from limner.training.state import OptimizerConfig
 
 
@@ -211,12 +212,25 @@ def method_of(
     return algorithm.method, moves, describe(kind, recipe.network) | {"directions": directions}
 
 
+def refuse_too_large(recipe: AnyRecipe, spec: ImageSpec, machine: Machine) -> None:
+    """Raises ValueError where training needs more memory than is free."""
+    with torch.device("meta"):
+        method, _, _ = method_of(recipe, spec, torch.device("meta"))
+        x = torch.empty(memory.ROWS, spec.channels, spec.height, spec.width)
+    translators = method.nets["translators"]
+    pair = x.repeat(1, 2, 1, 1) if isinstance(recipe, PairedRecipe) else x  # the discriminator sees both sides of a pair
+    passes = [memory.Pass(net, (x,)) for net in translators.children()]
+    passes += [memory.Pass(net, (pair,)) for name, net in method.nets.items() if name.startswith("discriminator")]
+    memory.refuse_too_large(passes, [translators], spec, recipe.batch, recipe.micro_batch, machine)
+
+
 def _gamma(recipe: CycleRecipe | CutRecipe, spec: ImageSpec) -> float:
     return gamma_for(*spec.size, recipe.batch) if recipe.gamma is None else recipe.gamma
 
 
 def build(name: str, recipe: AnyRecipe, pairs: Pairs, options: Options, machine: Machine) -> Experiment:
     """The experiment of a recipe. Raises ValueError for options that do not go together."""
+    refuse_too_large(recipe, pairs.spec, machine)
     torch.manual_seed(options.seed)
     method, optimizers, description = method_of(recipe, pairs.spec, machine.device)
     metric = chosen(options.metric, FIDELITY if pairs.paired else FEATURES, "translator" if pairs.paired else "translator without pairs")

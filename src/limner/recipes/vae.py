@@ -32,6 +32,7 @@ from limner.runs.experiment import Card, Experiment, Preset, Product
 from limner.runs.options import Options
 from limner.runs.validate import FIDELITY, PAIRS, chosen, fidelity
 from limner.sampling.generate import Preview
+from limner.training import memory
 from limner.training.state import OptimizerConfig
 
 
@@ -115,6 +116,15 @@ def _classes_of(request: DataRequest) -> int:
         return 0
 
 
+def refuse_too_large(recipe: Recipe | CodeRecipe, spec: ImageSpec, machine: Machine) -> None:
+    """Raises ValueError where training needs more memory than is free."""
+    with torch.device("meta"):
+        method, _ = method_of(recipe, spec, torch.device("meta"))
+        x = torch.empty(memory.ROWS, spec.channels, spec.height, spec.width)
+    passes = [memory.Pass(net, (x,)) for net in method.nets.values()]
+    memory.refuse_too_large(passes, [method.nets["autoencoder"]], spec, recipe.batch, recipe.micro_batch, machine)
+
+
 def method_of(recipe: Recipe | CodeRecipe, spec: ImageSpec, device: torch.device) -> tuple[Method, dict[str, OptimizerConfig]]:
     """The method of a recipe, its networks fresh on the device, and the optimizer of each player."""
     home = vqvae if isinstance(recipe, CodeRecipe) else vae
@@ -147,6 +157,7 @@ def method_of(recipe: Recipe | CodeRecipe, spec: ImageSpec, device: torch.device
 
 def build(name: str, recipe: Recipe | CodeRecipe, dataset: Dataset, options: Options, machine: Machine) -> Experiment:
     """The experiment of a recipe. Raises ValueError for options that do not go together."""
+    refuse_too_large(recipe, dataset.spec, machine)
     torch.manual_seed(options.seed)
     method, optimizers = method_of(recipe, dataset.spec, machine.device)
     autoencoder = method.nets["autoencoder"]

@@ -11,6 +11,7 @@ from limner.core.files import write_whole
 from limner.data import Dataset
 from limner.data.dataset import Subset
 from limner.data.pairs import Pairs
+from limner.runs.experiment import TrainingSet
 
 FILE = Path("checkpoint") / "pictures.json.gz"  # in the run folder; relative names only
 MOST = 200_000  # pictures; of more nothing is recorded
@@ -18,9 +19,14 @@ LARGEST = 256 << 20  # bytes of the unpacked record
 SHOWN = 3  # names of each kind in the sentence
 
 
-def marks(data: Dataset | Pairs) -> dict[str, str]:
-    """Each picture's name -> a digest of its pixels and class; equal names of one set are numbered."""
-    sides: dict[str, Dataset | Subset] = {"": data} if isinstance(data, Dataset) else {" (first set)": data.a, " (second set)": data.b}
+def digests(data: TrainingSet) -> dict[str, str]:
+    """Each picture's name -> a digest of its pixels and class; equal names of one set are numbered. Nothing of data that is
+    neither a set of pictures nor two of them."""
+    sides: dict[str, Dataset | Subset] = {}
+    if isinstance(data, Dataset):
+        sides = {"": data}
+    elif isinstance(data, Pairs):
+        sides = {" (first set)": data.a, " (second set)": data.b}
     found: dict[str, str] = {}
     for side, one in sides.items():
         images = one.images
@@ -33,13 +39,13 @@ def marks(data: Dataset | Pairs) -> dict[str, str]:
     return found
 
 
-def record(folder: Path, data: Dataset | Pairs) -> None:
+def record(folder: Path, data: TrainingSet) -> None:
     """Keep the names and digests of a run's pictures in its folder. Raises ValueError on disk errors."""
     if len(data) <= MOST:
-        write_whole(folder / FILE, gzip.compress(json.dumps(marks(data), ensure_ascii=False).encode(), mtime=0))
+        write_whole(folder / FILE, gzip.compress(json.dumps(digests(data), ensure_ascii=False).encode(), mtime=0))
 
 
-def difference(folder: Path, data: Dataset | Pairs) -> str:
+def difference(folder: Path, data: TrainingSet) -> str:
     """Which pictures are not as they were at the start, as the end of a sentence; "" where that was not recorded."""
     try:
         with gzip.open(folder / FILE) as file:
@@ -48,7 +54,7 @@ def difference(folder: Path, data: Dataset | Pairs) -> str:
             return ""
     except (OSError, EOFError, ValueError, RecursionError):
         return ""
-    now = marks(data)
+    now = digests(data)
     kinds = {
         "added": [name for name in now if name not in before],
         "removed": [name for name in before if name not in now],

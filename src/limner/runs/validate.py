@@ -29,6 +29,13 @@ Sample = Callable[[nn.Module, int], Tensor]  # (network, n) -> uint8 [n,C,H,W]
 Reconstruct = Callable[[nn.Module, Tensor], Tensor]  # (network, [N,C,H,W] in [-1,1]) -> the same shape
 
 
+def check_metric(metric: str) -> None:
+    """Raises ValueError for a metric that measures no kind of run."""
+    known = (AUTO, *FEATURES, *FIDELITY, NONE)
+    if metric not in known:
+        raise ValueError(f"The metric {metric!r} is not known: say one of {', '.join(known)}.")
+
+
 def chosen(metric: str, known: Sequence[str], kind: str) -> str | None:
     """The metric that a run of this kind is measured by; None where it is measured by none.
 

@@ -7,14 +7,17 @@ top), so that a run which fits is never refused.
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from limner.core.images import ImageSpec
+from limner.core.machine import Machine
 
 MARGIN = 0.95  # share of the free memory that the lower bound may take
 ROWS = 2  # of the pass that is looked at; batch norm needs more than one
@@ -38,7 +41,9 @@ def available(device: torch.device) -> int | None:
         with suppress(OSError, ValueError):  # "max" is no number, and no limit
             most, now = int(Path(limit).read_text()), int(Path(used).read_text())
             found.append(max(0, most - now) + _reclaimable(Path(limit).with_name("memory.stat")))
-    with suppress(OSError, ValueError, IndexError):
+    with suppress(ImportError, OSError, ValueError, IndexError):
+        import resource  # which Windows has not
+
         most = resource.getrlimit(resource.RLIMIT_AS)[0]
         if most != resource.RLIM_INFINITY:
             pages = int(Path("/proc/self/statm").read_text().split()[0])
@@ -82,6 +87,38 @@ def of_activations(net: nn.Module, inputs: Sequence[Any]) -> int:
     except (RuntimeError, NotImplementedError, TypeError, ValueError):
         return 0
     return sum(kept.values()) // ROWS
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One forward pass of training, on meta tensors of ROWS rows."""
+
+    network: nn.Module
+    inputs: Sequence[Any]
+
+
+def refuse_too_large(
+    passes: Sequence[Pass], averaged: Sequence[nn.Module], spec: ImageSpec, batch: int, micro_batch: int, machine: Machine
+) -> None:
+    """Raises ValueError where training needs more memory than is free, before any of it is asked for.
+
+    passes: of every network, each listed once, built on the meta device; those that one iteration keeps at the same time.
+    averaged: networks of which an average is kept. batch, micro_batch: images an iteration, and a forward pass.
+    """
+    kept = sum(of_activations(one.network, one.inputs) for one in passes)
+    share = -(-batch // machine.ranks.world)
+    rows = min(micro_batch or share, share)
+    width = 2 if machine.precision == torch.float32 else 4  # activations may be half as wide as on the meta device
+    images = share * spec.channels * spec.height * spec.width * 5  # as uint8 and as float32
+    lower = "--batch, --size or the networks' width, or pass fewer at once (--micro-batch 8)"
+    refuse_beyond(
+        {
+            "weights and their optimizers": (of_parameters([one.network for one in passes], averaged), "the networks' width or --size"),
+            "the activations of a pass": (rows * kept * 2 // width, lower),
+            "a batch": (images, "--batch"),
+        },
+        machine.device,
+    )
 
 
 def refuse_beyond(needed: Mapping[str, tuple[int, str]], device: torch.device) -> None:

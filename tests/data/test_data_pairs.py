@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from limner.data.pairs import matching, prepare_pairs
+from limner.data.pairs import prepare_pairs
+from limner.data.sides import matching
 
 
 def picture(path: Path, value: int, size: tuple[int, int] = (20, 20), mode: str = "RGB") -> None:

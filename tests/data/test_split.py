@@ -89,16 +89,18 @@ def sides(tmp_path: Path, noise: Callable[..., Image.Image]) -> tuple[Path, Path
 
 
 def test_pairs_are_held_out_as_pairs(sides: tuple[Path, Path]) -> None:
-    pairs = prepare_pairs(*sides, paired=True)
-    for seed in range(20):
+    pairs, shared = prepare_pairs(*sides, paired=True), 0
+    for seed in range(60):
         train, held = split(pairs, seed)
         assert held is not None and isinstance(held, Pairs) and (len(train), len(held)) in ((38, 2), (37, 3))
         assert not set(train.names) & set(held.names) and train.a.names == train.b.names
+        shared += "00.png" in held.names
         for part in (train, held):
             assert ("00.png" in part.names) == ("01.png" in part.names)  # an equal side makes them one
             batch = part.batch(5, 7, seed)
             same = [n not in ("01.png",) for n in np.array(part.names)[part.a._order.positions(5, 7, seed)]]
             assert torch.equal(batch["a"][same], 255 - batch["b"][same])
+    assert shared
 
 
 def test_sets_without_pairs_are_split_each(sides: tuple[Path, Path]) -> None:

@@ -15,8 +15,8 @@ from torch import Tensor
 from limner.core.images import WHITE, to_pil
 from limner.data import Damaged, Dataset, open_source, prepare
 from limner.data.image import in_channels, upright
-from limner.data.pairs import ASPECT_TOLERANCE, matching
 from limner.data.sampler import permutation
+from limner.data.sides import ASPECT_TOLERANCE, matching
 from limner.data.source import Rejected, Source
 from limner.evaluation.features import Extractor, resized, with_channels
 from limner.evaluation.image_quality import WINDOW, layer_distance, least_side, ms_ssim, psnr, ssim

@@ -76,14 +76,3 @@ def parse_size(text: str | None) -> int | tuple[int, int] | None:
     if not 1 <= len(parts) <= 2 or not all(part.isdigit() for part in parts):
         raise ValueError(f"The size {text!r} is not understood: give 64, or height and width as 48x64.")
     return int(parts[0]) if len(parts) == 1 else (int(parts[0]), int(parts[1]))
-
-
-def parse_count(text: str, what: str = "number") -> int:
-    """A whole number as people write it: `64`, `1e6`. Raises ValueError for anything else."""
-    try:
-        value = float(text)
-        if value != int(value):
-            raise ValueError
-    except (ValueError, OverflowError) as error:
-        raise ValueError(f"The {what} {text!r} is not a whole number: give 64, or 1e6.") from error
-    return int(text) if re.fullmatch(r"[+-]?[0-9]+", text.strip()) else int(value)

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from limner.cli.app import Progress, app, open_model, print_line, show_table, tell
-from limner.cli.flags import parse_count, parse_size
+from limner.cli.flags import parse_size
+from limner.core import amounts
 
 
 @app.command
@@ -53,7 +54,7 @@ def sample(
     from limner.apps.model import Model
     from limner.apps.sample import sample as make
 
-    count, number = parse_count(n, "number of pictures"), parse_count(seed, "seed")
+    count, number = amounts.count(n, "number of pictures"), amounts.count(seed, "seed", minimum=0)
     model = open_model(run, device, Model, "sample")
     with Progress("sampling") as progress:
         print_line(make(model, out, count, number, label, truncation, seconds, columns, progress))

@@ -46,11 +46,11 @@ def _minutes_of(text: str) -> float | None:
     return total if last else None
 
 
-def count(value: float | str, name: str = "number") -> int:
+def count(value: float | str, name: str = "number", minimum: int = 1) -> int:
     """A whole number, from a number or a text such as `50000`, `1e6`, `500k`, `2M` or `50,000`.
 
-    name: what to call the value in an error. Raises ValueError for anything else, for less than 1, for fractions and
-    for more than 10^12.
+    name: what to call the value in an error. Raises ValueError for anything else, for less than `minimum`, for
+    fractions and for more than 10^12.
     """
     found: float | None
     if isinstance(value, str):
@@ -61,8 +61,9 @@ def count(value: float | str, name: str = "number") -> int:
         found = float(value)
     if found is None:
         raise ValueError(f"The {name} {_short(value)} is not understood: give a whole number such as 50000, 500k or 1e6.")
-    if not isfinite(found) or not 1 <= found <= MOST:
-        raise ValueError(f"The {name} must be more than nothing and have an end, within 10^12, and not {_short(value)}: give 500k, say.")
+    if not isfinite(found) or not minimum <= found <= MOST:
+        least = "more than nothing" if minimum == 1 else f"{minimum} or more"
+        raise ValueError(f"The {name} must be {least} and have an end, within 10^12, and not {_short(value)}: give 500k, say.")
     if abs(found - round(found)) > 1e-6:
         raise ValueError(f"The {name} {_short(value)} is not a whole number.")
     return round(found)

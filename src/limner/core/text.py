@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 LONGEST_PATH = 200    # characters of a path in a sentence
@@ -19,6 +20,12 @@ def printable(text: object, keep: str = "") -> str:
     keep: control characters that may stay, such as a newline in text of several lines.
     """
     return _UNSAFE.sub(lambda match: match[0] if match[0] in keep else _escaped(ord(match[0])), str(text))
+
+
+def printable_json(value: object) -> str:
+    """`value` as indented JSON whose strings hold no unsafe character: each is written as \\uNNNN, which JSON reads back."""
+    text = json.dumps(value, indent=1, ensure_ascii=False)  # outside of strings only line breaks are unsafe
+    return _UNSAFE.sub(lambda match: match[0] if match[0] == "\n" else f"\\u{ord(match[0]):04x}", text)
 
 
 def sentence(text: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import platform
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +14,7 @@ from torch import Tensor
 
 import limner
 from limner.core.device import select_device
+from limner.core.text import printable_json
 from limner.data.dataset import equal_rows
 from limner.evaluation.features import Extractor, Progress, choose, extract, extract_cached
 from limner.evaluation.frechet import fid
@@ -61,7 +61,7 @@ class Result:
         return {"metrics": rows, "classes": classes, "warnings": self.warnings, "protocol": self.protocol}
 
     def to_json(self) -> str:
-        return json.dumps(self.as_json(), indent=1, ensure_ascii=False)
+        return printable_json(self.as_json())
 
 
 def known(metrics: Sequence[str] | None) -> list[str]:

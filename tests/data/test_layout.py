@@ -61,8 +61,8 @@ def test_splits_of_classes_are_told_from_classes(tree: Callable[..., list[Path]]
 @pytest.mark.parametrize(
     ("names", "note", "train", "held"),
     [
-        (["Training/a.png", "Testing/b.png"], "2 splits: training on Training (1 pictures), validating on Testing", 1, 1),
-        (["w/x/train/a.png", "w/x/valid/b.png", "w/x/test/c.png"], "test (1 pictures) left out", 1, 1),
+        (["Training/a.png", "Testing/b.png"], "2 splits: training on Training (1 picture), validating on Testing", 1, 1),
+        (["w/x/train/a.png", "w/x/valid/b.png", "w/x/test/c.png"], "test (1 picture) left out", 1, 1),
         (["train/cat/a.png", "train/dog/b.png", "val/cat/c.png", "val/cow/d.png"], "no class that is trained on", 2, 1),
     ],
 )
@@ -230,3 +230,19 @@ def test_names_reach_the_terminal_without_escape_sequences(tmp_path: Path) -> No
     packed = tmp_path / "x.npz"
     np.savez(packed, images=np.zeros((2, 16, 16), np.uint8), labels=np.array(["\x1b[2J", "b"]))
     assert open_source(packed).classes == ("\\x1b[2J", "b")
+
+
+def test_classes_that_hold_the_splits_are_told(tree: Callable[..., list[Path]]) -> None:
+    names = [f"{kind}/{split}/{i}.png" for kind in ("cat", "dog") for split, count in (("train", 3), ("test", 2)) for i in range(count)]
+    for place in tree(*names):
+        source = open_source(place)
+        assert source.notes[0] == (
+            "2 splits of 2 classes: training on train (6 pictures), validating on test (4 pictures); "
+            "--classes-from top trains on all."
+        )
+        data = prepare(source)
+        assert labeled(data) == {name: name.split("/")[0] for name in names if "/train/" in name}
+        held = prepare_validation(data)
+        assert held is not None and labeled(held) == {name: name.split("/")[0] for name in names if "/test/" in name}
+        everything = prepare(open_source(place, classes_from="top"))
+        assert labeled(everything) == {name: name.split("/")[0] for name in names}

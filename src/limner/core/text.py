@@ -22,6 +22,11 @@ def printable(text: object, keep: str = "") -> str:
     return _UNSAFE.sub(lambda match: match[0] if match[0] in keep else _escaped(ord(match[0])), str(text))
 
 
+def counted(count: int, one: str, many: str = "") -> str:
+    """`1 picture`, `1,200 pictures`. many: the plural, where it is more than `one` with an s."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
 def printable_json(value: object) -> str:
     """`value` as indented JSON whose strings hold no unsafe character: each is written as \\uNNNN, which JSON reads back."""
     text = json.dumps(value, indent=1, ensure_ascii=False)  # outside of strings only line breaks are unsafe

@@ -10,7 +10,7 @@ from typing import BinaryIO, Literal
 
 import numpy as np
 
-from limner.core.text import printable
+from limner.core.text import counted, printable
 from limner.data.image import opened, reason
 from limner.data.labels import Labels, Table, matched, numbered, read_labels
 from limner.data.source import Rejected, Source
@@ -52,6 +52,7 @@ class Arrangement:
     validation_labels: np.ndarray | None = None  # the same for `validation`
     bad: list[Rejected] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    class_major: bool = False                    # whether the classes hold the splits, and not the splits the classes
 
 
 def common_folder(names: Sequence[str]) -> str:
@@ -113,12 +114,24 @@ def _damage(files: Files, i: int) -> str:
     return ""
 
 
+def _are_splits(folders: Sequence[str]) -> bool:
+    """Whether all folders are named as splits, and one of them is there to train on and one is not."""
+    kinds = {SPLITS.get(folder.lower(), "") for folder in set(folders)}
+    return "" not in kinds and "train" in kinds and len(kinds) > 1
+
+
 def _split(files: Files, found: Arrangement) -> dict[str, int]:
-    """Move the held-out split to `validation` where the outermost folders are splits. Returns folder -> how many."""
-    where = tops([files.names[i] for i in found.train])
-    kinds = {top: SPLITS.get(top.lower(), "") for top in where}
-    if "" in kinds.values() or "train" not in kinds.values() or len(set(kinds.values())) < 2:
-        return {}
+    """Move the held-out split to `validation` where the outermost folders are splits (train/cat, test/cat), or each of
+    them is a class that holds splits (cat/train, cat/test). Returns folder -> how many."""
+    names = [files.names[i] for i in found.train]
+    where = tops(names)
+    if not _are_splits(where):
+        shared = len(common_folder(names))
+        where = [name[shared:].split("/")[1] if name.count("/", shared) > 1 else "" for name in names]
+        if not _are_splits(where):
+            return {}
+        found.class_major = True
+    kinds = {top: SPLITS[top.lower()] for top in where}
     held = "validation" if "validation" in kinds.values() else "test"
     rows = list(zip(found.train, where, strict=True))
     found.train = [i for i, top in rows if kinds[top] == "train"]
@@ -186,7 +199,8 @@ def _number(found: Arrangement, of: dict[int, str]) -> None:
     kept = [i for i in found.validation if of.get(i) in index]
     if len(kept) < len(found.validation):
         found.notes.append(
-            f"{len(found.validation) - len(kept):,} held-out pictures are of no class that is trained on, and are left out."
+            f"{counted(len(found.validation) - len(kept), 'held-out picture is', 'held-out pictures are')} of no class that is "
+            "trained on and left out."
         )
     found.validation = kept
     found.validation_labels = np.array([index[of[i]] for i in kept], np.int64)
@@ -198,11 +212,11 @@ def _name_splits(found: Arrangement, splits: dict[str, int]) -> None:
     held = "validation" if "validation" in kinds.values() else "test"
 
     def those(kind: str) -> str:
-        return " and ".join(f"{top} ({count:,} pictures)" for top, count in splits.items() if kinds[top] == kind)
+        return " and ".join(f"{top} ({counted(count, 'picture')})" for top, count in splits.items() if kinds[top] == kind)
 
     classes = f" of {len(found.classes):,} classes" if found.classes else ""
     spare = f", and {those('test')} left out" if held == "validation" and "test" in kinds.values() else ""
-    hint = "; --classes-from parent trains on all" if found.classes else ""
+    hint = f"; --classes-from {'top' if found.class_major else 'parent'} trains on all" if found.classes else ""
     found.notes.insert(
         0,
         f"{len(set(kinds.values()))} splits{classes}: training on {those('train')}, validating on {those(held)}{spare}{hint}.",

@@ -18,6 +18,7 @@ from limner.core import artifact
 from limner.core.device import autocast
 from limner.core.files import write_whole
 from limner.core.images import ImageSpec, grid, png, to_float, to_uint8, write_png
+from limner.core.text import counted
 from limner.data import Damaged, Dataset, open_source, prepare
 from limner.data.dataset import and_skipped
 from limner.data.image import as_color, decoded, opened, reason
@@ -166,7 +167,7 @@ def reconstruct(model: Autoencoder, data: str, out: Path | None = None, n: int =
             rows.append(np.concatenate([row, blank]))
     write_png(out, grid(np.concatenate(rows), columns=columns))
     ratio = 10 * np.log10(255**2 / error) if error else np.inf
-    return f"{len(x)} pictures above their reconstructions are in {out}: PSNR {ratio:.2f} dB{skipped}."
+    return f"{counted(len(x), 'picture above its reconstruction is', 'pictures above their reconstructions are')} in {out}: PSNR {ratio:.2f} dB{skipped}."
 
 
 def interpolate(model: Autoencoder, a: Path, b: Path, out: Path | None = None, steps: int = 10,
@@ -188,7 +189,7 @@ def interpolate(model: Autoencoder, a: Path, b: Path, out: Path | None = None, s
         check_sheet(out, steps, model.spec, max(1, steps))
     one, two = (picture_of(model, path) for path in (a, b))
     model.between(one, two, steps).save(out, columns=steps if form(out) in SHEETS else None)
-    return f"{steps} pictures from {a.name} to {b.name} are in {out}."
+    return f"{counted(steps, 'picture')} from {a.name} to {b.name} {'is' if steps == 1 else 'are'} in {out}."
 
 
 def traverse(model: Autoencoder, data: str, out: Path | None = None, dims: int = 8, steps: int = 7, around: Path | None = None,
@@ -205,7 +206,7 @@ def traverse(model: Autoencoder, data: str, out: Path | None = None, dims: int =
     found.save(out)
     return (
         f"{len(found.rows)} of {len(found.nats)} numbers of a latent, each moved alone, are in {out}: {found.active} are "
-        f"active, and all together cost {found.nats.sum():.1f} nats a picture, measured on {len(x):,} pictures{skipped}."
+        f"active, and all together cost {found.nats.sum():.1f} nats a picture, measured on {counted(len(x), 'picture')}{skipped}."
     )
 
 

@@ -20,6 +20,7 @@ from limner.apps.model import (
 from limner.core import artifact
 from limner.core.files import writing
 from limner.core.images import grid, write_animation
+from limner.core.text import counted
 
 ANIMATIONS = {".gif", ".webp", ".mp4"}
 KEYS = 8                    # latents that a walk passes
@@ -65,7 +66,7 @@ def sample(
         check_sheet(out, n, model.spec, columns)
     pictures = model.stream(n, seed=seed, label=label, truncation=truncation)
     write_pictures(out, first_ready(pictures), n, model.spec, columns, progress)
-    return f"{n:,} picture{'s are' if n > 1 else ' is'} in {out}."
+    return f"{counted(n, 'picture is', 'pictures are')} in {out}."
 
 
 def first_ready(batches: Iterator[np.ndarray]) -> Iterator[np.ndarray]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from limner.core import artifact
 from limner.core.images import ImageSpec
+from limner.core.text import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -23,7 +24,7 @@ def table(folder: Path) -> Table:
     rows = [
         ("kind", description["kind"]),
         ("recipe", description["recipe"]["name"]),
-        ("data", f"{data['name']}: {data['count']:,} pictures, {data['origin']}"),
+        ("data", f"{data['name']}: {counted(data['count'], 'picture')}, {data['origin']}"),
         ("pictures", str(ImageSpec(shape["channels"], shape["height"], shape["width"], shape["classes"]))),
         ("classes", ", ".join(data["classes"]) or "none"),
         ("progress", f"{training['images']:,} of {training['budget']:,} images seen"),

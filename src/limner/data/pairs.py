@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from limner.core.images import ImageSpec
+from limner.core.text import counted
 from limner.data.dataset import Dataset, Subset, duplicates_note, prepare, skipped_note
 from limner.data.open import located, open_source
 from limner.data.sides import first_few, from_csv, halves, paired_pictures, side_folders
@@ -131,8 +132,8 @@ def _joined(
         bad += [(f"{item} of {side.origin}" if places else item, why) for item, why in side.bad]
     bad = list(dict.fromkeys(bad))  # a picture of two sides is damaged on both
     if not len(one) or not len(two):
-        raise ValueError(f"No pair of pictures is usable: {len(bad):,} were left out, such as {first_few(bad)}.")
-    notes = [f"{len(bad):,} pictures were left out, such as {first_few(bad)}."] if bad else []
+        raise ValueError(f"No pair of pictures is usable: {counted(len(bad), 'was', 'were')} left out, such as {first_few(bad)}.")
+    notes = [f"{counted(len(bad), 'picture was', 'pictures were')} left out, such as {first_few(bad)}."] if bad else []
     notes += _notes(one, two)
     return Pairs(
         a=one, b=two, paired=paired, spec=one.spec, name=name,

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from limner.core.images import ImageSpec, to_pil
+from limner.core.text import counted
 from limner.data.dataset import Dataset, prepare
 from limner.data.decode import Progress
 from limner.data.image import in_channels, resized
@@ -81,9 +82,8 @@ def too_few(count: int) -> str:
     below 500 the generator of a plain recipe stays close to its pictures.
     """
     if count < 100:
-        what = "1 picture is" if count == 1 else f"{count:,} pictures are"
         return (
-            f"{what} too few for a generator, which will repeat them or fail: give a hundred at least, better some thousand."
+            f"{counted(count, 'picture is', 'pictures are')} too few for a generator, which will repeat them or fail: give a hundred at least, better some thousand."
         )
     return f"{count:,} pictures are few: expect a generator that stays close to them." if count < 500 else ""
 

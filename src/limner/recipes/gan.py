@@ -10,6 +10,7 @@ from torch import nn
 from limner.core import latents
 from limner.core.images import ImageSpec
 from limner.core.machine import Machine
+from limner.core.text import counted
 from limner.data import Dataset
 from limner.data.decode import Progress
 from limner.data.request import DataRequest
@@ -119,7 +120,7 @@ def build(name: str, recipe: Recipe, dataset: Dataset, options: Options, machine
     if gan.penalty:
         notes.append(f"Penalty {recipe.penalty} with gamma {gan.penalty.weight:.3g}.")
     if held_out is not None:
-        notes.append(f"{len(held_out):,} pictures are held out for the doctor; --no-doctor trains on them too.")
+        notes.append(f"{counted(len(held_out), 'picture is', 'pictures are')} held out for the doctor; --no-doctor trains on them too.")
     if policy != "none":
         notes.append(
             f"Augmentation {policy}: the set is small." if recipe.augmentation == "auto" else f"Augmentation {policy}."

@@ -13,6 +13,7 @@ from torch import nn
 from limner.core.device import autocast
 from limner.core.images import ImageSpec, to_float, to_uint8
 from limner.core.machine import Machine
+from limner.core.text import counted
 from limner.data import Dataset, open_source
 from limner.data.dataset import Subset
 from limner.data.decode import Progress
@@ -165,7 +166,7 @@ def build(name: str, recipe: Recipe | CodeRecipe, dataset: Dataset, options: Opt
     training, held_out = split(dataset, options.seed) if options.doctor or metric else (dataset, None)
     notes = []
     if held_out is not None:
-        notes.append(f"{len(held_out):,} pictures are held out for validation; --no-doctor --metric none trains on them too.")
+        notes.append(f"{counted(len(held_out), 'picture is', 'pictures are')} held out for validation; --no-doctor --metric none trains on them too.")
     shown = dataset if held_out is None else held_out
     pictures, of = spaced(shown, PAIRS), "training pictures" if held_out is None else "held-out pictures"
     chunk = recipe.micro_batch or recipe.batch

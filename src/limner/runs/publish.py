@@ -12,6 +12,7 @@ import torch
 import limner
 from limner.core import artifact
 from limner.core.machine import Machine
+from limner.core.text import counted
 from limner.runs.experiment import Experiment, TrainingSet, Validator
 from limner.runs.options import Options
 from limner.training.log import duration
@@ -120,7 +121,7 @@ Made by Limner {description["limner"]} with the recipe `{description["recipe"]["
 
 ## What it was trained on
 
-{data["origin"]}: {data["count"]:,} pictures of {spec["height"]}x{spec["width"]} pixels, {channels}{held_out}.
+{data["origin"]}: {counted(data["count"], "picture")} of {spec["height"]}x{spec["width"]} pixels, {channels}{held_out}.
 {classes}{attribution}
 ## How
 

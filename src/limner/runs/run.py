@@ -16,7 +16,7 @@ from torch import nn
 from limner.core import device, distributed
 from limner.core.files import write_whole
 from limner.core.machine import Machine
-from limner.core.text import sentence
+from limner.core.text import counted, sentence
 from limner.monitor.doctor import Doctor
 from limner.networks import parameter_count
 from limner.runs import command
@@ -187,7 +187,7 @@ def _announcement(
     seconds = images / decided["images_per_second"] / TRAINING + decided.get("besides", 0.0)
     seconds += time.monotonic() - invocation.started
     return (
-        f"Training {experiment.name} ({sizes} parameters) on {len(data):,} {'picture' if len(data) == 1 else 'pictures'} of "
+        f"Training {experiment.name} ({sizes} parameters) on {counted(len(data), 'picture')} of "
         f"{data.name} ({data.spec}), {machine}: {images:,} images seen, about {duration(seconds)} from start to end. "
         f"Results go to {folder}."
     )

@@ -98,6 +98,8 @@ def test_codes_that_no_picture_chooses_are_dead(clothes: np.ndarray, tmp_path: P
 def test_a_paired_translator_that_does_not_move_learns_nothing(emoji: np.ndarray, tmp_path: Path) -> None:
     changes = {"translator_optimizer.lr": 0.0}
     assert found(tmp_path / "run", "pix2pix", emoji, tinted(emoji), images=160, **changes) == ["learns-nothing"]
+    (finding,) = doctor.examine(tmp_path / "run").findings
+    assert finding["advice"] == "its weights do not move: raise --translator-optimizer.lr."
 
 
 @pytest.mark.parametrize("recipe, weight", [("cut", "contrast"), ("cyclegan", "cycle")])

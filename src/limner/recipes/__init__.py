@@ -44,11 +44,11 @@ def family_of(recipe: Any) -> Any:
     raise ValueError(f"{recipe!r} is no recipe: give the name of one, or an instance of a Recipe.")
 
 
-def next_verb(name: str) -> str:
-    """The command that uses what a recipe makes."""
-    return "sample" if name == AUTO else {vae: "reconstruct", translate: "translate"}.get(
-        family_of(preset(name).make()), "sample"
-    )
+def next_command(name: str, folder: Path) -> str:
+    """The command that uses what a recipe made; what a person has to fill in stands in capitals."""
+    sample = f"limner sample {folder}"
+    others = {vae: f"limner reconstruct {folder} PICTURES", translate: f"limner translate {folder} PICTURES OUT"}
+    return sample if name == AUTO else others.get(family_of(preset(name).make()), sample)
 
 
 def defaults(name: str, architecture: str | None = None) -> Any:

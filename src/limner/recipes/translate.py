@@ -229,17 +229,17 @@ def rules_for(recipe: PairedRecipe | CycleRecipe | CutRecipe) -> Sequence[Rule]:
     """What the doctor judges a translator by, with advice for the recipe at hand."""
     if isinstance(recipe, PairedRecipe):
         more = " and --discriminator-optimizer.lr" if recipe.adversarial else ""
-        same = f"raise --pixels, or lower --translators.lr{more}."
-        copied = f"raise --pixels or --translators.lr{', or lower --discriminator-optimizer.lr' if recipe.adversarial else ''}."
+        same = f"raise --pixels, or lower --translator-optimizer.lr{more}."
+        copied = f"raise --pixels or --translator-optimizer.lr{', or lower --discriminator-optimizer.lr' if recipe.adversarial else ''}."
     else:
         weight = "--cycle" if isinstance(recipe, CycleRecipe) else "--contrast"
         same = f"raise {weight}, or lower --discriminator-optimizer.lr."
-        copied = f"lower {weight} and --identity, or raise --translators.lr and --discriminator-optimizer.lr."
+        copied = f"lower {weight} and --identity, or raise --translator-optimizer.lr and --discriminator-optimizer.lr."
     return (
         rules.same_output(same),
         rules.copies_input(copied),
         rules.learns_nothing(
-            "translators", "the median picture", "change --translators.lr, raise --pixels, or take a wider network (--network.width)."
+            "translator", "the median picture", "change --translator-optimizer.lr, raise --pixels, or take a wider network (--network.width)."
         ),
     )
 

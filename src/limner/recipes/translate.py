@@ -204,7 +204,10 @@ def train(
     torch.manual_seed(options.seed)
     method, moves, description = build(recipe, pairs, machine.device)
     translators = method.nets["translators"]
-    examine = TranslatorProbe(translators, pairs, rules_for(recipe), recipe.micro_batch or recipe.batch, machine) if options.doctor else None
+    examine = None
+    if options.doctor:
+        chunk = recipe.micro_batch or recipe.batch
+        examine = TranslatorProbe(translators, pairs, rules_for(recipe), chunk, machine, discriminators_of(recipe, method))
 
     job = Job(
         name=name,
@@ -225,6 +228,13 @@ def train(
     return play(job, machine)
 
 
+def discriminators_of(recipe: PairedRecipe | CycleRecipe | CutRecipe, method: Method) -> Mapping[str, Any]:
+    """Direction -> the network that judges its outputs by themselves; without pairs they are all that a translator learns from."""
+    if isinstance(recipe, CycleRecipe):
+        return {"a2b": method.nets["discriminator_b"], "b2a": method.nets["discriminator_a"]}
+    return {"a2b": method.nets["discriminator"]} if isinstance(recipe, CutRecipe) else {}
+
+
 def rules_for(recipe: PairedRecipe | CycleRecipe | CutRecipe) -> Sequence[Rule]:
     """What the doctor judges a translator by, with advice for the recipe at hand."""
     if isinstance(recipe, PairedRecipe):
@@ -235,9 +245,12 @@ def rules_for(recipe: PairedRecipe | CycleRecipe | CutRecipe) -> Sequence[Rule]:
         weight = "--cycle" if isinstance(recipe, CycleRecipe) else "--contrast"
         same = f"raise {weight}, or lower --discriminator-optimizer.lr."
         copied = f"lower {weight} and --identity, or raise --translator-optimizer.lr and --discriminator-optimizer.lr."
+    ahead = "lower --discriminator-optimizer.lr, or penalize its slope (--penalty r1)."
+    unpaired = () if isinstance(recipe, PairedRecipe) else (rules.discriminator_ahead(ahead),)
     return (
         rules.same_output(same),
         rules.copies_input(copied),
+        *unpaired,
         rules.learns_nothing(
             "translator", "the median picture", "change --translator-optimizer.lr, raise --pixels, or take a wider network (--network.width)."
         ),

@@ -147,6 +147,20 @@ def test_sheets_in_every_format_and_columns(run: Path, tmp_path: Path) -> None:
         sample(model, tmp_path / "a.zip", 6, columns=3)
 
 
+def test_a_sheet_of_all_classes_has_a_row_a_class(run: Path, tmp_path: Path) -> None:
+    """Also where the number of pictures is no multiple of theirs: 64 of ten classes began rows with another's pictures."""
+    model, cell = limner.load(run), 64  # 16 pixels, enlarged four times
+    sample(model, tmp_path / "a.png", 5, label="all")
+    with Image.open(tmp_path / "a.png") as sheet:
+        shown, gap = np.asarray(sheet), 2
+    assert shown.shape == (2 * cell + gap, 3 * cell + 2 * gap)
+    made = model.sample(5, label="all")
+    for i, (row, column) in enumerate([(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]):  # three of the first class, two of the second
+        top, left = row * (cell + gap), column * (cell + gap)
+        assert np.array_equal(shown[top : top + cell : 4, left : left + cell : 4], made[i, 0])
+    assert (shown[cell + gap :, 2 * (cell + gap) :] == 255).all()
+
+
 def test_samples_go_beside_the_run_and_never_over_its_own_files(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = copy(run, tmp_path)
     (tmp_path / "here").mkdir()

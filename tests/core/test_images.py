@@ -48,6 +48,13 @@ def test_a_grid_places_pictures_row_by_row() -> None:
     assert clear[3].max() == 0
 
 
+def test_a_grid_places_rows_of_unlike_length() -> None:
+    images = np.stack([np.full((1, 2, 3), i, np.uint8) for i in range(5)])
+    sheet = grid(images, gap=1, scale=1, rows=[1, 3, 1])
+    assert sheet.shape == (1, 8, 11)
+    assert sheet[0, ::3, ::4].tolist() == [[0, 255, 255], [1, 2, 3], [4, 255, 255]]
+
+
 @pytest.mark.parametrize("ending", [".gif", ".webp"])
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_animations_hold_every_frame(ending: str, channels: int, tmp_path: Path) -> None:

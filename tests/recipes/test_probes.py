@@ -18,7 +18,15 @@ from limner.data import open_source, prepare
 from limner.data.pairs import prepare_pairs
 from limner.families import train as training
 from limner.monitor.family_probes import AutoencoderProbe, TranslatorProbe
-from limner.monitor.rules import FIRST, FIRST_COPIED, LAST_COPIED, copies_input, dead_codes, stuck_below
+from limner.monitor.rules import (
+    FIRST,
+    FIRST_COPIED,
+    LAST_COPIED,
+    copies_input,
+    dead_codes,
+    discriminator_ahead,
+    stuck_below,
+)
 from limner.networks import vae, vqvae
 from limner.runs import decide, run
 
@@ -98,6 +106,8 @@ def test_codes_that_no_picture_chooses_are_dead(clothes: np.ndarray, tmp_path: P
 def test_a_paired_translator_that_does_not_move_learns_nothing(emoji: np.ndarray, tmp_path: Path) -> None:
     changes = {"translator_optimizer.lr": 0.0}
     assert found(tmp_path / "run", "pix2pix", emoji, tinted(emoji), images=160, **changes) == ["learns-nothing"]
+    (finding,) = doctor.examine(tmp_path / "run").findings
+    assert finding["advice"] == "its weights do not move: raise --translator-optimizer.lr."
 
 
 @pytest.mark.parametrize("recipe, weight", [("cut", "contrast"), ("cyclegan", "cycle")])
@@ -256,6 +266,36 @@ def test_one_direction_may_be_a_copy_for_longer_than_both() -> None:
     assert rule([one] * (LAST_COPIED - 1)) is None
     late = rule([one] * LAST_COPIED)
     assert late is not None and "from b to a" in late.says
+
+
+def test_a_discriminator_of_translations_is_ahead_when_it_leaves_no_gradient() -> None:
+    """Digits to bold, inverted ones, cyclegan, 1,500 images: right in both directions, the outputs still digits on black."""
+    rule = discriminator_ahead("advice.")
+    start = [{"right": 1.0, "right_b2a": 1.0, "gradient_translator": 0.5}] * (LAST_COPIED - 8)
+    late = {"right": 1.0, "right_b2a": 1.0, "gradient_translator": 0.005}
+    found = rule([*start, *[late] * 8])
+    assert found is not None and found.name == "discriminator-ahead" and "to 1.0% of what it was" in found.says
+    assert rule([*start[1:], *[late] * 8]) is None, "too early"
+    assert rule([*start, *[late] * 7, late | {"right_b2a": 0.9}]) is None, "one direction is learning"
+    assert rule([*start, *[late | {"gradient_translator": 0.05}] * 8]) is None, "as in a healthy run before it leaves its input"
+    assert rule([*start, *[late] * 7, late | {"gradient_translator": 2.0}]) is None, "it leaves its input just now"
+    assert rule([*start, *[{"gradient_translator": 0.005}] * 8]) is None, "a signal that this run does not have"
+
+
+def test_how_often_a_discriminator_is_right_about_translations(emoji: np.ndarray) -> None:
+    class Brightness(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.mean(1)
+
+    pairs = prepare_pairs(emoji[:16], 255 - emoji[:16], paired=False)
+    nets = nn.ModuleDict({"a2b": Given(lambda x: torch.full_like(x, -1)), "b2a": Given(torch.ones_like)})  # dark, and bright
+
+    def signals(discriminators: Any) -> dict[str, float]:
+        return TranslatorProbe(nets, pairs, (), 5, MACHINE, discriminators)(0)
+
+    assert "right" not in signals({})
+    found = signals({"a2b": Brightness(), "b2a": Brightness()})
+    assert found["right"] == 1 and found["right_b2a"] == 0
 
 
 def test_few_codes_that_suffice_are_not_dead() -> None:

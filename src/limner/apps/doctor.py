@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 EARLY = 8  # visits before the first finding: the settling and the window of training.doctor, which apps do not import
 MEANINGS = {  # signal -> what it is, for people
     "right": "pairs of a real picture and a sample that the discriminator orders rightly (0.5: it cannot tell)",
+    "right_b2a": "the same of the translations from b to a",
     "by_heart": "how wrong held-out pictures look to the discriminator (1: as wrong as samples)",
     "spread": "how much samples differ from each other (1: as much as pictures of the data)",
     "change": "how much a sample has changed since the visit before (1: into another picture)",

@@ -44,16 +44,16 @@ class Pictures(np.ndarray):
 
 
 def write_pictures(path: Path, batches: Iterable[np.ndarray], n: int, spec: ImageSpec, columns: int | None = None,
-                   progress: Progress | None = None) -> None:  # fmt: skip
+                   progress: Progress | None = None, rows: Sequence[int] | None = None) -> None:  # fmt: skip
     """Write n pictures that come in batches uint8 [B,C,H,W]: a sheet, a .zip, or a folder of .png files. A batch is written
-    as it comes, except into a sheet. Raises ValueError as `Pictures.save` does."""
+    as it comes, except into a sheet. rows: of a sheet, as of `grid`. Raises ValueError as `Pictures.save` does."""
     ending = form(path)
     if ending in SHEETS:
-        check_sheet(path, n, spec, columns)
+        check_sheet(path, n, spec, columns, rows)
         parts = []
         for batch in _counted(batches, n, progress):
             parts.append(np.asarray(batch))
-        write_sheet(path, grid(np.concatenate(parts), columns))
+        write_sheet(path, grid(np.concatenate(parts), columns, rows=rows))
         return
     digits, i = max(6, len(str(n - 1))), 0
     if ending == ".zip":
@@ -82,12 +82,14 @@ def _counted(batches: Iterable[np.ndarray], n: int, progress: Progress | None) -
             progress(done, n)
 
 
-def check_sheet(path: Path, n: int, spec: ImageSpec, columns: int | None = None) -> None:
+def check_sheet(
+    path: Path, n: int, spec: ImageSpec, columns: int | None = None, rows: Sequence[int] | None = None
+) -> None:
     """Raises ValueError when n pictures are too many for one sheet of that format, before anything is drawn."""
     if columns is not None and columns < 1:
         raise ValueError("A sheet has 1 column at least.")
-    columns = min(n, columns or max(1, round((n * spec.height / spec.width) ** 0.5)))
-    height, width = -(-n // columns) * (spec.height + 2), columns * (spec.width + 2)
+    columns = max(rows) if rows else min(n, columns or max(1, round((n * spec.height / spec.width) ** 0.5)))
+    height, width = (len(rows) if rows else -(-n // columns)) * (spec.height + 2), columns * (spec.width + 2)
     most = SIDE[SHEETS[path.suffix.lower()]]
     if max(height, width) > most or height * width * spec.channels > SHEET_BYTES:
         raise ValueError(

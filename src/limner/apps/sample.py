@@ -60,12 +60,15 @@ def sample(
     ending = form(out)
     if columns is not None and ending not in SHEETS:
         raise ValueError("Only a sheet has columns: write to a .png, .jpg or .webp, or leave --columns out.")
-    if columns is None and label == "all" and n >= model.spec.classes > 0:
-        columns = -(-n // model.spec.classes)  # every row begins with another class
+    rows = None
+    if ending in SHEETS and columns is None and label == "all" and n >= model.spec.classes > 0:
+        labels = model.labels(n, label, np.random.default_rng(seed))
+        assert labels is not None
+        rows = np.bincount(labels).tolist()  # a row a class, though n be no multiple of their number
     if ending in SHEETS:
-        check_sheet(out, n, model.spec, columns)
+        check_sheet(out, n, model.spec, columns, rows)
     pictures = model.stream(n, seed=seed, label=label, truncation=truncation)
-    write_pictures(out, first_ready(pictures), n, model.spec, columns, progress)
+    write_pictures(out, first_ready(pictures), n, model.spec, columns, progress, rows)
     return f"{counted(n, 'picture is', 'pictures are')} in {out}."
 
 

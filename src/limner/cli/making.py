@@ -158,7 +158,7 @@ def train(
     outcome = trained.outcome
     if outcome.finished:
         tell(f"Done: {outcome.seen:,} images seen. Samples: {trained.folder / 'preview.png'}")
-        tell(f"Next: limner {families.next_verb(trained.recipe)} {trained.folder}")
+        tell(f"Next: {families.next_command(trained.recipe, trained.folder)}")
         return 0
     tell(f"Stopped at {outcome.seen:,} images; everything is saved. Go on: limner train --resume {trained.folder}")
     return 128 + (outcome.signal or 0)

@@ -60,26 +60,37 @@ def to_pil(image: np.ndarray | Tensor) -> Image.Image:
     return Image.fromarray(array)
 
 
-def grid(images: np.ndarray | Tensor, columns: int | None = None, gap: int = 2, scale: int | None = None) -> np.ndarray:
+def grid(
+    images: np.ndarray | Tensor,
+    columns: int | None = None,
+    gap: int = 2,
+    scale: int | None = None,
+    rows: Sequence[int] | None = None,
+) -> np.ndarray:
     """uint8 [N,C,H,W] -> one picture uint8 [C,H',W'] with the images row by row on white (clear where C is 4).
 
     columns: None makes the sheet about square. gap: pixels between pictures. scale: whole-number enlargement by
     nearest neighbor; None enlarges small pictures so that a person sees them (the sheet at most about 1,000 px wide).
+    rows: images in each row, N in all, in place of columns; what a shorter row leaves is empty.
     """
     array = images.cpu().numpy() if isinstance(images, Tensor) else np.asarray(images)
     n, c, h, w = array.shape
-    columns = min(n, columns or max(1, round((n * h / w) ** 0.5)))
-    rows = -(-n // columns)
+    if rows is None:
+        columns = min(n, columns or max(1, round((n * h / w) ** 0.5)))
+        rows = [min(columns, n - first) for first in range(0, n, columns)]
+    assert sum(rows) == n, (sum(rows), n)
+    columns = max(rows)
     if scale is None:
         scale = max(1, min(4, 1000 // (columns * (w + gap))))
     array = array.repeat(scale, axis=2).repeat(scale, axis=3)
     h, w = h * scale, w * scale
-    sheet = np.full((c, rows * (h + gap) - gap, columns * (w + gap) - gap), 255, np.uint8)
+    sheet = np.full((c, len(rows) * (h + gap) - gap, columns * (w + gap) - gap), 255, np.uint8)
     if c == 4:
         sheet[3] = 0
-    for i in range(n):
-        top, left = (i // columns) * (h + gap), (i % columns) * (w + gap)
-        sheet[:, top : top + h, left : left + w] = array[i]
+    places = [(row, column) for row, count in enumerate(rows) for column in range(count)]
+    for image, (row, column) in zip(array, places, strict=True):
+        top, left = row * (h + gap), column * (w + gap)
+        sheet[:, top : top + h, left : left + w] = image
     return sheet
 
 

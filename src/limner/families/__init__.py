@@ -32,7 +32,7 @@ class Family:
     build: (name, recipe, data, options, machine) -> the experiment.
     rebuild: (spec, network description of `limner.json`) -> the published network, on the meta device.
     model: (network, spec, description, device, folder) -> the object that `limner.load` gives.
-    verb: the command that a finished run names first.
+    usage: the command that a finished run names, with {run} for its folder and capitals for what a person fills in.
     """
 
     kind: str
@@ -42,7 +42,7 @@ class Family:
     build: Callable[..., Experiment]
     rebuild: Callable[[ImageSpec, Mapping[str, Any]], nn.Module]
     model: Callable[..., Any]
-    verb: str
+    usage: str
 
 
 BUILT_IN = (
@@ -54,7 +54,7 @@ BUILT_IN = (
         build=gan.build,
         rebuild=rebuild_generator,
         model=Model,
-        verb="sample",
+        usage="limner sample {run}",
     ),
     Family(
         kind="autoencoder",
@@ -64,7 +64,7 @@ BUILT_IN = (
         build=vae.build,
         rebuild=rebuild_autoencoder,
         model=Autoencoder,
-        verb="reconstruct",
+        usage="limner reconstruct {run} PICTURES",
     ),
     Family(
         kind="translator",
@@ -74,7 +74,7 @@ BUILT_IN = (
         build=translate.build,
         rebuild=rebuild_translators,
         model=Translator,
-        verb="translate",
+        usage="limner translate {run} PICTURES OUT",
     ),
 )
 

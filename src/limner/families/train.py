@@ -37,9 +37,10 @@ def preset(name: str) -> Preset:
     return known[name]
 
 
-def next_verb(name: str) -> str:
-    """The command that uses what a recipe makes."""
-    return (families()["generator"] if name == AUTO else family_of(preset(name).make())).verb
+def next_command(name: str, folder: Path) -> str:
+    """The command that uses what a recipe made; what a person has to fill in stands in capitals."""
+    family = families()["generator"] if name == AUTO else family_of(preset(name).make())
+    return family.usage.format(run=folder)
 
 
 def defaults(name: str, architecture: str | None = None) -> Any:

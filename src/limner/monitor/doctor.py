@@ -19,6 +19,7 @@ from limner.methods.phase import Clock
 
 CHECKS = 40  # a run; each costs a few dozen pictures
 SETTLING = 4  # visits at the start of a run whose signals mean nothing yet
+LEARNING = CHECKS // 4  # visits in which every sample changes from one to the next, for it is being learned
 WINDOW = 4  # visits that a finding rests on
 SILENCE = 8  # visits without a finding after which it is told again
 REST = 4  # visits between two treatments, which need time to show
@@ -140,8 +141,8 @@ def _collapsed(signals: Sequence[Signals]) -> Finding | None:
         "collapse",
         f"samples of different latents differ only {spread:.0%} as much as pictures of the data do: the generator repeats "
         "itself",
-        "take a penalty or a stronger one (--penalty r1, --gamma), a lower --generator-optimizer.lr, or an objective that compares "
-        "pairs (relativistic).",
+        "take a penalty or a stronger one (--penalty r1, --gamma), a lower --generator-optimizer.lr, an objective that compares "
+        "pairs (relativistic), or mode seeking (--regularizer mode-seeking).",
     )
 
 
@@ -162,18 +163,18 @@ def _faint(signals: Sequence[Signals]) -> Finding | None:
     for player in _players(signals, "gradient_"):
         name = f"gradient_{player}"
         now, best = _recent(signals, name), max(s.get(name, 0.0) for s in signals)
-        if now is not None and now < FAINT * best:
-            return Finding(
-                f"{player}-starves",
-                f"the {player}'s gradient has shrunk to {now / best:.0e} of what it was: it no longer learns",
-                "take an objective that does not saturate (non-saturating, hinge) or a lower --discriminator-optimizer.lr.",
-                player,
-            )
+        if now is None or now >= FAINT * best or (player == "discriminator" and _ahead(signals)):
+            continue  # one that is right about everything has no gradient for that reason (hinge: none at all)
+        advice = "take an objective that does not saturate (non-saturating, hinge) or a lower --discriminator-optimizer.lr."
+        if player == "discriminator":
+            advice = "lower --discriminator-optimizer.lr, or take a penalty or a stronger one (--penalty r1, --gamma)."
+        shrunk = f"the {player}'s gradient has shrunk to {now / best:.0e} of what it was" if now else f"the {player} has no gradient left"
+        return Finding(f"{player}-starves", f"{shrunk}: it no longer learns", advice, player)
     return None
 
 
 def _restless(signals: Sequence[Signals]) -> Finding | None:
-    change = _recent(signals[SETTLING:], "change", 2 * WINDOW)  # at first every picture changes: it is being learned
+    change = _recent(signals[LEARNING:], "change", 2 * WINDOW)
     if change is None or change < RESTLESS:
         return None
     steps = {player: _recent(signals, f"step_{player}") or 0.0 for player in _players(signals, "step_")}

@@ -6,7 +6,7 @@ the data, so that it keeps no state of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
@@ -131,10 +131,16 @@ class TranslatorProbe:
     of the target set - input. 0 is a copy.
     diversity: how much outputs differ from each other, as a share of what pictures of the target set do.
     explained, of pairs only: 1 - L1(output, target) / L1(median picture of the targets, target), the best constant.
+    right, where a direction has a discriminator: share of pairs of a target and an output that it orders rightly, by the
+    mean of its patches' logits.
     """
 
-    def __init__(self, nets: nn.Module, pairs: Pairs, rules: Sequence[Rule], chunk: int, machine: Machine) -> None:
+    def __init__(
+        self, nets: nn.Module, pairs: Pairs, rules: Sequence[Rule], chunk: int, machine: Machine,
+        discriminators: Mapping[str, nn.Module] | None = None,
+    ) -> None:  # fmt: skip
         self.nets: Any = nets
+        self.discriminators: Mapping[str, nn.Module] = discriminators or {}  # direction -> what judges its outputs
         self.pairs, self.rules, self.chunk, self.machine = pairs, rules, chunk, machine
 
     @cached_property
@@ -166,6 +172,10 @@ class TranslatorProbe:
             due = squares.mean().sqrt().item()
         if due > 0:
             signals["output_change"] = _root_mean_square(outputs - x) / due
+        if discriminator := self.discriminators.get(name):
+            with evaluating([discriminator], self.machine):
+                real, fake = (in_parts(discriminator, y, self.chunk).flatten(1).mean(1) for y in (target, outputs))
+            signals["right"] = (real[:, None] > fake).float().mean().item()
         return signals
 
     def state_dict(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
-from limner.monitor.doctor import CHECKS, WINDOW, Finding, Rule, Signals
+from limner.monitor.doctor import CHECKS, PERFECT, WINDOW, Finding, Rule, Signals
 
 FIRST = CHECKS // 4  # visits before any of these rules may fire: a quarter of the budget
 FIRST_COPIED = CHECKS // 2  # visits before copies are a failure: unpaired translators first learn to leave pictures alone
@@ -21,6 +21,7 @@ SAME = 0.02  # distance between outputs, as a share of that between the pictures
 COPIED = 0.1  # distance of an output from its input, as a share of what it should be
 DEAD = 0.1  # codes chosen for any of the pictures, as a share of the codebook
 POOR = 0.5  # share of the variation explained from which on few codes are enough, as they are for simple pictures
+SPENT = 0.05  # a translator's gradient, as a share of its largest, while its discriminators are right about everything
 STILL = 1e-7  # largest step of a run, as a share of the weights, below which they do not move
 
 
@@ -92,6 +93,31 @@ def copies_input(advice: str) -> Rule:
         value, direction = copied[0]
         says = f"the translator{direction} copies its input: outputs are {value:.1%} as far from it as they should be"
         return Finding("copies-input", says, advice)
+
+    return rule
+
+
+def discriminator_ahead(advice: str) -> Rule:
+    """The discriminators of an unpaired translator order every pair rightly, and have no gradient left for it.
+
+    That they are right is no failure by itself: those of a healthy run are for most of it. Some translators leave their input
+    only after half of the run, so that nothing is found before three quarters.
+    """
+
+    def rule(signals: Sequence[Signals]) -> Finding | None:
+        recent, gradient = signals[-2 * WINDOW :], "gradient_translator"
+        if len(signals) < LAST_COPIED or not all(gradient in s for s in recent):
+            return None
+        if min(s.get(name, 0.0) for s in recent for name, _ in _directions(signals, "right")) < PERFECT:
+            return None
+        best = max(s.get(gradient, 0.0) for s in signals)
+        if max(s[gradient] for s in recent) > SPENT * best:
+            return None  # one large gradient may be the one that leaves the input
+        says = (
+            "the discriminator tells every translation from every picture, and the translator's gradient has shrunk to "
+            f"{median(s[gradient] for s in recent) / max(best, 1e-30):.1%} of what it was: it learns little"
+        )
+        return Finding("discriminator-ahead", says, advice, "discriminator")
 
     return rule
 

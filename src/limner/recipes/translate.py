@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -256,7 +256,9 @@ def build(name: str, recipe: AnyRecipe, pairs: Pairs, options: Options, machine:
             card=CARD,
         ),
         validators=validators_of(recipe, pairs, held_out, metric, machine) if metric else [],
-        probe=TranslatorProbe(translators, training, rules_for(recipe), chunk, machine) if options.doctor else None,
+        probe=TranslatorProbe(translators, training, rules_for(recipe), chunk, machine, discriminators_of(recipe, method))
+        if options.doctor
+        else None,
         held_out_count=_count(held_out),
         notes=notes,
     )
@@ -313,21 +315,31 @@ CARD = Card(
 )
 
 
+def discriminators_of(recipe: AnyRecipe, method: Method) -> Mapping[str, nn.Module]:
+    """Direction -> the discriminator of its outputs alone: without pairs, all that a translator learns from."""
+    if isinstance(recipe, CycleRecipe):
+        return {"a2b": method.nets["discriminator_b"], "b2a": method.nets["discriminator_a"]}
+    return {"a2b": method.nets["discriminator"]} if isinstance(recipe, CutRecipe) else {}
+
+
 def rules_for(recipe: AnyRecipe) -> Sequence[Rule]:
     """What the doctor judges a translator by, with advice for the recipe at hand."""
     if isinstance(recipe, PairedRecipe):
         more = " and --discriminator-optimizer.lr" if recipe.adversarial else ""
-        same = f"raise --pixels, or lower --translators.lr{more}."
-        copied = f"raise --pixels or --translators.lr{', or lower --discriminator-optimizer.lr' if recipe.adversarial else ''}."
+        same = f"raise --pixels, or lower --translator-optimizer.lr{more}."
+        copied = f"raise --pixels or --translator-optimizer.lr{', or lower --discriminator-optimizer.lr' if recipe.adversarial else ''}."
     else:
         weight = "--cycle" if isinstance(recipe, CycleRecipe) else "--contrast"
         same = f"raise {weight}, or lower --discriminator-optimizer.lr."
-        copied = f"lower {weight} and --identity, or raise --translators.lr and --discriminator-optimizer.lr."
+        copied = f"lower {weight} and --identity, or raise --translator-optimizer.lr and --discriminator-optimizer.lr."
+    ahead = "lower --discriminator-optimizer.lr, or penalize its slope (--penalty r1)."
+    unpaired = () if isinstance(recipe, PairedRecipe) else (rules.discriminator_ahead(ahead),)
     return (
         rules.same_output(same),
         rules.copies_input(copied),
+        *unpaired,
         rules.learns_nothing(
-            "translators", "the median picture", "change --translators.lr, raise --pixels, or take a wider network (--network.width)."
+            "translator", "the median picture", "change --translator-optimizer.lr, raise --pixels, or take a wider network (--network.width)."
         ),
     )
 

@@ -12,6 +12,7 @@ import limner
 from limner.apps.model import Model
 from limner.apps.sample import sample, walk
 from limner.apps.truncation import LATENTS, truncated
+from limner.apps.typical import OF_CLASS, POOL, SHOWN, Typicality, learn_features
 from limner.networks.contracts import StyleBased
 
 TINY = {"network.width": 8, "network.mapping": 2, "network.z_size": 16, "network.w_size": 16}
@@ -108,11 +109,12 @@ def test_factors_out_of_range_are_refused(psi: float, styled: Path, tmp_path: Pa
 
 
 def test_calibration_reports_its_progress_once_and_for_the_classes_that_occur(styled: Path, plain: Path, tmp_path: Path) -> None:
-    for run, count, steps in ((styled, LATENTS, 1), (plain, 256, 4)):
+    for run, count, once in ((styled, LATENTS, 0), (plain, OF_CLASS, POOL + SHOWN)):
         model, seen, drawn = limner.load(run, "cpu"), [], []
         report = lambda done, total, seen=seen: seen.append((done, total))  # noqa: E731
         sample(model, tmp_path / "a.png", 3, label="0", truncation=0.5, calibration=report)
-        assert seen[-1] == (count, count) and len(seen) >= steps and seen == sorted(seen)
+        assert seen[-1] == (count + once, count + once) and seen == sorted(seen)
+        assert len(seen) > once / 640  # a bar that moves
         seen.clear()
         sample(model, tmp_path / "a.png", 40, label="0", truncation=0.5, calibration=report)
         assert not seen
@@ -122,7 +124,28 @@ def test_calibration_reports_its_progress_once_and_for_the_classes_that_occur(st
         model = limner.load(run, "cpu")
         seen.clear()
         sample(model, tmp_path / "a.gif", 4, label="all", seconds=0.4, truncation=0.5, calibration=report)
-        assert seen[-1] == (2 * count, 2 * count)
+        assert seen[-1] == (2 * count + once, 2 * count + once)
         seen.clear()
         sample(model, tmp_path / "a.png", 4, truncation=1.0, calibration=report)
         assert not seen
+
+
+@pytest.mark.parametrize("classes", [0, 2])
+def test_learned_features_take_failures_for_the_least_typical(classes: int) -> None:
+    """Bars that stand or lie, varied in place and brightness, and 1 in 20 pictures of noise: features that are learned from
+    all of them, noise too, rank it last."""
+    random = np.random.default_rng(0)
+    n = 640
+    pictures, kind = np.zeros((n, 1, 16, 16), np.uint8), np.arange(n) % 2
+    for picture, upright in zip(pictures, kind, strict=True):
+        start, value = random.integers(2, 11), random.integers(120, 255)
+        (picture[0, :, start : start + 4] if upright else picture[0, start : start + 4])[:] = value
+    failed = random.choice(n, n // 20, replace=False)
+    pictures[failed] = random.integers(0, 256, (len(failed), 1, 16, 16))
+    x, y = torch.from_numpy(pictures), torch.from_numpy(kind) if classes else None
+    features = learn_features(x, y, classes)
+    assert not classes or torch.equal(features(x), learn_features(x, y, classes)(x))
+    typical = Typicality(features, x, 1)
+    bad = np.isin(np.arange(n), failed)
+    ranks = typical.rank(x).numpy()
+    assert np.quantile(ranks[bad], 0.2) > np.quantile(ranks[~bad], 0.8)

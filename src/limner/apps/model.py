@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from limner.apps.truncation import LATENTS, mean_style, truncated
-from limner.apps.typical import MODES, OF_CLASS, PICTURES, Typicality
+from limner.apps.typical import MODES, OF_CLASS, PICTURES, POOL, SHOWN, Features, Typicality, learn_features
 from limner.core import device, latents
 from limner.core.device import autocast
 from limner.core.files import for_people, write_whole, writing
@@ -139,6 +139,7 @@ class Model:
         self.noise = latents.known(description["network"].get("noise", "normal"))
         self._device = where
         self._precision = device.precision(where)
+        self._features: Features | None = None  # learned from the model's own samples
         self._typicality: dict[int, Typicality] = {}  # class, or -1 without classes -> what its pictures are like
         self._mean_styles: dict[int, Tensor] = {}  # the same -> its mean style [W], of a style-based network
 
@@ -202,20 +203,39 @@ class Model:
         missing = [group for group in np.unique(_groups(1, labels)).tolist() if group not in known]
         modes, pictures = (MODES, MODES * PICTURES) if labels is None else (1, OF_CLASS)
         count = LATENTS if self.has_styles else pictures
-        for i, group in enumerate(missing):
-            y = None if labels is None else np.full(count, group)
-            z = self.latents(count, np.random.default_rng([0, 0, 0, group + 1]), y)
-            if self.has_styles:
-                known[group] = self._mean_style(z, y)
-            else:
-                made = []
-                for start in range(0, count, CHUNK):
-                    made.append(self.render(z[start : start + CHUNK], None if y is None else y[start : start + CHUNK]))
-                    if progress:
-                        progress(i * count + min(count, start + CHUNK), len(missing) * count)
-                known[group] = Typicality(torch.from_numpy(np.concatenate(made)), modes)
+        learning = missing and not self.has_styles and self._features is None
+        total, done = len(missing) * count + (POOL + SHOWN if learning else 0), 0
+
+        def advance(steps: int) -> None:
+            nonlocal done
+            done += steps
             if progress:
-                progress((i + 1) * count, len(missing) * count)
+                progress(done, total)
+
+        if learning:
+            y = self.labels(POOL, "all", np.random.default_rng(0)) if self.spec.classes else None
+            pool = self._draw(POOL, y, -1, advance)
+            seen = done
+            self._features = learn_features(
+                pool, None if y is None else torch.from_numpy(y), self.spec.classes,
+                lambda shown, of: advance(seen + SHOWN * shown // of - done),
+            )  # fmt: skip
+        for group in missing:
+            y = None if labels is None else np.full(count, group)
+            if self.has_styles:
+                known[group] = self._mean_style(self.latents(count, np.random.default_rng([0, 0, 0, group + 1]), y), y)
+                advance(count)
+            else:
+                assert self._features is not None
+                known[group] = Typicality(self._features, self._draw(count, y, group, advance), modes)
+
+    def _draw(self, count: int, labels: np.ndarray | None, group: int, advance: Callable[[int], None]) -> Tensor:
+        """Calibration pictures uint8 [count,C,H,W] of a group, -1 for all classes; `advance` gets the number of each batch."""
+        z, made = self.latents(count, np.random.default_rng([0, 0, 0, group + 1]), labels), []
+        for start in range(0, count, CHUNK):
+            made.append(self.render(z[start : start + CHUNK], None if labels is None else labels[start : start + CHUNK]))
+            advance(len(made[-1]))
+        return torch.from_numpy(np.concatenate(made))
 
     @torch.no_grad()
     def _mean_style(self, z: np.ndarray, labels: np.ndarray | None) -> Tensor:

@@ -75,21 +75,27 @@ def contrastive_head() -> nn.Module:
 
 
 def train_classifier(
-    images: Tensor, labels: Tensor, classes: int, seed: int = 0, progress: Progress | None = None
+    images: Tensor, labels: Tensor, classes: int, seed: int = 0, progress: Progress | None = None, shown: int | None = None
 ) -> Encoder:
-    """An encoder trained by cross-entropy on uint8 [N,C,H,W] (already at working size) and labels [N]."""
+    """An encoder trained by cross-entropy on uint8 [N,C,H,W] (already at working size) and labels [N].
+
+    shown: images seen in training (default: `budget`).
+    """
 
     def loss(net: Encoder, rows: Tensor, random: torch.Generator) -> Tensor:
         x = to_float(_shifted(images[rows], random))
         return F.cross_entropy(net.predict(x), labels[rows], label_smoothing=0.05)
 
-    return _train(images, lambda: nn.Linear(WIDTH, classes), loss, budget(len(images)), seed, progress)
+    return _train(images, lambda: nn.Linear(WIDTH, classes), loss, shown or budget(len(images)), seed, progress)
 
 
-def train_contrastive(images: Tensor, seed: int = 0, progress: Progress | None = None) -> Encoder:
+def train_contrastive(
+    images: Tensor, seed: int = 0, progress: Progress | None = None, shown: int | None = None
+) -> Encoder:
     """An encoder that knows two views of one picture among others (SimCLR, Chen et al. 2020, eq. 1; temperature 0.2).
 
     Views differ by crop, mirror, brightness and contrast, and not by blur or noise: those the features shall notice.
+    shown: images seen in training, two views of each (default: half of `budget`).
     """
 
     def loss(net: Encoder, rows: Tensor, random: torch.Generator) -> Tensor:
@@ -100,7 +106,7 @@ def train_contrastive(images: Tensor, seed: int = 0, progress: Progress | None =
         n = len(rows)
         return F.cross_entropy(similar, torch.cat([torch.arange(n, 2 * n), torch.arange(n)]))
 
-    return _train(images, contrastive_head, loss, budget(len(images)) // 2, seed, progress)  # two views each
+    return _train(images, contrastive_head, loss, shown or budget(len(images)) // 2, seed, progress)
 
 
 def _train(

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from rich.console import Console
 from safetensors.numpy import load_file, save_file
@@ -18,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 import limner
 from limner.apps.sample import sample, slerp
 from limner.apps.show import table
-from limner.apps.typical import Typicality
+from limner.apps.typical import Typicality, reduced
 from limner.core import artifact
 from limner.core.images import ImageSpec
 from limner.evaluation import Result
@@ -90,7 +89,6 @@ def test_a_mode_of_its_own_is_not_what_truncation_takes_for_an_outlier() -> None
     left, right = torch.zeros(900, 1, 16, 16), torch.zeros(100, 1, 16, 16)
     left[..., :8], right[..., 8:] = 200, 200
     pictures = (torch.cat([left, right]) + 20 * torch.rand(1000, 1, 16, 16, generator=random)).to(torch.uint8)
-    reduced = lambda x: F.adaptive_avg_pool2d(x.float(), 8).flatten(1)  # noqa: E731
     typical = Typicality(reduced, pictures, 4)
     for kind in (pictures[:900], pictures[900:]):
         assert 0.4 < typical.rank(kind).mean() < 0.6

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from limner.apps.truncation import LATENTS, mean_style, truncated
-from limner.apps.typical import MODES, OF_CLASS, PICTURES, POOL, SHOWN, Features, Typicality, learn_features
+from limner.apps.typical import MODES, OF_CLASS, PICTURES, POOL, SHOWN, Features, Typicality, learn_features, reduced
 from limner.core import device, latents
 from limner.core.device import autocast
 from limner.core.files import for_people, write_whole, writing
@@ -139,7 +139,7 @@ class Model:
         self.noise = latents.known(description["network"].get("noise", "normal"))
         self._device = where
         self._precision = device.precision(where)
-        self._features: Features | None = None  # learned from the model's own samples
+        self._features: Features | None = None if spec.classes > 1 else reduced  # None: not learned yet
         self._typicality: dict[int, Typicality] = {}  # class, or -1 without classes -> what its pictures are like
         self._mean_styles: dict[int, Tensor] = {}  # the same -> its mean style [W], of a style-based network
 
@@ -213,11 +213,11 @@ class Model:
                 progress(done, total)
 
         if learning:
-            y = self.labels(POOL, "all", np.random.default_rng(0)) if self.spec.classes else None
+            y = np.arange(POOL) % self.spec.classes
             pool = self._draw(POOL, y, -1, advance)
             seen = done
             self._features = learn_features(
-                pool, None if y is None else torch.from_numpy(y), self.spec.classes,
+                pool, torch.from_numpy(y), self.spec.classes,
                 lambda shown, of: advance(seen + SHOWN * shown // of - done),
             )  # fmt: skip
         for group in missing:

@@ -4,8 +4,9 @@ Shrinking or clipping latents leaves the shell |z| = sqrt(Z) that a generator wa
 there. Selecting among ordinary samples never does: it needs only the generator. Modes are kept apart, so that the
 selection does not favor one of them (multimodal truncation: Mokady et al. 2022, "Self-distilled StyleGAN", section 4.2),
 and within a mode the density of a Gaussian ranks the pictures (as DeVries et al. 2020, "Instance selection for GANs",
-section 3.1, rank real ones). Its features are learned from the generator's own samples, as `evaluation` learns `own`
-features from real pictures: in pixels, and in features of random convolutions, failures look typical.
+section 3.1, rank real ones). Of a generator with classes its features are those of a small classifier of the generator's
+own samples; without classes they are reduced pixels: features learned by contrast, or of a classifier of clusters, raised
+precision less, and lowered it where the generator is bad.
 """
 
 from __future__ import annotations
@@ -13,28 +14,36 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from limner.evaluation.features.encoder import Progress, train_classifier, train_contrastive, working_size
+from limner.evaluation.features.encoder import Progress, train_classifier, working_size
 from limner.evaluation.features.extractor import resized
 from limner.evaluation.features.own import OwnFeatures
 
+SIDE = 16        # pixels that pictures without classes are reduced to
 COMPONENTS = 64  # principal components, at most
 MODES = 16       # clusters of pictures without classes
 PICTURES = 64    # calibration pictures a mode
 OF_CLASS = 256   # calibration pictures of a class, which is one mode
-POOL = 2560      # samples that features are learned from
+POOL = 2560      # samples of all classes that features are learned from
 SHOWN = 4096     # images seen in learning them: four times as many were no better
 Features = Callable[[Tensor], Tensor]  # uint8 [N,C,H,W] -> float [N,F]
 
 
-def learn_features(pictures: Tensor, labels: Tensor | None, classes: int, progress: Progress | None = None) -> OwnFeatures:
-    """Features of samples uint8 [N,C,H,W] of a generator: of a small classifier of their labels [N] (0 to classes - 1), or
-    learned by contrast where there are no two classes. The same samples give the same features on a machine."""
+def reduced(pictures: Tensor) -> Tensor:
+    """uint8 [N,C,H,W] -> float64 [N,F], at most SIDE pixels a side."""
+    size = (min(SIDE, pictures.shape[2]), min(SIDE, pictures.shape[3]))
+    return F.adaptive_avg_pool2d(pictures.float() / 127.5 - 1, size).flatten(1).double()
+
+
+def learn_features(pictures: Tensor, labels: Tensor, classes: int, progress: Progress | None = None) -> OwnFeatures:
+    """The features of a small classifier of a generator's samples uint8 [N,C,H,W] with labels [N] (0 to classes - 1).
+
+    The same samples give the same features on a machine.
+    """
     size = working_size(pictures.shape[2], pictures.shape[3])
     images = torch.cat([resized(part, size) for part in pictures.split(1024)])
-    if labels is None or classes < 2:
-        return OwnFeatures(train_contrastive(images, progress=progress, shown=SHOWN), pictures.shape[1], size, 0)
     encoder = train_classifier(images, labels, classes, progress=progress, shown=SHOWN)
     return OwnFeatures(encoder, pictures.shape[1], size, classes)
 

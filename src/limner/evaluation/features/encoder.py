@@ -89,13 +89,10 @@ def train_classifier(
     return _train(images, lambda: nn.Linear(WIDTH, classes), loss, shown or budget(len(images)), seed, progress)
 
 
-def train_contrastive(
-    images: Tensor, seed: int = 0, progress: Progress | None = None, shown: int | None = None
-) -> Encoder:
+def train_contrastive(images: Tensor, seed: int = 0, progress: Progress | None = None) -> Encoder:
     """An encoder that knows two views of one picture among others (SimCLR, Chen et al. 2020, eq. 1; temperature 0.2).
 
     Views differ by crop, mirror, brightness and contrast, and not by blur or noise: those the features shall notice.
-    shown: images seen in training, two views of each (default: half of `budget`).
     """
 
     def loss(net: Encoder, rows: Tensor, random: torch.Generator) -> Tensor:
@@ -106,7 +103,7 @@ def train_contrastive(
         n = len(rows)
         return F.cross_entropy(similar, torch.cat([torch.arange(n, 2 * n), torch.arange(n)]))
 
-    return _train(images, contrastive_head, loss, shown or budget(len(images)) // 2, seed, progress)
+    return _train(images, contrastive_head, loss, budget(len(images)) // 2, seed, progress)  # two views each
 
 
 def _train(

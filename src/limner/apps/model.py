@@ -213,11 +213,11 @@ class Model:
                 progress(done, total)
 
         if learning:
-            y = np.arange(POOL) % self.spec.classes
-            pool = self._draw(POOL, y, -1, advance)
+            even = np.arange(POOL) % self.spec.classes
+            pool = self._draw(POOL, even, -1, advance)
             seen = done
             self._features = learn_features(
-                pool, torch.from_numpy(y), self.spec.classes,
+                pool, torch.from_numpy(even), self.spec.classes,
                 lambda shown, of: advance(seen + SHOWN * shown // of - done),
             )  # fmt: skip
         for group in missing:

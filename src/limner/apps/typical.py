@@ -5,8 +5,8 @@ there. Selecting among ordinary samples never does: it needs only the generator.
 selection does not favor one of them (multimodal truncation: Mokady et al. 2022, "Self-distilled StyleGAN", section 4.2),
 and within a mode the density of a Gaussian ranks the pictures (as DeVries et al. 2020, "Instance selection for GANs",
 section 3.1, rank real ones). Of a generator with classes its features are those of a small classifier of the generator's
-own samples; without classes they are reduced pixels: features learned by contrast, or of a classifier of clusters, raised
-precision less, and lowered it where the generator is bad.
+own samples; without classes they are reduced pixels: features learned by contrast lowered precision where the generator is
+bad, and those of a classifier of clusters raised it less.
 """
 
 from __future__ import annotations

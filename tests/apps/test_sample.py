@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 import limner
 from limner.apps.sample import sample, slerp
 from limner.apps.show import table
-from limner.apps.typical import Typicality
+from limner.apps.typical import Typicality, reduced
 from limner.core import artifact
 from limner.core.images import ImageSpec
 from limner.evaluation import Result
@@ -89,12 +89,12 @@ def test_a_mode_of_its_own_is_not_what_truncation_takes_for_an_outlier() -> None
     left, right = torch.zeros(900, 1, 16, 16), torch.zeros(100, 1, 16, 16)
     left[..., :8], right[..., 8:] = 200, 200
     pictures = (torch.cat([left, right]) + 20 * torch.rand(1000, 1, 16, 16, generator=random)).to(torch.uint8)
-    typical = Typicality(pictures, 4)
+    typical = Typicality(reduced, pictures, 4)
     for kind in (pictures[:900], pictures[900:]):
         assert 0.4 < typical.rank(kind).mean() < 0.6
     noise = torch.randint(0, 256, (50, 1, 16, 16), generator=random, dtype=torch.uint8)
     assert typical.rank(noise).min() == 1
-    assert Typicality(torch.zeros(300, 3, 20, 30, dtype=torch.uint8), 16).rank(torch.zeros(2, 3, 20, 30, dtype=torch.uint8)).max() == 0
+    assert Typicality(reduced, torch.zeros(300, 3, 20, 30, dtype=torch.uint8), 16).rank(torch.zeros(2, 3, 20, 30, dtype=torch.uint8)).max() == 0
 
 
 @pytest.mark.parametrize(

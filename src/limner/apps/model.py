@@ -11,17 +11,19 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
-from limner.apps.typical import MODES, OF_CLASS, PICTURES, Typicality
+from limner.apps.truncation import LATENTS, mean_style, truncated
+from limner.apps.typical import MODES, OF_CLASS, PICTURES, POOL, SHOWN, Features, Typicality, learn_features, reduced
 from limner.core import device, latents
 from limner.core.device import autocast
 from limner.core.files import for_people, write_whole, writing
 from limner.core.images import ImageSpec, grid, to_pil, to_uint8
+from limner.networks.contracts import StyleBased
 
 CHUNK = 64                       # pictures a forward pass
 MOST = 10_000_000                # pictures that one call makes
-LEAST_TRUNCATION = 0.05          # every picture is then chosen among 20
+LEAST_TRUNCATION = 0.05          # of a share: every picture is then chosen among 20
 TRIES = 40                       # times 1/truncation draws; after so many the most typical one is taken
 SHEETS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 SIDE = {"PNG": 2**31 - 1, "JPEG": 65_535, "WEBP": 16_383}  # pixels a side that the format can hold
@@ -139,7 +141,9 @@ class Model:
         self.noise = latents.known(description["network"].get("noise", "normal"))
         self._device = where
         self._precision = device.precision(where)
+        self._features: Features | None = None if spec.classes > 1 else reduced  # None: not learned yet
         self._typicality: dict[int, Typicality] = {}  # class, or -1 without classes -> what its pictures are like
+        self._mean_styles: dict[int, Tensor] = {}  # the same -> its mean style [W], of a style-based network
 
     @property
     def z_size(self) -> int:
@@ -157,25 +161,91 @@ class Model:
         return np.concatenate(parts or [empty]).view(Pictures)
 
     def stream(self, n: int, *, seed: int = 0, label: str | int | Sequence[int] | None = None,
-               truncation: float | None = None) -> Iterator[Pictures]:  # fmt: skip
+               truncation: float | None = None, calibration: Progress | None = None) -> Iterator[Pictures]:  # fmt: skip
         """What `sample` gives, in batches of at most CHUNK pictures.
 
-        truncation: the share of the model's pictures to choose from, 0.05 to 1: samples are drawn again until they are
-        among that share of the most typical ones of their mode (`apps.typical`). Fidelity rises as it falls, at the cost
-        of variety, and a picture costs 1/truncation drawn ones.
+        truncation: 1 leaves samples as they are; fidelity rises as it falls, at the cost of variety. For a network with
+        a style space it is psi, from 0 up: the same pictures, their styles drawn towards the mean (`apps.truncation`).
+        For every other it is the share of the model's pictures to choose from, 0.05 or more: samples are drawn again
+        until they are among that share of the most typical ones of their mode (`apps.typical`), so that a picture costs
+        1/truncation drawn ones. calibration: progress of what is drawn beforehand to know the mean style or the mode.
         """
-        check_numbers(n, seed, truncation)
+        check_numbers(n, seed)
+        psi = self.check_truncation(truncation)
         for_labels, for_latents = np.random.default_rng(seed).spawn(2)
         labels = self.labels(n, label, for_labels)
-        if truncation is None or truncation == 1:
-            for start in range(0, n, CHUNK):
-                y = None if labels is None else labels[start : start + CHUNK]
-                yield self.render(self.latents(min(CHUNK, n - start), for_latents, y), y)
-            return
+        if n and psi < 1:
+            self.calibrate(labels, calibration)
         for start in range(0, n, CHUNK):
             rows = range(start, min(n, start + CHUNK))
             y = None if labels is None else labels[start : start + CHUNK]
-            yield self._typical_draws([np.random.default_rng([seed, i]) for i in rows], y, truncation)[1]
+            if psi == 1 or self.has_styles:
+                yield self.render(self.latents(len(rows), for_latents, y), y, psi)
+            else:
+                yield self._typical_draws([np.random.default_rng([seed, i]) for i in rows], y, psi)[1]
+
+    @property
+    def has_styles(self) -> bool:
+        """Whether `truncation` is psi in the space of styles; else it is a share of typical pictures."""
+        return isinstance(self.network, StyleBased)
+
+    def check_truncation(self, truncation: float | None) -> float:
+        """The truncation, 1 for None. Raises ValueError for one out of this model's range."""
+        least, what = LEAST_TRUNCATION, "share of the model's pictures to choose from"
+        if self.has_styles:
+            least, what = 0.0, "factor of the styles"
+        if truncation is not None and not least <= truncation <= 1:  # nan is neither
+            raise ValueError(f"The truncation is the {what}, {least:g} to 1, not {truncation:g}.")
+        return 1.0 if truncation is None else truncation
+
+    def calibrate(self, labels: np.ndarray | None, progress: Progress | None = None) -> None:
+        """Learn once what truncation needs of each class of `labels` [N] (or of all without classes): its mean style, or
+        the modes of its pictures. Drawn from seeds of their own, so that no sample depends on what came before."""
+        known: dict[int, Any] = self._mean_styles if self.has_styles else self._typicality
+        missing = [group for group in np.unique(_groups(1, labels)).tolist() if group not in known]
+        modes, pictures = (MODES, MODES * PICTURES) if labels is None else (1, OF_CLASS)
+        count = LATENTS if self.has_styles else pictures
+        learning = missing and not self.has_styles and self._features is None
+        total, done = len(missing) * count + (POOL + SHOWN if learning else 0), 0
+
+        def advance(steps: int) -> None:
+            nonlocal done
+            done += steps
+            if progress:
+                progress(done, total)
+
+        if learning:
+            even = np.arange(POOL) % self.spec.classes
+            pool = self._draw(POOL, even, -1, advance)
+            seen = done
+            self._features = learn_features(
+                pool, torch.from_numpy(even), self.spec.classes,
+                lambda shown, of: advance(seen + SHOWN * shown // of - done),
+            )  # fmt: skip
+        for group in missing:
+            y = None if labels is None else np.full(count, group)
+            if self.has_styles:
+                known[group] = self._mean_style(self.latents(count, np.random.default_rng([0, 0, 0, group + 1]), y), y)
+                advance(count)
+            else:
+                assert self._features is not None
+                known[group] = Typicality(self._features, self._draw(count, y, group, advance), modes)
+
+    def _draw(self, count: int, labels: np.ndarray | None, group: int, advance: Callable[[int], None]) -> Tensor:
+        """Calibration pictures uint8 [count,C,H,W] of a group, -1 for all classes; `advance` gets the number of each batch."""
+        z, made = self.latents(count, np.random.default_rng([0, 0, 0, group + 1]), labels), []
+        for start in range(0, count, CHUNK):
+            made.append(self.render(z[start : start + CHUNK], None if labels is None else labels[start : start + CHUNK]))
+            advance(len(made[-1]))
+        return torch.from_numpy(np.concatenate(made))
+
+    @torch.no_grad()
+    def _mean_style(self, z: np.ndarray, labels: np.ndarray | None) -> Tensor:
+        """Latents [N,Z] of one class -> their mean style [W] on the device."""
+        latent = latents.transform(torch.from_numpy(z).to(self._device), self.noise)
+        assert isinstance(self.network, StyleBased)
+        with autocast(self._device, self._precision):
+            return mean_style(self.network, latent, None if labels is None else torch.from_numpy(labels).to(self._device))
 
     def _typical_draws(
         self, streams: Sequence[np.random.Generator], labels: np.ndarray | None, truncation: float
@@ -204,15 +274,10 @@ class Model:
         return z, pictures.view(Pictures)
 
     def _ranks(self, pictures: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
-        """uint8 [N,C,H,W] -> how typical each is of its mode, 0 most, [N]; classes are calibrated when they first occur."""
+        """uint8 [N,C,H,W] -> how typical each is of its mode, 0 most, [N]; their classes are calibrated."""
         ranks = np.zeros(len(pictures))
-        groups = np.full(len(pictures), -1) if labels is None else labels
+        groups = _groups(len(pictures), labels)
         for group in np.unique(groups).tolist():
-            if group not in self._typicality:
-                modes, count = (MODES, MODES * PICTURES) if labels is None else (1, OF_CLASS)
-                y = None if labels is None else np.full(count, group)
-                made = self.render(self.latents(count, np.random.default_rng([0, 0, 0, group + 1]), y), y)
-                self._typicality[group] = Typicality(torch.from_numpy(np.asarray(made)), modes)
             rows = groups == group
             ranks[rows] = self._typicality[group].rank(torch.from_numpy(pictures[rows])).numpy()
         return ranks
@@ -261,17 +326,23 @@ class Model:
         return numbers
 
     @torch.no_grad()
-    def render(self, z: np.ndarray, labels: np.ndarray | None = None) -> Pictures:
+    def render(self, z: np.ndarray, labels: np.ndarray | None = None, psi: float = 1.0) -> Pictures:
         """Standard normal latents float32 [n, z_size] (and class numbers [n]) -> uint8 [n,C,H,W].
 
-        A model trained from another kind of noise gets them bent to that kind, as `core.latents` does.
+        A model trained from another kind of noise gets them bent to that kind, as `core.latents` does. psi: of a
+        style-based network whose classes are calibrated, how far styles are from the mean.
         """
         parts = []
         for start in range(0, len(z), CHUNK):
             latent = latents.transform(torch.from_numpy(z[start : start + CHUNK]).to(self._device), self.noise)
             y = None if labels is None else torch.from_numpy(labels[start : start + CHUNK]).to(self._device)
             with autocast(self._device, self._precision):
-                made = self.network(latent, y)
+                if psi == 1:
+                    made = self.network(latent, y)
+                else:
+                    groups = _groups(len(latent), None if labels is None else labels[start : start + CHUNK])
+                    mean = torch.stack([self._mean_styles[group] for group in groups.tolist()])  # [N,W]
+                    made = truncated(self.network, latent, y, mean, psi)
             if not torch.isfinite(made).all():
                 raise ValueError("The model makes values that are no numbers: its weights are damaged, so copy it again.")
             parts.append(to_uint8(made).contiguous().cpu().numpy())
@@ -279,8 +350,13 @@ class Model:
         return np.concatenate(parts or [empty]).view(Pictures)
 
 
-def check_numbers(n: int, seed: int = 0, truncation: float | None = None) -> None:
-    """Raises ValueError for a number of pictures, a seed or a truncation that nothing can be made of."""
+def _groups(n: int, labels: np.ndarray | None) -> np.ndarray:
+    """What truncation tells apart: the class numbers [n], or -1 without classes."""
+    return np.full(n, -1) if labels is None else labels
+
+
+def check_numbers(n: int, seed: int = 0) -> None:
+    """Raises ValueError for a number of pictures or a seed that nothing can be made of."""
     for value, what in ((n, "number of pictures"), (seed, "seed")):
         if isinstance(value, bool) or not isinstance(value, int | np.integer):
             raise ValueError(f"The {what} is a whole number, not {value!r}.")
@@ -288,7 +364,3 @@ def check_numbers(n: int, seed: int = 0, truncation: float | None = None) -> Non
         raise ValueError(f"At most {MOST:,} pictures are made at once: ask for fewer, with another --seed for more.")
     if not 0 <= seed < 2**64:
         raise ValueError("The seed is a whole number from 0 up, below 2^64.")
-    if truncation is not None and not LEAST_TRUNCATION <= truncation <= 1:  # nan is neither
-        raise ValueError(
-            f"The truncation is the share of the model's pictures to choose from, {LEAST_TRUNCATION:g} to 1, not {truncation:g}."
-        )

@@ -40,20 +40,22 @@ def sample(
     seconds: float | None = None,
     columns: int | None = None,
     progress: Progress | None = None,
+    calibration: Progress | None = None,
 ) -> str:
     """Write samples to `out` by its ending: a sheet (.png, .jpg, .webp), a .zip, a folder, or a walk (.gif, .mp4, and .webp
-    where `seconds` is given). None: samples.png in the run folder.
+    where `seconds` is given). None: samples.png in the run folder. truncation, calibration: as of `Model.stream`.
 
     Returns a sentence that says what was written. Raises ValueError for unknown endings, labels, numbers out of range and
     unwritable places, before anything is drawn.
     """
     at_least_one(n)
-    check_numbers(n, seed, truncation)
+    check_numbers(n, seed)
+    model.check_truncation(truncation)
     out = destination(model.folder, out, "samples.png")
     if is_film(out, seconds):
         seconds = SECONDS if seconds is None else seconds
         frames = check_film(out, seconds, min(n, MOST_WALKS), model)
-        write_film(out, walk(model, n, seed, label, truncation, seconds), frames, seconds, progress)
+        write_film(out, walk(model, n, seed, label, truncation, seconds, calibration), frames, seconds, progress)
         return f"A walk of {frames} frames past {KEYS} latents is in {out}."
     if seconds is not None:
         raise ValueError("Only a walk lasts --seconds: write it to a .gif, .webp or .mp4, or leave them out.")
@@ -67,7 +69,7 @@ def sample(
         rows = np.bincount(labels).tolist()  # a row a class, though n be no multiple of their number
     if ending in SHEETS:
         check_sheet(out, n, model.spec, columns, rows)
-    pictures = model.stream(n, seed=seed, label=label, truncation=truncation)
+    pictures = model.stream(n, seed=seed, label=label, truncation=truncation, calibration=calibration)
     write_pictures(out, first_ready(pictures), n, model.spec, columns, progress, rows)
     return f"{counted(n, 'picture is', 'pictures are')} in {out}."
 
@@ -128,28 +130,33 @@ def walk(
     label: str | None = None,
     truncation: float | None = None,
     seconds: float = SECONDS,
+    calibration: Progress | None = None,
 ) -> Iterator[np.ndarray]:
     """Frames uint8 [C,H',W'] of a closed walk: n latents (at most 64, in a sheet) move at once, each past KEYS of its
     own along great circles (Shoemake 1985), so that they stay as long as drawn latents are; they are walked as normal
     numbers and bent to the model's kind of noise afterwards, so that every step is as likely as a sample.
 
-    truncation: every key is a typical picture, as `Model.stream` chooses them. A frame is drawn when it is asked for.
+    truncation: of a style-based network it holds for every frame; else every key is a typical picture, as `Model.stream`
+    chooses them. A frame is drawn when it is asked for.
     """
     n = min(n, MOST_WALKS)
-    check_numbers(n, seed, truncation)
+    check_numbers(n, seed)
+    psi = model.check_truncation(truncation)
     rng = np.random.default_rng(seed)
     labels = model.labels(n, label, rng)
-    if truncation is None or truncation == 1:
+    if psi < 1:
+        model.calibrate(labels, calibration)
+    if psi == 1 or model.has_styles:
         keys = model.keys(KEYS, n, rng, labels)  # [K,n,Z]
     else:
-        keys = model.typical_keys(KEYS, n, seed, labels, truncation)
+        keys, psi = model.typical_keys(KEYS, n, seed, labels, psi), 1.0
     count = max(KEYS, round(seconds * PER_SECOND))
     for i in range(count):
         position = i * KEYS / count
         k, t = int(position), position - int(position)
         t = t * t * (3 - 2 * t)  # slow down at each key
         z = slerp(keys[k], keys[(k + 1) % KEYS], t)
-        yield grid(model.render(z, labels))
+        yield grid(model.render(z, labels, psi))
 
 
 def slerp(a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:

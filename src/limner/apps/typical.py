@@ -4,27 +4,56 @@ Shrinking or clipping latents leaves the shell |z| = sqrt(Z) that a generator wa
 there. Selecting among ordinary samples never does: it needs only the generator. Modes are kept apart, so that the
 selection does not favor one of them (multimodal truncation: Mokady et al. 2022, "Self-distilled StyleGAN", section 4.2),
 and within a mode the density of a Gaussian ranks the pictures (as DeVries et al. 2020, "Instance selection for GANs",
-section 3.1, rank real ones).
+section 3.1, rank real ones). Of a generator with classes its features are those of a small classifier of the generator's
+own samples; without classes they are reduced pixels: features learned by contrast lowered precision where the generator is
+bad, and those of a classifier of clusters raised it less.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SIDE = 16        # pixels that pictures are reduced to
+from limner.evaluation.features.encoder import Progress, train_classifier, working_size
+from limner.evaluation.features.extractor import resized
+from limner.evaluation.features.own import OwnFeatures
+
+SIDE = 16        # pixels that pictures without classes are reduced to
 COMPONENTS = 64  # principal components, at most
 MODES = 16       # clusters of pictures without classes
 PICTURES = 64    # calibration pictures a mode
 OF_CLASS = 256   # calibration pictures of a class, which is one mode
+POOL = 2560      # samples of all classes that features are learned from
+SHOWN = 4096     # images seen in learning them: four times as many were no better
+Features = Callable[[Tensor], Tensor]  # uint8 [N,C,H,W] -> float [N,F]
+
+
+def reduced(pictures: Tensor) -> Tensor:
+    """uint8 [N,C,H,W] -> float64 [N,F], at most SIDE pixels a side."""
+    size = (min(SIDE, pictures.shape[2]), min(SIDE, pictures.shape[3]))
+    return F.adaptive_avg_pool2d(pictures.float() / 127.5 - 1, size).flatten(1).double()
+
+
+def learn_features(pictures: Tensor, labels: Tensor, classes: int, progress: Progress | None = None) -> OwnFeatures:
+    """The features of a small classifier of a generator's samples uint8 [N,C,H,W] with labels [N] (0 to classes - 1).
+
+    The same samples give the same features on a machine.
+    """
+    size = working_size(pictures.shape[2], pictures.shape[3])
+    images = torch.cat([resized(part, size) for part in pictures.split(1024)])
+    encoder = train_classifier(images, labels, classes, progress=progress, shown=SHOWN)
+    return OwnFeatures(encoder, pictures.shape[1], size, classes)
 
 
 class Typicality:
     """Mode and rank of pictures among calibration pictures uint8 [M,C,H,W] of the same generator, in `modes` clusters."""
 
-    def __init__(self, pictures: Tensor, modes: int) -> None:
-        x = _reduced(pictures)
+    def __init__(self, features: Features, pictures: Tensor, modes: int) -> None:
+        self.features = features
+        x = features(pictures).double()
         self.mean = x.mean(0)
         x = x - self.mean
         _, vectors = torch.linalg.eigh(x.T @ x)
@@ -38,17 +67,11 @@ class Typicality:
 
     def rank(self, pictures: Tensor) -> Tensor:
         """uint8 [N,C,H,W] -> the share of the calibration pictures of its mode that are more typical, in [0,1], [N]."""
-        x = (_reduced(pictures) - self.mean) @ self.basis
+        x = (self.features(pictures).double() - self.mean) @ self.basis
         mode = torch.cdist(x, self.centers).argmin(1)
         distance = (((x - self.centers[mode]) @ self.whiten).square()).sum(1)
         ranks = [torch.searchsorted(self.sorted[k], d) / max(1, len(self.sorted[k])) for k, d in zip(mode.tolist(), distance, strict=True)]
         return torch.stack(ranks) if ranks else torch.zeros(0)
-
-
-def _reduced(pictures: Tensor) -> Tensor:
-    """uint8 [N,C,H,W] -> float64 [N,F], at most SIDE pixels a side."""
-    size = (min(SIDE, pictures.shape[2]), min(SIDE, pictures.shape[3]))
-    return F.adaptive_avg_pool2d(pictures.float() / 127.5 - 1, size).flatten(1).double()
 
 
 def _centers(x: Tensor, count: int, iterations: int = 30) -> Tensor:

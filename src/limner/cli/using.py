@@ -39,8 +39,9 @@ def sample(
     label
         A class by name, or all (default: as frequent as in the training data).
     truncation
-        Choose from this share of the model's pictures, the most typical ones: 0.7, say (0.05 to 1). Fewer failures, less
-        variety; 1/truncation pictures are drawn for each. Of a walk, the pictures that it passes.
+        Fewer failures and less variety the lower it is; 1 changes nothing. With stylegan2 it is psi (0 to 1), which draws
+        styles towards the mean of their class. With any other network it is the share of the model's pictures to choose
+        from, the most typical ones (0.05 to 1): 1/truncation are drawn for each. Of a walk, the pictures that it passes.
     out
         A sheet (.png, .jpg, .webp), a folder, a .zip, or a walk through the latents (.gif, .mp4, or .webp with --seconds).
         Default: samples.png in the run folder.
@@ -56,8 +57,8 @@ def sample(
 
     count, number = amounts.count(n, "number of pictures"), amounts.count(seed, "seed", minimum=0)
     model = open_model(run, device, Model, "sample")
-    with Progress("sampling") as progress:
-        print_line(make(model, out, count, number, label, truncation, seconds, columns, progress))
+    with Progress("calibrating the truncation") as calibration, Progress("sampling") as progress:
+        print_line(make(model, out, count, number, label, truncation, seconds, columns, progress, calibration))
 
 
 @app.command

@@ -75,15 +75,18 @@ def contrastive_head() -> nn.Module:
 
 
 def train_classifier(
-    images: Tensor, labels: Tensor, classes: int, seed: int = 0, progress: Progress | None = None
+    images: Tensor, labels: Tensor, classes: int, seed: int = 0, progress: Progress | None = None, shown: int | None = None
 ) -> Encoder:
-    """An encoder trained by cross-entropy on uint8 [N,C,H,W] (already at working size) and labels [N]."""
+    """An encoder trained by cross-entropy on uint8 [N,C,H,W] (already at working size) and labels [N].
+
+    shown: images seen in training (default: `budget`).
+    """
 
     def loss(net: Encoder, rows: Tensor, random: torch.Generator) -> Tensor:
         x = to_float(_shifted(images[rows], random))
         return F.cross_entropy(net.predict(x), labels[rows], label_smoothing=0.05)
 
-    return _train(images, lambda: nn.Linear(WIDTH, classes), loss, budget(len(images)), seed, progress)
+    return _train(images, lambda: nn.Linear(WIDTH, classes), loss, shown or budget(len(images)), seed, progress)
 
 
 def train_contrastive(images: Tensor, seed: int = 0, progress: Progress | None = None) -> Encoder:

@@ -36,7 +36,7 @@ def test_a_run_against_its_data_with_the_curve_of_its_training(run: Path, square
 
 
 def test_what_the_doctor_said_at_a_moment_of_the_metric_is_no_curve(tmp_path: Path) -> None:
-    finding = {"finding": "collapse", "says": "x", "advice": "y", "done": ""}
+    finding = {"finding": "mode-collapse", "message": "x", "advice": "y", "action": ""}
     lines = [{"images": i, "logit_gap": 0.5, "fid_own": 3.0 - i} | ({"doctor": finding} if i else {}) for i in range(2)]
     (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in [*lines, {"images": 2, "logit_gap": 1.0}]))
     points = watched(tmp_path)

@@ -117,7 +117,7 @@ def test_minutes_pay_for_the_pictures_that_people_watch_by(
         method=SimpleNamespace(nets={"generator": torch.nn.Linear(1, 1)}), published="generator",
         preview=lambda net: time.sleep(0.01), generate=lambda net, n: time.sleep(0.001 * n), options=Options(),
     )  # fmt: skip
-    marks = len(schedule.preview_marks(10**6))
+    marks = len(schedule.preview_milestones(10**6))
     assert marks * (0.01 + 0.5) <= run.watching_seconds(job) < marks * (0.01 + 0.5) * 2
     job.options = Options(metric="none")
     assert marks * 0.01 <= run.watching_seconds(job) < marks * 0.01 * 5

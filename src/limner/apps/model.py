@@ -16,7 +16,7 @@ from torch import nn
 from limner.apps.typical import MODES, OF_CLASS, PICTURES, Typicality
 from limner.core import device, latents
 from limner.core.device import autocast
-from limner.core.files import for_people, write_whole, writing
+from limner.core.files import write_error, write_whole, writing
 from limner.core.images import ImageSpec, grid, to_pil, to_uint8
 
 CHUNK = 64                       # pictures a forward pass
@@ -66,7 +66,7 @@ def write_pictures(path: Path, batches: Iterable[np.ndarray], n: int, spec: Imag
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise for_people(error, path) from error
+        raise write_error(error, path) from error
     for batch in _counted(batches, n, progress):
         for picture in batch:
             write_whole(path / f"{i:0{digits}d}.png", _png(picture))
@@ -134,7 +134,7 @@ class Model:
                  folder: Path) -> None:  # fmt: skip
         self.network, self.spec, self.description, self.folder = network, spec, description, folder
         self.classes: list[str] = list(description["data"].get("classes") or [])
-        self.noise = latents.known(description["network"].get("noise", "normal"))
+        self.noise = latents.validate_name(description["network"].get("noise", "normal"))
         self._device = where
         self._precision = device.precision(where)
         self._typicality: dict[int, Typicality] = {}  # class, or -1 without classes -> what its pictures are like

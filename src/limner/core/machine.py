@@ -1,4 +1,4 @@
-"""Where a run happens: device, precision, ranks, and what the person's command asked of the process."""
+"""The runtime of a run: device, precision, ranks, start time and command."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Machine:
     """Device, precision and ranks of a run."""
 
     device: torch.device
-    precision: torch.dtype  # this machine's choice; a resumed run replaces it by the one that it was started with
+    precision: torch.dtype  # a resumed run uses the precision of its first start
     ranks: distributed.Ranks
-    started: float = field(default_factory=time.monotonic)  # `time.monotonic()` at which the command began
-    command: Mapping[str, Any] | None = None  # what resumes the run by its folder (runs.command)
+    started: float = field(default_factory=time.monotonic)  # `time.monotonic()` at the start of the command
+    command: Mapping[str, Any] | None = None  # the command that resumes the run from its folder (runs.command)
     more: tuple[float | None, int | None] | None = None  # (minutes, images) to train beyond the budget
 
     def __str__(self) -> str:

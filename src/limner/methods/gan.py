@@ -88,7 +88,7 @@ class GAN:
         self.regularizer, self.regularizer_every = generator_regularizer(regularizer), regularizer_every
         default = self.regularizer.weight if self.regularizer else 0.0
         self.regularizer_weight = default if regularizer_weight is None else regularizer_weight
-        self.augmentation, self.flip, self.noise = augmentation, flip, latents.known(noise)
+        self.augmentation, self.flip, self.noise = augmentation, flip, latents.validate_name(noise)
         self.clip_weights, self.historical, self.mixing = clip_weights, historical, mixing
         self.mixes_rows = any(isinstance(m, nn.modules.batchnorm._BatchNorm | CrossSampleLayer) for m in discriminator.modules())
         self.usual = RunningMeans(

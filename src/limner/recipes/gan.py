@@ -116,10 +116,10 @@ def train(
     method = game(recipe, spec, machine.device, policy)
     generator: Any = method.nets["generator"]
 
-    pictures, held = probes.held_out_of(dataset, options.seed) if options.doctor else (dataset, None)
-    examine = None
+    pictures, held = probes.split_held_out(dataset, options.seed) if options.doctor else (dataset, None)
+    probe = None
     if options.doctor:
-        examine = probes.GameCheckup(method, pictures, held, spec.classes > 0, options.seed, machine)
+        probe = probes.GANProbe(method, pictures, held, spec.classes > 0, options.seed, machine)
 
     def stream(first: int, count: int) -> dict[str, torch.Tensor]:
         images, labels = pictures.batch(first, count, options.seed)
@@ -148,7 +148,7 @@ def train(
         preview=preview_of(generator.z_size, spec.classes, recipe.noise, machine.device),
         generate=generator_of(dataset.labels if spec.classes else None, recipe.noise, machine),
         notes=notes,
-        examine=examine,
+        probe=probe,
         held_out_count=len(held) if held is not None else 0,
         callbacks=callbacks,
     )

@@ -204,7 +204,7 @@ def train(
     torch.manual_seed(options.seed)
     method, moves, description = build(recipe, pairs, machine.device)
     translators = method.nets["translators"]
-    examine = TranslatorProbe(translators, pairs, rules_for(recipe), recipe.micro_batch or recipe.batch, machine) if options.doctor else None
+    probe = TranslatorProbe(translators, pairs, rules_for(recipe), recipe.micro_batch or recipe.batch, machine) if options.doctor else None
 
     job = Job(
         name=name,
@@ -218,7 +218,7 @@ def train(
         published="translators",
         kind="translator",
         preview=preview_of(pairs, machine.device),
-        examine=examine,
+        probe=probe,
         callbacks=callbacks,
         notes=[why] if why else [],
     )
@@ -236,7 +236,7 @@ def rules_for(recipe: PairedRecipe | CycleRecipe | CutRecipe) -> Sequence[Rule]:
         same = f"raise {weight}, or lower --discriminator-optimizer.lr."
         copied = f"lower {weight} and --identity, or raise --translators.lr and --discriminator-optimizer.lr."
     return (
-        rules.same_output(same),
+        rules.constant_output(same),
         rules.copies_input(copied),
         rules.learns_nothing(
             "translators", "the median picture", "change --translators.lr, raise --pixels, or take a wider network (--network.width)."

@@ -155,7 +155,7 @@ def train(
         kind="autoencoder",
         preview=preview_of(dataset, machine.device),
         notes=[why] if why else [],
-        examine=AutoencoderProbe(autoencoder, dataset, rules_for(recipe), recipe.micro_batch or recipe.batch, machine)
+        probe=AutoencoderProbe(autoencoder, dataset, rules_for(recipe), recipe.micro_batch or recipe.batch, machine)
         if options.doctor
         else None,
         callbacks=callbacks,
@@ -173,7 +173,7 @@ def rules_for(recipe: Recipe | CodeRecipe) -> Sequence[Rule]:
         own = rules.posterior_collapse("lower --beta, raise --free-bits, or let beta rise more slowly (--warm-up).")
     return (
         own,
-        rules.same_output(f"lower {weight} or --autoencoder.lr."),
+        rules.constant_output(f"lower {weight} or --autoencoder.lr."),
         rules.learns_nothing(
             "autoencoder", "the mean picture", f"change --autoencoder.lr, lower {weight}, or take a wider network (--network.width)."
         ),

@@ -27,7 +27,7 @@ def watching_seconds(job: Job) -> float:
         job.generate(network, part)
         seconds += (time.monotonic() - start) * SAMPLES / part
     network.train(training)
-    return seconds * len(schedule.preview_marks(10**9))
+    return seconds * len(schedule.preview_milestones(10**9))
 
 
 def metric_seconds(job: Job, meter: Meter) -> float:
@@ -42,7 +42,7 @@ def metric_seconds(job: Job, meter: Meter) -> float:
     samples = torch.from_numpy(few).repeat(-(-SAMPLES // len(few)), 1, 1, 1)[:SAMPLES]
     start = time.monotonic()
     probe(samples)
-    return (time.monotonic() - start) * len(schedule.preview_marks(10**9))
+    return (time.monotonic() - start) * len(schedule.preview_milestones(10**9))
 
 
 def ending_seconds(job: Job) -> float:
@@ -54,4 +54,4 @@ def ending_seconds(job: Job) -> float:
     network.train(training)
     writing, encoding = rehearse(sheet)
     # the noise of an untrained network is the hardest to encode: pictures took half as long
-    return (writing + encoding / 2) * len(schedule.preview_marks(10**9))
+    return (writing + encoding / 2) * len(schedule.preview_milestones(10**9))

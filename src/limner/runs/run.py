@@ -103,7 +103,7 @@ class Job:
     kind: str  # what the product is: "generator", …
     preview: Callable[[nn.Module], np.ndarray]  # averaged network -> uint8 [N,C,H,W], always the same inputs
     generate: Callable[[nn.Module, int], np.ndarray] | None = None  # (averaged network, n) -> n samples, for the metric
-    examine: Probe | None = None  # what the doctor looks at
+    probe: Probe | None = None  # what the doctor looks at
     held_out_count: int = 0  # pictures of the dataset that are not trained on
     callbacks: Sequence[Callback] = ()  # further things to do between iterations
     notes: list[str] = field(default_factory=list)  # sentences to say before the start
@@ -144,7 +144,7 @@ def play(job: Job, machine: Machine) -> Trained:
     disk, and when training diverges.
     """
     options = job.options
-    if options.auto_tune and (job.examine is None or job.kind != "generator"):
+    if options.auto_tune and (job.probe is None or job.kind != "generator"):
         reason = "changes games of a generator and a discriminator only" if options.doctor else "was sent away by --no-doctor"
         raise ValueError(f"--auto-tune needs the doctor, who {reason}: leave it out.")
     for optimizer in job.optimizers.values():
@@ -177,7 +177,7 @@ def _play_claimed(job: Job, machine: Machine, folder: Path, say: Callable[[str],
         "minutes": None if options.images else options.minutes or 10.0,
         "images": options.images,
         "seed": options.seed,
-        "doctor": job.examine is not None,
+        "doctor": job.probe is not None,
         "auto_tune": options.auto_tune,
     }
     decided: Any = distributed.broadcast_from_rank0(recall(folder, asked, lambda: difference(folder, job.dataset)) if machine.ranks.first else None)
@@ -235,7 +235,7 @@ def _play_claimed(job: Job, machine: Machine, folder: Path, say: Callable[[str],
         ranks=machine.ranks,
         callbacks=callbacks,
         publish=lambda view: publish(job, machine, view, decided),
-        doctor=Doctor(job.examine, options.auto_tune) if job.examine else None,
+        doctor=Doctor(job.probe, options.auto_tune) if job.probe else None,
         quiet=options.quiet,
         tensorboard_writer=tensorboard_writer,
         budget=budget,
@@ -332,7 +332,7 @@ def decide(job: Job, machine: Machine, meter: Meter | None = None) -> dict[str, 
     costs = [1 / found for found in speeds]
     mean = len(costs) / sum(costs)
     watching = watching_seconds(job) + (metric_seconds(job, meter) if meter and ranks.first else 0.0)
-    watching += 0.5 * CHECKS * trial.batch / mean if job.examine else 0.0  # the doctor, and the iterations that are weighed
+    watching += 0.5 * CHECKS * trial.batch / mean if job.probe else 0.0  # the doctor, and the iterations that are weighed
     ending = ending_seconds(job)
     allowed = None
     if options.images:

@@ -91,14 +91,14 @@ class GAN:
         self.augmentation, self.flip, self.noise = augmentation, flip, latents.validate_name(noise)
         self.clip_weights, self.historical, self.mixing = clip_weights, historical, mixing
         self.mixes_rows = any(isinstance(m, nn.modules.batchnorm._BatchNorm | CrossSampleLayer) for m in discriminator.modules())
-        self.usual = RunningMeans(
-            [*(self.penalty.keeps if self.penalty else ()), *(self.regularizer.keeps if self.regularizer else ())]
+        self.running_mean = RunningMeans(
+            [*(self.penalty.tracked if self.penalty else ()), *(self.regularizer.tracked if self.regularizer else ())]
         )
         self.controller = (controller or Adaptive()) if augmentation == "adaptive" else None
         self.histories = {name: History(ps) for name, ps in self.players.items()} if historical else {}
         memory: dict[str, Stateful] = {f"{name} history": history for name, history in self.histories.items()}
-        if self.usual.means:
-            memory["usual"] = self.usual
+        if self.running_mean.means:
+            memory["running_mean"] = self.running_mean
         if self.controller:
             memory["augmentation"] = self.controller
         self.memory: Mapping[str, Stateful] = memory
@@ -118,7 +118,7 @@ class GAN:
     def discriminator_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
         self._begin(clock)
         discriminator = self.nets["discriminator"]
-        at = self.penalty.at if self.penalty and self.penalty_every == 1 else ()
+        at = self.penalty.gradient_at if self.penalty and self.penalty_every == 1 else ()
         real, y = requires_input_grad(self._real(batch), "real" in at), batch.get("label")
         fake, fake_y = self._fake(batch)
         fake = requires_input_grad(fake, "fake" in at)
@@ -158,7 +158,7 @@ class GAN:
         self._begin(clock)
         discriminator, y = self.nets["discriminator"], batch.get("label")
         assert self.penalty is not None
-        at = self.penalty.at
+        at = self.penalty.gradient_at
         real = cache(lambda: requires_input_grad(self._real(batch), "real" in at))
         fake = cache(lambda: requires_input_grad(self._fake(batch)[0], "fake" in at))
         return self._penalized(batch, real, fake, lambda: discriminator(real(), y), lambda: discriminator(fake(), y))
@@ -206,9 +206,9 @@ class GAN:
             fake_logits=fake_logits,
             normal=batch.normal,
             uniform=batch.uniform,
-            usual=self.usual,
+            running_mean=self.running_mean,
         )
-        parts = self.penalty.parts(context)
+        parts = self.penalty.terms(context)
         loss = torch.stack(list(parts.values())).sum(0) if len(parts) > 1 else next(iter(parts.values()))
         terms = {name: part.detach().mean() for name, part in parts.items()}
         weight = self.penalty.scale * self.gamma * self.penalty_every * self.levers["penalty"]
@@ -221,13 +221,13 @@ class GAN:
         styled = generator if isinstance(generator, StyleBased) else None
         context = GeneratorContext(
             latent=lambda name: self._latent(batch, name),
-            made=made,
+            fake=made,
             generate=lambda z: generator(z, y),
-            style=lambda z: styled.mapping(z, y)[:, None].repeat(1, styled.layers, 1) if styled else z[:, None],
-            paint=styled.synthesis if styled else lambda styles: generator(styles.squeeze(1), y),
+            mapping=lambda z: styled.mapping(z, y)[:, None].repeat(1, styled.layers, 1) if styled else z[:, None],
+            synthesis=styled.synthesis if styled else lambda styles: generator(styles.squeeze(1), y),
             weights=[p for m in generator.modules() if not isinstance(m, nn.Embedding) for p in m.parameters(recurse=False)],
             normal=batch.normal,
-            usual=self.usual,
+            running_mean=self.running_mean,
         )
         loss = self.regularizer.loss(context)
         return loss * (self.regularizer_weight * self.regularizer_every), {"regularizer": loss.detach().mean()}
@@ -237,7 +237,7 @@ class GAN:
         for net in self.nets.values():
             if isinstance(net, ProgressiveNet):
                 net.at(clock.fraction)
-        self.usual.begin(clock.seen)
+        self.running_mean.begin(clock.seen)
         if self.controller:
             self.controller.begin(clock.seen)
         if self.clip_weights:

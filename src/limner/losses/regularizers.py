@@ -39,7 +39,7 @@ class Regularizer:
     tracked: tuple[str, ...] = field(default=())  # names that it records in `GeneratorContext.running_mean`
 
 
-def mode_mode_seeking(one: Tensor, two: Tensor, z_one: Tensor, z_two: Tensor) -> Tensor:
+def mode_seeking(one: Tensor, two: Tensor, z_one: Tensor, z_two: Tensor) -> Tensor:
     """Return the distance between latents relative to that between their pictures. -> [N], all equal
 
     The paper maximizes the inverse ratio (eq. 4); its code minimizes this one, which is bounded near the optimum. Both
@@ -81,7 +81,7 @@ def path_lengths(synthesis: Callable[[Tensor], Tensor], styles: Tensor, noise: C
 
 def _mode_seeking(context: GeneratorContext) -> Tensor:
     one, two = context.latent("z"), context.latent("other z")
-    return mode_mode_seeking(context.fake(), context.generate(two), one, two)
+    return mode_seeking(context.fake(), context.generate(two), one, two)
 
 
 def _path_length(context: GeneratorContext) -> Tensor:

@@ -15,7 +15,7 @@ from torch import nn
 from limner.core import artifact, schedule
 from limner.core.images import encode_animation, grid, to_pil, write_animation, write_png
 from limner.data import Dataset
-from limner.evaluation import Pictures, Probe
+from limner.evaluation import FrechetProbe, ImageSet
 from limner.methods.phase import Clock
 from limner.training.loop import View
 
@@ -60,14 +60,14 @@ class Meter(_AtMarks):
         keep: Callable[[View, Mapping[str, float]], None],  # called when a value is the lowest so far
     ) -> None:
         self.generate, self.network, self.dataset, self.features, self.keep = generate, network, dataset, features, keep
-        self.probe: Probe | None = None
+        self.probe: FrechetProbe | None = None
 
-    def prepare(self) -> Probe:
+    def prepare(self) -> FrechetProbe:
         """The comparison with the data, made at the first call."""
         if self.probe is None:
             data = self.dataset
-            whole = Pictures(data.images, data.labels, data.classes, data.name)
-            self.probe = Probe(whole.some(REFERENCE), features=self.features, cache=self.features == "own")
+            whole = ImageSet(data.images, data.labels, data.classes, data.name)
+            self.probe = FrechetProbe(whole.some(REFERENCE), features=self.features, cache=self.features == "own")
         return self.probe
 
     def __call__(self, view: View) -> Mapping[str, float]:

@@ -67,7 +67,7 @@ def publish(job: Job, machine: Machine, view: View, decided: Mapping[str, Any], 
 def newest_metric(view: View) -> dict[str, float]:
     """The last value of the metric that the run watched, with the images seen by then."""
     for entry in reversed(artifact.read_log(view.folder)):
-        found = {name: value for name, value in entry.items() if name.startswith("fid_")}
+        found = {name: value for name, value in entry.items() if name.startswith(("fid", "fd_"))}
         if found:
             return {**found, "at_images": entry["images"]}
     return {}
@@ -123,7 +123,7 @@ def model_card(description: Mapping[str, Any]) -> str:
     attribution = f"\n{data['attribution']}\n" if data["attribution"] else ""
     metrics = "\n".join(f"- {name}: {value}" for name, value in description["metrics"].items())
     metrics = metrics or "No figures were measured; `limner evaluate` does."
-    watched = any(name.startswith("fid_") for name in description["metrics"])
+    watched = any(name.startswith(("fid", "fd_")) for name in description["metrics"])
     best = BEST if description["kind"] == "generator" and watched else ""
     channels = {1: "gray", 3: "RGB", 4: "RGBA"}[spec["channels"]]
     aside = f"; {training['held_out_count']:,} of them were kept aside and never trained on" if training["held_out_count"] else ""

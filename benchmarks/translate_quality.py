@@ -40,7 +40,7 @@ from limner import recipes
 from limner.core import device
 from limner.core.images import grid, write_png
 from limner.data import open_source, prepare
-from limner.evaluation import evaluate
+from limner.evaluation import evaluate, load_image_set
 from limner.evaluation.features.own import OwnFeatures, own_features
 from limner.evaluation.image_quality import layer_distance, ssim
 

@@ -38,7 +38,7 @@ def pair(i: int) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """18 pairs below a folder `deep`, beside them pictures without a partner and broken ones."""
+    """18 pairs below a folder `deep`, beside them pictures without a match and broken ones."""
     made, truth = (tmp_path_factory.mktemp("pairs") / side for side in ("made", "truth"))
     for folder in (made, truth):
         (folder / "deep").mkdir(parents=True)
@@ -62,22 +62,22 @@ def test_each_pair_is_measured_at_its_own_size(folders: tuple[Path, Path]) -> No
     for name, measure in (("psnr", psnr), ("ssim", ssim)):
         values = torch.cat([measure(a, b) for a, b in expected])
         assert found[name] == pytest.approx(values.mean().item(), rel=1e-9)
-        assert torch.allclose(found.paired.values[f"{name}(pairs)"], values)
+        assert torch.allclose(found.paired.values[name], values)
     (m,) = (m for m in found.metrics if m.name == "psnr")
     assert m.low < m.value < m.high and m.detail == "mean of 18 pairs" and m.better == "higher"
     assert found.paired.names[3] == "deep/v1.03.png" and found.paired.resized == 0
 
 
-def test_who_has_no_partner_is_told(folders: tuple[Path, Path]) -> None:
+def test_unmatched_pictures_are_reported(folders: tuple[Path, Path]) -> None:
     found = evaluate(*folders, metrics=["psnr"])
     left = dict(found.paired.left_out)
-    assert left["alone.png"] == "no partner in truth" and left["lonely.png"] == "no partner in made"
-    assert "other proportions" in left["wide.png"] and "broken.png" in left and len(left) == 4
+    assert left["alone.png"] == "no match in truth" and left["lonely.png"] == "no match in made"
+    assert "another aspect ratio" in left["wide.png"] and "broken.png" in left and len(left) == 4
     assert any("4 pictures were left out of the pairs" in w and "alone.png" in w for w in found.warnings)
 
 
 def test_table_json_and_page_state_the_protocol(folders: tuple[Path, Path], tmp_path: Path) -> None:
-    found = evaluate(*folders, metrics=["psnr", "ssim", "lpips-form"])
+    found = evaluate(*folders, metrics=["psnr", "ssim", "perceptual"])
     content = json.loads(found.to_json())
     pairs = content["protocol"]["pairs"]
     assert pairs["n"] == 18 and pairs["sizes"] == {"40x30": 6, "24x24": 6, "33x20": 6} and len(pairs["left_out"]) == 4
@@ -89,7 +89,7 @@ def test_table_json_and_page_state_the_protocol(folders: tuple[Path, Path], tmp_
     text = console.export_text()
     assert "made against truth, 18 pairs" in text and "perceptual_own" in text
     page = render(found)
-    assert page.count("data:image/png;base64,") == 4 and "Farthest from their truth" in page  # twelve pairs in two rows
+    assert page.count("data:image/png;base64,") == 4 and "Worst pairs" in page  # twelve pairs in two rows
     assert pairs["worst"][0]["name"] in page
 
 
@@ -115,7 +115,7 @@ def test_sizes_that_differ_are_resized_once_and_warned_of(tmp_path: Path) -> Non
             Image.new("RGBA", size, (90 * i, 0, 0, 255 if i else 0)).save(tmp_path / side / f"{i}.png")
     found = evaluate(tmp_path / "a", tmp_path / "b", metrics=["psnr", "ssim"])
     assert found.paired.sizes == {(24, 32): 3} and found.paired.resized == 3
-    assert "resized once" in " ".join(found.warnings) and "to the size of its truth" in found.to_json()
+    assert "was resized to" in " ".join(found.warnings) and "to the size of its target" in found.to_json()
     assert found["psnr"] == float("inf") and found.paired.sheet.shape == (6, 3, 32, 32)
     assert json.loads(found.to_json())["metrics"][0]["value"] is None
     same = evaluate(tmp_path / "a", tmp_path / "b", metrics=["psnr"], size=(16, 16))
@@ -125,8 +125,8 @@ def test_sizes_that_differ_are_resized_once_and_warned_of(tmp_path: Path) -> Non
 def test_too_small_for_a_measure_is_a_sentence(folders: tuple[Path, Path]) -> None:
     found = evaluate(*folders, metrics=["ssim", "ms_ssim"])
     assert [m.name for m in found.metrics] == ["ssim"]
-    assert any("ms_ssim is left out: it needs pictures of 176 pixels" in w for w in found.warnings)
-    with pytest.raises(ValueError, match=r"needs pictures of 176 pixels a side at least, and the smallest pair is 33x20\.$"):
+    assert any("ms_ssim is left out: it needs pictures of at least 176 pixels" in w for w in found.warnings)
+    with pytest.raises(ValueError, match=r"needs pictures of at least 176 pixels a side, and the smallest pair is 33x20\.$"):
         evaluate(*folders, metrics=["ms_ssim"])
     large = torch.randint(0, 255, (2, 1, 1, 180, 176), dtype=torch.uint8)
     assert 0 <= evaluate(large[0], large[1], metrics=["ms_ssim"])["ms_ssim"] < 1

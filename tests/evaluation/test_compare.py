@@ -114,7 +114,7 @@ def test_copies_are_flagged_and_held_out_pictures_calibrate() -> None:
     for features in ("own", "pixels"):
         found = evaluate(copied, TRAIN, held_out=held, metrics=["memorization"], features=features)
         assert found.memorization is not None and found.memorization.copying and "It copies" in render(found)
-        assert not evaluate(FRESH, TRAIN, held_out=held, metrics=["memorization"], features=features).copies.copying  # type: ignore[union-attr]
+        assert not evaluate(FRESH, TRAIN, held_out=held, metrics=["memorization"], features=features).memorization.copying  # type: ignore[union-attr]
 
 
 def test_held_out_classes_are_numbered_as_the_references() -> None:
@@ -178,7 +178,7 @@ def test_what_cannot_be_measured_is_told_in_a_sentence(tmp_path: Path) -> None:
         (lambda: evaluate(FRESH[:0], TRAIN), "empty"),
         (lambda: evaluate([], TRAIN), "empty"),
         (lambda: evaluate([FRESH, FRESH[..., :8]], TRAIN), "differ in size"),
-        (lambda: evaluate(FRESH[:1], TRAIN), "give 2 at least"),
+        (lambda: evaluate(FRESH[:1], TRAIN), "give at least 2"),
         (lambda: evaluate(FRESH.float(), TRAIN), "uint8"),
         (lambda: evaluate(FRESH, TRAIN, metrics=["fd"]), "no metric 'fd'"),
         (lambda: evaluate(FRESH, TRAIN, metrics=["fd_per_class"], features=SIMPLE), "labels"),

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from limner.apps.loading import load
-from limner.apps.model import Model
+from limner.apps.model import GeneratorModel
 from limner.apps.translate import Translator
 from limner.core import artifact
 from limner.data import Dataset, open_source, prepare, prepare_validation
@@ -74,7 +74,7 @@ def evaluate(
         given, reference, paired = translated(model, places, direction or "a2b", metrics, sides, n, seed, progress, halves)
         sides = given.spec.size
     elif model is not None:
-        assert isinstance(model, Model)
+        assert isinstance(model, GeneratorModel)
         curve = watched(subject)
         given, sides, folder = sampled(model, n, seed), model.spec.size, subject
         reference = as_trained(model, places[0], sides)
@@ -128,13 +128,13 @@ def watched(folder: Path) -> list[dict[str, float]]:
     return [point for point in points if len(point) > 1]
 
 
-def as_trained(model: Model | Translator, place: str, size: tuple[int, int] | None) -> Dataset:
+def as_trained(model: GeneratorModel | Translator, place: str, size: tuple[int, int] | None) -> Dataset:
     """ImageSet brought to their shape as those were that the model learned from, at (H,W) `size`."""
     how = artifact.preparation(model.description)
     return prepare(open_source(place), size=size, channels=model.spec.channels, **how)
 
 
-def sampled(model: Model, n: int, seed: int) -> ImageSet:
+def sampled(model: GeneratorModel, n: int, seed: int) -> ImageSet:
     """n samples with classes as frequent as in the training data."""
     labels = model.labels(n, None, np.random.default_rng(seed).spawn(2)[0])  # those of the same seed's samples
     images = model.sample(n, seed=seed)

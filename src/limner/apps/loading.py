@@ -8,14 +8,14 @@ from typing import Any
 import torch
 
 from limner.apps.autoencode import Autoencoder
-from limner.apps.model import Model
+from limner.apps.model import GeneratorModel
 from limner.apps.translate import Translator
 from limner.core import artifact, device
 from limner.core.images import ImageSpec
 from limner.networks import rebuild_autoencoder, rebuild_generator, rebuild_translators
 
 KINDS: dict[str, Any] = {  # kind -> (its network from spec and description, what it is in the hand)
-    "generator": (rebuild_generator, Model),
+    "generator": (rebuild_generator, GeneratorModel),
     "autoencoder": (rebuild_autoencoder, Autoencoder),
     "translator": (rebuild_translators, Translator),
 }

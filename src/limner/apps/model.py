@@ -124,7 +124,7 @@ def _png(picture: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-class Model:
+class GeneratorModel:
     """A trained generator.
 
     spec: shape of its pictures and number of classes. classes: their names. description: all of limner.json.

@@ -10,7 +10,7 @@ import numpy as np
 
 from limner.apps.model import (
     SHEETS,
-    Model,
+    GeneratorModel,
     Progress,
     check_numbers,
     check_sheet,
@@ -30,7 +30,7 @@ FILM_BYTES = 1_000_000_000  # of the frames of a .gif or .webp, which are held i
 
 
 def sample(
-    model: Model,
+    model: GeneratorModel,
     out: Path | None = None,
     n: int = 64,
     seed: int = 0,
@@ -97,7 +97,7 @@ def is_film(out: Path, seconds: float | None) -> bool:
     return ending in ANIMATIONS and not out.is_dir() and (ending != ".webp" or seconds is not None)
 
 
-def check_film(out: Path, seconds: float, n: int, model: Model, columns: int | None = None) -> int:
+def check_film(out: Path, seconds: float, n: int, model: GeneratorModel, columns: int | None = None) -> int:
     """The number of frames of a film of n pictures side by side. Raises ValueError for one that is too long or too large,
     before it is drawn."""
     if not 0 < seconds <= LONGEST:  # nan is neither
@@ -118,7 +118,7 @@ MOST_WALKS = 64  # pictures that move at once
 
 
 def walk(
-    model: Model,
+    model: GeneratorModel,
     n: int = 16,
     seed: int = 0,
     label: str | None = None,
@@ -129,7 +129,7 @@ def walk(
     own along great circles (Shoemake 1985), so that they stay as long as drawn latents are; they are walked as normal
     numbers and bent to the model's kind of noise afterwards, so that every step is as likely as a sample.
 
-    truncation: every key is a typical picture, as `Model.stream` chooses them. A frame is drawn when it is asked for.
+    truncation: every key is a typical picture, as `GeneratorModel.stream` chooses them. A frame is drawn when it is asked for.
     """
     n = min(n, MOST_WALKS)
     check_numbers(n, seed, truncation)

@@ -51,11 +51,11 @@ def sample(
         auto, cpu, cuda or mps.
     """
     from limner.apps.loading import load_kind
-    from limner.apps.model import Model
+    from limner.apps.model import GeneratorModel
     from limner.apps.sample import sample as make
 
     count, number = parse_count(n, "number of pictures"), parse_count(seed, "seed")
-    model = load_kind(run, device, Model, "sample")
+    model = load_kind(run, device, GeneratorModel, "sample")
     with Progress("sampling") as progress:
         print_line(make(model, out, count, number, label, truncation, seconds, columns, progress))
 

@@ -5,7 +5,7 @@
 
 A recipe on Fashion-MNIST at 32x32, from the same seed, for the same images seen, once as it is and once with
 --auto-tune: as it should be, with a discriminator whose rate is a hundred times too high, with a generator's ten or a hundred
-times, and with a hundred pictures and no augmentation. Told are FID(own) of 10,000 samples to the test pictures (see
+times, and with a hundred pictures and no augmentation. Told are fd_own of 10,000 samples to the test pictures (see
 yardstick.py) and what the doctor changed in the end. Rows are merged into results/auto_tune.json, so that it can be run
 in parts.
 """
@@ -58,7 +58,7 @@ def row(case: str, tune: bool, seed: int, stick: Yardstick, asked: argparse.Name
         settings = {k: round(v, 4) for k, v in model.description["training"]["settings"].items() if v not in (0, 1)}
         name = f"auto_tune-{asked.recipe}-{list(CASES).index(case)}-{'tuned' if tune else 'left'}-{seed}.png"
         write_png(RESULTS / name, grid(model.sample(40, seed=2), 10))
-        return result | {"fid": round(stick.measure(model.sample(10_000, seed=1))[FIGURE], 4), "settings": settings}
+        return result | {"fd": round(stick.measure(model.sample(10_000, seed=1))[FIGURE], 4), "settings": settings}
 
 
 def main() -> None:
@@ -80,7 +80,7 @@ def main() -> None:
                 same = {key: new[key] for key in ("recipe", "case", "auto_tune", "seed", "images")}
                 rows = [old for old in rows if any(old[key] != value for key, value in same.items())] + [new]
                 path.write_text(json.dumps(rows, indent=1) + "\n")
-                told = new.get("failed") or f"FID(own) {new['fid']:.3g}  {new['settings']}"
+                told = new.get("failed") or f"fd_own {new['fid']:.3g}  {new['settings']}"
                 print(f"{case:32} {'tuned' if tune else 'left':6} seed {seed}: {told}", flush=True)
 
 

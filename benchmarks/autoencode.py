@@ -86,7 +86,7 @@ def measured(folder: Path, stick: Yardstick) -> dict[str, Any]:
     row |= bound(net, recipe["network"]["likelihood"], images, stick.test.labels if net.prior.classes else None)
     for name, learned in (("samples", True), ("samples of N(0, I)", False)):
         found = stick.measure(samples(net, learned))
-        row |= {f"{name}: {m.label}": m.value for m in found.measures}
+        row |= {f"{name}: {m.label}": m.value for m in found.metrics}
     return row
 
 

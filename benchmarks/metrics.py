@@ -21,11 +21,11 @@ import scipy.linalg
 import torch
 
 from limner.core.device import configure_runtime
-from limner.evaluation.distances import kid
+from limner.evaluation.distances import polynomial_mmd
 from limner.evaluation.features import OwnFeatures, extract
 from limner.evaluation.features.encoder import train_classifier, train_contrastive, working_size
 from limner.evaluation.features.extractor import resized
-from limner.evaluation.frechet import fid, frechet
+from limner.evaluation.frechet import frechet_distance, frechet_from_statistics
 from limner.evaluation.precision_recall import density_coverage, precision_recall
 from limner.evaluation.statistics import statistics_of
 
@@ -75,22 +75,22 @@ def distances(quick: bool, rounds: int) -> list[dict]:
     a, b = statistics_of(x), statistics_of(y)
     print(f"{'':58s} {'reference':>11s} {'Limner':>10s} {'ratio':>9s}")
     found = [
-        alternate(f"distance of two covariances {f}x{f}", lambda: by_matrix_root(x, y, s, t), lambda: frechet(a, b), rounds),
+        alternate(f"distance of two covariances {f}x{f}", lambda: by_matrix_root(x, y, s, t), lambda: frechet_from_statistics(a, b), rounds),
         alternate(
             f"whole, {n}x{f} features on both sides",
-            lambda: by_matrix_root(x, y, np.cov(x, rowvar=False), np.cov(y, rowvar=False)), lambda: fid(x, y), rounds,
+            lambda: by_matrix_root(x, y, np.cov(x, rowvar=False), np.cov(y, rowvar=False)), lambda: frechet_distance(x, y), rounds,
         ),
         alternate(
             f"{len(few)} against {n}, reference known",
-            lambda: by_matrix_root(few, y, np.cov(few, rowvar=False), t), lambda: fid(few, b), rounds,
+            lambda: by_matrix_root(few, y, np.cov(few, rowvar=False), t), lambda: frechet_distance(few, b), rounds,
         ),
         alternate(
             f"{len(tiny)} against {n} (rank deficient: roots differ), reference known",
-            lambda: by_matrix_root(tiny, y, np.cov(tiny, rowvar=False), t), lambda: fid(tiny, b), rounds,
+            lambda: by_matrix_root(tiny, y, np.cov(tiny, rowvar=False), t), lambda: frechet_distance(tiny, b), rounds,
         ),
     ]
     for name, run in (
-        ("KID, all pairs", lambda: kid(x, y).value),
+        ("KID, all pairs", lambda: polynomial_mmd(x, y).value),
         ("precision and recall", lambda: precision_recall(x, y)[0]),
         ("density and coverage", lambda: density_coverage(x, y)[0]),
     ):
@@ -127,14 +127,14 @@ def own(quick: bool) -> list[dict]:
         passing, rows = seconds(lambda extractor=extractor: extract(extractor, x))
         unseen = extract(extractor, test)
         row = {"what": f"own features, {name}", "n": n, "train_s": spent, "images_per_second": n / passing}
-        row["fid_of_unseen_real"] = fid(unseen, rows)  # type: ignore[arg-type]
+        row["fid_of_unseen_real"] = frechet_distance(unseen, rows)  # type: ignore[arg-type]
         noisy = (test + 10 * torch.randn(test.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 255)
         noisy = noisy.to(torch.uint8)
-        row["fid_of_noise_10"] = fid(extract(extractor, noisy), rows)  # type: ignore[arg-type]
+        row["fid_of_noise_10"] = frechet_distance(extract(extractor, noisy), rows)  # type: ignore[arg-type]
         with torch.autocast("cpu", torch.bfloat16):
             half, (half_passing, half_rows) = extract(extractor, noisy), seconds(lambda e=extractor: extract(e, x))
         row["bf16_images_per_second"] = n / half_passing
-        row["bf16_fid_moves_by"] = abs(fid(half, half_rows) / row["fid_of_noise_10"] - 1)  # type: ignore[arg-type]
+        row["bf16_fid_moves_by"] = abs(frechet_distance(half, half_rows) / row["fid_of_noise_10"] - 1)  # type: ignore[arg-type]
         if name == "labels":
             row["accuracy"] = (extractor.probabilities(test).argmax(1) == truth).double().mean().item()
         print({key: round(value, 5) if isinstance(value, float) else value for key, value in row.items()}, flush=True)

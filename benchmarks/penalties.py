@@ -11,7 +11,7 @@ Speed: whole iterations of one recipe's game on Fashion-MNIST at 32x32 with eith
 start, alternating A B A B in one process; the median of the rounds' ratios is told. Agreement: on the discriminator that those
 rounds trained, over pictures of the data: the estimate's mean over many draws against the exact value (their ratio, their
 correlation over pictures), how far one draw's mean over a batch strays, and the cosine between the gradients that both
-send to the discriminator's weights. Pictures: 10,000 samples against the 10,000 test pictures, see yardstick.py. Prints tables,
+send to the discriminator's weights. ImageSet: 10,000 samples against the 10,000 test pictures, see yardstick.py. Prints tables,
 writes results/penalties.json.
 """
 
@@ -44,7 +44,7 @@ from limner.training.state import State
 from yardstick import RESULTS, TRAIN, figures, yardstick
 
 CPU = torch.device("cpu")
-FIGURES = ("fid(own)", "kid(own)", "precision(own)", "recall(own)", "coverage(own)")
+FIGURES = ("fd_own", "mmd_own", "precision_own", "recall_own", "coverage_own")
 
 
 # ---- speed -----------------------------------------------------------------------------------------------------------

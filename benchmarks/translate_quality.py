@@ -39,14 +39,14 @@ import limner
 from limner.core import device
 from limner.core.images import grid, write_png
 from limner.data import open_source, prepare
-from limner.evaluation import evaluate, pictures
+from limner.evaluation import evaluate, load_image_set
 from limner.evaluation.features.own import OwnFeatures, own_features
 from limner.evaluation.image_quality import layer_distance, ssim
 from limner.families.train import train
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = {"twitter": "emoji-datasource-twitter-16.0.0.tgz", "google": "emoji-datasource-google-16.0.0.tgz"}
-METRICS = ("l1", "layers", "ssim", "fid")  # of a row; the second is the LPIPS form on own features
+METRICS = ("l1", "layers", "ssim", "fd")  # of a row; the second is the LPIPS form on own features
 SHOWN = 16  # held-out pictures on a sheet
 
 
@@ -87,7 +87,7 @@ class Judge:
 
     def __init__(self, emoji: Emoji) -> None:
         self.truth = emoji.shown(emoji.after, emoji.test)
-        self.reference = pictures(emoji.shown(emoji.after, emoji.train))
+        self.reference = load_image_set(emoji.shown(emoji.after, emoji.train))
         self.features: OwnFeatures = own_features(self.reference)
 
     def __call__(self, made: Tensor) -> dict[str, float]:
@@ -96,7 +96,7 @@ class Judge:
             "l1": float(gap.mean()),
             "layers": float(layer_distance(made, self.truth, self.features.layers).mean()),
             "ssim": float(ssim(made, self.truth).mean()),
-            "fid": evaluate(made, self.reference, metrics=["fid"], features=self.features)["fid"],
+            "fd": evaluate(made, self.reference, metrics=["fd"], features=self.features)["fd"],
         }
 
 
@@ -142,7 +142,7 @@ def untrained(emoji: Emoji, discriminator: Judge) -> dict[str, Tensor]:
 
 
 def sheet(before: Tensor, after: Tensor, truth: Tensor) -> np.ndarray:
-    """Pictures above, below each what was made of it, and its truth under that: two bands of eight."""
+    """ImageSet above, below each what was made of it, and its truth under that: two bands of eight."""
     rows = torch.linspace(0, len(truth) - 1, SHOWN).long()
     bands = [side[part] for part in rows.chunk(2) for side in (before, after, truth)]
     return grid(torch.cat(bands).numpy(), SHOWN // 2, scale=1 if truth.shape[-1] >= 64 else 2)

@@ -17,12 +17,12 @@ import limner
 from limner.core import device
 from limner.core.images import grid, write_png
 from limner.data import open_source, prepare
-from limner.evaluation import evaluate, pictures
+from limner.evaluation import evaluate, load_image_set
 from limner.evaluation.features.own import own_features
 from yardstick import RESULTS
 
 SAMPLES, REFERENCE = 2_000, 5_000
-METRICS = ["fid", "precision_recall", "density_coverage"]
+METRICS = ["fd", "precision_recall", "density_coverage"]
 
 
 def main() -> None:
@@ -35,17 +35,17 @@ def main() -> None:
     device.configure_runtime()
     asked.out.parent.mkdir(exist_ok=True)
     rows = []
-    print("| run | truncation | FD(own) | precision | recall | density | coverage |\n|---|" + "---:|" * 6)
+    print("| run | truncation | fd_own | precision | recall | density | coverage |\n|---|" + "---:|" * 6)
     for run in asked.runs:
         model = limner.load(run)
-        real = pictures(prepare(open_source(asked.data), size=model.spec.size))
+        real = load_image_set(prepare(open_source(asked.data), size=model.spec.size))
         features = own_features(real)
         for truncation in asked.truncations:
             samples = model.sample(SAMPLES, seed=0, truncation=truncation)
             found = evaluate(samples, real.some(REFERENCE), metrics=METRICS, features=features)
-            figures = {m.name: m.value for m in found.measures}
+            figures = {m.name: m.value for m in found.metrics}
             rows.append({"run": run.name, "truncation": truncation, **figures})
-            cells = [f"{figures[k]:.3f}" for k in ("fid", "precision", "recall", "density", "coverage")]
+            cells = [f"{figures[k]:.3f}" for k in ("fd", "precision", "recall", "density", "coverage")]
             print(f"| {run.name} | {truncation:g} | " + " | ".join(cells) + " |", flush=True)
             write_png(asked.out.with_name(f"truncation-{run.name}-{truncation:g}.png"), grid(samples[:64], 8))
             asked.out.write_text(json.dumps(rows, indent=1) + "\n")

@@ -47,7 +47,7 @@ from limner.recipes.measured import FILE as PUBLISHED
 from yardstick import RESULTS, SAMPLES, TEST, TRAIN, figures, yardstick
 
 SIZE = 32
-SHOWN = ("fid", "kid", "precision", "recall", "coverage")
+SHOWN = ("fd", "mmd", "precision", "recall", "coverage")
 
 
 @dataclass(frozen=True)
@@ -176,10 +176,10 @@ def cells(row: Mapping[str, Any]) -> list[str]:
     parts = row.get("parameters", {})
     size = " + ".join(f"{count / 1e6:.2f}" for count in parts.values())
     seen = [f"{row['images']:,}", f"{row['minutes']:.1f}", size] if "images" in row else ["", "", ""]
-    return [row["recipe"], *seen, *(f"{row[f'{name}(own)']:.3g}" for name in SHOWN)]
+    return [row["recipe"], *seen, *(f"{row[f'{name}_own']:.3g}" for name in SHOWN)]
 
 
-HEAD = ["recipe", "images seen", "minutes", "M parameters", "FID(own)", "KID(own)", "precision", "recall", "coverage"]
+HEAD = ["recipe", "images seen", "minutes", "M parameters", "fd_own", "mmd_own", "precision", "recall", "coverage"]
 
 
 def table(content: Mapping[str, Any]) -> str:
@@ -309,7 +309,7 @@ def run(book: Book, names: Sequence[str], asked: argparse.Namespace) -> None:
             print(f"{name} begins", flush=True)
             row, samples = attempt(name, protocol, asked.runs)
             book.keep(row, samples)
-            told = f"failed: {row['failed']}" if "failed" in row else f"FID(own) {row[FIGURE]:.3g}"
+            told = f"failed: {row['failed']}" if "failed" in row else f"fd_own {row[FIGURE]:.3g}"
             print(f"{name} {told}", flush=True)
 
     with ThreadPoolExecutor(asked.workers or asked.at_once) as threads:

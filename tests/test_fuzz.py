@@ -77,9 +77,9 @@ def read_all(folder: Path, name: str) -> None:
         checkpoints.load(state, folder / "checkpoint", torch.device("cpu"), most=48)
 
     readers = {
-        "limner.json": [lambda: show.table(folder), lambda: load(folder, "cpu"), lambda: doctor.examine(folder)],
+        "limner.json": [lambda: show.table(folder), lambda: load(folder, "cpu"), lambda: doctor.read_report(folder)],
         "run.json": [lambda: recall(folder, {})],
-        "log.jsonl": [lambda: artifact.read_log(folder), lambda: doctor.table(doctor.examine(folder))],
+        "log.jsonl": [lambda: artifact.read_log(folder), lambda: doctor.table(doctor.read_report(folder))],
         "weights.safetensors": [lambda: load(folder, "cpu")],
         "checkpoint/latest.safetensors": [resume],
     }

@@ -24,33 +24,33 @@ def run(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_run_against_its_data_with_the_curve_of_its_training(run: Path, squares: Path) -> None:
-    result, report = evaluate(run, str(squares), ["fid", "kid"], ["convolutions"], n=90)
-    assert np.isfinite(result["fid(convolutions)"]) and len(result.generated) == 90
+    result, report = evaluate(run, str(squares), ["fd", "mmd"], ["convolutions"], n=90)
+    assert np.isfinite(result["fd_convolutions"]) and len(result.generated) == 90
     page = report.read_text()
     assert report == run / "evaluation.html" and "data:image/png;base64" in page and "http" not in page.split("<body", 1)[1]
-    assert len(result.curve) > 5 and "fid_convolutions" in result.curve[0]
-    assert all(set(point) == {"images", "fid_convolutions"} for point in result.curve)
+    assert len(result.curve) > 5 and "fd_convolutions" in result.curve[0]
+    assert all(set(point) == {"images", "fd_convolutions"} for point in result.curve)
     content = json.loads((run / "evaluation.json").read_text())
     assert content["protocol"]["features"][0]["name"] == "convolutions"
     assert result.warnings  # 90 pictures mean little, and it says so
 
 
 def test_what_the_doctor_said_at_a_moment_of_the_metric_is_no_curve(tmp_path: Path) -> None:
-    finding = {"finding": "collapse", "says": "x", "advice": "y", "done": ""}
-    lines = [{"images": i, "logit_gap": 0.5, "fid_own": 3.0 - i} | ({"doctor": finding} if i else {}) for i in range(2)]
+    finding = {"finding": "mode-collapse", "message": "x", "advice": "y", "action": ""}
+    lines = [{"images": i, "logit_gap": 0.5, "fd_own": 3.0 - i} | ({"doctor": finding} if i else {}) for i in range(2)]
     (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in [*lines, {"images": 2, "logit_gap": 1.0}]))
     points = watched(tmp_path)
-    assert points == [{"images": 0, "fid_own": 3.0}, {"images": 1, "fid_own": 2.0}]
-    assert "fid_own" in curves(points)
+    assert points == [{"images": 0, "fd_own": 3.0}, {"images": 1, "fd_own": 2.0}]
+    assert "fd_own" in curves(points)
 
 
 def test_the_metric_is_watched_and_the_best_kept(run: Path) -> None:
     entries = [json.loads(line) for line in (run / "log.jsonl").open()]
-    values = {e["images"]: e["fid_convolutions"] for e in entries if "fid_convolutions" in e}
+    values = {e["images"]: e["fd_convolutions"] for e in entries if "fd_convolutions" in e}
     assert len(values) > 5
     best = json.loads((run / "best/limner.json").read_text())
     lowest = min((v, at) for at, v in values.items() if at)
-    assert best["metrics"] == {"fid_convolutions": lowest[0], "at_images": lowest[1]}
+    assert best["metrics"] == {"fd_convolutions": lowest[0], "at_images": lowest[1]}
     assert limner.load(run / "best").sample(2).shape == (2, 1, 16, 16)
     described = json.loads((run / "limner.json").read_text())
     assert described["metrics"]["at_images"] == max(values)
@@ -79,23 +79,23 @@ def test_what_would_be_ignored_or_overwrite_is_refused(more: dict, said: str, ru
     (tmp_path / "folder.html").mkdir()
     place = {"out": tmp_path / more["out"]} if "out" in more else {}
     with pytest.raises(ValueError, match=said):
-        evaluate(run, "nowhere", ["fid"], ["pixels"], **more | place)
+        evaluate(run, "nowhere", ["fd"], ["pixels"], **more | place)
 
 
 def test_an_unknown_metric_is_refused_before_anything_is_drawn(
     run: Path, squares: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("limner.apps.evaluate.sampled", lambda *a: pytest.fail("it drew samples first"))
-    with pytest.raises(ValueError, match="no metric 'fidd': choose from fid"):
+    with pytest.raises(ValueError, match="no metric 'fidd': choose from fd"):
         evaluate(run, str(squares), ["fidd"])
 
 
 def test_from_the_command_line(run: Path, squares: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "limner", "evaluate"]
-    rest = ["--features", "pixels", "--metrics", "fid", "--metrics", "precision_recall", "--out", str(tmp_path / "r.html")]
+    rest = ["--features", "pixels", "--metrics", "fd", "--metrics", "precision_recall", "--out", str(tmp_path / "r.html")]
     done = subprocess.run([*command, str(run), "--data", str(squares), "-n", "50", "--json", *rest], capture_output=True)
     assert done.returncode == 0, done.stderr
-    assert {m["name"] for m in json.loads(done.stdout)["metrics"]} >= {"fid(pixels)", "precision(pixels)"}
+    assert {m["name"] for m in json.loads(done.stdout)["metrics"]} >= {"fd_pixels", "precision_pixels"}
     folder = tmp_path / "empty"
     folder.mkdir()
     done = subprocess.run([*command, str(folder), "--data", str(squares), *rest], capture_output=True, text=True)
@@ -108,9 +108,9 @@ def test_a_folder_of_mixed_sizes_is_told(squares: Path, tmp_path: Path) -> None:
         side = 16 + 8 * (i % 3)
         Image.fromarray(rng.integers(0, 255, (side, side), np.uint8)).save(tmp_path / f"{i}.png")
     with pytest.raises(ValueError, match="pictures of 3 sizes"):
-        evaluate(tmp_path, str(squares), ["fid"], ["pixels"], out=tmp_path / "r.html")
-    result, _ = evaluate(tmp_path, str(squares), ["fid"], ["pixels"], out=tmp_path / "r.html", size=16)
-    assert np.isfinite(result["fid(pixels)"])
+        evaluate(tmp_path, str(squares), ["fd"], ["pixels"], out=tmp_path / "r.html")
+    result, _ = evaluate(tmp_path, str(squares), ["fd"], ["pixels"], out=tmp_path / "r.html", size=16)
+    assert np.isfinite(result["fd_pixels"])
 
 
 def test_a_generator_has_no_truths(run: Path, squares: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limner.core import schedule
-from limner.core.files import for_people, write_tensors, write_whole, writing
+from limner.core.files import write_error, write_tensors, write_whole, writing
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path: Path) -> None:
 def test_errors_of_the_disk_are_sentences(number: int, said: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=said), writing(tmp_path / "x"):
         raise OSError(number, "system's words")
-    assert str(for_people(OSError(number, "x"), tmp_path)).endswith(".")
+    assert str(write_error(OSError(number, "x"), tmp_path)).endswith(".")
 
 
 def test_tensors_of_any_layout_come_back_equal(tmp_path: Path) -> None:
@@ -74,11 +74,11 @@ def test_the_average_forgets_half_over_its_half_life_and_the_random_start_soon()
 
 
 def test_passing_a_multiple() -> None:
-    crossed = [seen for seen in range(32, 400, 32) if schedule.passes(seen, 32, 100)]
+    crossed = [seen for seen in range(32, 400, 32) if schedule.crosses_multiple(seen, 32, 100)]
     assert crossed == [128, 224, 320]  # the first batch ends at or after 100, 200 and 300
 
 
 def test_preview_marks_are_dense_at_first_and_end_with_the_budget() -> None:
-    marks = schedule.preview_marks(1_000_000)
+    marks = schedule.preview_milestones(1_000_000)
     assert marks[0] == 0 and marks[-1] == 1_000_000 and marks == sorted(set(marks)) and marks[1] < 10_000
-    assert schedule.preview_marks(3)[-1] == 3
+    assert schedule.preview_milestones(3)[-1] == 3

@@ -16,7 +16,7 @@ DISTRIBUTIONS = {
 }
 
 
-@pytest.mark.parametrize("kind", latents.KINDS)
+@pytest.mark.parametrize("kind", latents.DISTRIBUTIONS)
 def test_a_kind_has_the_distribution_it_is_named_for(kind: str) -> None:
     z = latents.draw(np.random.default_rng(0), 200, 100, kind)
     assert z.shape == (200, 100) and z.dtype == torch.float32
@@ -26,7 +26,7 @@ def test_a_kind_has_the_distribution_it_is_named_for(kind: str) -> None:
     assert far.isfinite().all() and far.abs().max() <= limit * (1 + 1e-5)
 
 
-@pytest.mark.parametrize("kind", latents.KINDS)
+@pytest.mark.parametrize("kind", latents.DISTRIBUTIONS)
 def test_kinds_are_increasing_functions_of_the_same_numbers(kind: str) -> None:
     z = torch.linspace(-3, 3, 101)[None]
     transform = latents.transform(z, kind)
@@ -37,5 +37,5 @@ def test_kinds_are_increasing_functions_of_the_same_numbers(kind: str) -> None:
 
 
 def test_an_unknown_kind_is_refused() -> None:
-    with pytest.raises(ValueError, match="noise 'pink' is not known: say one of normal, uniform, truncated"):
-        latents.known("pink")
+    with pytest.raises(ValueError, match="noise 'pink' is not known: choose one of normal, uniform, truncated"):
+        latents.validate_name("pink")

@@ -9,7 +9,7 @@ import torch
 from torchmetrics.image.kid import KernelInceptionDistance
 
 from limner.evaluation import distances
-from limner.evaluation.distances import inception_score, kid, mmd, sliced_wasserstein
+from limner.evaluation.distances import gaussian_mmd, inception_score, polynomial_mmd, sliced_wasserstein
 
 
 @pytest.fixture
@@ -29,11 +29,11 @@ def kid_by_definition(x: np.ndarray, y: np.ndarray) -> float:
 
 def test_kid_is_its_definition_whatever_the_block(sets: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = sets
-    whole = kid(x, y)
+    whole = polynomial_mmd(x, y)
     assert whole.value == pytest.approx(kid_by_definition(x, y), rel=1e-10)
     monkeypatch.setattr(distances, "BLOCK", 37)
-    assert kid(x[::-1].copy(), np.array_split(y, 5)).value == pytest.approx(whole.value, rel=1e-10)
-    assert kid(x, y).error == pytest.approx(whole.error, rel=1e-8)
+    assert polynomial_mmd(x[::-1].copy(), np.array_split(y, 5)).value == pytest.approx(whole.value, rel=1e-10)
+    assert polynomial_mmd(x, y).error == pytest.approx(whole.error, rel=1e-8)
 
 
 def test_kid_agrees_with_torchmetrics() -> None:
@@ -49,16 +49,16 @@ def test_kid_agrees_with_torchmetrics() -> None:
     theirs = KernelInceptionDistance(feature=Flat(), subsets=2, subset_size=90).set_dtype(torch.float64)
     theirs.update(real, real=True)
     theirs.update(fake, real=False)
-    ours = kid(Flat()(fake), Flat()(real), subset=90, subsets=2)
+    ours = polynomial_mmd(Flat()(fake), Flat()(real), subset=90, subsets=2)
     assert ours.value == pytest.approx(float(theirs.compute()[0]), rel=1e-8)
-    assert ours.value == pytest.approx(kid(Flat()(fake), Flat()(real)).value, rel=1e-10)
+    assert ours.value == pytest.approx(polynomial_mmd(Flat()(fake), Flat()(real)).value, rel=1e-10)
 
 
 def test_kid_error_is_the_spread_over_repeated_samples() -> None:
     """For equal and for different distributions the stated error is that of many independent draws, within a third."""
     random = np.random.default_rng(1)
     for shift in (0.0, 0.5):
-        runs = [kid(random.normal(size=(100, 6)), random.normal(size=(150, 6)) + shift) for _ in range(150)]
+        runs = [polynomial_mmd(random.normal(size=(100, 6)), random.normal(size=(150, 6)) + shift) for _ in range(150)]
         spread = np.std([r.value for r in runs])
         assert np.mean([r.error for r in runs]) == pytest.approx(spread, rel=0.33)
         if shift == 0:
@@ -71,9 +71,9 @@ def test_mmd_is_its_definition(sets: tuple) -> None:
     def k(p: np.ndarray, q: np.ndarray) -> float:
         return np.exp(-((p[:, None] - q) ** 2).sum(2) / 200).mean()
 
-    assert mmd(*sets) == pytest.approx(1000 * (k(x, x) + k(y, y) - 2 * k(x, y)), rel=1e-8)
-    assert mmd(sets[0], sets[0]) == pytest.approx(0, abs=1e-9)
-    assert mmd(np.zeros((3, 4)), np.zeros((2, 4))) == pytest.approx(0, abs=1e-12)
+    assert gaussian_mmd(*sets) == pytest.approx(1000 * (k(x, x) + k(y, y) - 2 * k(x, y)), rel=1e-8)
+    assert gaussian_mmd(sets[0], sets[0]) == pytest.approx(0, abs=1e-9)
+    assert gaussian_mmd(np.zeros((3, 4)), np.zeros((2, 4))) == pytest.approx(0, abs=1e-12)
 
 
 def test_sliced_wasserstein_in_one_dimension_is_scipys() -> None:
@@ -113,7 +113,7 @@ def test_every_distance_rises_with_noise_and_with_a_lost_mode() -> None:
 
     real, fresh, lost = draw([0, 1, 2, 3]), draw([0, 1, 2, 3]), draw([0, 1, 2, 2])
     noise = random.normal(size=real.shape)
-    for distance in (lambda a, b: kid(a, b).value, mmd, sliced_wasserstein):
+    for distance in (lambda a, b: polynomial_mmd(a, b).value, gaussian_mmd, sliced_wasserstein):
         levels = [distance(fresh + s * noise, real) for s in (0.0, 1.5, 3.0)]
         assert levels == sorted(levels)
         assert distance(lost, real) > 2 * abs(distance(fresh, real))
@@ -121,8 +121,8 @@ def test_every_distance_rises_with_noise_and_with_a_lost_mode() -> None:
 
 def test_says_what_is_wrong(sets: tuple) -> None:
     with pytest.raises(ValueError, match="subset of 1000"):
-        kid(*sets, subset=1000)
+        polynomial_mmd(*sets, subset=1000)
     with pytest.raises(ValueError, match="at least 2"):
-        kid(sets[0][:1], sets[1])
+        polynomial_mmd(sets[0][:1], sets[1])
     with pytest.raises(ValueError, match="at least 10"):
         inception_score(np.ones((3, 5)))

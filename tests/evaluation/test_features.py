@@ -22,11 +22,11 @@ from limner.evaluation.features import (
     with_channels,
 )
 from limner.evaluation.features.encoder import WIDTH, Encoder, budget, train_classifier
-from limner.evaluation.frechet import fid
-from limner.evaluation.inputs import Pictures
+from limner.evaluation.frechet import frechet_distance
+from limner.evaluation.inputs import ImageSet
 
 
-def shapes(n: int, seed: int = 0, size: int = 16) -> Pictures:
+def shapes(n: int, seed: int = 0, size: int = 16) -> ImageSet:
     """Gray pictures of two classes, a bright square or a bright bar at any place, over noise."""
     random = np.random.default_rng(seed)
     images = random.integers(0, 40, (n, 1, size, size), dtype=np.uint8)
@@ -35,7 +35,7 @@ def shapes(n: int, seed: int = 0, size: int = 16) -> Pictures:
         h, w = (6, 6) if labels[i] == 0 else (3, 12)
         top, left = random.integers(0, size - h), random.integers(0, size - w + 1)
         images[i, 0, top : top + h, left : left + w] = random.integers(150, 255)
-    return Pictures(torch.from_numpy(images), torch.from_numpy(labels), ("square", "bar"), "shapes")
+    return ImageSet(torch.from_numpy(images), torch.from_numpy(labels), ("square", "bar"), "shapes")
 
 
 REFERENCE = shapes(300)
@@ -81,7 +81,7 @@ def test_own_notices_blur_noise_a_lost_class_and_duplicates(trained) -> None:
     real = extract(trained, REFERENCE.images)
     fresh = shapes(300, seed=2)
     assert fresh.labels is not None
-    base = fid(extract(trained, fresh.images), real)
+    base = frechet_distance(extract(trained, fresh.images), real)
     noise = torch.randn(fresh.images.shape, generator=torch.Generator().manual_seed(0))
     damaged = {
         "noise": (fresh.images + 40 * noise).clamp(0, 255).to(torch.uint8),
@@ -90,11 +90,11 @@ def test_own_notices_blur_noise_a_lost_class_and_duplicates(trained) -> None:
         "duplicates": fresh.images[:12].repeat(25, 1, 1, 1),
     }
     for name, images in damaged.items():
-        assert fid(extract(trained, images), real) > 1.5 * base, name
+        assert frechet_distance(extract(trained, images), real) > 1.5 * base, name
 
 
 def test_without_labels_it_learns_to_tell_pictures_apart() -> None:
-    bare = Pictures(REFERENCE.images[:64])
+    bare = ImageSet(REFERENCE.images[:64])
     extractor = own_features(bare, cache=False)
     rows = torch.nn.functional.normalize(extract(extractor, bare.images), dim=1)
     moved = torch.nn.functional.normalize(extract(extractor, bare.images.roll(1, 3)), dim=1)

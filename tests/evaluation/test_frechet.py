@@ -8,7 +8,7 @@ import scipy.linalg
 import torch
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from limner.evaluation.frechet import fid, fid_infinity, frechet
+from limner.evaluation.frechet import frechet_distance, frechet_from_statistics, frechet_infinity
 from limner.evaluation.statistics import Statistics, statistics_of
 
 
@@ -29,8 +29,8 @@ def by_matrix_root(x: np.ndarray, y: np.ndarray) -> float:
 @pytest.mark.parametrize(("n", "m", "f"), [(500, 700, 64), (300, 2000, 100), (3000, 3000, 128)])
 def test_agrees_with_the_matrix_root(n: int, m: int, f: int) -> None:
     x, y = gaussian(n, f, 1), gaussian(m, f, 2, shift=0.1)
-    assert fid(x, y) == pytest.approx(by_matrix_root(x, y), rel=1e-8)
-    assert fid(x, y) == pytest.approx(fid(y, x), rel=1e-9)
+    assert frechet_distance(x, y) == pytest.approx(by_matrix_root(x, y), rel=1e-8)
+    assert frechet_distance(x, y) == pytest.approx(frechet_distance(y, x), rel=1e-9)
 
 
 @pytest.mark.parametrize(("n", "m"), [(20, 30), (20, 500), (500, 20), (65, 64), (64, 200)])
@@ -40,9 +40,9 @@ def test_rank_deficient_sets_agree_with_exact_factors(n: int, m: int) -> None:
     a, b = ((z - z.mean(0)) / (len(z) - 1) ** 0.5 for z in (x, y))
     root = np.linalg.svd(a @ b.T, compute_uv=False).sum()
     truth = np.sum((x.mean(0) - y.mean(0)) ** 2) + np.sum(a**2) + np.sum(b**2) - 2 * root
-    assert fid(x, y) == pytest.approx(truth, rel=1e-6)
+    assert frechet_distance(x, y) == pytest.approx(truth, rel=1e-6)
     covariance_only = [Statistics(m.n, m.mean, m.covariance) for m in (statistics_of(x), statistics_of(y))]
-    assert frechet(*covariance_only) == pytest.approx(truth, rel=1e-6)
+    assert frechet_from_statistics(*covariance_only) == pytest.approx(truth, rel=1e-6)
 
 
 @pytest.mark.parametrize("steep", [1e-2, 1e-4, 1e-6, 1e-9])
@@ -54,7 +54,7 @@ def test_digits_hold_however_steep_the_spectrum(steep: float) -> None:
     truth = np.sum((x.mean(0) - y.mean(0)) ** 2) + np.sum(r**2) + np.sum(s**2)
     truth -= 2 * np.linalg.svd(r @ s.T, compute_uv=False).sum()
     turned = np.linalg.qr(random.normal(size=(200, 200)))[0]  # no longer along the axes
-    assert fid(x @ turned, y @ turned) == pytest.approx(truth, rel=1e-8)
+    assert frechet_distance(x @ turned, y @ turned) == pytest.approx(truth, rel=1e-8)
 
 
 def test_agrees_with_torchmetrics_on_the_same_features() -> None:
@@ -70,7 +70,7 @@ def test_agrees_with_torchmetrics_on_the_same_features() -> None:
     theirs = FrechetInceptionDistance(feature=Flat(), input_img_size=(3, 4, 4)).set_dtype(torch.float64)
     theirs.update(real, real=True)
     theirs.update(fake, real=False)
-    assert fid(fake.flatten(1), real.flatten(1)) == pytest.approx(float(theirs.compute()), rel=1e-8)
+    assert frechet_distance(fake.flatten(1), real.flatten(1)) == pytest.approx(float(theirs.compute()), rel=1e-8)
 
 
 def test_known_gaussians() -> None:
@@ -78,25 +78,25 @@ def test_known_gaussians() -> None:
     l, k = torch.tensor([4.0, 1.0, 0.0], dtype=torch.float64), torch.tensor([1.0, 9.0, 1.0], dtype=torch.float64)
     a = Statistics(10, torch.zeros(3, dtype=torch.float64), l.diag())
     b = Statistics(10, torch.tensor([3.0, 0.0, 4.0], dtype=torch.float64), k.diag())
-    assert frechet(a, b) == pytest.approx(25 + 1 + 4 + 1, rel=1e-12)
+    assert frechet_from_statistics(a, b) == pytest.approx(25 + 1 + 4 + 1, rel=1e-12)
 
 
 def test_equal_sets_are_at_zero_and_constant_features_do_no_harm() -> None:
     x = gaussian(400, 32)
-    assert fid(x, x) == pytest.approx(0, abs=1e-9 * np.trace(np.cov(x, rowvar=False)))
+    assert frechet_distance(x, x) == pytest.approx(0, abs=1e-9 * np.trace(np.cov(x, rowvar=False)))
     padded = np.concatenate([x, np.full((400, 5), 3.0)], axis=1)
-    assert fid(padded, padded[::-1] + 1) == pytest.approx(37, rel=1e-8)
-    assert fid(np.ones((9, 4)), np.zeros((9, 4))) == pytest.approx(4)
-    assert fid(np.ones((2, 4)), np.ones((7, 4))) == 0
+    assert frechet_distance(padded, padded[::-1] + 1) == pytest.approx(37, rel=1e-8)
+    assert frechet_distance(np.ones((9, 4)), np.zeros((9, 4))) == pytest.approx(4)
+    assert frechet_distance(np.ones((2, 4)), np.ones((7, 4))) == 0
 
 
 def test_order_chunks_and_offset_change_nothing() -> None:
     x, y = gaussian(300, 40, 1), gaussian(200, 40, 2)
-    whole = fid(x, y)
-    assert fid(x[::-1].copy(), y) == pytest.approx(whole, rel=1e-10)
-    assert fid(np.array_split(x, 17), iter(np.array_split(y, 3))) == pytest.approx(whole, rel=1e-10)
-    assert fid([x[:1], x[1:1], x[1:]], y) == pytest.approx(whole, rel=1e-10)
-    assert fid(x + 1e4, y + 1e4) == pytest.approx(whole, rel=1e-7)
+    whole = frechet_distance(x, y)
+    assert frechet_distance(x[::-1].copy(), y) == pytest.approx(whole, rel=1e-10)
+    assert frechet_distance(np.array_split(x, 17), iter(np.array_split(y, 3))) == pytest.approx(whole, rel=1e-10)
+    assert frechet_distance([x[:1], x[1:1], x[1:]], y) == pytest.approx(whole, rel=1e-10)
+    assert frechet_distance(x + 1e4, y + 1e4) == pytest.approx(whole, rel=1e-7)
     small = statistics_of(np.array_split(x[:30], 4))
     assert small.factor is not None and torch.allclose(small.factor.T @ small.factor, small.covariance)
 
@@ -104,9 +104,9 @@ def test_order_chunks_and_offset_change_nothing() -> None:
 def test_rises_with_noise_and_with_a_shift() -> None:
     x, y = gaussian(1000, 16, 1), gaussian(1000, 16, 1)[::-1]
     noise = np.random.default_rng(5).normal(size=x.shape)
-    levels = [fid(x + s * noise, y) for s in (0, 0.5, 1, 2)]
+    levels = [frechet_distance(x + s * noise, y) for s in (0, 0.5, 1, 2)]
     assert levels == sorted(levels)
-    assert fid(x + 3, y) == pytest.approx(9 * 16, rel=1e-9)
+    assert frechet_distance(x + 3, y) == pytest.approx(9 * 16, rel=1e-9)
 
 
 def test_extrapolation_removes_most_of_the_bias_of_few_samples() -> None:
@@ -114,7 +114,7 @@ def test_extrapolation_removes_most_of_the_bias_of_few_samples() -> None:
     random = np.random.default_rng(0)
     reference = Statistics(10**9, torch.zeros(f, dtype=torch.float64), torch.eye(f, dtype=torch.float64))
     x = random.normal(size=(1200, f))  # the true distance is 0
-    plain, extrapolated = fid(x, reference), fid_infinity(x, reference)
+    plain, extrapolated = frechet_distance(x, reference), frechet_infinity(x, reference)
     assert plain > 0.8
     assert abs(extrapolated.value) < 0.15 * plain
     assert extrapolated.low < extrapolated.value < extrapolated.high
@@ -132,4 +132,4 @@ def test_extrapolation_removes_most_of_the_bias_of_few_samples() -> None:
 )
 def test_says_what_is_wrong(x: np.ndarray, y: np.ndarray, says: str) -> None:
     with pytest.raises(ValueError, match=says):
-        fid(x, y)
+        frechet_distance(x, y)

@@ -16,14 +16,14 @@ from PIL import Image
 from limner.evaluation import evaluate
 from limner.evaluation.features import choose, extract, resized
 from limner.evaluation.features.pretrained import KINDS
-from limner.evaluation.inputs import Pictures
+from limner.evaluation.inputs import ImageSet
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read once, when the library is first imported
 transformers = pytest.importorskip("transformers")
 
 RANDOM = torch.Generator().manual_seed(0)
 IMAGES = torch.randint(0, 256, (5, 3, 40, 52), generator=RANDOM, dtype=torch.uint8)
-REFERENCE = Pictures(IMAGES)
+REFERENCE = ImageSet(IMAGES)
 SIDES, WIDTHS = {"dinov2": 224, "clip": 32}, {"dinov2": 16, "clip": 12}
 TINY = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
 VISION = {**TINY, "intermediate_size": 24, "image_size": 32, "patch_size": 8, "projection_dim": 12}
@@ -193,7 +193,7 @@ def test_a_missing_library_is_told(name: str, folders: Path, monkeypatch: pytest
 
 def test_the_one_call_measures_with_both(folders: Path) -> None:
     found = evaluate(
-        IMAGES, IMAGES.flip(3), metrics=["mmd"], features=["clip", "dinov2"], weights=folders, device="cpu", cache=False
+        IMAGES, IMAGES.flip(3), metrics=["mmd_gaussian"], features=["clip", "dinov2"], weights=folders, device="cpu", cache=False
     )
-    assert [m.label for m in found.measures] == ["mmd(clip)", "mmd(dinov2)"]
+    assert [m.label for m in found.metrics] == ["mmd_gaussian_clip", "mmd_gaussian_dinov2"]
     assert [used["width"] for used in found.protocol["features"]] == [12, 16]

@@ -104,9 +104,9 @@ def test_hinge_is_flat_beyond_the_margin_and_relativistic_sees_differences_only(
 
 
 def test_unknown_names_are_sentences() -> None:
-    with pytest.raises(ValueError, match="say one of"):
+    with pytest.raises(ValueError, match="choose one of"):
         objective("cosine")
-    with pytest.raises(ValueError, match="say one of"):
+    with pytest.raises(ValueError, match="choose one of"):
         discriminator_penalty("r3")
 
 

@@ -53,10 +53,10 @@ def discriminator_context(discriminator, n: int = 6) -> DiscriminatorContext:
 def test_per_sample_positive_and_with_the_gradient_that_differences_give(name: str) -> None:
     def total(w: Tensor) -> Tensor:
         here = discriminator_context(lambda x: ((x * w).sum((1, 2, 3)) + 0.3 * (x * w).square().sum((1, 2, 3))).tanh())
-        parts = PENALTIES[name].parts(here)
-        assert all(part.shape == (6,) and (part >= 0).all() for part in parts.values())
-        assert set(here.usual.means) >= set(PENALTIES[name].keeps)
-        return torch.stack(list(parts.values())).sum()
+        terms = PENALTIES[name].terms(here)
+        assert all(part.shape == (6,) and (part >= 0).all() for part in terms.values())
+        assert set(here.running_mean.means) >= set(PENALTIES[name].tracked)
+        return torch.stack(list(terms.values())).sum()
 
     w = (0.5 * W).clone().requires_grad_(True)
     total(w).backward()
@@ -71,9 +71,9 @@ def test_per_sample_positive_and_with_the_gradient_that_differences_give(name: s
 
 @pytest.mark.parametrize("name", PENALTIES)
 def test_the_value_for_a_critic_of_known_slope(name: str) -> None:
-    parts = PENALTIES[name].parts(discriminator_context(lambda x: (x * W).sum((1, 2, 3))))
+    terms = PENALTIES[name].terms(discriminator_context(lambda x: (x * W).sum((1, 2, 3))))
     length = W.square().sum().sqrt().item()  # everywhere
-    for key, part in parts.items():
+    for key, part in terms.items():
         if key == "gradient_penalty":
             torch.testing.assert_close(part, torch.full((6,), (length - 1) ** 2))
         elif key in ("r1", "r2") and not name.endswith("fast"):
@@ -102,29 +102,29 @@ def test_wgan_gp_looks_between_and_dragan_around_the_data() -> None:
         return x.square().sum((1, 2, 3))
 
     here = discriminator_context(discriminator)
-    PENALTIES["wgan-gp"].parts(here)
+    PENALTIES["wgan-gp"].terms(here)
     low, high = torch.minimum(here.real(), here.fake()), torch.maximum(here.real(), here.fake())
     assert ((seen[0] >= low) & (seen[0] <= high)).all()
-    PENALTIES["dragan"].parts(here)
+    PENALTIES["dragan"].terms(here)
     assert (seen[1] - here.real()).flatten(1).std(1).tolist() == pytest.approx([0.25] * len(seen[1]), rel=0.5)
     torch.testing.assert_close(  # slope 2x
         unit_gradient_penalty(discriminator, here.real()), (2 * here.real().square().sum((1, 2, 3)).sqrt() - 1).square().float()
     )
 
 
-def test_lecam_pulls_towards_where_the_others_usually_are() -> None:
+def test_lecam_pulls_towards_the_running_mean_of_the_other_side() -> None:
     here = discriminator_context(lambda x: x.sum((1, 2, 3)))
-    here.usual.means.update(real=2.0, fake=-1.0)
+    here.running_mean.means.update(real=2.0, fake=-1.0)
     real, fake = here.real().sum((1, 2, 3)), here.fake().sum((1, 2, 3))
-    torch.testing.assert_close(PENALTIES["lecam"].parts(here)["lecam"], (real + 1) ** 2 + (fake - 2) ** 2)
-    here.usual.begin(8)
-    assert here.usual.mean("real") == pytest.approx(0.99 * 2 + 0.01 * real.mean().item())
+    torch.testing.assert_close(PENALTIES["lecam"].terms(here)["lecam"], (real + 1) ** 2 + (fake - 2) ** 2)
+    here.running_mean.begin(8)
+    assert here.running_mean.mean("real") == pytest.approx(0.99 * 2 + 0.01 * real.mean().item())
 
 
 def test_unknown_names_are_sentences() -> None:
     assert discriminator_penalty("none") is None and generator_regularizer("none") is None
     for find in (discriminator_penalty, generator_regularizer):
-        with pytest.raises(ValueError, match=r"say one of none.*\.$"):
+        with pytest.raises(ValueError, match=r"choose one of none.*\.$"):
             find("strict")
 
 
@@ -135,13 +135,13 @@ def generator_context(generate, weights=()) -> GeneratorContext:
     normal, _ = drawn(5)
     return GeneratorContext(
         latent=lambda name: normal(name, 3),
-        made=lambda: generate(normal("z", 3)),
+        fake=lambda: generate(normal("z", 3)),
         generate=generate,
-        style=lambda z: z[:, None],
-        paint=lambda styles: generate(styles.squeeze(1)),
+        mapping=lambda z: z[:, None],
+        synthesis=lambda styles: generate(styles.squeeze(1)),
         weights=list(weights),
         normal=normal,
-        usual=RunningMeans(["path"]),
+        running_mean=RunningMeans(["path"]),
     )
 
 

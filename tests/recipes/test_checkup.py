@@ -1,4 +1,4 @@
-"""Failures that are made to happen, each named by its name, and a healthy run without alarm."""
+"""Provoked failures, each with its finding, and a healthy run without any."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from limner.apps import doctor
 from limner.data import open_source, prepare
 from limner.families.train import train
-from limner.monitor.doctor import SETTLING, WINDOW
+from limner.monitor.doctor import BURN_IN, WINDOW
 from limner.monitor.probes import typical_distance
 from limner.runs import decide
 
@@ -24,14 +24,14 @@ def clothes() -> np.ndarray:
     return prepare(open_source("fashion"), size=16).images[::5].numpy()
 
 
-def played(pictures: np.ndarray, out: Path, images: int = 2560, **changes: Any) -> list[str]:
-    """The names of what the doctor found in a small run."""
+def findings_of(pictures: np.ndarray, out: Path, images: int = 2560, **changes: Any) -> list[str]:
+    """Train a small run and return the names of the doctor's findings."""
     small = {"network.width": 8, **changes}
     train(
         pictures, recipe="spectral", images=images, out=out, device="cpu", threads=1, quiet=True, metric="none", seed=1,
         precision="fp32", changes=small,
     )  # fmt: skip
-    return [finding["finding"] for finding in doctor.examine(out).findings]
+    return [finding["finding"] for finding in doctor.read_report(out).findings]
 
 
 @pytest.fixture(autouse=True)
@@ -40,26 +40,26 @@ def no_speed_trial(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_healthy_run_raises_no_alarm(clothes: np.ndarray, tmp_path: Path) -> None:
-    assert played(clothes, tmp_path / "run") == []
-    report = doctor.examine(tmp_path / "run")
-    assert report.visits == 40 and report.verdict.startswith("Nothing is wrong")
+    assert findings_of(clothes, tmp_path / "run") == []
+    report = doctor.read_report(tmp_path / "run")
+    assert report.checks == 40 and report.verdict.startswith("Nothing is wrong")
 
 
-def test_a_critic_a_hundred_times_too_fast(clothes: np.ndarray, tmp_path: Path) -> None:
-    found = played(clothes, tmp_path / "run", **{"discriminator_optimizer.lr": 0.08})
-    assert "discriminator-leaps" in found and set(found) <= {"discriminator-leaps", "discriminator-ahead"}
+def test_a_discriminator_lr_a_hundred_times_too_high(clothes: np.ndarray, tmp_path: Path) -> None:
+    found = findings_of(clothes, tmp_path / "run", **{"discriminator_optimizer.lr": 0.08})
+    assert "discriminator-lr-too-high" in found and set(found) <= {"discriminator-lr-too-high", "discriminator-too-strong"}
 
 
 def test_identical_pictures(clothes: np.ndarray, tmp_path: Path) -> None:
-    assert played(clothes[:1].repeat(40, 0), tmp_path / "run", images=320) == ["pictures-alike"]
+    assert findings_of(clothes[:1].repeat(40, 0), tmp_path / "run", images=320) == ["pictures-alike"]
 
 
-def test_twenty_pictures_are_learned_by_heart(clothes: np.ndarray, tmp_path: Path) -> None:
+def test_the_discriminator_overfits_twenty_pictures(clothes: np.ndarray, tmp_path: Path) -> None:
     changes = {"network.width": 16, "augmentation": "none"}
-    assert "by-heart" in played(clothes[::100], tmp_path / "run", images=9600, **changes)
+    assert "overfitting" in findings_of(clothes[::100], tmp_path / "run", images=9600, **changes)
 
 
-def test_auto_tune_slows_the_critic_that_leaps_and_logs_it(clothes: np.ndarray, tmp_path: Path) -> None:
+def test_auto_tune_lowers_a_discriminator_lr_that_is_too_high_and_logs_it(clothes: np.ndarray, tmp_path: Path) -> None:
     out = tmp_path / "run"
     train(
         clothes, recipe="spectral", images=1920, out=out, device="cpu", threads=1, quiet=True, metric="none",
@@ -67,22 +67,22 @@ def test_auto_tune_slows_the_critic_that_leaps_and_logs_it(clothes: np.ndarray, 
     )  # fmt: skip
     tuned = json.loads((out / "limner.json").read_text())["training"]
     assert tuned["auto_tune"] and tuned["settings"]["lr of discriminator"] < 1 and tuned["held_out_count"] == 100
-    done = [f["done"] for f in doctor.examine(out).findings if f["finding"] == "discriminator-leaps"]
+    done = [f["action"] for f in doctor.read_report(out).findings if f["finding"] == "discriminator-lr-too-high"]
     assert done[0] == "lr of discriminator 1 -> 0.25" and len(done) <= 4
 
 
-def test_auto_tune_where_nothing_is_examined_is_a_sentence(clothes: np.ndarray, tmp_path: Path) -> None:
+def test_auto_tune_without_the_doctor_is_a_sentence(clothes: np.ndarray, tmp_path: Path) -> None:
     for more in ({"recipe": "vae"}, {"recipe": "spectral", "doctor": False}):
         with pytest.raises(ValueError, match="--auto-tune needs the doctor"):
             train(clothes, images=32, out=tmp_path / "no", device="cpu", quiet=True, auto_tune=True, **more)
 
 
 def test_the_verdict_waits_for_what_a_finding_needs() -> None:
-    assert SETTLING + WINDOW == doctor.EARLY
-    visits = [{"images": i, "spread": 0.8, "variety": 0.7} for i in range(8)]
-    assert "Too early" in doctor.Report("x", visits[:3], 100).verdict
-    assert "Nothing is wrong: 8 visits" in doctor.Report("x", visits, 100).verdict
-    assert "--no-doctor" in doctor.Report("x", [{"images": 1}], 100).verdict
+    assert BURN_IN + WINDOW == doctor.EARLY
+    checks = [{"images": i, "diversity": 0.8, "variety": 0.7} for i in range(8)]
+    assert "Too early" in doctor.DoctorReport("x", checks[:3], 100).verdict
+    assert "Nothing is wrong: 8 checks" in doctor.DoctorReport("x", checks, 100).verdict
+    assert "--no-doctor" in doctor.DoctorReport("x", [{"images": 1}], 100).verdict
 
 
 def test_typical_distance_is_of_one_class_where_there_is_one() -> None:
@@ -93,13 +93,13 @@ def test_typical_distance_is_of_one_class_where_there_is_one() -> None:
     assert typical_distance(x[:1], None).item() == 0
 
 
-def test_the_page_and_the_table_tell_the_findings(clothes: np.ndarray, tmp_path: Path) -> None:
-    played(clothes[:1].repeat(40, 0), tmp_path / "run", images=320)
-    report = doctor.examine(tmp_path / "run")
+def test_the_page_and_the_table_hold_the_findings(clothes: np.ndarray, tmp_path: Path) -> None:
+    findings_of(clothes[:1].repeat(40, 0), tmp_path / "run", images=320)
+    report = doctor.read_report(tmp_path / "run")
     doctor.write_page(report, tmp_path / "doctor.html")
     page = (tmp_path / "doctor.html").read_text()
     assert "pictures-alike" in page and page.count("<svg") >= 5 and "http" not in page.replace("http://www.w3.org", "")
     assert doctor.table(report).row_count == 1
     (tmp_path / "run" / "log.jsonl").unlink()
     with pytest.raises(ValueError, match="holds no log"):
-        doctor.examine(tmp_path / "run")
+        doctor.read_report(tmp_path / "run")

@@ -121,7 +121,7 @@ def test_minutes_pay_for_the_pictures_that_people_watch_by(
     product = SimpleNamespace(network="generator", preview=lambda net: time.sleep(0.01))
     validator = Validator(columns=("x",), title="", better="lower", measure=lambda net: {}, cost=lambda net: 0.5)
     watched: Any = SimpleNamespace(method=SimpleNamespace(nets={"generator": network}), product=product, validators=[validator])
-    marks = len(schedule.preview_marks(10**6))
+    marks = len(schedule.preview_milestones(10**6))
     assert marks * (0.01 + 0.5) <= watching_seconds(watched) < marks * (0.01 + 0.5) * 2
     watched.validators = []
     assert marks * 0.01 <= watching_seconds(watched) < marks * 0.01 * 5

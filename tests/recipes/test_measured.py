@@ -16,8 +16,8 @@ from limner.recipes import measured
 CONTENT = {
     "told": "10 minutes each on 1 thread",
     "protocol": {"minutes": 10.0},
-    "real": {"fid(own)": 0.021},
-    "rows": {"spectral": {"fid(own)": 0.4216}, "wgan": {"failed": "The discriminator's loss was not finite."}},
+    "real": {"fd_own": 0.021},
+    "rows": {"spectral": {"fd_own": 0.4216}, "wgan": {"failed": "The discriminator's loss was not finite."}},
 }
 
 
@@ -33,7 +33,7 @@ def test_figures_stand_beside_their_recipes(tmp_path: Path, monkeypatch: pytest.
     file.write_text(json.dumps(CONTENT))
     lines = printed(file, monkeypatch).splitlines()
     line = {name: next(text for text in lines if f"│ {name} " in text) for name in ("spectral", "wgan", "dcgan", "vae")}
-    assert "FID(own) 0.422" in line["spectral"] and line["wgan"].rstrip(" │").endswith("failed")
+    assert "fd_own 0.422" in line["spectral"] and line["wgan"].rstrip(" │").endswith("failed")
     assert all(line[name].rstrip(" │").endswith("-") for name in ("dcgan", "vae"))
     below = " ".join(lines[-2:])
     assert "10 minutes each on 1 thread" in below and "real pictures 0.021" in below and "lower is better" in below

@@ -19,12 +19,12 @@ from limner.data.pairs import prepare_pairs
 from limner.families import train as training
 from limner.monitor.family_probes import AutoencoderProbe, TranslatorProbe
 from limner.monitor.rules import (
-    FIRST,
-    FIRST_COPIED,
-    LAST_COPIED,
+    FIRST_CHECK,
+    FIRST_COPY_CHECK,
+    ONE_WAY_COPY_CHECK,
     copies_input,
     dead_codes,
-    discriminator_ahead,
+    discriminator_too_strong,
     stuck_below,
 )
 from limner.networks import vae, vqvae
@@ -73,7 +73,7 @@ def train(out: Path, recipe: str, *data: np.ndarray, images: int, doctor: bool =
 
 def found(out: Path, recipe: str, *data: np.ndarray, images: int, **changes: Any) -> list[str]:
     """The names of what the doctor found in a small run."""
-    return [finding["finding"] for finding in doctor.examine(train(out, recipe, *data, images=images, **changes)).findings]
+    return [finding["finding"] for finding in doctor.read_report(train(out, recipe, *data, images=images, **changes)).findings]
 
 
 # ---- runs that fail --------------------------------------------------------------------------------------------------
@@ -86,16 +86,16 @@ def test_a_latent_that_costs_too_much_is_a_posterior_collapse(clothes: np.ndarra
 def test_an_autoencoder_that_does_not_move_learns_nothing(clothes: np.ndarray, tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert found(out, "vqvae", clothes, images=1280, **{"autoencoder_optimizer.lr": 0.0}) == ["learns-nothing"]
-    (finding,) = doctor.examine(out).findings
-    assert finding["advice"] == "its weights do not move: raise --autoencoder-optimizer.lr." and finding["images"] == 320
-    assert "learns-nothing" in doctor.examine(out).verdict
-    doctor.write_page(doctor.examine(out), tmp_path / "doctor.html")
+    (finding,) = doctor.read_report(out).findings
+    assert finding["advice"] == "its weights do not change: raise --autoencoder-optimizer.lr." and finding["images"] == 320
+    assert "learns-nothing" in doctor.read_report(out).verdict
+    doctor.write_page(doctor.read_report(out), tmp_path / "doctor.html")
     page = (tmp_path / "doctor.html").read_text()
     assert f"explained: {doctor.MEANINGS['explained']}" in page and "learns-nothing" in page
 
 
 def test_a_codebook_of_one_code_gives_one_output(clothes: np.ndarray, tmp_path: Path) -> None:
-    assert found(tmp_path / "run", "vqvae", clothes, images=1280, **{"network.codes": 1}) == ["same-output"]
+    assert found(tmp_path / "run", "vqvae", clothes, images=1280, **{"network.codes": 1}) == ["constant-output"]
 
 
 def test_codes_that_no_picture_chooses_are_dead(clothes: np.ndarray, tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_an_unpaired_translator_that_keeps_its_input_is_a_copy(
     changes = {weight: 1000.0, "translator_optimizer.lr": 1e-5}
     out = tmp_path / "run"
     assert found(out, recipe, emoji, tinted(emoji), images=160, **changes) == ["copies-input"]
-    (finding,) = doctor.examine(out).findings
+    (finding,) = doctor.read_report(out).findings
     assert finding["images"] == 80 and f"lower --{weight}" in finding["advice"]
 
 
@@ -133,7 +133,7 @@ def test_pictures_that_are_all_alike_are_found_in_every_family(clothes: np.ndarr
 @pytest.mark.parametrize("recipe, images", [("vae", 1920), ("vaegan", 1920), ("vqvae", 1280)])
 def test_a_healthy_autoencoder_raises_no_alarm(recipe: str, images: int, clothes: np.ndarray, tmp_path: Path) -> None:
     assert found(tmp_path / "run", recipe, clothes, images=images) == []
-    report = doctor.examine(tmp_path / "run")
+    report = doctor.read_report(tmp_path / "run")
     last = [e for e in report.entries if "explained" in e][-1]
     assert report.visits == 40 and report.verdict.startswith("Nothing is wrong") and last["explained"] > 0.3
 
@@ -169,10 +169,10 @@ def test_a_run_that_is_watched_has_the_weights_of_one_that_is_not(
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
     for folder, visits in ((watched, 4), (alone, 0)):
         description = json.loads((folder / "limner.json").read_text())["training"]
-        report = doctor.examine(folder)
+        report = doctor.read_report(folder)
         assert description["doctor"] == (visits > 0) and report.visits == visits
         assert sum(signal in e for e in report.entries) == visits
-    assert "--no-doctor" in doctor.examine(alone).verdict
+    assert "--no-doctor" in doctor.read_report(alone).verdict
 
 
 def test_auto_tune_is_for_games_only(clothes: np.ndarray, tmp_path: Path) -> None:
@@ -249,34 +249,34 @@ def test_change_and_explained_of_a_translator(emoji: np.ndarray) -> None:
 
 
 def test_a_bad_value_is_found_once_it_no_longer_improves() -> None:
-    flat = [{"explained": 0.01}] * FIRST
+    flat = [{"explained": 0.01}] * FIRST_CHECK
     assert stuck_below(flat, "explained", 0.05) == 0.01
     assert stuck_below(flat[1:], "explained", 0.05) is None, "too early"
-    lr_warmup = [{"explained": -1 + 0.05 * i} for i in range(FIRST)]
+    lr_warmup = [{"explained": -1 + 0.05 * i} for i in range(FIRST_CHECK)]
     assert stuck_below(lr_warmup, "explained", 0.05) is None
     assert stuck_below(lr_warmup[::-1], "explained", 0.05) is not None, "what gets worse does not improve"
-    assert stuck_below([{"explained": 0.06}] * FIRST, "explained", 0.05) is None
+    assert stuck_below([{"explained": 0.06}] * FIRST_CHECK, "explained", 0.05) is None
     assert stuck_below(flat, "codes_in_use", 0.1) is None, "a signal that this run does not have"
 
 
 def test_one_direction_may_be_a_copy_for_longer_than_both() -> None:
     rule = copies_input("advice.")
     both, one = {"output_change": 0.01, "output_change_b2a": 0.01}, {"output_change": 0.4, "output_change_b2a": 0.01}
-    assert rule([both] * (FIRST_COPIED - 1)) is None and rule([both] * FIRST_COPIED) is not None
-    assert rule([one] * (LAST_COPIED - 1)) is None
-    late = rule([one] * LAST_COPIED)
-    assert late is not None and "from b to a" in late.says
+    assert rule([both] * (FIRST_COPY_CHECK - 1)) is None and rule([both] * FIRST_COPY_CHECK) is not None
+    assert rule([one] * (ONE_WAY_COPY_CHECK - 1)) is None
+    late = rule([one] * ONE_WAY_COPY_CHECK)
+    assert late is not None and "from b to a" in late.message
 
 
 def test_a_discriminator_of_translations_is_ahead_when_it_leaves_no_gradient() -> None:
     """Digits to bold, inverted ones, cyclegan, 1,500 images: right in both directions, the outputs still digits on black."""
-    rule = discriminator_ahead("advice.")
-    start = [{"right": 1.0, "right_b2a": 1.0, "gradient_translator": 0.5}] * (LAST_COPIED - 8)
-    late = {"right": 1.0, "right_b2a": 1.0, "gradient_translator": 0.005}
+    rule = discriminator_too_strong("advice.")
+    start = [{"d_accuracy": 1.0, "d_accuracy_b2a": 1.0, "gradient_translator": 0.5}] * (ONE_WAY_COPY_CHECK - 8)
+    late = {"d_accuracy": 1.0, "d_accuracy_b2a": 1.0, "gradient_translator": 0.005}
     found = rule([*start, *[late] * 8])
-    assert found is not None and found.name == "discriminator-ahead" and "to 1.0% of what it was" in found.says
+    assert found is not None and found.name == "discriminator-too-strong" and "to 1.0% of what it was" in found.says
     assert rule([*start[1:], *[late] * 8]) is None, "too early"
-    assert rule([*start, *[late] * 7, late | {"right_b2a": 0.9}]) is None, "one direction is learning"
+    assert rule([*start, *[late] * 7, late | {"d_accuracy_b2a": 0.9}]) is None, "one direction is learning"
     assert rule([*start, *[late | {"gradient_translator": 0.05}] * 8]) is None, "as in a healthy run before it leaves its input"
     assert rule([*start, *[late] * 7, late | {"gradient_translator": 2.0}]) is None, "it leaves its input just now"
     assert rule([*start, *[{"gradient_translator": 0.005}] * 8]) is None, "a signal that this run does not have"
@@ -293,12 +293,12 @@ def test_how_often_a_discriminator_is_right_about_translations(emoji: np.ndarray
     def signals(discriminators: Any) -> dict[str, float]:
         return TranslatorProbe(nets, pairs, (), 5, MACHINE, discriminators)(0)
 
-    assert "right" not in signals({})
+    assert "d_accuracy" not in signals({})
     found = signals({"a2b": Brightness(), "b2a": Brightness()})
-    assert found["right"] == 1 and found["right_b2a"] == 0
+    assert found["d_accuracy"] == 1 and found["d_accuracy_b2a"] == 0
 
 
 def test_few_codes_that_suffice_are_not_dead() -> None:
     rule = dead_codes("advice.")
-    assert rule([{"codes_in_use": 0.05, "explained": 0.9}] * FIRST) is None
-    assert rule([{"codes_in_use": 0.05, "explained": 0.1}] * FIRST) is not None
+    assert rule([{"codes_in_use": 0.05, "explained": 0.9}] * FIRST_CHECK) is None
+    assert rule([{"codes_in_use": 0.05, "explained": 0.1}] * FIRST_CHECK) is not None

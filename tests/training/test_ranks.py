@@ -150,5 +150,5 @@ def test_ranks_agree_bit_for_bit_when_the_batch_is_accumulated(tmp_path: Path) -
 
 
 def test_a_batch_that_cannot_be_shared_is_a_sentence(squares: Path, tmp_path: Path) -> None:
-    with pytest.raises(AssertionError, match="cannot be shared by 2 ranks"):
+    with pytest.raises(AssertionError, match="cannot be split evenly over 2 ranks"):
         train(tmp_path, squares, 2, "--batch", "15")

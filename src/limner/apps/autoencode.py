@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from limner.apps.model import CHUNK, SHEETS, Model, Pictures, check_sheet, form
+from limner.apps.model import CHUNK, SHEETS, GeneratorModel, Pictures, check_sheet, form
 from limner.apps.sample import at_least_one, check_film, destination, is_film, write_film
 from limner.apps.traverse import Traversal, traversal
 from limner.core import artifact
@@ -25,7 +25,7 @@ from limner.data.image import as_color, decoded, opened, reason
 from limner.data.scan import evenly
 
 
-class Autoencoder(Model):
+class Autoencoder(GeneratorModel):
     """A trained autoencoder: everything that a generator can, where it has a prior, and the way back."""
 
     def __init__(self, network: nn.Module, spec: ImageSpec, description: dict[str, Any], where: torch.device,

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from limner.apps.model import Model
+from limner.apps.model import GeneratorModel
 from limner.apps.translate import Translator
 from limner.core import artifact
 from limner.data import Dataset, open_source, prepare, prepare_validation
 from limner.data.dataset import Subset
 from limner.data.pairs import Pairs, prepare_pairs
-from limner.evaluation import PAIRED, Pictures, Result, known
+from limner.evaluation import PAIRED, ImageSet, Result, validate_metrics
 from limner.evaluation import evaluate as compare
 from limner.evaluation.report import write_html, write_json
 
@@ -22,7 +22,7 @@ Watch = Callable[[int, int], None]
 
 
 def evaluate(
-    given: Path | Model | Translator,
+    given: Path | GeneratorModel | Translator,
     data: str | Sequence[str],
     metrics: Sequence[str] | None = None,
     features: Sequence[str] = ("own",),
@@ -43,18 +43,18 @@ def evaluate(
     two sets or one of pairs, and the first is translated, or with direction "b2a" the second); or any pictures. Returns
     the result and the report's path: evaluation.html in the run folder by default, and none for pictures without a run. Raises ValueError in one sentence for what cannot be compared.
     """
-    known(metrics)  # said before the work is done, as is what is wrong with the report's place
+    validate_metrics(metrics)  # said before the work is done, as is what is wrong with the report's place
     if out:
         page_of(out)
     curve: list = []
     sides = (size, size) if isinstance(size, int) else size
     model = None if isinstance(given, Path) else given
     subject = given if isinstance(given, Path) else given.folder
-    pictures: Pictures | str = str(subject)
+    pictures: ImageSet | str = str(subject)
     places = [data] if isinstance(data, str) else list(data)
     if not places:
         raise ValueError("Say what to compare with: --data and a set of pictures.")
-    reference: Dataset | Pictures | str = places[0]
+    reference: Dataset | ImageSet | str = places[0]
     held: Dataset | str | None = held_out
     folder: Path | None = None
     paired = False
@@ -65,7 +65,7 @@ def evaluate(
             raise ValueError(f"{subject} is no translator, which --direction is for: leave it out.")
         if model is not None and size:
             raise ValueError(f"{subject} makes pictures of one size, at which it is measured: leave --size out.")
-    if model is not None and not isinstance(model, Translator) and (of_pairs := [m for m in known(metrics) if m in PAIRED]):
+    if model is not None and not isinstance(model, Translator) and (of_pairs := [m for m in validate_metrics(metrics) if m in PAIRED]):
         raise ValueError(
             f"{of_pairs[0]} has no meaning for {subject}: its samples are new pictures, none of which has a truth to be "
             "compared with; leave it out."
@@ -75,7 +75,7 @@ def evaluate(
         pictures, reference, paired = translated(model, places, direction or "a2b", metrics, sides, n, seed, progress, halves)
         sides = pictures.spec.size
     elif model is not None:
-        if not isinstance(model, Model):
+        if not isinstance(model, GeneratorModel):
             raise ValueError(f"{subject} holds a {model.description['kind']}, whose pictures this command cannot draw.")
         curve = watched(subject)
         pictures, sides, folder = sampled(model, n, seed), model.spec.size, subject
@@ -124,23 +124,23 @@ def page_of(path: Path) -> Path:
 def watched(folder: Path) -> list[dict[str, float]]:
     """The points of the metric that a run watched while it trained, without what else its log tells at those moments."""
     points = [
-        {name: value for name, value in entry.items() if name == "images" or name.startswith("fid_")}
+        {name: value for name, value in entry.items() if name == "images" or name.startswith(("fid", "fd_"))}
         for entry in artifact.read_log(folder)
     ]
     return [point for point in points if len(point) > 1]
 
 
-def as_trained(model: Model | Translator, place: str, size: tuple[int, int] | None) -> Dataset:
-    """Pictures brought to their shape as those were that the model learned from, at (H,W) `size`."""
+def as_trained(model: GeneratorModel | Translator, place: str, size: tuple[int, int] | None) -> Dataset:
+    """ImageSet brought to their shape as those were that the model learned from, at (H,W) `size`."""
     how = artifact.preparation(model.description)
     return prepare(open_source(place), size=size, channels=model.spec.channels, **how)
 
 
-def sampled(model: Model, n: int, seed: int) -> Pictures:
+def sampled(model: GeneratorModel, n: int, seed: int) -> ImageSet:
     """n samples with classes as frequent as in the training data."""
     labels = model.labels(n, None, np.random.default_rng(seed).spawn(2)[0])  # those of the same seed's samples
     images = model.sample(n, seed=seed)
-    return Pictures(
+    return ImageSet(
         torch.from_numpy(np.asarray(images)),
         None if labels is None else torch.from_numpy(labels),
         tuple(model.classes) if labels is not None else (),
@@ -158,7 +158,7 @@ def translated(
     seed: int,
     progress: Watch | None,
     halves: bool = False,
-) -> tuple[Pictures, Pictures, bool]:
+) -> tuple[ImageSet, ImageSet, bool]:
     """(at most n translations, what they should be or be like, whether they are pairs), at the size of the training.
 
     places: as at the training, two sets or one that holds pairs. Two sets are pairs where the translator learned from
@@ -177,7 +177,7 @@ def translated(
             channels=str(model.spec.channels), **artifact.preparation(model.description),
         )  # fmt: skip
 
-    asked = any(name in PAIRED for name in known(metrics))
+    asked = any(name in PAIRED for name in validate_metrics(metrics))
     learned = "pixels" in model.description["recipe"]  # the distance to a truth, which recipes of pairs alone weigh
     if second is None or asked:
         pairs = pairs_of(True)
@@ -198,9 +198,9 @@ def translated(
         parts.append(model.render(picture, network))
         if progress:
             progress(i + 1, len(before))
-    made = Pictures(torch.cat(parts), name=model.folder.name, notes=[*pairs.notes, *notes], names=before.names)
+    made = ImageSet(torch.cat(parts), name=model.folder.name, notes=[*pairs.notes, *notes], names=before.names)
     return made, after, pairs.paired
 
 
-def _set(data: Dataset | Subset) -> Pictures:
-    return Pictures(data.images, name=data.name, names=tuple(data.names))
+def _set(data: Dataset | Subset) -> ImageSet:
+    return ImageSet(data.images, name=data.name, names=tuple(data.names))

@@ -17,7 +17,7 @@ from limner.apps.truncation import LATENTS, mean_style, truncated
 from limner.apps.typical import MODES, OF_CLASS, PICTURES, POOL, SHOWN, Features, Typicality, learn_features, reduced
 from limner.core import device, latents
 from limner.core.device import autocast
-from limner.core.files import for_people, write_whole, writing
+from limner.core.files import write_error, write_whole, writing
 from limner.core.images import ImageSpec, grid, to_pil, to_uint8
 from limner.networks.contracts import StyleBased
 
@@ -68,7 +68,7 @@ def write_pictures(path: Path, batches: Iterable[np.ndarray], n: int, spec: Imag
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise for_people(error, path) from error
+        raise write_error(error, path) from error
     for batch in _counted(batches, n, progress):
         for picture in batch:
             write_whole(path / f"{i:0{digits}d}.png", _png(picture))
@@ -128,7 +128,7 @@ def _png(picture: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-class Model:
+class GeneratorModel:
     """A trained generator.
 
     spec: shape of its pictures and number of classes. classes: their names. description: all of limner.json.
@@ -138,7 +138,7 @@ class Model:
                  folder: Path) -> None:  # fmt: skip
         self.network, self.spec, self.description, self.folder = network, spec, description, folder
         self.classes: list[str] = list(description["data"].get("classes") or [])
-        self.noise = latents.known(description["network"].get("noise", "normal"))
+        self.noise = latents.validate_name(description["network"].get("noise", "normal"))
         self._device = where
         self._precision = device.precision(where)
         self._features: Features | None = None if spec.classes > 1 else reduced  # None: not learned yet

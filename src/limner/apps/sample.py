@@ -10,7 +10,7 @@ import numpy as np
 
 from limner.apps.model import (
     SHEETS,
-    Model,
+    GeneratorModel,
     Progress,
     check_numbers,
     check_sheet,
@@ -31,7 +31,7 @@ FILM_BYTES = 1_000_000_000  # of the frames of a .gif or .webp, which are held i
 
 
 def sample(
-    model: Model,
+    model: GeneratorModel,
     out: Path | None = None,
     n: int = 64,
     seed: int = 0,
@@ -103,7 +103,7 @@ def is_film(out: Path, seconds: float | None) -> bool:
     return ending in ANIMATIONS and not out.is_dir() and (ending != ".webp" or seconds is not None)
 
 
-def check_film(out: Path, seconds: float, n: int, model: Model, columns: int | None = None) -> int:
+def check_film(out: Path, seconds: float, n: int, model: GeneratorModel, columns: int | None = None) -> int:
     """The number of frames of a film of n pictures side by side. Raises ValueError for one that is too long or too large,
     before it is drawn."""
     if not 0 < seconds <= LONGEST:  # nan is neither
@@ -124,7 +124,7 @@ MOST_WALKS = 64  # pictures that move at once
 
 
 def walk(
-    model: Model,
+    model: GeneratorModel,
     n: int = 16,
     seed: int = 0,
     label: str | None = None,

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from limner.apps.tiles import in_tiles, normalized_as, thumbnail
 from limner.core import artifact, device
 from limner.core.device import autocast
-from limner.core.files import for_people, write_whole, writing
+from limner.core.files import write_error, write_whole, writing
 from limner.core.images import MODES, WHITE, ImageSpec, grid, png, to_float, to_pil, to_uint8, write_png
 from limner.data import Damaged, open_source
 from limner.data.dataset import and_skipped
@@ -255,7 +255,7 @@ def _sink(out: Path, zipped: bool, stack: ExitStack) -> Sink:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise for_people(error, path) from error
+            raise write_error(error, path) from error
         write_whole(path, content)
 
     return put

@@ -14,7 +14,7 @@ from limner.cli import making, using
 from limner.cli.app import app, tell, widen
 from limner.cli.flags import flags, with_flags
 from limner.cli.mistakes import understood
-from limner.core.files import unreadable
+from limner.core.files import read_error
 
 __all__ = ["app", "main", "making", "using"]
 
@@ -94,7 +94,7 @@ def _run(arguments: list[str]) -> int:
     except OSError as error:
         if error.filename is None:  # what is printed cannot be written; every file has a name
             raise
-        tell(str(unreadable(error, error.filename)))
+        tell(str(read_error(error, error.filename)))
     except (MemoryError, RuntimeError) as error:
         if not _out_of_memory(error):
             raise

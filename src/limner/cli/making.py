@@ -183,9 +183,9 @@ def doctor(run: Path, /, *, html: Path | None = None) -> None:
     html
         Where to write the page with the plots (default: doctor.html in the run folder).
     """
-    from limner.apps.doctor import examine, table, write_page
+    from limner.apps.doctor import read_report, table, write_page
 
-    report = examine(run)
+    report = read_report(run)
     page = html or run / "doctor.html"
     write_page(report, page)
     show_table(table(report))

@@ -52,11 +52,11 @@ def sample(
     device
         auto, cpu, cuda or mps.
     """
-    from limner.apps.model import Model
+    from limner.apps.model import GeneratorModel
     from limner.apps.sample import sample as make
 
     count, number = amounts.count(n, "number of pictures"), amounts.count(seed, "seed", minimum=0)
-    model = open_model(run, device, Model, "sample")
+    model = open_model(run, device, GeneratorModel, "sample")
     with Progress("calibrating the truncation") as calibration, Progress("sampling") as progress:
         print_line(make(model, out, count, number, label, truncation, seconds, columns, progress, calibration))
 
@@ -89,8 +89,8 @@ def evaluate(
     data
         The real pictures to compare with. For a translator's run what it was trained on: two sets, or one of pairs.
     metrics
-        Names such as fid, kid, precision_recall, copies (default: the usual ones; a wrong name lists all). Of pairs,
-        each picture with the one of equal name: psnr, ssim, ms_ssim, lpips_form.
+        Names such as fd, mmd, precision_recall, memorization (default: a standard set; an unknown name lists all). Of pairs,
+        each picture with its target of the same name: psnr, ssim, ms_ssim, perceptual.
     features
         own (learned from the data, offline), pixels, convolutions, or from local weights inception, dinov2 or clip
         (default: own).

@@ -1,1 +1,1 @@
-"""What everything else stands on: images, trained things on disk, ranks, schedules, devices."""
+"""Foundations: images, trained models on disk, distributed ranks, schedules, devices."""

@@ -8,27 +8,27 @@ from math import isfinite
 SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 WORDS = {"sec": "s", "min": "m", "mins": "m", "minutes": "m", "hours": "h", "days": "d", "seconds": "s"}
 FACTORS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9}
-LONGEST = 366 * 24 * 60.0  # minutes: a year
-MOST = 10**12  # images
+MAX_MINUTES = 366 * 24 * 60.0  # minutes: a year
+MAX_IMAGES = 10**12  # images
 
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?"
 
 
 def minutes(value: float | str, name: str = "duration") -> float:
-    """A duration in minutes, from a number of minutes or a text such as `10`, `10m`, `1h30`, `1h 30m`, `90s`, `2d`.
+    """Parse a duration: a number of minutes, or a text such as `10`, `10m`, `1h30`, `1h 30m`, `90s`, `2d`.
 
-    A number without a unit after hours is minutes, after minutes seconds; alone it is minutes. name: what to call the
-    value in an error. Raises ValueError for anything else, for 0 and less, and for more than a year.
+    A number without a unit means minutes; after hours it means minutes, after minutes seconds. name: the value's name in
+    error messages. Returns minutes in (0, MAX_MINUTES]. Raises ValueError for anything else.
     """
-    found = _minutes_of(value.strip().lower()) if isinstance(value, str) else float(value)
-    if found is None:
+    result = _parse_minutes(value.strip().lower()) if isinstance(value, str) else float(value)
+    if result is None:
         raise ValueError(f"The {name} {_short(value)} is not understood: give minutes, or a duration such as 90s, 10m or 1h30.")
-    if not 0 < found <= LONGEST:  # nan is neither
-        raise ValueError(f"The {name} must be more than nothing and have an end, within a year, and not {_short(value)}: give 10m, say.")
-    return found
+    if not 0 < result <= MAX_MINUTES:  # also rejects NaN
+        raise ValueError(f"The {name} must be more than 0 and at most one year, not {_short(value)}: give 10m, for example.")
+    return result
 
 
-def _minutes_of(text: str) -> float | None:
+def _parse_minutes(text: str) -> float | None:
     if re.fullmatch(rf"[+-]?(?:{_NUMBER}|inf|infinity|nan)", text):
         return float(text)
     total, last = 0.0, ""
@@ -52,25 +52,24 @@ def count(value: float | str, name: str = "number", minimum: int = 1) -> int:
     name: what to call the value in an error. Raises ValueError for anything else, for less than `minimum`, for
     fractions and for more than 10^12.
     """
-    found: float | None
+    result: float | None
     if isinstance(value, str):
         text = value.strip().lower().replace(",", "").replace("_", "")
         match = re.fullmatch(rf"([+-]?(?:{_NUMBER}|inf|infinity|nan))([a-z]?)", text)
-        found = float(match[1]) * FACTORS[match[2]] if match and match[2] in FACTORS else None
+        result = float(match[1]) * FACTORS[match[2]] if match and match[2] in FACTORS else None
     else:
-        found = float(value)
-    if found is None:
+        result = float(value)
+    if result is None:
         raise ValueError(f"The {name} {_short(value)} is not understood: give a whole number such as 50000, 500k or 1e6.")
-    if not isfinite(found) or not minimum <= found <= MOST:
-        least = "more than nothing" if minimum == 1 else f"{minimum} or more"
-        raise ValueError(f"The {name} must be {least} and have an end, within 10^12, and not {_short(value)}: give 500k, say.")
-    if abs(found - round(found)) > 1e-6:
+    if not isfinite(result) or not minimum <= result <= MAX_IMAGES:
+        raise ValueError(f"The {name} must be from {minimum} to 10^12, not {_short(value)}: give 500k, for example.")
+    if abs(result - round(result)) > 1e-6:
         raise ValueError(f"The {name} {_short(value)} is not a whole number.")
-    return round(found)
+    return round(result)
 
 
 def amount(value: float | str, name: str = "amount") -> tuple[float | None, int | None]:
-    """(minutes, None) from a duration, or (None, images) from a count that says so: `50000 images`, `500k images`.
+    """Parse a training budget: (minutes, None) from a duration, (None, images) from a count such as `500k images`.
 
     Raises ValueError as `minutes` and `count` do.
     """

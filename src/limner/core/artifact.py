@@ -1,13 +1,13 @@
-"""A trained thing on disk: a folder that describes itself, safe to load from a stranger.
+"""A trained model on disk: a self-describing folder that is safe to load from an untrusted source.
 
-    weights.safetensors   the averaged weights, `<network>.<parameter>`
-    limner.json           what was trained, on what, how, with which figures
-    preview.png           what it makes
+    weights.safetensors   the EMA weights, `<network>.<parameter>`
+    limner.json           recipe, data, network configuration, training state and metrics
+    preview.png           sample outputs
     README.md             the model card
-    log.jsonl             losses, speed and the watched metric over images seen
+    log.jsonl             losses, speed and the validation metric over images seen
 
-Loading executes no code: JSON and raw tensors only. Names and shapes of all tensors are compared with those that the
-described network has before a byte of them is read.
+Loading executes no code: the files hold JSON and raw tensors only. The names and shapes of all tensors are compared with
+those of the described network before any tensor is read.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from limner.core.files import open_regular, read_bytes, write_tensors, write_who
 
 FORMAT = 1
 WEIGHTS, CARD = "weights.safetensors", "limner.json"
-DECISIONS = "run.json"    # what a run settled at its start; it stands before the run writes any picture
+DECISIONS = "run.json"    # decisions made at the start of a run; written before any picture
 OWN = (WEIGHTS, CARD, DECISIONS, "README.md", "preview.png", "progress.webp", "log.jsonl", "samples", "best", "checkpoint")
-LONGEST_LOG = 1 << 30     # bytes
-LARGEST = 20_000_000_000  # parameters; a description that asks for more is damaged or hostile
+MAX_LOG_BYTES = 1 << 30     # bytes
+MAX_PARAMETERS = 20_000_000_000 # a description that asks for more is damaged or hostile
 
 
 def save(folder: Path, nets: Mapping[str, nn.Module], description: Mapping[str, Any], model_card: str) -> None:
-    """Write the networks and their description, each file whole or not at all. Raises ValueError on disk errors."""
+    """Write the networks, their description and the model card, each file atomically. Raises ValueError on disk errors."""
     tensors = {f"{name}.{key}": value for name, net in nets.items() for key, value in net.state_dict().items()}
     write_tensors(folder / WEIGHTS, tensors, {"format": "pt", "sha256": content_hash(tensors)})
     write_whole(folder / CARD, json.dumps({"format": FORMAT, **description}, indent=1, ensure_ascii=False) + "\n")
@@ -49,21 +49,21 @@ def _signature(text: str) -> str:
 
 
 def _edited(path: Path) -> bool:
-    """Whether a README.md stands there that is not, word for word, one that `save` wrote."""
+    """Return whether `path` holds a README.md that differs from the one `save` wrote."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return False
     except (OSError, UnicodeDecodeError):
         return True
-    body, mark, _ = text.rpartition("\n<!-- Written by Limner (")
-    return not mark or text != body + _signature(body)
+    body, marker, _ = text.rpartition("\n<!-- Written by Limner (")
+    return not marker or text != body + _signature(body)
 
 
 def content_hash(tensors: Mapping[str, Tensor]) -> str:
-    """The SHA-256 of names and values of tensors, in hex.
+    """Return the SHA-256 of the names and values of tensors, in hex.
 
-    It stands in the metadata of the weights: in the same file, so that a kill between two files cannot part them.
+    It is stored in the metadata of the weights file, so that a kill between two writes cannot separate them.
     """
     digest = hashlib.sha256()
     for name in sorted(tensors):
@@ -73,10 +73,10 @@ def content_hash(tensors: Mapping[str, Tensor]) -> str:
 
 
 def read_description(folder: Path) -> dict[str, Any]:
-    """The `limner.json` of a trained thing. Raises ValueError when there is none or it cannot be used."""
+    """Read and validate the `limner.json` of a trained model. Raises ValueError when it is missing or invalid."""
     path = folder / CARD
     try:
-        description = schema.parse(read_bytes(path, schema.LARGEST))
+        description = schema.parse(read_bytes(path, schema.MAX_JSON_BYTES))
         version = description.get("format") if isinstance(description, dict) else None
         if not isinstance(version, int):
             raise ValueError(f"{path} is not a description that Limner wrote.")
@@ -92,13 +92,13 @@ def read_description(folder: Path) -> dict[str, Any]:
 
 
 def preparation(description: Mapping[str, Any]) -> dict[str, Any]:
-    """How the training brought its pictures to one shape, as keywords of `data.prepare`; by default where it is not told."""
+    """Return the keywords of `data.prepare` that reproduce the preprocessing of the training data."""
     data = description["data"]
     return {"fit": str(data.get("fit", "crop")), "background": str(data.get("background", "white"))}
 
 
 def images_seen(line: str) -> int | None:
-    """The images seen of a line of `log.jsonl`; None for a line cut by a kill. Raises Mismatch for one that was changed."""
+    """Return the images seen of a line of `log.jsonl`; None for a truncated line. Raises Mismatch for invalid fields."""
     entry = _entry(line)
     return None if entry is None else int(entry["images"])
 
@@ -112,18 +112,21 @@ def _entry(line: str) -> dict[str, Any] | None:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a run's log; empty when there is none. Bytes that are no UTF-8 are kept as U+FFFD, for a machine that
-    lost power may leave any. Raises ValueError naming the cause when it cannot be read."""
+    """Return the lines of a run's log; empty when there is none.
+
+    Bytes that are not UTF-8 become U+FFFD: a machine that lost power may leave any. Raises ValueError when the log cannot
+    be read.
+    """
     try:
-        return read_bytes(path, LONGEST_LOG).decode("utf-8", "replace").split("\n")
+        return read_bytes(path, MAX_LOG_BYTES).decode("utf-8", "replace").split("\n")
     except FileNotFoundError:
         return []
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """The entries of a run's `log.jsonl`, in order; empty when there is none.
+    """Return the entries of a run's `log.jsonl`, in order; empty when there is none.
 
-    Raises ValueError naming line and field of an entry that is wrong; a line cut by a kill is passed over.
+    A truncated line is skipped. Raises ValueError naming line and field of an invalid entry.
     """
     path, entries = folder / "log.jsonl", []
     for i, line in enumerate(read_lines(path), 1):
@@ -137,24 +140,24 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
 
 
 def load_weights(folder: Path, name: str, net: nn.Module, device: torch.device) -> nn.Module:
-    """Fill `net`, built on the meta device, with the weights of the network `name`; returns it on `device`, frozen.
+    """Load the weights of the network `name` into `net`, which is on the meta device; return it on `device`, frozen.
 
-    Raises ValueError when the file is missing, damaged, or holds other names, shapes or types than the network, or values
-    that are not finite.
+    Raises ValueError when the file is missing or damaged, when names, shapes or types differ from the network's, or when
+    values are not finite.
     """
     path = folder / WEIGHTS
     expected = net.state_dict()
-    if sum(t.numel() for t in expected.values()) > LARGEST:
+    if sum(t.numel() for t in expected.values()) > MAX_PARAMETERS:
         raise ValueError(f"{folder / CARD} describes a network too large to be true.")
     damaged = f"{path} does not fit its description: the run folder is damaged or was changed."
     tensors: dict[str, Tensor] = {}
     try:
-        open_regular(path).close()  # says why a file cannot be opened, and never waits for a pipe
+        open_regular(path).close()  # raises a clear error, and never blocks on a pipe
         with safe_open(path, "pt", device=str(device)) as file:
             if set(file.keys()) != {f"{name}.{key}" for key in expected}:
                 raise ValueError(damaged)
-            for key, want in expected.items():
-                if tuple(file.get_slice(f"{name}.{key}").get_shape()) != tuple(want.shape):
+            for key, wanted in expected.items():
+                if tuple(file.get_slice(f"{name}.{key}").get_shape()) != tuple(wanted.shape):
                     raise ValueError(damaged)
             tensors = {key: file.get_tensor(f"{name}.{key}") for key in expected}
             if content_hash({f"{name}.{key}": t for key, t in tensors.items()}) != (file.metadata() or {}).get("sha256"):
@@ -163,9 +166,9 @@ def load_weights(folder: Path, name: str, net: nn.Module, device: torch.device) 
         raise ValueError(f"{folder} holds no {WEIGHTS}: the run was stopped before its first checkpoint.") from error
     except (SafetensorError, OSError) as error:
         raise ValueError(damaged) from error
-    if any(tensors[key].dtype != want.dtype for key, want in expected.items()):
+    if any(tensors[key].dtype != wanted.dtype for key, wanted in expected.items()):
         raise ValueError(damaged)
     if not all(t.isfinite().all() for t in tensors.values()):
-        raise ValueError(f"{path} holds values that are no finite numbers: the training failed, so train anew.")
+        raise ValueError(f"{path} holds values that are not finite: the training failed, so train anew.")
     net.load_state_dict(tensors, assign=True)
     return net.requires_grad_(False).eval()

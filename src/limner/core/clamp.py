@@ -1,4 +1,4 @@
-"""Numbers kept in bounds that they can come back from."""
+"""A clamp whose gradient can lead back into the range."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-class _Within(torch.autograd.Function):
+class _ClampWithGradient(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, low: float, high: float) -> Tensor:  # type: ignore[override]
         ctx.save_for_backward(x)
@@ -21,5 +21,5 @@ class _Within(torch.autograd.Function):
 
 
 def clamp_with_gradient(x: Tensor, low: float, high: float) -> Tensor:
-    """x brought into [low,high]. Unlike a clamp's, a gradient that leads back passes where x is outside."""
-    return _Within.apply(x, low, high) if torch.is_grad_enabled() else x.clamp(low, high)
+    """Clamp x to [low,high]. Unlike `torch.clamp`, a gradient that leads back into the range passes where x is outside."""
+    return _ClampWithGradient.apply(x, low, high) if torch.is_grad_enabled() else x.clamp(low, high)

@@ -1,4 +1,4 @@
-"""The machine: which device, which precision, and the allocator's settings that make a CPU fast."""
+"""Device, precision and process settings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 
 def select_device(device: str = "auto", local_rank: int = 0) -> torch.device:
-    """`auto` is CUDA, else Apple's MPS, else the CPU. Raises ValueError for a device that is not there."""
+    """Return a device; `auto` is CUDA, else Apple's MPS, else the CPU. Raises ValueError for an unavailable device."""
     if device == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda", local_rank)
@@ -19,14 +19,17 @@ def select_device(device: str = "auto", local_rank: int = 0) -> torch.device:
         chosen = torch.device(device)
         torch.empty(1, device=chosen)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"The device {device!r} cannot be used here: say auto, cpu, cuda or mps.") from error
+        raise ValueError(f"The device {device!r} cannot be used here: choose auto, cpu, cuda or mps.") from error
     return torch.device("cuda", local_rank) if device == "cuda" else chosen
 
 
 def precision(device: torch.device, wanted: str = "auto") -> torch.dtype:
-    """The type of convolutions and products: bf16 where the hardware has it (and it is then faster), else fp32."""
+    """Return the autocast dtype: for `auto`, bf16 where the hardware has native support, else fp32.
+
+    Raises ValueError for anything but `auto`, `bf16` and `fp32`.
+    """
     if wanted not in ("auto", "bf16", "fp32"):
-        raise ValueError(f"The precision {wanted!r} is not known: say auto, bf16 or fp32.")
+        raise ValueError(f"The precision {wanted!r} is not known: choose auto, bf16 or fp32.")
     if wanted != "auto":
         return torch.bfloat16 if wanted == "bf16" else torch.float32
     if device.type == "cuda":
@@ -40,7 +43,7 @@ def precision(device: torch.device, wanted: str = "auto") -> torch.dtype:
 
 
 def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
-    """A context in which convolutions and products run in `precision`; it does nothing for fp32."""
+    """Return `torch.autocast` for the device; disabled for fp32."""
     return torch.autocast(device.type, precision, enabled=precision != torch.float32)
 
 
@@ -63,11 +66,10 @@ def cpu_has_bf16() -> bool:
 
 
 def configure_runtime(threads: int | None = None) -> None:
-    """Once at start-up: threads, and an allocator that keeps freed memory.
+    """Set process-wide options: the number of threads, and an allocator that keeps freed memory.
 
-    glibc gives every large block back to the kernel when it is freed; a training step frees and asks again for the
-    same hundreds of megabytes each iteration, and page faults then eat a third of the time. Must come before the
-    first large tensor to matter fully.
+    glibc returns every large block to the kernel when it is freed. A training step frees and allocates the same hundreds
+    of megabytes each iteration, and page faults then take a third of the time. Call it before the first large tensor.
     """
     if threads:
         torch.set_num_threads(threads)
@@ -84,7 +86,7 @@ def configure_runtime(threads: int | None = None) -> None:
 
 
 def most_threads() -> int:
-    """CPU threads that are worth a try: PyTorch's choice (which OMP_NUM_THREADS decides), at most the cores of this process."""
+    """Return the most CPU threads worth trying: PyTorch's default (see OMP_NUM_THREADS), at most the available cores."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(torch.get_num_threads(), cores))
 

@@ -1,4 +1,4 @@
-"""Ranks: several processes that train one model, started by torchrun. Alone, everything here costs nothing."""
+"""Distributed training by several processes (ranks), started by torchrun. With one process every function is a no-op."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
 @dataclass(frozen=True)
 class Ranks:
-    """Who this process is among `world` equals; rank 0 alone writes files and speaks."""
+    """This process's rank among `world`; only rank 0 writes files and prints."""
 
     rank: int = 0
     world: int = 1
@@ -26,9 +26,9 @@ class Ranks:
         return self.rank == 0
 
     def rows(self, batch: int) -> slice:
-        """The rows of a global batch that are this rank's. Raises ValueError when they cannot be shared evenly."""
+        """Return this rank's rows of a global batch. Raises ValueError when `batch` is not a multiple of the ranks."""
         if batch % self.world:
-            raise ValueError(f"A batch of {batch} cannot be shared by {self.world} ranks: choose a multiple of it.")
+            raise ValueError(f"A batch of {batch} cannot be split evenly over {self.world} ranks: choose a multiple of it.")
         each = batch // self.world
         return slice(self.rank * each, (self.rank + 1) * each)
 
@@ -38,9 +38,9 @@ ALONE = Ranks()
 
 @contextmanager
 def process_group(device: str = "auto") -> Iterator[Ranks]:
-    """Join the group that torchrun's environment names (nccl on CUDA, else gloo), and leave it at the end.
+    """Initialize the process group that torchrun's environment describes (NCCL on CUDA, else Gloo); destroy it on exit.
 
-    Raises ValueError for a rank without a GPU of its own.
+    Raises ValueError when there are more local ranks than GPUs.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
@@ -49,31 +49,31 @@ def process_group(device: str = "auto") -> Iterator[Ranks]:
     ranks = Ranks(int(os.environ["RANK"]), world, int(os.environ.get("LOCAL_RANK", "0")))
     cuda = device != "cpu" and torch.cuda.is_available()
     if cuda and ranks.local >= torch.cuda.device_count():
-        raise ValueError(f"Rank {ranks.local} has no GPU, for there are {torch.cuda.device_count()}: start as many ranks.")
+        raise ValueError(f"Rank {ranks.local} has no GPU of its own: there are {torch.cuda.device_count()}, so start as many ranks.")
     if cuda:
         torch.cuda.set_device(ranks.local)
-    # Its functions take the group of the moment as their default. The first optimizer brings it in: after the group stands,
-    # those defaults would keep the group and its threads alive, to the end of the interpreter and into its teardown.
+    # The default arguments of this module's functions hold the group that exists when it is imported. Imported later, by
+    # the first optimizer, they would keep the group and its threads alive until the interpreter's teardown.
     from torch.distributed.nn import functional  # noqa: F401
 
     torch_dist.init_process_group("nccl" if cuda else "gloo")
     try:
         yield ranks
-        torch_dist.barrier()  # nobody leaves while another still speaks
+        torch_dist.barrier()  # no rank leaves while another still communicates
     finally:
         torch_dist.destroy_process_group()
 
 
 def is_distributed() -> bool:
-    """Whether this process trains together with others."""
+    """Return whether more than one rank trains."""
     return torch_dist.is_available() and torch_dist.is_initialized() and torch_dist.get_world_size() > 1
 
 
 def all_reduce_in_place(tensors: Sequence[Tensor]) -> None:
-    """Add each tensor over all ranks, in place, in one flat message. Alone: nothing.
+    """Sum each tensor over all ranks, in place, in one flat all-reduce. A no-op with one rank.
 
-    Gradients are summed by this once a turn rather than by DDP's hooks, so double backward, calls of sub-modules and
-    several forwards a turn just work.
+    Gradients are summed once a phase instead of by DDP's hooks, so that double backward, calls of submodules and several
+    forward passes work.
     """
     if not is_distributed() or not tensors:
         return
@@ -84,7 +84,7 @@ def all_reduce_in_place(tensors: Sequence[Tensor]) -> None:
 
 
 class _Sum(torch.autograd.Function):
-    """Sum over ranks; the gradient of a sum that everybody sees is again a sum over ranks."""
+    """Sum over ranks; its gradient is the sum of the ranks' gradients."""
 
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:  # type: ignore[override]
@@ -98,26 +98,26 @@ class _Sum(torch.autograd.Function):
 
 
 def all_reduce_sum(x: Tensor) -> Tensor:
-    """The sum of x over ranks, through which gradients flow back to every rank. Alone: x."""
+    """Return the sum of x over ranks, differentiable on every rank; x itself with one rank."""
     return _Sum.apply(x) if is_distributed() else x
 
 
 def all_gather(x: Tensor) -> Tensor:
-    """The rows of every rank, as many on each, in the order of ranks; gradients flow back to whose they are. Alone: x.
+    """Concatenate the rows of all ranks, in rank order, differentiably; x itself with one rank.
 
-    [n,...] -> [world*n,...]
+    Every rank has equally many rows. [n,...] -> [world*n,...]
     """
     if not is_distributed():
         return x
-    parts = [torch.zeros_like(x) for _ in range(torch_dist.get_world_size())]
-    parts[torch_dist.get_rank()] = x
-    return all_reduce_sum(torch.cat(parts))
+    rows = [torch.zeros_like(x) for _ in range(torch_dist.get_world_size())]
+    rows[torch_dist.get_rank()] = x
+    return all_reduce_sum(torch.cat(rows))
 
 
 def broadcast_from_rank0(value: object) -> object:
-    """What rank 0 says, on every rank (a measured speed, say). Alone: the value."""
+    """Return rank 0's value (a measured speed, for example) on every rank; the value itself with one rank."""
     if not is_distributed():
         return value
-    box = [value]
-    torch_dist.broadcast_object_list(box, src=0)
-    return box[0]
+    values = [value]
+    torch_dist.broadcast_object_list(values, src=0)
+    return values[0]

@@ -1,10 +1,10 @@
-"""What stands in the JSON files of a run: their fields, types and bounds. `core.schema` checks them when they are read."""
+"""Schemas of a run's JSON files: fields, types and bounds. `core.schema` checks them when they are read."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
-from limner.core.schema import Amount, Count, Factor, Mismatch, Positive, Within, conform
+from limner.core.schema import Amount, Count, Factor, Mismatch, Positive, Range, conform
 
 
 def _not_empty(value: Any) -> str:
@@ -12,8 +12,8 @@ def _not_empty(value: Any) -> str:
 
 
 Name = Annotated[str, _not_empty]
-Side = Annotated[int, Within(1, 65_536)]  # pixels
-Seed = Annotated[int, Within(0, 2**63 - 1)]
+Side = Annotated[int, Range(1, 65_536)]  # pixels
+Seed = Annotated[int, Range(0, 2**63 - 1)]
 
 # ---- limner.json -----------------------------------------------------------------------------------------------------
 
@@ -24,11 +24,11 @@ class Spec(TypedDict):
     channels: Literal[1, 3, 4]
     height: Side
     width: Side
-    classes: Annotated[int, Within(0, 1_000_000)]
+    classes: Annotated[int, Range(0, 1_000_000)]
 
 
 class Data(TypedDict):
-    """What was trained on."""
+    """The training data."""
 
     name: str
     origin: str
@@ -43,14 +43,14 @@ class Data(TypedDict):
 
 
 class Recipe(TypedDict):
-    """The recipe's name; its options stand beside it."""
+    """The recipe's name; the recipe's options are further fields."""
 
     name: Name
     swap: NotRequired[bool]
 
 
 class Network(TypedDict):
-    """How to build the published network again."""
+    """What rebuilds the published network."""
 
     name: Name
     architecture: Name
@@ -60,7 +60,7 @@ class Network(TypedDict):
 
 
 class Training(TypedDict):
-    """How far the run is, and where it ran."""
+    """Progress of the run, and the machine it ran on."""
 
     images: Count
     budget: Positive
@@ -86,12 +86,12 @@ class Description(TypedDict):
     data: Data
     network: Network
     training: Training
-    metrics: dict[str, float]  # NaN where a figure could not be had
+    metrics: dict[str, float]  # NaN where a metric could not be computed
     license: str | None
 
 
 def check_description(document: Any) -> Any:
-    """The document itself. Raises Mismatch for the first field that is wrong, alone or beside another."""
+    """Validate a `limner.json` and return it. Raises Mismatch for the first invalid or inconsistent field."""
     conform(document, Description)
     data = document["data"]
     classes, names, counts = data["spec"]["classes"], data["classes"], data.get("class_counts", [])
@@ -106,7 +106,7 @@ def check_description(document: Any) -> Any:
 
 
 class Revision(TypedDict):
-    """A later decision about the budget: from `at` images seen on, it is `images`."""
+    """A change of the budget: after `at` images seen, the budget is `images`."""
 
     at: Count
     images: Positive
@@ -115,14 +115,14 @@ class Revision(TypedDict):
 
 
 class Decided(TypedDict):
-    """What a run settled at its first start."""
+    """The decisions of a run's first start."""
 
     images: Positive
-    images_per_second: Annotated[float, Within(1e-9)]
-    costs: NotRequired[list[Amount]]  # seconds an image, in equal parts of the run
-    besides: NotRequired[float]  # seconds of the run that are not training
-    seconds: NotRequired[float | None]  # that a budget in minutes leaves for training
-    threads: Annotated[int, Within(1, 4096)]
+    images_per_second: Annotated[float, Range(1e-9)]
+    costs: NotRequired[list[Amount]]  # seconds per image, in equal parts of the run
+    besides: NotRequired[float]  # seconds of the run spent outside training
+    seconds: NotRequired[float | None]  # training time of a budget given in minutes
+    threads: Annotated[int, Range(1, 4096)]
     revisions: NotRequired[list[Revision]]
     precision: Literal["bf16", "fp32"]
     started: str
@@ -140,16 +140,16 @@ class Decisions(TypedDict):
 
 
 class Finding(TypedDict):
-    """What the doctor told."""
+    """A finding of the doctor."""
 
     finding: str
-    says: str
+    message: str
     advice: str
-    done: str
+    action: str
 
 
 class Entry(TypedDict):
-    """A line of `log.jsonl`; whatever else it holds are numbers by name."""
+    """A line of `log.jsonl`; all other fields are numbers by name."""
 
     images: Count
     seconds: NotRequired[Amount]
@@ -157,7 +157,7 @@ class Entry(TypedDict):
 
 
 def check_entry(entry: Any) -> Any:
-    """The entry itself. Raises Mismatch for the first field that is wrong."""
+    """Validate a log entry and return it. Raises Mismatch for the first invalid field."""
     conform(entry, Entry)
     conform({name: value for name, value in entry.items() if name != "doctor"}, dict[str, float])
     return entry
@@ -167,7 +167,7 @@ def check_entry(entry: Any) -> Any:
 
 
 class Scalars(TypedDict):
-    """What a checkpoint holds beside its tensors."""
+    """The scalars of a checkpoint."""
 
     seen: Count
     seconds: Amount
@@ -179,8 +179,8 @@ class Scalars(TypedDict):
 
 
 class DoctorState(TypedDict, total=False):
-    """What the doctor remembers between two visits."""
+    """The doctor's state between two checks."""
 
     signals: list[dict[str, float]]
-    met: dict[str, Count]
-    adjusted: Count
+    last_found: dict[str, Count]
+    last_adjusted: Count

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and errors of the disk told in one sentence."""
+"""Atomic file writes, and file system errors as one clear sentence."""
 
 from __future__ import annotations
 
@@ -18,106 +18,109 @@ if TYPE_CHECKING:
 
 @contextmanager
 def writing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it is synced and renamed over it, on failure removed.
+    """Yield a temporary path beside `path`; on success it is synced and renamed to `path`, on failure removed.
 
-    A reader sees the old file or the new one, never half of one, whatever kills the process.
-    Raises ValueError in one sentence when the disk is full or the folder cannot be written.
+    A reader sees the old file or the new one, never a partial one, even if the process is killed. Raises ValueError when
+    the disk is full or the folder cannot be written.
     """
     path = Path(path)
-    temporary = path.with_name(f"{_begin(path)}{os.getpid()}.partial")
+    temporary = path.with_name(f"{_prefix(path)}{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.is_file() and path.exists() and not path.is_dir():
             raise ValueError(f"{path} is a device or a pipe, which would be replaced: choose another name.")
         with temporary.open("wb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)  # what the umask leaves; some writers make their own file
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)  # the umask's mode; some writers create their own file
         yield temporary
-        with temporary.open("rb+") as file:  # Windows syncs only what may be written
+        with temporary.open("rb+") as file:  # Windows syncs only writable files
             os.fsync(file.fileno())
         temporary.chmod(mode)
         temporary.replace(path)
     except OSError as error:
-        raise for_people(error, path) from error
+        raise write_error(error, path) from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
 def sweep(path: Path) -> None:
-    """Remove what processes that were killed while writing `path` left. Only for one who knows that nobody writes it now."""
-    for left in path.parent.glob(f"{_begin(path)}*.partial"):
+    """Remove the temporary files of killed processes that were writing `path`. Call it only while nothing writes `path`."""
+    for leftover in path.parent.glob(f"{_prefix(path)}*.partial"):
         with suppress(OSError):
-            left.unlink()
+            leftover.unlink()
 
 
-def _begin(path: Path) -> str:
-    mark = zlib.crc32(os.fsencode(path.name))  # in place of the name, which may be as long as a name can be
-    return f".{mark:08x}."
+def _prefix(path: Path) -> str:
+    checksum = zlib.crc32(os.fsencode(path.name))  # instead of the name, which may have the maximum length
+    return f".{checksum:08x}."
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
-    """Write bytes or UTF-8 text to `path`, whole or not at all. Raises ValueError as `writing` does."""
+    """Write bytes or UTF-8 text to `path` atomically. Raises ValueError as `writing` does."""
     with writing(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Write named tensors as safetensors, whole or not at all. Raises ValueError as `writing` does."""
+    """Write named tensors as safetensors, atomically. Raises ValueError as `writing` does."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    # files know one layout: a channels_last tensor is written as its contiguous equal
+    # safetensors store one memory layout: a channels_last tensor is written contiguously
     flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with writing(path) as temporary:
         try:
             save_file(flat, temporary, metadata=dict(metadata or {}))
-        except SafetensorError as error:  # it tells the system's error in words only
+        except SafetensorError as error:  # the OS error number is only in its message
             number = re.search(r"os error (\d+)", str(error))
             raise OSError(int(number[1]) if number else errno.EIO, str(error)) from error
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """`path` opened for reading. Raises FileNotFoundError when it is not there, and ValueError naming the cause when it
-    cannot be opened or is no regular file: a pipe would block, and a device may never end."""
+    """Open a regular file for reading.
+
+    Raises FileNotFoundError when it does not exist, and ValueError when it cannot be opened or is not a regular file: a
+    pipe would block, and a device may never end.
+    """
     try:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise unreadable(error, path) from error
+        raise read_error(error, path) from error
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
         raise ValueError(f"{path} is not a regular file: a folder, a pipe or a device stands there.")
     return os.fdopen(handle, "rb")
 
 
-def read_bytes(path: Path, most: int) -> bytes:
-    """The content of a regular file of at most `most` bytes. Raises as `open_regular`, and ValueError for a larger one."""
+def read_bytes(path: Path, max_bytes: int) -> bytes:
+    """Read a regular file of at most `max_bytes` bytes. Raises as `open_regular`, and ValueError for a larger file."""
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
-        if size > most:
-            raise ValueError(f"{path} has {size:,} bytes, more than such a file can need ({most:,}): it is damaged.")
+        if size > max_bytes:
+            raise ValueError(f"{path} has {size:,} bytes, more than such a file can need ({max_bytes:,}): it is damaged.")
         try:
-            return file.read(most)
+            return file.read(max_bytes)
         except OSError as error:
-            raise unreadable(error, path) from error
+            raise read_error(error, path) from error
 
 
-def unreadable(error: OSError, path: Path) -> ValueError:
-    """An error of the file system while reading, as a ValueError whose one sentence names the cause."""
+def read_error(error: OSError, path: Path) -> ValueError:
+    """Convert an error while reading `path` into a ValueError whose sentence names the cause."""
     if error.errno in (errno.EACCES, errno.EPERM):
         return ValueError(f"{path} cannot be read (no permission): change its permissions or those of its folder.")
     if error.errno == errno.EISDIR:
         return ValueError(f"{path} is not a regular file: a folder stands there.")
     if error.errno == errno.ELOOP:
-        return ValueError(f"{path} cannot be read: its symbolic links lead back to themselves.")
+        return ValueError(f"{path} cannot be read: its symbolic links form a loop.")
     if error.errno == errno.ENAMETOOLONG:
         return ValueError(f"The path {path} is longer than the file system allows.")
     return ValueError(f"{path} cannot be read: {error.strerror or error}.")
 
 
-def for_people(error: OSError, path: Path) -> ValueError:
-    """An error of the file system as a ValueError whose one sentence says what to do."""
+def write_error(error: OSError, path: Path) -> ValueError:
+    """Convert an error while writing `path` into a ValueError whose sentence says what to do."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return ValueError(
             f"The disk is full: {path} could not be written. Free some space and give the same command again; "
@@ -135,9 +138,10 @@ def for_people(error: OSError, path: Path) -> ValueError:
 
 
 def lies_in(inner: Path, outer: Path) -> bool:
-    """Whether `inner` is `outer` or lies below it, links resolved; what exists is compared by identity, not by name.
+    """Return whether `inner` is `outer` or below it, with links resolved.
 
-    Either may be yet to be made. Where a and A are one letter, they are one folder.
+    Existing files are compared by identity, so that a and A are one folder on a case-insensitive file system. Neither
+    path needs to exist.
     """
     place = Path(os.path.realpath(inner))
     return _identity(Path(os.path.realpath(outer))) in {_identity(one) for one in (place, *place.parents)}

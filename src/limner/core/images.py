@@ -1,4 +1,4 @@
-"""Images: uint8 `[N,C,H,W]` outside, float in [-1,1] inside. The two doors between them stand here, and nowhere else."""
+"""Images: uint8 `[N,C,H,W]` in files and datasets, float in [-1,1] in networks; conversions, grids and files."""
 
 from __future__ import annotations
 
@@ -21,10 +21,9 @@ IMAGES = frozenset({"image", "target", "a", "b"})  # names under which a batch h
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """What the data decides about a network: the shape of a picture and how many classes there are.
+    """Shape of the pictures and number of classes of a dataset.
 
-    channels 1 (gray), 3 (RGB) or 4 (RGBA, straight alpha); height and width in pixels, any size from 1 up;
-    classes 0 when pictures carry no label.
+    channels: 1 (gray), 3 (RGB) or 4 (RGBA, straight alpha). height, width: pixels, at least 1. classes: 0 without labels.
     """
 
     channels: int
@@ -42,18 +41,18 @@ class ImageSpec:
 
 
 def to_float(images: Tensor) -> Tensor:
-    """The door in: uint8 [N,C,H,W] -> float32 in [-1,1]."""
+    """Convert uint8 [N,C,H,W] to float32 in [-1,1]."""
     assert images.dtype == torch.uint8, f"to_float takes uint8, not {images.dtype}"
     return images.float().mul_(1 / 127.5).sub_(1)
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """The door out: float [N,C,H,W] in [-1,1] (clamped) -> uint8, rounded to nearest."""
+    """Convert float [N,C,H,W], clamped to [-1,1], to uint8, rounded to nearest."""
     return images.detach().float().add(1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
 
 
 def to_pil(image: np.ndarray | Tensor) -> Image.Image:
-    """One uint8 picture [C,H,W] -> a Pillow image of mode L, RGB or RGBA."""
+    """Convert one uint8 picture [C,H,W] to a Pillow image of mode L, RGB or RGBA."""
     array = image.cpu().numpy() if isinstance(image, Tensor) else np.asarray(image)
     assert array.ndim == 3 and array.dtype == np.uint8 and array.shape[0] in MODES, (array.shape, array.dtype)
     array = array[0] if array.shape[0] == 1 else np.ascontiguousarray(array.transpose(1, 2, 0))
@@ -95,14 +94,14 @@ def grid(
 
 
 def png(path: Path) -> Path:
-    """The path of a sheet. Raises ValueError for another ending than its own."""
+    """Return `path`. Raises ValueError unless it ends in .png."""
     if path.suffix.lower() != ".png":
         raise ValueError(f"A sheet is written as a .png, not as {path.name!r}.")
     return path
 
 
 def write_png(path: Path, image: np.ndarray | Tensor) -> None:
-    """Write one uint8 picture [C,H,W] as PNG, whole or not at all. Raises ValueError for another ending."""
+    """Write one uint8 picture [C,H,W] as PNG, atomically. Raises ValueError for another file extension."""
     png(path)
     buffer = io.BytesIO()
     to_pil(image).save(buffer, "PNG")
@@ -110,12 +109,12 @@ def write_png(path: Path, image: np.ndarray | Tensor) -> None:
 
 
 def write_animation(path: Path, frames: Sequence[np.ndarray], milliseconds: int = 120, hold: int = 2000) -> None:
-    """Write uint8 frames [C,H,W] as .gif or .webp by the file's ending; the last frame stays for `hold` ms."""
+    """Write uint8 frames [C,H,W] as .gif or .webp, by the file extension. The last frame is shown for `hold` ms."""
     write_whole(path, encode_animation(frames, path.suffix, milliseconds, hold))
 
 
 def encode_animation(frames: Sequence[np.ndarray], ending: str, milliseconds: int = 120, hold: int = 2000) -> bytes:
-    """The content of such a file: uint8 frames [C,H,W] as `.gif` or `.webp`."""
+    """Encode uint8 frames [C,H,W] as the bytes of a `.gif` or `.webp` file."""
     pictures = [to_pil(frame) for frame in frames]
     durations = [milliseconds] * (len(pictures) - 1) + [hold]
     options: dict = {"lossless": True, "method": 2} if ending.lower() == ".webp" else {"disposal": 2}

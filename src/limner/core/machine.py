@@ -14,7 +14,7 @@ class Machine:
     """Device, precision and ranks of a run."""
 
     device: torch.device
-    precision: torch.dtype  # this machine's choice; a resumed run replaces it by the one that it was started with
+    precision: torch.dtype  # a resumed run uses the precision of its first start
     ranks: distributed.Ranks
 
     def __str__(self) -> str:

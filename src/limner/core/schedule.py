@@ -1,4 +1,4 @@
-"""Schedules: pure functions of images seen. Nothing here knows epochs, steps or the clock on the wall."""
+"""Schedules: pure functions of the images seen, independent of epochs, steps and wall-clock time."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from math import cos, pi
 
 
 def fraction(seen: int, budget: int) -> float:
-    """How much of the budget is spent, in [0,1]."""
+    """Return the fraction of the budget that is spent, in [0,1]."""
     return min(1.0, seen / budget) if budget else 1.0
 
 
 def ramp(seen: int, length: int) -> float:
-    """0 -> 1 over the first `length` images, then 1."""
+    """Return a linear ramp from 0 to 1 over the first `length` images, then 1."""
     return min(1.0, seen / length) if length else 1.0
 
 
-FALLS: Mapping[str, Callable[[float], float]] = {  # how far down a fall is, from the share of it that is done
+DECAYS: Mapping[str, Callable[[float], float]] = {  # learning rate factor, from the elapsed fraction of the decay
     "constant": lambda t: 1.0,
     "linear": lambda t: 1.0 - t,
     "cosine": lambda t: 0.5 * (1 + cos(pi * t)),
@@ -24,37 +24,37 @@ FALLS: Mapping[str, Callable[[float], float]] = {  # how far down a fall is, fro
 
 
 def lr_factor(seen: int, budget: int, shape: str = "cosine", lr_decay_start: float = 0.5, lr_warmup: float = 0.0) -> float:
-    """A learning rate's height in [0,1]: up a line over the first `lr_warmup` of the budget, 1 until `lr_decay_start` of it,
-    then down to 0 at its end in the given shape (or never, where that is constant).
+    """Return the learning rate's factor in [0,1]: linear warmup, constant, then decay to 0 at the end of the budget.
 
-    Raises ValueError for an unknown shape.
+    lr_warmup, lr_decay_start: fractions of the budget. shape: `constant`, `linear` or `cosine` decay. Raises ValueError for
+    an unknown shape.
     """
-    if shape not in FALLS:
-        raise ValueError(f"The schedule {shape!r} is not known: say one of {', '.join(FALLS)}.")
+    if shape not in DECAYS:
+        raise ValueError(f"The schedule {shape!r} is not known: choose one of {', '.join(DECAYS)}.")
     t = fraction(seen, budget)
-    height = FALLS[shape]((t - lr_decay_start) / (1 - lr_decay_start)) if t > lr_decay_start else 1.0
-    return height * ramp(seen, round(lr_warmup * budget))
+    factor = DECAYS[shape]((t - lr_decay_start) / (1 - lr_decay_start)) if t > lr_decay_start else 1.0
+    return factor * ramp(seen, round(lr_warmup * budget))
 
 
 def ema_decay(seen: int, batch: int, half_life: float, ramp: float = 0.05) -> float:
-    """The factor that an average keeps over one batch.
+    """Return the decay of an exponential moving average of weights over one batch.
 
-    Half-life in images; early in a run it is shortened to `ramp` of the images seen, so that the average forgets the
-    random start (Karras et al. 2020, "Training GANs with limited data", training loop).
+    half_life: in images; early in a run it is at most `ramp` times the images seen, so that the average forgets the random
+    initialization (Karras et al. 2020, "Training GANs with limited data", training loop).
     """
     half = min(half_life, max(seen, batch) * ramp)
     return 0.5 ** (batch / max(half, 1e-8))
 
 
-def passes(seen: int, batch: int, every: int) -> bool:
-    """True when the last batch of `batch` images, which ended at `seen`, crossed a multiple of `every`."""
+def crosses_multiple(seen: int, batch: int, every: int) -> bool:
+    """Return whether the last batch, which ended at `seen` images, crossed a multiple of `every`."""
     return seen // every != (seen - batch) // every
 
 
-def preview_marks(budget: int) -> list[int]:
-    """Images seen at which a sample grid is worth a look: often at first, when pictures change fast, then evenly.
+def preview_milestones(budget: int) -> list[int]:
+    """Return the numbers of images seen at which a preview is written: dense at first, then evenly spaced.
 
-    0, then doubling from 1/128 to 1/16 of the budget, then every sixteenth up to the end: 20 grids a run.
+    0, then 1/128, 1/64, 1/32 and every sixteenth of the budget up to its end: 20 previews a run.
     """
     early = [budget // d for d in (128, 64, 32)]
     even = [budget * i // 16 for i in range(1, 17)]

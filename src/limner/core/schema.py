@@ -1,11 +1,11 @@
-"""JSON from disk, checked once: a document is a TypedDict whose fields state type and bounds.
+"""Validation of JSON documents: a schema is a TypedDict whose fields state type and bounds.
 
     class Facts(TypedDict):
         count: Count                       # an int in [0, 1e15]
         labels: NotRequired[list[Text]]    # may be missing
 
-`read` returns the document as it is on disk, and whoever holds it may rely on what its type says. Keys that the type
-does not name are kept: a later version may write more.
+`read` returns the validated document unchanged. Keys that the TypedDict does not name are kept: a later version may write
+more.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from typing import Annotated, Any, Literal, NotRequired, is_typeddict
 
 from limner.core.files import read_bytes
 
-LARGEST = 64 << 20  # bytes of a JSON document; one with 100,000 class names has 2 million
+MAX_JSON_BYTES = 64 << 20  # bytes of a JSON document; one with 100,000 class names has 2 million
 
 
 @dataclass(frozen=True)
-class Within:
-    """Bounds of a number, both included. Neither NaN nor an infinity lies within."""
+class Range:
+    """Inclusive bounds of a number. NaN and infinities are out of range."""
 
     low: float = -math.inf
     high: float = math.inf
@@ -35,32 +35,32 @@ class Within:
         try:
             if math.isfinite(value) and self.low <= value <= self.high:
                 return ""
-        except OverflowError:  # a whole number beyond all floats
+        except OverflowError:  # an integer beyond the range of floats
             pass
         bounds = f"{self.low:g} or more" if self.high == math.inf else f"{self.low:g} to {self.high:g}"
         return "a finite number" if self.low == -math.inf else bounds
 
 
 Text = str
-Count = Annotated[int, Within(0, 1e15)]
-Positive = Annotated[int, Within(1, 1e15)]
-Amount = Annotated[float, Within(0)]  # finite
-Factor = Annotated[float, Within()]
+Count = Annotated[int, Range(0, 1e15)]
+Positive = Annotated[int, Range(1, 1e15)]
+Amount = Annotated[float, Range(0)]  # finite
+Factor = Annotated[float, Range()]
 
 _NAMES: Mapping[Any, str] = {str: "text", bool: "true or false", int: "a whole number", float: "a number", dict: "an object",
                              list: "a list", type(None): "null"}  # fmt: skip
 
 
 class Mismatch(ValueError):
-    """A value that is not what its field takes. The sentence names the field."""
+    """A value that its schema forbids. The message names the field."""
 
 
-def read(path: Path, form: Any, most: int = LARGEST) -> Any:
-    """The JSON document at `path`, which conforms to the TypedDict `form`.
+def read(path: Path, form: Any, max_bytes: int = MAX_JSON_BYTES) -> Any:
+    """Read the JSON document at `path` and validate it against the TypedDict `form`.
 
-    Raises FileNotFoundError when there is none, and ValueError naming the file, and the field that is wrong.
+    Raises FileNotFoundError when it does not exist, and ValueError naming the file and the invalid field.
     """
-    text = read_bytes(path, most)
+    text = read_bytes(path, max_bytes)
     try:
         return conform(parse(text), form)
     except Mismatch as error:
@@ -68,7 +68,7 @@ def read(path: Path, form: Any, most: int = LARGEST) -> Any:
 
 
 def parse(text: bytes | str) -> Any:
-    """JSON from UTF-8. Raises Mismatch for what is not JSON, and for more nesting than Python can follow."""
+    """Parse UTF-8 JSON. Raises Mismatch for invalid JSON and for nesting beyond Python's recursion limit."""
     try:
         return json.loads(text.decode("utf-8") if isinstance(text, bytes) else text)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
@@ -76,10 +76,10 @@ def parse(text: bytes | str) -> Any:
 
 
 def conform(value: Any, form: Any, field: str = "") -> Any:
-    """`value` itself. Raises Mismatch naming the first field that `form` forbids.
+    """Validate `value` against the schema `form` and return it. Raises Mismatch naming the first invalid field.
 
-    form: str, bool, int, float (which takes whole numbers), dict, list[...], dict[str, ...], a Literal, a union, a
-    TypedDict, or one of them Annotated with checks that return what they want where they are not met.
+    form: str, bool, int, float (which accepts integers), dict, list[...], dict[str, ...], a Literal, a union, a TypedDict,
+    or one of them Annotated with checks, each of which returns the violated requirement or an empty string.
     """
     if is_typeddict(form):
         return _document(value, form, field)
@@ -89,8 +89,8 @@ def conform(value: Any, form: Any, field: str = "") -> Any:
     if origin is Annotated:
         conform(value, arguments[0], field)
         for check in arguments[1:]:
-            if stop_requested := check(value):
-                raise _wrong(field, stop_requested, value)
+            if requirement := check(value):
+                raise _wrong(field, requirement, value)
     elif origin is Literal:
         if not any(value == choice and type(value) is type(choice) for choice in arguments):
             raise _wrong(field, " or ".join(map(str, arguments)), value)
@@ -132,7 +132,7 @@ def _one_of(value: Any, forms: tuple[Any, ...], field: str) -> None:
 
 
 def _is(value: Any, form: Any) -> bool:
-    if isinstance(value, bool):  # which Python takes for a number
+    if isinstance(value, bool):  # a subclass of int in Python
         return form is bool
     if form is float:
         return isinstance(value, int | float)
@@ -144,7 +144,7 @@ def _need(holds: bool, field: str, form: Any, value: Any) -> None:
         raise _wrong(field, _NAMES.get(form, str(form)), value)
 
 
-def _wrong(field: str, stop_requested: str, value: Any) -> Mismatch:
+def _wrong(field: str, requirement: str, value: Any) -> Mismatch:
     found = json.dumps(value, default=str) if isinstance(value, str | int | float | None) else _NAMES.get(type(value), "else")
     found = found if len(found) <= 40 else f"{found[:37]}…"
-    return Mismatch(f"{repr(field) if field else 'its content'} must be {stop_requested}, not {found}")
+    return Mismatch(f"{repr(field) if field else 'its content'} must be {requirement}, not {found}")

@@ -1,12 +1,12 @@
-"""Text that is safe to print: whatever a file name or a stranger's JSON holds, the terminal receives no command."""
+"""Text that is safe to print: file names and untrusted JSON cannot send control sequences to the terminal."""
 
 from __future__ import annotations
 
 import json
 import re
 
-LONGEST_PATH = 200    # characters of a path in a sentence
-LONGEST = 4_000       # characters of a sentence
+MAX_PATH = 200    # characters of a path in a sentence
+MAX_SENTENCE = 4_000       # characters of a sentence
 
 # C0 and C1 controls and DEL (escape sequences, line breaks), line and paragraph separators, lone surrogates, and the
 # bidirectional embeddings, overrides and isolates, which reorder what follows them (CVE-2021-42574). Joiners and direction
@@ -15,9 +15,9 @@ _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\
 
 
 def printable(text: object, keep: str = "") -> str:
-    """`text` with control characters, bidirectional overrides and bytes that are not UTF-8 shown as \\xNN or \\uNNNN.
+    """Escape control characters, bidirectional overrides and invalid UTF-8 bytes in `text` as \\xNN or \\uNNNN.
 
-    keep: control characters that may stay, such as a newline in text of several lines.
+    keep: control characters to leave unescaped, such as a newline.
     """
     return _UNSAFE.sub(lambda match: match[0] if match[0] in keep else _escaped(ord(match[0])), str(text))
 
@@ -34,15 +34,15 @@ def printable_json(value: object) -> str:
 
 
 def sentence(text: str) -> str:
-    """`printable` text on one line, cut in its middle where it is longer than anybody reads."""
+    """Return printable text on one line, with the middle left out beyond MAX_SENTENCE characters."""
     text = printable(" ".join(text.split("\n")))
-    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
+    return text if len(text) <= MAX_SENTENCE else f"{text[: MAX_SENTENCE // 2]} … {text[-MAX_SENTENCE // 2 :]}"
 
 
 def shortened(path: object) -> str:
-    """`printable(path)` with the middle left out where it is longer than a sentence bears."""
+    """Return the printable path, with the middle left out beyond MAX_PATH characters."""
     text = printable(path)
-    return text if len(text) <= LONGEST_PATH else f"{text[: LONGEST_PATH // 2]}…{text[-LONGEST_PATH // 2 :]}"
+    return text if len(text) <= MAX_PATH else f"{text[: MAX_PATH // 2]}…{text[-MAX_PATH // 2 :]}"
 
 
 def _escaped(code: int) -> str:

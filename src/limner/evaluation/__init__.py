@@ -1,7 +1,7 @@
 """How good are these pictures, how varied, and are they copies? Every measure, and one call that does it all."""
 
-from limner.evaluation.compare import Probe, Result, evaluate, known
-from limner.evaluation.inputs import Pictures, pictures
+from limner.evaluation.compare import FrechetProbe, Result, evaluate, validate_metrics
+from limner.evaluation.inputs import ImageSet, load_image_set
 from limner.evaluation.paired import PAIRED
 
-__all__ = ["PAIRED", "Pictures", "Probe", "Result", "evaluate", "known", "pictures"]
+__all__ = ["PAIRED", "FrechetProbe", "ImageSet", "Result", "evaluate", "load_image_set", "validate_metrics"]

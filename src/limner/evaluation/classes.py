@@ -8,12 +8,12 @@ from torch import Tensor
 from limner.evaluation.features.encoder import Encoder, Progress, train_classifier, working_size
 from limner.evaluation.features.extractor import resized, with_channels
 from limner.evaluation.features.own import OwnFeatures
-from limner.evaluation.frechet import fid
-from limner.evaluation.inputs import Pictures
+from limner.evaluation.frechet import frechet_distance
+from limner.evaluation.inputs import ImageSet
 from limner.evaluation.statistics import Features, two_tables
 
 
-def fid_per_class(generated: Features, labels: Tensor, real: Features, real_labels: Tensor) -> dict[int, float]:
+def frechet_per_class(generated: Features, labels: Tensor, real: Features, real_labels: Tensor) -> dict[int, float]:
     """Fréchet distance within each class of the real rows; nan where either side has fewer than 2 pictures of it.
 
     Biased upwards where a class is small: compare classes with equal numbers of pictures.
@@ -22,12 +22,12 @@ def fid_per_class(generated: Features, labels: Tensor, real: Features, real_labe
     found = {}
     for label in real_labels.unique().tolist():
         mine, theirs = x[labels == label], y[real_labels == label]
-        found[label] = fid(mine, theirs) if min(len(mine), len(theirs)) >= 2 else float("nan")
+        found[label] = frechet_distance(mine, theirs) if min(len(mine), len(theirs)) >= 2 else float("nan")
     return found
 
 
 def classification_accuracy(
-    train: Pictures, test: Pictures, seed: int = 0, progress: Progress | None = None
+    train: ImageSet, test: ImageSet, seed: int = 0, progress: Progress | None = None
 ) -> tuple[float, dict[int, float]]:
     """Train a small classifier on one labeled set, test it on another: (accuracy, accuracy of each class of `test`).
 
@@ -44,7 +44,7 @@ def classification_accuracy(
     return accuracy(OwnFeatures(encoder, channels, size, classes), test)
 
 
-def accuracy(classifier: OwnFeatures, test: Pictures) -> tuple[float, dict[int, float]]:
+def accuracy(classifier: OwnFeatures, test: ImageSet) -> tuple[float, dict[int, float]]:
     """The share of pictures whose label the classifier names, in all and for each class."""
     if test.labels is None:
         raise ValueError("The pictures have no labels to compare with: give them.")

@@ -15,7 +15,7 @@ from limner.evaluation.statistics import Estimate, Features, table, two_tables
 BLOCK = 2048  # rows of a kernel matrix held at once
 
 
-def kid(a: Features, b: Features, subset: int | None = None, subsets: int = 100, seed: int = 0) -> Estimate:
+def polynomial_mmd(a: Features, b: Features, subset: int | None = None, subsets: int = 100, seed: int = 0) -> Estimate:
     """Kernel inception distance: the unbiased squared MMD with k(x,y) = (x·y/F + 1)³ (Bińkowski et al. 2018, sec. 4).
 
     subset None takes all pairs of up to 10,000 rows of each set (drawn by `seed`): the least variance for the time,
@@ -39,7 +39,7 @@ def kid(a: Features, b: Features, subset: int | None = None, subsets: int = 100,
     return Estimate(values.mean().item(), (values.std().item() / subsets**0.5) if subsets > 1 else 0.0)
 
 
-def mmd(a: Features, b: Features, sigma: float = 10.0, scale: float = 1000.0) -> float:
+def gaussian_mmd(a: Features, b: Features, sigma: float = 10.0, scale: float = 1000.0) -> float:
     """Squared MMD with the Gaussian kernel exp(-|x-y|²/2σ²), times `scale`: the form of CMMD (Jayasumana et al. 2024).
 
     As there, the estimate with the least variance (the diagonal is kept), on rows scaled to unit length, σ 10, scale

@@ -11,7 +11,7 @@ from torch import Tensor
 from limner.evaluation.statistics import Estimate, Features, Statistics, same_width, statistics_of, table
 
 
-def frechet(a: Statistics, b: Statistics) -> float:
+def frechet_from_statistics(a: Statistics, b: Statistics) -> float:
     """|μ₁ - μ₂|² + tr(S₁ + S₂ - 2 (S₁S₂)^½), Dowson & Landau 1982 eq. 16; Heusel et al. 2017 eq. 6.
 
     The reference code takes the square root of the matrix S₁S₂, which is not symmetric, may come out complex and fails
@@ -31,32 +31,32 @@ def frechet(a: Statistics, b: Statistics) -> float:
     return max(0.0, base - 2 * root)  # rounding may leave -1e-12 for equal sets
 
 
-def fid(a: Features | Statistics, b: Features | Statistics) -> float:
+def frechet_distance(a: Features | Statistics, b: Features | Statistics) -> float:
     """Fréchet distance of two feature sets [N,F], [M,F] (or of their moments); with Inception's pool features, the FID.
 
-    Each set needs 2 rows at least; below a few thousand (or fewer than F) the value is biased upwards: `fid_infinity`.
+    Each set needs 2 rows at least; below a few thousand (or fewer than F) the value is biased upwards: `frechet_infinity`.
     """
-    return frechet(a if isinstance(a, Statistics) else statistics_of(a), b if isinstance(b, Statistics) else statistics_of(b))
+    return frechet_from_statistics(a if isinstance(a, Statistics) else statistics_of(a), b if isinstance(b, Statistics) else statistics_of(b))
 
 
-def fid_estimate(a: Features, b: Features | Statistics, groups: int = 10, seed: int = 0) -> Estimate:
+def frechet_estimate(a: Features, b: Features | Statistics, groups: int = 10, seed: int = 0) -> Estimate:
     """`fid` with its standard error over other draws of `a` [N,F], by leaving out one of `groups` parts at a time.
 
     The delete-a-group jackknife; the reference is taken as given. The error says how far the value would move, not how
-    far its bias lifts it: see `fid_infinity`.
+    far its bias lifts it: see `frechet_infinity`.
     """
     rows = table(a, least=2)
     reference = b if isinstance(b, Statistics) else statistics_of(b)
-    value, n = fid(rows, reference), len(rows)
+    value, n = frechet_distance(rows, reference), len(rows)
     groups = min(groups, n // 2)
     if groups < 2:
         return Estimate(value, float("nan"))
     part = torch.randperm(n, generator=torch.Generator().manual_seed(seed)) % groups
-    left = np.array([fid(rows[part != group], reference) for group in range(groups)])
+    left = np.array([frechet_distance(rows[part != group], reference) for group in range(groups)])
     return Estimate(value, float(((groups - 1) / groups * np.square(left - left.mean()).sum()) ** 0.5))
 
 
-def fid_infinity(
+def frechet_infinity(
     a: Features, b: Features | Statistics, points: int = 15, least: int | None = None, seed: int = 0
 ) -> Estimate:
     """FID for infinitely many samples of `a` [N,F]: the intercept of FID against 1/N (Chong & Forsyth 2020, sec. 3.2).
@@ -71,7 +71,7 @@ def fid_infinity(
     first = min(least or 5000, n // 2)
     sizes = np.linspace(first, n, points).round().astype(int)
     order = torch.Generator().manual_seed(seed)
-    values = [fid(rows[torch.randperm(n, generator=order)[:size]], reference) for size in sizes.tolist()]
+    values = [frechet_distance(rows[torch.randperm(n, generator=order)[:size]], reference) for size in sizes.tolist()]
     return _intercept(1 / sizes, values)
 
 

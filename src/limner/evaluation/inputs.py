@@ -17,12 +17,12 @@ from limner.data import Dataset, open_source, prepare
 from limner.data.cache import content_hash
 from limner.data.sampler import permutation
 
-Given = Union["Pictures", Dataset, str, Path, np.ndarray, Tensor, Iterable[Any]]
+Given = Union["ImageSet", Dataset, str, Path, np.ndarray, Tensor, Iterable[Any]]
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """Pictures of one size in memory."""
+class ImageSet:
+    """ImageSet of one size in memory."""
 
     images: Tensor                       # uint8 [N,C,H,W]
     labels: Tensor | None = None         # int64 [N], an index into classes
@@ -45,7 +45,7 @@ class Pictures:
         labels = None if self.labels is None else self.labels.numpy()
         return content_hash(self.images.permute(0, 2, 3, 1).numpy(), labels)
 
-    def some(self, n: int | None, seed: int = 0) -> Pictures:
+    def some(self, n: int | None, seed: int = 0) -> ImageSet:
         """n of them, drawn at random by the seed, in their order; all where n is None or no less than there are."""
         if n is None or n >= len(self):
             return self
@@ -57,24 +57,24 @@ class Pictures:
         return replace(self, images=self.images[rows], labels=labels, names=names)
 
 
-def pictures(
+def load_image_set(
     given: Given, labels: Any = None, size: tuple[int, int] | None = None, else_size: tuple[int, int] | None = None
-) -> Pictures:
-    """A Dataset, path (folder, zip, IDX, sample …), uint8 array [N,C,H,W] or iterable of such batches -> Pictures.
+) -> ImageSet:
+    """A Dataset, path (folder, zip, IDX, sample …), uint8 array [N,C,H,W] or iterable of such batches -> ImageSet.
 
     labels: whole numbers [N] for arrays; data with its own keeps its own. size: (H,W) to bring a path's pictures to,
     antialiased; without it they keep their own where they share one, and else come to else_size. Raises ValueError in one sentence for what cannot be measured.
     """
-    if isinstance(given, Pictures):
+    if isinstance(given, ImageSet):
         return given if labels is None else replace(given, labels=_labels(labels, len(given), given.classes)[0])
     if isinstance(given, str | Path):
         given = _prepared(given, size, else_size)
     if isinstance(given, Dataset):
-        found = Pictures(given.images, given.labels, given.classes, given.name, list(given.notes), tuple(given.names))
-        return found if labels is None else pictures(found, labels)
+        found = ImageSet(given.images, given.labels, given.classes, given.name, list(given.notes), tuple(given.names))
+        return found if labels is None else load_image_set(found, labels)
     images = _array(given)
     index, classes = (None, ()) if labels is None else _labels(labels, len(images), ())
-    return Pictures(images, index, classes, "array")
+    return ImageSet(images, index, classes, "array")
 
 
 def _prepared(path: str | Path, size: tuple[int, int] | None, else_size: tuple[int, int] | None) -> Dataset:
@@ -105,7 +105,7 @@ def _array(given: Any) -> Tensor:
         images = images[:, None]  # [N,H,W] is gray
     if images.ndim != 4 or images.shape[1] not in MODES or images.dtype != torch.uint8:
         raise ValueError(
-            f"Pictures must be uint8 [N,C,H,W] with 1, 3 or 4 channels; got {images.dtype} {tuple(images.shape)}."
+            f"ImageSet must be uint8 [N,C,H,W] with 1, 3 or 4 channels; got {images.dtype} {tuple(images.shape)}."
         )
     if not len(images):
         raise ValueError("There are no pictures to measure: the set is empty.")

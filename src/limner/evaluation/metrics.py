@@ -1,4 +1,4 @@
-"""The measures by name, each a function of one comparison: two sets of pictures and their features."""
+"""Metrics by name, in `METRICS`: functions of a comparison of two sets of pictures by their features."""
 
 from __future__ import annotations
 
@@ -11,114 +11,120 @@ import torch
 from torch import Tensor
 
 from limner.evaluation import distances, diversity, precision_recall
-from limner.evaluation.classes import accuracy, classification_accuracy, fid_per_class
+from limner.evaluation.classes import accuracy, classification_accuracy, frechet_per_class
 from limner.evaluation.features import Extractor, OwnFeatures
-from limner.evaluation.frechet import fid_estimate, fid_infinity
-from limner.evaluation.inputs import Pictures
+from limner.evaluation.frechet import frechet_estimate, frechet_infinity
+from limner.evaluation.inputs import ImageSet
 from limner.evaluation.memorization import Memorization, memorization_test
 from limner.evaluation.statistics import Estimate, Statistics, statistics_of
 
-MOST = 10_000  # rows of each set that the measures over all pairs look at, drawn by the seed
+MAX_ROWS = 10_000  # rows of each set that metrics over all pairs use, drawn at random
+PUBLISHED = {("fd", "inception"): "fid", ("fd_infinity", "inception"): "fid_infinity", ("mmd", "inception"): "kid"}
+
+
+def metric_label(name: str, features: str) -> str:
+    """Return the reported name of a metric, such as `fd_own`; the published one on the features that define it, `fid`."""
+    return PUBLISHED.get((name, features)) or (f"{name}_{features}" if features else name)
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One number and what it says. low and high bound it at 95 % where its error is known."""
+    """The value of a metric. low and high are its 95 % interval where the standard error is known."""
 
     name: str
-    features: str            # which features it comes from: numbers of different ones do not compare
+    features: str            # name of the feature extractor; values on different features do not compare; "" for none
     value: float
-    better: str              # lower, higher, or what a fair value is
+    better: str              # "lower", "higher", or the ideal value
     low: float | None = None
     high: float | None = None
-    detail: str = ""         # what else belongs to it, for people
+    detail: str = ""         # further information for the report
 
     @property
     def label(self) -> str:
-        return f"{self.name}({self.features})"
+        return metric_label(self.name, self.features)
 
 
 @dataclass
 class Comparison:
-    """What every measure may look at. x and y are the features [N,F], [M,F] in float64 of generated and reference."""
+    """The inputs of a metric: generated and reference pictures, and their features x [N,F] and y [M,F] in float64."""
 
-    generated: Pictures
-    reference: Pictures
-    held_out: Pictures | None
+    generated: ImageSet
+    reference: ImageSet
+    held_out: ImageSet | None
     extractor: Extractor
     x: Tensor
     y: Tensor
-    held: Tensor | None
+    held_out_features: Tensor | None
     seed: int = 0
-    classes: dict[str, dict[str, float]] = field(default_factory=dict)  # measure -> class -> value
-    copies: Memorization | None = None
+    classes: dict[str, dict[str, float]] = field(default_factory=dict)  # metric -> class -> value
+    memorization: Memorization | None = None
 
     @cached_property
-    def reference_moments(self) -> Statistics:
+    def reference_statistics(self) -> Statistics:
         return statistics_of(self.y)
 
     @cached_property
-    def few(self) -> tuple[Tensor, Tensor]:
-        """At most MOST rows of either."""
+    def subsets(self) -> tuple[Tensor, Tensor]:
+        """At most MAX_ROWS random rows of x and of y."""
         return tuple(rows[self._draw(len(rows))] for rows in (self.x, self.y))  # type: ignore[return-value]
 
     def labels(self) -> tuple[Tensor, Tensor]:
         if self.generated.labels is None or self.reference.labels is None:
-            raise ValueError("This measure goes class by class: give labels for both sets, or leave it out.")
+            raise ValueError("This metric is computed per class: give labels for both sets, or leave it out.")
         return self.generated.labels, self.reference.labels
 
     def class_name(self, label: int) -> str:
         return self.reference.classes[label] if label < len(self.reference.classes) else str(label)
 
-    def measure(self, name: str, value: float | Estimate, better: str, detail: str = "") -> Metric:
+    def metric(self, name: str, value: float | Estimate, better: str, detail: str = "") -> Metric:
         if isinstance(value, Estimate):
             return Metric(name, self.extractor.name, value.value, better, value.low, value.high, detail)
         return Metric(name, self.extractor.name, value, better, detail=detail)
 
     def _draw(self, n: int) -> Tensor:
-        return torch.randperm(n, generator=torch.Generator().manual_seed(self.seed))[:MOST]
+        return torch.randperm(n, generator=torch.Generator().manual_seed(self.seed))[:MAX_ROWS]
 
 
-def _fid(c: Comparison) -> list[Metric]:
-    return [c.measure("fid", fid_estimate(c.x, c.reference_moments, seed=c.seed), "lower", "error for this reference")]
+def _fd(c: Comparison) -> list[Metric]:
+    return [c.metric("fd", frechet_estimate(c.x, c.reference_statistics, seed=c.seed), "lower", "error for this reference")]
 
 
-def _fid_infinity(c: Comparison) -> list[Metric]:
-    value = fid_infinity(c.x, c.reference_moments, seed=c.seed)
-    return [c.measure("fid_infinity", value, "lower", "for infinitely many samples")]
+def _fd_infinity(c: Comparison) -> list[Metric]:
+    value = frechet_infinity(c.x, c.reference_statistics, seed=c.seed)
+    return [c.metric("fd_infinity", value, "lower", "for infinitely many samples")]
 
 
-def _kid(c: Comparison) -> list[Metric]:
-    return [c.measure("kid", distances.kid(c.x, c.y, seed=c.seed), "lower", f"all pairs, up to {MOST:,} of each")]
+def _polynomial_mmd(c: Comparison) -> list[Metric]:
+    return [c.metric("mmd", distances.polynomial_mmd(c.x, c.y, seed=c.seed), "lower", f"all pairs, up to {MAX_ROWS:,} of each")]
 
 
-def _mmd(c: Comparison) -> list[Metric]:
-    return [c.measure("mmd", distances.mmd(*c.few), "lower", "Gaussian kernel, σ 10, times 1000, unit-length features")]
+def _gaussian_mmd(c: Comparison) -> list[Metric]:
+    return [c.metric("mmd_gaussian", distances.gaussian_mmd(*c.subsets), "lower", "Gaussian kernel, σ 10, times 1000, unit-length features")]
 
 
 def _sliced(c: Comparison) -> list[Metric]:
-    return [c.measure("sliced_wasserstein", distances.sliced_wasserstein(c.x, c.y, seed=c.seed), "lower")]
+    return [c.metric("sliced_wasserstein", distances.sliced_wasserstein(c.x, c.y, seed=c.seed), "lower")]
 
 
 def _precision_recall(c: Comparison) -> list[Metric]:
-    precision, recall = precision_recall.precision_recall(*c.few)
-    return [c.measure("precision", precision, "higher", "k 3"), c.measure("recall", recall, "higher", "k 3")]
+    precision, recall = precision_recall.precision_recall(*c.subsets)
+    return [c.metric("precision", precision, "higher", "k 3"), c.metric("recall", recall, "higher", "k 3")]
 
 
 def _density_coverage(c: Comparison) -> list[Metric]:
-    density, coverage = precision_recall.density_coverage(*c.few)
-    return [c.measure("density", density, "near 1", "k 5"), c.measure("coverage", coverage, "higher", "k 5")]
+    density, coverage = precision_recall.density_coverage(*c.subsets)
+    return [c.metric("density", density, "near 1", "k 5"), c.metric("coverage", coverage, "higher", "k 5")]
 
 
 def _diversity(c: Comparison) -> list[Metric]:
-    """Each of as many generated as reference pictures, beside the value of the latter: alone it has no scale."""
-    x, y = c.few
-    n = min(len(x), len(y))  # both grow with how many there are
+    """Both metrics on equally many generated and reference pictures; the reference's value gives the scale."""
+    x, y = c.subsets
+    n = min(len(x), len(y))  # both metrics grow with n
     x, y = x[:n], y[:n]
     found = []
     for name, function in (("mean_distance", diversity.mean_distance), ("vendi", diversity.vendi)):
         theirs = function(y)
-        found.append(c.measure(name, function(x), f"near {theirs:.4g}", f"{len(y):,} reference pictures: {theirs:.4g}"))
+        found.append(c.metric(name, function(x), f"near {theirs:.4g}", f"{len(y):,} reference pictures: {theirs:.4g}"))
     return found
 
 
@@ -127,23 +133,23 @@ def _modes(c: Comparison) -> list[Metric]:
         reached, there, even = diversity.modes(c.x, c.y, seed=c.seed)
     else:
         per = diversity.modes_per_class(c.x, c.generated.labels, c.y, c.reference.labels, seed=c.seed)
-        c.classes[f"modes_evenness({c.extractor.name})"] = {c.class_name(k): v[2] for k, v in per.items()}
+        c.classes[metric_label("modes_evenness", c.extractor.name)] = {c.class_name(k): v[2] for k, v in per.items()}
         reached, there = sum(v[0] for v in per.values()), sum(v[1] for v in per.values())
         even = sum(v[2] for v in per.values()) / len(per)
-    return [c.measure("modes_reached", reached / there, "higher", f"{reached} of {there} modes, evenness {even:.3f}")]
+    return [c.metric("modes_reached", reached / there, "higher", f"{reached} of {there} modes, evenness {even:.3f}")]
 
 
 def _per_class(c: Comparison) -> list[Metric]:
-    per = fid_per_class(c.x, c.labels()[0], c.y, c.labels()[1])
-    c.classes[f"fid({c.extractor.name})"] = {c.class_name(k): v for k, v in per.items()}
+    per = frechet_per_class(c.x, c.labels()[0], c.y, c.labels()[1])
+    c.classes[metric_label("fd", c.extractor.name)] = {c.class_name(k): v for k, v in per.items()}
     finite = [v for v in per.values() if v == v]
     if not finite:
-        raise ValueError("No class has two pictures in both sets: give more pictures, or leave fid_per_class out.")
-    return [c.measure("fid_per_class", sum(finite) / len(finite), "lower", f"mean of {len(finite)} classes")]
+        raise ValueError("No class has two pictures in both sets: give more pictures, or leave fd_per_class out.")
+    return [c.metric("fd_per_class", sum(finite) / len(finite), "lower", f"mean of {len(finite)} classes")]
 
 
 def _accuracy(c: Comparison) -> list[Metric]:
-    """Both ways; the reverse uses the own classifier where there is one, for it was trained on the reference."""
+    """Both directions; the reverse one reuses the classifier of the own features, which was trained on the reference."""
     c.labels()
     score, per = classification_accuracy(c.generated, c.held_out or c.reference, c.seed)
     c.classes["cas"] = {c.class_name(k): v for k, v in per.items()}
@@ -153,13 +159,13 @@ def _accuracy(c: Comparison) -> list[Metric]:
         back, _ = classification_accuracy(c.reference, c.generated, c.seed)
     real = "held-out pictures" if c.held_out else "the reference"
     return [
-        Metric("cas", "classifier", score, "higher", detail=f"accuracy: trained on generated, tested on {real}"),
-        Metric("cas_reverse", "classifier", back, "higher", detail="accuracy: trained on the reference, on generated"),
+        Metric("cas", "", score, "higher", detail=f"accuracy: trained on generated, tested on {real}"),
+        Metric("cas_reverse", "", back, "higher", detail="accuracy: trained on the reference, on generated"),
     ]
 
 
-def _copies(c: Comparison) -> list[Metric]:
-    c.copies = found = memorization_test(c.x, c.y, c.held, seed=c.seed)
+def _memorization(c: Comparison) -> list[Metric]:
+    c.memorization = found = memorization_test(c.x, c.y, c.held_out_features, seed=c.seed)
     name = c.extractor.name
     return [
         Metric("copy_score", name, found.closer, "near 0.5", *found.interval, detail=f"against {found.baseline}"),
@@ -171,31 +177,31 @@ def _copies(c: Comparison) -> list[Metric]:
 def _inception_score(c: Comparison) -> list[Metric]:
     predict: Any = getattr(c.extractor, "probabilities", None)
     if predict is None:
-        raise ValueError(f"The features {c.extractor.name!r} tell no classes: take the inception score from inception.")
+        raise ValueError(f"The features {c.extractor.name!r} have no class probabilities: use --features inception for the inception score.")
     splits = min(10, len(c.generated))
     probabilities = torch.cat([predict(part) for part in c.generated.images.split(256)])
-    # a folder of classes comes class by class, and a part of one class would tell nothing from nothing
-    anyhow = torch.randperm(len(probabilities), generator=torch.Generator().manual_seed(c.seed))
-    value = distances.inception_score(probabilities[anyhow.to(probabilities.device)], splits, logits=False)
-    return [c.measure("inception_score", value, "higher", f"{splits} splits; sees neither copies nor the reference")]
+    # pictures from folders are sorted by class, and a split of a single class would have no diversity
+    shuffled = torch.randperm(len(probabilities), generator=torch.Generator().manual_seed(c.seed))
+    value = distances.inception_score(probabilities[shuffled.to(probabilities.device)], splits, logits=False)
+    return [c.metric("inception_score", value, "higher", f"{splits} splits; ignores the reference and copies")]
 
 
 METRICS: dict[str, Callable[[Comparison], list[Metric]]] = {
-    "fid": _fid,
-    "fid_infinity": _fid_infinity,
-    "kid": _kid,
-    "mmd": _mmd,
+    "fd": _fd,
+    "fd_infinity": _fd_infinity,
+    "mmd": _polynomial_mmd,
+    "mmd_gaussian": _gaussian_mmd,
     "sliced_wasserstein": _sliced,
     "precision_recall": _precision_recall,
     "density_coverage": _density_coverage,
     "diversity": _diversity,
     "modes": _modes,
-    "copies": _copies,
-    "fid_per_class": _per_class,
+    "memorization": _memorization,
+    "fd_per_class": _per_class,
     "cas": _accuracy,
     "inception_score": _inception_score,
 }
-USUAL = ("fid", "fid_infinity", "kid", "precision_recall", "density_coverage", "diversity", "modes", "copies")
-INDEPENDENT = ("fid_infinity", "kid", "mmd", "copies")  # their estimates assume that neither set was made from the other
-BY_CLASS = ("fid_per_class",)  # added to the usual ones where both sets have labels
-LEAST = {"fid_infinity": 20, "copies": 20, "precision_recall": 4, "density_coverage": 6}  # pictures of each set
+DEFAULT = ("fd", "fd_infinity", "mmd", "precision_recall", "density_coverage", "diversity", "modes", "memorization")
+INDEPENDENT = ("fd_infinity", "mmd", "mmd_gaussian", "memorization")  # their estimators assume independent sets
+BY_CLASS = ("fd_per_class",)  # added to DEFAULT when both sets have labels
+MIN_PICTURES = {"fd_infinity": 20, "memorization": 20, "precision_recall": 4, "density_coverage": 6}  # per set; default 2

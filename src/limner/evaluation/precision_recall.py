@@ -1,4 +1,4 @@
-"""Is each picture like a real one, and is each real one reached? Precision and recall, density and coverage."""
+"""Precision and recall, density and coverage: fidelity and diversity by k-nearest-neighbor balls."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from limner.evaluation.statistics import Features, two_tables
 
 
 def precision_recall(generated: Features, real: Features, k: int = 3) -> tuple[float, float]:
-    """Improved precision and recall (Kynkäänniemi et al. 2019, eq. 1 and 2), from features [N,F] and [M,F].
+    """Return improved precision and recall (Kynkäänniemi et al. 2019, eq. 1 and 2), from features [N,F] and [M,F].
 
-    Precision: the share of generated rows within the k-th neighbor's distance of some real row, so looking real;
-    recall: the share of real rows so covered by generated ones. The distance is Euclidean. k + 1 rows at least.
+    Precision: fraction of generated rows inside the k-th-neighbor ball of some real row. Recall: fraction of real rows
+    inside the k-th-neighbor ball of some generated row. Euclidean distance. Raises ValueError below k + 1 rows.
     """
     x, y = two_tables(generated, real)
     precise, _ = _inside(x, y, _radii(y, k))
@@ -22,10 +22,10 @@ def precision_recall(generated: Features, real: Features, k: int = 3) -> tuple[f
 
 
 def density_coverage(generated: Features, real: Features, k: int = 5) -> tuple[float, float]:
-    """Density and coverage (Naeem et al. 2020, eq. 5 and 6): as above, but robust against outliers among either set.
+    """Return density and coverage (Naeem et al. 2020, eq. 5 and 6): more robust against outliers.
 
-    Density: in how many real neighborhoods a generated row lies, over k; 1 is usual for real pictures, and it may be
-    more. Coverage: the share of real neighborhoods with a generated row inside; about 1 - 2^-k for real pictures.
+    Density: mean number of real balls that contain a generated row, divided by k; about 1 for real pictures, unbounded.
+    Coverage: fraction of real balls that contain a generated row; about 1 - 2^-k for real pictures.
     """
     x, y = two_tables(generated, real)
     holding, reached = _inside(x, y, _radii(y, k))
@@ -33,18 +33,18 @@ def density_coverage(generated: Features, real: Features, k: int = 5) -> tuple[f
 
 
 def _radii(rows: Tensor, k: int) -> Tensor:
-    """Distance of each row to its k-th nearest other [N]."""
+    """Return the distance of each row to its k-th nearest neighbor [N]."""
     return nearest(rows, rows, k, same=True)[0][:, -1]
 
 
 def _inside(x: Tensor, centers: Tensor, radii: Tensor) -> tuple[Tensor, Tensor]:
-    """In how many balls each x lies [N], and which balls [M] hold any x."""
-    # Rows that are equal are at distance 0 but for rounding, and belong in a ball of radius 0.
+    """Return the number of balls that contain each x [N], and which balls [M] contain any x."""
+    # Tolerance: equal rows have distance 0 up to rounding, and belong to a ball of radius 0.
     limit = radii.square() + 1e-13 * (centers - centers.mean(0)).square().sum(1).mean()
     counts = torch.zeros(len(x), dtype=torch.long)
     reached = torch.zeros(len(centers), dtype=torch.bool)
     for rows, block in squared_distances(x, centers):
-        clamp_with_gradient = block <= limit
-        counts[rows] = clamp_with_gradient.sum(1)
-        reached |= clamp_with_gradient.any(0)
+        inside = block <= limit
+        counts[rows] = inside.sum(1)
+        reached |= inside.any(0)
     return counts, reached

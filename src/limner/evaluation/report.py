@@ -1,4 +1,4 @@
-"""What people look at: a table in the terminal, and one HTML page that holds everything and needs nothing else."""
+"""Reports of an evaluation: a table for the terminal, JSON, and a self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ pre { overflow: auto; font-size: .8rem; } svg { max-width: 100%; } figure { marg
 
 
 def table(result: Result) -> Table:
-    """The numbers as a rich table, features by features, never mixed; what each rests on stands in JSON and HTML."""
-    verdict = escape(result.copies.verdict) if result.copies else None
+    """Return the metrics as a rich table, grouped by features; protocol and details are in the JSON and HTML reports."""
+    verdict = escape(result.memorization.verdict) if result.memorization else None
     found = Table(title=escape(result.title), caption=verdict, title_justify="left", caption_justify="left")
-    for column, side in (("measure", "left"), ("value", "right"), ("95 %", "left"), ("better", "left")):
+    for column, side in (("metric", "left"), ("value", "right"), ("95 %", "left"), ("better", "left")):
         found.add_column(column, justify=side, no_wrap=True)  # type: ignore[arg-type]
     last = None
-    for m in result.measures:
+    for m in result.metrics:
         if last is not None and m.features != last:
             found.add_section()
         last = m.features
@@ -47,59 +47,59 @@ def table(result: Result) -> Table:
 
 
 def number(value: float) -> str:
-    """Four significant digits, or a dash for what is not finite."""
+    """Format a value with four significant digits; a dash if it is not finite."""
     return f"{value:.4g}" if math.isfinite(value) else "–"
 
 
 def span(m: Metric) -> str:
-    """The 95 % interval as people read it; empty where it is not known."""
+    """Format the 95 % interval; empty if it is unknown."""
     if m.low is None or m.high is None or not math.isfinite(m.low) or not math.isfinite(m.high):
         return ""
     return f"{number(m.low)} to {number(m.high)}"
 
 
 def closest_pairs(result: Result, most: int = 24) -> Tensor | None:
-    """The samples nearest to training above their training pictures: uint8 [2·k,C,H,W]; None without a copy check."""
-    if result.copies is None or result.generated is None or result.reference is None:
+    """Return the samples nearest to the training set, then their neighbors: uint8 [2k,C,H,W]; None without that test."""
+    if result.memorization is None or result.generated is None or result.reference is None:
         return None
-    rows = result.copies.closest[:most]
+    rows = result.memorization.closest[:most]
     samples = result.generated.images[rows]
-    training = result.reference.images[result.copies.neighbors[rows]]
+    training = result.reference.images[result.memorization.neighbors[rows]]
     training = resized(with_channels(training, samples.shape[1]), (samples.shape[2], samples.shape[3]))
     return torch.cat([samples, training])
 
 
 def write_json(result: Result, path: Path) -> None:
-    """Numbers and protocol, whole or not at all."""
+    """Write metrics and protocol as JSON, atomically."""
     write_whole(path, result.to_json() + "\n")
 
 
 def write_html(result: Result, path: Path, title: str = "Evaluation") -> None:
-    """The report as one self-contained HTML file: numbers, warnings, samples, closest pairs, classes, curves, protocol."""
+    """Write the report as one self-contained HTML file: metrics, warnings, samples, closest pairs, classes, curves, protocol."""
     write_whole(path, render(result, title))
 
 
 def render(result: Result, title: str = "Evaluation") -> str:
-    """The HTML of the report."""
+    """Return the report as HTML."""
     e = html.escape
     kinds = "" if result.generated is None or result.reference is None else (
         f": {result.generated.spec} against {result.reference.spec}"
     )
     parts = [f"<h1>{e(title)}</h1>", f"<p>{e(result.title + kinds)}.</p>"]
     parts += [f'<p class="warning">{e(warning)}</p>' for warning in result.warnings]
-    parts.append(_numbers(result.measures))
-    if result.paired_pictures is not None:
-        parts.append(_worst(result.paired_pictures))
+    parts.append(_metrics_table(result.metrics))
+    if result.paired is not None:
+        parts.append(_worst(result.paired))
     if result.generated is not None:
         rows = torch.linspace(0, len(result.generated) - 1, min(64, len(result.generated))).long()
         parts.append(_figure("Samples", result.generated.images[rows], None))
     pairs = closest_pairs(result)
-    if result.copies is not None and pairs is not None:
+    if result.memorization is not None and pairs is not None:
         half = len(pairs) // 2
         # Rows of twelve pairs: samples, and under each the training picture nearest to it.
         lines = [half_row for i in range(0, half, 12) for half_row in (pairs[:half][i : i + 12], pairs[half:][i : i + 12])]
-        parts.append(f"<h2>Closest to training</h2><p>{e(result.copies.verdict)} Above the sample, below the training "
-                     "picture nearest to it, the closest first.</p>")
+        parts.append(f"<h2>Nearest training pictures</h2><p>{e(result.memorization.verdict)} Above: samples, nearest first. Below: "
+                     "the training picture nearest to each.</p>")
         parts += [_figure("", line, 12) for line in lines]
     for name, values in result.classes.items():
         parts.append(f"<h2>{e(name)} by class</h2>" + bars(values))
@@ -110,33 +110,33 @@ def render(result: Result, title: str = "Evaluation") -> str:
 
 
 def page(title: str, parts: Sequence[str]) -> str:
-    """A whole HTML page of some parts, which needs nothing else."""
+    """Return a self-contained HTML page."""
     return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
             f"<style>{STYLE}</style></head><body>{''.join(parts)}</body></html>\n")
 
 
-def _worst(paired_pictures: PairedResult) -> str:
-    """The pairs that are farthest apart, and what was measured of each."""
-    if paired_pictures.sheet is None:
+def _worst(paired: PairedResult) -> str:
+    """Return the HTML of the worst pairs with their metrics."""
+    if paired.sheet is None:
         return ""
-    k = len(paired_pictures.worst)
-    labels = [label for label in paired_pictures.values if any(label in row for row in paired_pictures.worst)]
+    k = len(paired.worst)
+    labels = [label for label in paired.values if any(label in row for row in paired.worst)]
     head = "".join(f"<th>{html.escape(label)}</th>" for label in labels)
     rows = "".join(
         f"<tr><td>{html.escape(row['name'])}</td>"
         + "".join(f'<td class="number">{number(row.get(label, math.nan))}</td>' for label in labels) + "</tr>"
-        for row in paired_pictures.worst
+        for row in paired.worst
     )
-    # Rows of six pairs: what was generated, and under each its truth.
-    lines = [part[i : i + 6] for i in range(0, k, 6) for part in (paired_pictures.sheet[:k], paired_pictures.sheet[k:])]
+    # Rows of six pairs: generated pictures above their targets.
+    lines = [part[i : i + 6] for i in range(0, k, 6) for part in (paired.sheet[:k], paired.sheet[k:])]
     return (
-        "<h2>Farthest from their truth</h2><p>Above what was generated, below its truth, the worst first.</p>"
+        "<h2>Worst pairs</h2><p>Above: generated pictures, worst first. Below: their targets.</p>"
         + "".join(_figure("", line, 6) for line in lines) + f"<table><tr><th>pair</th>{head}</tr>{rows}</table>"
     )  # fmt: skip
 
 
 def bars(values: Mapping[str, float]) -> str:
-    """One horizontal bar a class, as inline SVG."""
+    """Return a bar chart with one horizontal bar per class, as inline SVG."""
     finite = [v for v in values.values() if math.isfinite(v)]
     most = max(finite, default=1.0) or 1.0
     lines = []
@@ -149,7 +149,7 @@ def bars(values: Mapping[str, float]) -> str:
 
 
 def curves(points: Sequence[Mapping[str, float]]) -> str:
-    """A small chart of every measure over images seen, each with its own scale: `images` is the horizontal axis."""
+    """Return one small line chart per metric over images seen."""
     found = []
     for name in dict.fromkeys(key for point in points for key in point if key != "images"):
         line = [(p["images"], p[name]) for p in points if name in p and math.isfinite(p[name])]
@@ -164,7 +164,7 @@ def plot(
     budget: float | None = None,
     marks: Sequence[tuple[float, str]] = (),
 ) -> str:
-    """One line over images seen, up to `budget` (default: the last point), with marks at some of them; inline SVG."""
+    """Return a line chart over images seen, up to `budget` (default: the last point), with vertical marks; inline SVG."""
     points = [(x, y) for x, y in points if math.isfinite(y)] or [(0.0, 0.0)]
     right = budget or max(x for x, _ in points) or 1
     low, high = min(y for _, y in points), max(y for _, y in points)
@@ -183,13 +183,13 @@ def plot(
     )
 
 
-def _numbers(measures: Sequence[Metric]) -> str:
+def _metrics_table(metrics: Sequence[Metric]) -> str:
     rows = "".join(
         f'<tr><td>{html.escape(m.label)}</td><td class="number">{number(m.value)}</td><td>{span(m)}</td>'
         f"<td>{html.escape(m.better)}</td><td>{html.escape(m.detail)}</td></tr>"
-        for m in measures
+        for m in metrics
     )
-    head = "<tr><th>measure</th><th>value</th><th>95 %</th><th>better</th><th></th></tr>"
+    head = "<tr><th>metric</th><th>value</th><th>95 %</th><th>better</th><th></th></tr>"
     return f"<table>{head}{rows}</table>"
 
 

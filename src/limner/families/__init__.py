@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from limner.apps.autoencode import Autoencoder
-from limner.apps.model import Model
+from limner.apps.model import GeneratorModel
 from limner.apps.translate import Translator
 from limner.core.images import ImageSpec
 from limner.core.plugins import entries
@@ -53,7 +53,7 @@ BUILT_IN = (
         load_data=gan.load_data,
         build=gan.build,
         rebuild=rebuild_generator,
-        model=Model,
+        model=GeneratorModel,
         usage="limner sample {run}",
     ),
     Family(

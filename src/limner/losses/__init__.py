@@ -1,1 +1,1 @@
-"""What players want: objectives of adversarial games, penalties, fidelity."""
+"""Losses: adversarial objectives, discriminator penalties, generator regularizers, likelihoods."""

@@ -1,7 +1,7 @@
-"""Objectives of the two-player game: pairs of functions of logits, one value each in `OBJECTIVES`.
+"""Adversarial objectives by name, in `OBJECTIVES`: pairs of losses of logits.
 
-Losses are per sample and unreduced: logits [N] -> [N]. `real` are the discriminator's logits of data, `fake` of generated
-pictures. A new objective is one more value in the dict.
+Losses are per sample and unreduced: logits [N] -> [N]. `real` are the discriminator's logits of real pictures, `fake` those of
+generated pictures. A new objective is a new entry of the dict.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ Pair = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Objective:
-    """discriminator(real, fake) and generator(real, fake), each minimized by its player. [N], [N] -> [N]"""
+    """The losses of discriminator and generator, each minimized by its network. (real [N], fake [N]) -> [N]"""
 
     discriminator: Pair
     generator: Pair
     source: str
-    sees_real: bool = False  # whether the generator's loss looks at real logits too
+    sees_real: bool = False  # whether the generator's loss depends on real logits
     features: bool = False  # whether the generator's loss is of the discriminator's last features [N,F] instead of logits
-    middle: float | None = 0.0  # the logit of a discriminator that cannot tell; None where only differences mean something
+    middle: float | None = 0.0  # the logit of an undecided discriminator; None where only differences matter
 
 
 def global_mean(x: Tensor) -> Tensor:
-    """The mean over the rows of all ranks, through which gradients flow back to each. [N,...] -> [...]"""
+    """Return the mean over the rows of all ranks, differentiable on each. [N,...] -> [...]"""
     total = distributed.all_reduce_sum(x.sum(0))
     return total / distributed.all_reduce_sum(x.new_tensor(float(len(x))))
 
@@ -62,7 +62,7 @@ OBJECTIVES: dict[str, Objective] = {
     "smoothed": Objective(
         discriminator=lambda real, fake: 0.9 * F.softplus(-real) + 0.1 * F.softplus(real) + F.softplus(fake),
         generator=lambda real, fake: F.softplus(-fake),
-        source="Salimans et al. 2016, Improved techniques, section 3.4: real pictures are worth 0.9, generated ones 0",
+        source="Salimans et al. 2016, Improved techniques, section 3.4: targets 0.9 for real pictures, 0 for generated ones",
     ),
     "least-squares": Objective(
         discriminator=lambda real, fake: 0.5 * (real - 1).square() + 0.5 * fake.square(),
@@ -91,7 +91,7 @@ OBJECTIVES: dict[str, Objective] = {
     "relativistic-average": Objective(
         discriminator=_average_discriminator,
         generator=_average_generator,
-        source="Jolicoeur-Martineau 2019, The relativistic discriminator, eq. 5-6 (means are of a slice or the batch)",
+        source="Jolicoeur-Martineau 2019, The relativistic discriminator, eq. 5-6 (means over the micro-batch of all ranks)",
         sees_real=True,
         middle=None,
     ),
@@ -105,7 +105,7 @@ OBJECTIVES: dict[str, Objective] = {
 }
 
 
-PATCH_OBJECTIVES = ("non-saturating", "least-squares", "hinge", "relativistic")  # for discriminators of patches, whose logits are maps
+PATCH_OBJECTIVES = ("non-saturating", "least-squares", "hinge", "relativistic")  # for patch discriminators, whose logits are maps
 
 
 def objective(name: str, among: Collection[str] = OBJECTIVES) -> Objective:
@@ -117,5 +117,5 @@ def objective(name: str, among: Collection[str] = OBJECTIVES) -> Objective:
         return added.load()
     if name not in among:
         problem = "does not fit this recipe's discriminator" if name in OBJECTIVES else "is not known"
-        raise ValueError(f"The objective {name!r} {problem}: say one of {', '.join(among)}.")
+        raise ValueError(f"The objective {name!r} {problem}: choose one of {', '.join(among)}.")
     return OBJECTIVES[name]

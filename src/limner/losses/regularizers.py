@@ -1,5 +1,7 @@
-"""Penalties on the generator, one small value each in `REGULARIZERS`: how pictures should depend on their latents, and how
-weights should stand to each other. Each is [N], or [] where no single picture is meant."""
+"""Regularizers of the generator by name, in `REGULARIZERS`: of the pictures' dependence on latents, and of the weights.
+
+Each is [N], or [] where it does not depend on pictures.
+"""
 
 from __future__ import annotations
 
@@ -10,51 +12,53 @@ import torch
 from torch import Tensor
 
 from limner.losses.adversarial import global_mean
-from limner.losses.penalties import Draw, Usual
+from limner.losses.penalties import RandomFn, RunningMean
 
 
 @dataclass(frozen=True)
 class GeneratorContext:
-    """What a penalty on the generator may look at."""
+    """The inputs of a regularizer of the generator."""
 
-    latent: Callable[[str], Tensor]  # name -> latents [N,Z], the same whenever asked
-    made: Callable[[], Tensor]  # pictures of the latents "z"
-    generate: Callable[[Tensor], Tensor]  # latents -> pictures
-    style: Callable[[Tensor], Tensor]  # latents [N,Z] -> what synthesis starts from, [N,L,W] (the latent itself: L = 1)
-    paint: Callable[[Tensor], Tensor]  # that -> pictures
-    weights: Sequence[Tensor]  # the generator's, without tables of classes: rows of those may well be alike
-    normal: Draw
-    usual: Usual
+    latent: Callable[[str], Tensor]  # name -> latents [N,Z]; the same name gives the same latents
+    fake: Callable[[], Tensor]  # pictures of the latents "z"
+    generate: Callable[[Tensor], Tensor]  # latents [N,Z] -> pictures
+    mapping: Callable[[Tensor], Tensor]  # latents [N,Z] -> styles [N,L,W]; without a mapping network the latents, with L = 1
+    synthesis: Callable[[Tensor], Tensor]  # styles [N,L,W] -> pictures
+    weights: Sequence[Tensor]  # of the generator, without class embeddings, whose rows may be similar
+    normal: RandomFn
+    running_mean: RunningMean
 
 
 @dataclass(frozen=True)
 class Regularizer:
+    """A regularizer of the generator and its default weight."""
+
     loss: Callable[[GeneratorContext], Tensor]
     source: str
-    weight: float  # the paper's own
-    keeps: tuple[str, ...] = field(default=())  # what it notes in `GeneratorContext.usual`
+    weight: float  # the paper's
+    tracked: tuple[str, ...] = field(default=())  # names that it records in `GeneratorContext.running_mean`
 
 
 def mode_seeking(one: Tensor, two: Tensor, z_one: Tensor, z_two: Tensor) -> Tensor:
-    """The inverse of how far pictures lie apart for how far their latents do. -> [N], all equal
+    """Return the distance between latents relative to that between their pictures. -> [N], all equal
 
-    The paper maximizes the ratio (eq. 4) and its code minimizes the inverse, as here: bounded where it is good. Both
-    distances are means over the batch (over a slice, where it is cut): inverted pair by pair, the one that lies nearest
-    would get all of the gradient.
+    The paper maximizes the inverse ratio (eq. 4); its code minimizes this one, which is bounded near the optimum. Both
+    distances are means over the batch (or micro-batch): with a ratio for each pair, the closest pair would get nearly all
+    of the gradient.
     """
     pictures, latents = global_mean((one - two).abs().mean((1, 2, 3))), global_mean((z_one - z_two).abs().mean(1))
     return (1 / (pictures / latents + 1e-5)).expand(len(one))
 
 
 def orthogonal(weights: Sequence[Tensor]) -> Tensor:
-    """Sum over matrices of |W W^T * (1 - I)|^2: rows should be orthogonal, of whatever length. -> []"""
+    """Return the sum over matrices of |W W^T * (1 - I)|^2: it is zero when rows are orthogonal, of any length. -> []"""
     total = weights[0].new_zeros(())
     for weight in weights:
         if weight.ndim < 2 or min(weight.shape[0], weight[0].numel()) < 2:
             continue
         matrix = weight.flatten(1)
         with torch.autocast(matrix.device.type, enabled=False):
-            if matrix.shape[0] > matrix.shape[1]:  # |W W^T| = |W^T W|: fewer products where there are many rows
+            if matrix.shape[0] > matrix.shape[1]:  # |W W^T| = |W^T W|: fewer products with many rows
                 total = total + (matrix.T @ matrix).square().sum() - matrix.square().sum(1).square().sum()
             else:
                 products = matrix @ matrix.T
@@ -62,33 +66,33 @@ def orthogonal(weights: Sequence[Tensor]) -> Tensor:
     return total
 
 
-def path_lengths(paint: Callable[[Tensor], Tensor], styles: Tensor, noise: Callable[..., Tensor]) -> Tensor:
-    """|J^T e| with e ~ N(0, I / pixels): how far a picture moves when its style does. [N,L,W] -> [N]
+def path_lengths(synthesis: Callable[[Tensor], Tensor], styles: Tensor, noise: Callable[..., Tensor]) -> Tensor:
+    """Return |J^T e| with e ~ N(0, I / pixels) and J the Jacobian of pictures by styles. [N,L,W] -> [N]
 
-    The mean over layers as in the paper's code, where one style serves all.
+    The norm is averaged over layers, as in the paper's code.
     """
     if not styles.requires_grad:
         styles = styles.detach().requires_grad_(True)
-    pictures = paint(styles)
+    pictures = synthesis(styles)
     direction = noise(*pictures.shape[1:]) / (pictures.shape[2] * pictures.shape[3]) ** 0.5
-    (moved,) = torch.autograd.grad((pictures * direction).sum(), styles, create_graph=True)
-    return (moved.float().square().sum(2).mean(1) + 1e-12).sqrt()
+    (gradient,) = torch.autograd.grad((pictures * direction).sum(), styles, create_graph=True)
+    return (gradient.float().square().sum(2).mean(1) + 1e-12).sqrt()
 
 
-def _seeking(context: GeneratorContext) -> Tensor:
+def _mode_seeking(context: GeneratorContext) -> Tensor:
     one, two = context.latent("z"), context.latent("other z")
-    return mode_seeking(context.made(), context.generate(two), one, two)
+    return mode_seeking(context.fake(), context.generate(two), one, two)
 
 
-def _paths(context: GeneratorContext) -> Tensor:
-    lengths = path_lengths(context.paint, context.style(context.latent("z")), lambda *shape: context.normal("path", *shape))
-    context.usual.note("path", lengths.detach())
-    return (lengths - context.usual.mean("path")).square()
+def _path_length(context: GeneratorContext) -> Tensor:
+    lengths = path_lengths(context.synthesis, context.mapping(context.latent("z")), lambda *shape: context.normal("path", *shape))
+    context.running_mean.note("path", lengths.detach())
+    return (lengths - context.running_mean.mean("path")).square()
 
 
 REGULARIZERS: dict[str, Regularizer] = {
     "mode-seeking": Regularizer(
-        _seeking,
+        _mode_seeking,
         "Mao et al. 2019, Mode seeking generative adversarial networks for diverse image synthesis, eq. 4",
         weight=1.0,
     ),
@@ -98,16 +102,16 @@ REGULARIZERS: dict[str, Regularizer] = {
         weight=1e-4,
     ),
     "path-length": Regularizer(
-        _paths,
+        _path_length,
         "Karras et al. 2020, Analyzing and improving the image quality of StyleGAN, eq. 4",
         weight=2.0,
-        keeps=("path",),
+        tracked=("path",),
     ),
 }
 
 
 def generator_regularizer(name: str) -> Regularizer | None:
-    """The penalty of a name; None for `none`. Raises ValueError for an unknown one."""
+    """Return a regularizer by name; None for `none`. Raises ValueError for an unknown name."""
     if name != "none" and name not in REGULARIZERS:
-        raise ValueError(f"The regularizer {name!r} is not known: say one of none, {', '.join(REGULARIZERS)}.")
+        raise ValueError(f"The regularizer {name!r} is not known: choose one of none, {', '.join(REGULARIZERS)}.")
     return REGULARIZERS.get(name)

@@ -73,8 +73,8 @@ class GAN:
         crosses_rows = any(isinstance(m, nn.modules.batchnorm._BatchNorm | CrossSampleLayer) for m in discriminator.modules())
         self.separate = crosses_rows or isinstance(discriminator, SelfSupervised) or len(self._penalized_at) == 1
         self.needs_features = objective.features or classifier is not None
-        self.running_means = RunningMeans(
-            [*(penalty.penalty.keeps if penalty else ()), *(regularizer.regularizer.keeps if regularizer else ())]
+        self.running_mean = RunningMeans(
+            [*(penalty.penalty.tracked if penalty else ()), *(regularizer.regularizer.tracked if regularizer else ())]
         )
         heads = {"classifier": classifier.head} if classifier else {}
         nets: dict[str, nn.Module] = {"generator": generator, "discriminator": discriminator, **heads}
@@ -84,8 +84,8 @@ class GAN:
         }
         self.histories = {name: History(ps) for name, ps in players.items()} if historical else {}
         memory: dict[str, Stateful] = {f"{name} history": history for name, history in self.histories.items()}
-        if self.running_means.means:
-            memory["running_means"] = self.running_means
+        if self.running_mean.means:
+            memory["running_mean"] = self.running_mean
         if augmentation.controller:
             memory["augmentation"] = augmentation.controller
         self.levers = {"penalty": 1.0} if penalty else {}
@@ -104,7 +104,7 @@ class GAN:
     @property
     def _penalized_at(self) -> tuple[str, ...]:
         """Pictures, "real" or "fake", at which the discriminator's main turn takes the gradient norm."""
-        return self.penalty.penalty.at if self.penalty and self.penalty.every == 1 else ()
+        return self.penalty.penalty.gradient_at if self.penalty and self.penalty.every == 1 else ()
 
     # ---- phases ------------------------------------------------------------------------------------------------------
 
@@ -139,7 +139,7 @@ class GAN:
         """The penalty alone, in a phase of its own."""
         assert self.penalty is not None
         self._begin(clock)
-        discriminator, y, at = self.discriminator, batch.get("label"), self.penalty.penalty.at
+        discriminator, y, at = self.discriminator, batch.get("label"), self.penalty.penalty.gradient_at
         real = cache(lambda: requires_input_grad(self._real(batch), "real" in at))
         fake = cache(lambda: requires_input_grad(self._fake(batch), "fake" in at))
         return self._penalty_loss(
@@ -182,7 +182,7 @@ class GAN:
         for net in self.method.nets.values():
             if isinstance(net, ProgressiveNet):
                 net.at(clock.fraction)
-        self.running_means.begin(clock.seen)
+        self.running_mean.begin(clock.seen)
         if self.augmentation.controller:
             self.augmentation.controller.begin(clock.seen)
         if self.weight_clip:
@@ -239,9 +239,9 @@ class GAN:
             fake_logits=fake_logits,
             normal=batch.normal,
             uniform=batch.uniform,
-            usual=self.running_means,
+            running_mean=self.running_mean,
         )
-        parts = term.penalty.parts(context)
+        parts = term.penalty.terms(context)
         loss = torch.stack(list(parts.values())).sum(0) if len(parts) > 1 else next(iter(parts.values()))
         weight = term.penalty.scale * term.weight * term.every * self.levers["penalty"]
         return loss * weight, {name: part.detach().mean() for name, part in parts.items()}
@@ -252,13 +252,13 @@ class GAN:
         styled = generator if isinstance(generator, StyleBased) else None
         context = GeneratorContext(
             latent=lambda name: self.latent.draw(batch, name, cast(int, generator.z_size)),
-            made=made,
+            fake=made,
             generate=lambda z: generator(z, y),
-            style=lambda z: styled.mapping(z, y)[:, None].repeat(1, styled.layers, 1) if styled else z[:, None],
-            paint=styled.synthesis if styled else lambda styles: generator(styles.squeeze(1), y),
+            mapping=lambda z: styled.mapping(z, y)[:, None].repeat(1, styled.layers, 1) if styled else z[:, None],
+            synthesis=styled.synthesis if styled else lambda styles: generator(styles.squeeze(1), y),
             weights=[p for m in generator.modules() if not isinstance(m, nn.Embedding) for p in m.parameters(recurse=False)],
             normal=batch.normal,
-            usual=self.running_means,
+            running_mean=self.running_mean,
         )
         loss = term.regularizer.loss(context)
         return loss * (term.weight * term.every), {"regularizer": loss.detach().mean()}

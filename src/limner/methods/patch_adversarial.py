@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from limner.losses.adversarial import Objective
-from limner.losses.penalties import patch_penalty, requires_input_grad, squared_gradient_norms
+from limner.losses.penalties import patch_gradient_at, requires_input_grad, squared_gradient_norms
 from limner.methods.phase import Terms
 
 
@@ -18,7 +18,7 @@ class PatchAdversarialLoss:
     """
 
     def __init__(self, objective: Objective, penalty: str = "none", gamma: float = 0.0) -> None:
-        self.objective, self.at, self.gamma = objective, patch_penalty(penalty), gamma
+        self.objective, self.at, self.gamma = objective, patch_gradient_at(penalty), gamma
 
     def generator_loss(self, discriminator: nn.Module, real: Tensor, made: Tensor) -> Tensor:
         """The generator's loss. -> [N]"""

@@ -117,7 +117,7 @@ class LatentSource:
     mixing: float = 0.0
 
     def __post_init__(self) -> None:
-        latents.known(self.distribution)
+        latents.validate_name(self.distribution)
 
     def draw(self, batch: Batch, name: str, z_size: int) -> Tensor:
         """Latents [n,Z]; the same for the same name."""

@@ -1,1 +1,1 @@
-"""The doctor: probes that look at a run's networks, rules that read what they report, and adjustments within bounds."""
+"""The doctor: probes compute signals from a run's networks, rules turn signals into findings, adjustments follow."""

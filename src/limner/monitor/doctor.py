@@ -1,8 +1,8 @@
-"""The doctor: what the cheap signals of a run mean, in one sentence, and what to do about it, within bounds.
+"""The doctor: detects training failures from cheap signals, advises, and adjusts settings within bounds.
 
-A visit is due a few dozen times a run. The signals of a visit are a pure function of the networks at that moment (a
-family's `Probe` computes them), the findings a pure function of the signals so far, and a treatment a pure
-function of the findings; all of it is in the checkpoint, so that a run which is treated resumes as exactly as any.
+The doctor checks a run CHECKS times. The signals of a check are a pure function of the networks at that moment (a family's
+`Probe` computes them), a finding is a pure function of the signals so far, and an adjustment a pure function of the
+finding. The checkpoint holds the doctor's state, so that an adjusted run resumes bit for bit.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ from limner.core.documents import DoctorState
 from limner.core.schema import conform
 from limner.methods.phase import Clock
 
-CHECKS = 40  # a run; each costs a few dozen pictures
-SETTLING = 4  # visits at the start of a run whose signals mean nothing yet
-LEARNING = CHECKS // 4  # visits in which every sample changes from one to the next, for it is being learned
-WINDOW = 4  # visits that a finding rests on
-SILENCE = 8  # visits without a finding after which it is told again
-REST = 4  # visits between two treatments, which need time to show
+CHECKS = 40  # per run; each costs a few dozen pictures
+BURN_IN = 4  # first checks of a run, whose signals are not meaningful yet
+LEARNING = CHECKS // 4  # checks between which every sample changes, because it is still being learned
+WINDOW = 4  # checks that a finding is based on
+REPEAT_AFTER = 8  # checks after which a finding that comes back is reported again
+COOLDOWN = 4  # checks between two adjustments, which need time to take effect
 
-ALIKE = 0.01  # variety of the pictures below which there is nothing to learn
-LEAPS = ((0.1, 0.0), (0.015, 4.0), (0.005, 8.0))  # a step as a share of the weights, and as a multiple of the other's
-BY_HEART, SURE = 0.5, 0.7  # how wrong held-out pictures look, and how sure the discriminator is of samples
-NARROW, FALLEN = 0.25, 0.6  # spread of samples, and as a share of its best: the generator has recorded_request to repeat itself
-NEVER = 0.15  # spread of samples at half the budget: it has never done anything else
-PERFECT, FADED = 0.995, 0.1  # pairs ordered rightly; the discriminator's gradient as a share of its largest
-FAINT = 1e-3  # of the largest gradient so far
-RESTLESS = 0.9  # change of a sample between visits, where 1 is another picture
+MIN_VARIETY = 0.01  # variety of the training pictures below which there is nothing to learn
+MAX_STEPS = ((0.1, 0.0), (0.015, 4.0), (0.005, 8.0))  # (step / weight norm, step / the other player's step) that are too large
+MIN_OVERFITTING, MIN_ACCURACY = 0.5, 0.7  # `overfitting` and `d_accuracy` from which the discriminator overfits
+LOW_DIVERSITY, DIVERSITY_DROP = 0.25, 0.6  # diversity of samples, and as a fraction of its maximum, below which it collapsed
+NEVER_DIVERSE = 0.15  # diversity at half the budget below which the generator never became diverse
+PERFECT, SMALL_GRADIENT = 0.995, 0.1  # `d_accuracy`; the discriminator's gradient norm as a fraction of its maximum
+VANISHING = 1e-3  # gradient norm as a fraction of its maximum
+MAX_DRIFT = 0.9  # change of a sample between two checks; 1 means a different picture
 
 Signals = Mapping[str, float]
 
 
 class Probe(Protocol):
-    """What a family looks at: signals from its networks, and what it must remember between two visits."""
+    """Computes a family's signals from its networks, and keeps its state between two checks."""
 
     @property
     def rules(self) -> Sequence[Rule]:
-        """What its signals are judged by, the gravest, or the cause of others, first."""
+        """The rules for its signals, in order of severity; causes before their effects."""
         ...
 
     def __call__(self, seen: int) -> Signals: ...
@@ -56,33 +56,33 @@ class Probe(Protocol):
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is wrong with a run."""
+    """A detected training failure."""
 
     name: str
-    says: str  # one sentence: what is happening
+    message: str  # one sentence: what is wrong
     advice: str  # one sentence: what to do
-    player: str = ""  # whose doing it is, where that is known
+    player: str = ""  # the player that causes it, where known
 
-    def told(self, done: str) -> dict[str, str]:
-        """As the log keeps it, with what was changed."""
-        return {"finding": self.name, "says": self.says, "advice": self.advice, "done": done}
+    def log_entry(self, action: str) -> dict[str, str]:
+        """Return the finding as a field of `log.jsonl`. action: what was changed, or an empty string."""
+        return {"finding": self.name, "message": self.message, "advice": self.advice, "action": action}
 
 
 Rule = Callable[[Sequence[Signals]], Finding | None]
-"""The signals of every visit so far, in order -> what is wrong, or None."""
+"""Maps the signals of all checks so far, in order, to a finding or None."""
 
 
 def not_finite(player: str, seen: int) -> Finding:
-    """A loss or gradient that was no number, which the loop meets itself."""
+    """Return the finding for a loss or gradient that is not finite, which the training loop detects."""
     return Finding(
         "not-finite",
         f"the {player}'s loss was not finite after {seen:,} images",
-        "take lower learning rates, a stronger penalty, or clip gradients (--clip 1).",
+        "use lower learning rates, a stronger penalty, or gradient clipping (--clip 1).",
     )
 
 
 def _recent(signals: Sequence[Signals], name: str, window: int = WINDOW) -> float | None:
-    """The median of a signal over the last visits; None while there are too few of them."""
+    """Return the median of a signal over the last `window` checks; None while there are fewer."""
     values = [s[name] for s in signals[-window:] if name in s]
     return median(values) if len(values) == window else None
 
@@ -91,143 +91,145 @@ def _players(signals: Sequence[Signals], kind: str) -> list[str]:
     return [name.removeprefix(kind) for name in signals[-1] if name.startswith(kind)]
 
 
-def _alike(signals: Sequence[Signals]) -> Finding | None:
-    if signals[-1].get("variety", 1.0) > ALIKE:
+def _low_variety(signals: Sequence[Signals]) -> Finding | None:
+    if signals[-1].get("variety", 1.0) > MIN_VARIETY:
         return None
     return Finding(
         "pictures-alike",
-        "the training pictures are all but equal, or there is one",
-        "look at them with `limner data`: there is nothing else to learn.",
+        "the training pictures are nearly identical, or there is only one",
+        "inspect them with `limner data`: a model can learn nothing else from them.",
     )
 
 
-def _leaping(signals: Sequence[Signals]) -> Finding | None:
+def _lr_too_high(signals: Sequence[Signals]) -> Finding | None:
     for player in _players(signals, "step_"):
         step = _recent(signals, f"step_{player}")
         if step is None:
             continue
-        beside = [_recent(signals, f"step_{other}") for other in _players(signals, "step_") if other != player]
-        other = max((other for other in beside if other is not None), default=None)
-        if any(step > size and (not times or (other is not None and step > times * other)) for size, times in LEAPS):
+        others = [_recent(signals, f"step_{other}") for other in _players(signals, "step_") if other != player]
+        other = max((other for other in others if other is not None), default=None)
+        if any(step > size and (not ratio or (other is not None and step > ratio * other)) for size, ratio in MAX_STEPS):
             return Finding(
-                f"{player}-leaps",
-                f"every step changes the {player}'s weights by {step:.1%}, far more than what it plays against can follow",
+                f"{player}-lr-too-high",
+                f"each step changes the {player}'s weights by {step:.1%}, faster than the other networks can adapt",
                 f"its learning rate is far too high: lower --{player}-optimizer.lr.",
                 player,
             )
     return None
 
 
-def _by_heart(signals: Sequence[Signals]) -> Finding | None:
-    known, ahead = _recent(signals, "by_heart", 2 * WINDOW), _recent(signals, "right", 2 * WINDOW)
-    if known is None or ahead is None or known < BY_HEART or ahead < SURE:
+def _overfitting(signals: Sequence[Signals]) -> Finding | None:
+    overfitting, accuracy = _recent(signals, "overfitting", 2 * WINDOW), _recent(signals, "d_accuracy", 2 * WINDOW)
+    if overfitting is None or accuracy is None or overfitting < MIN_OVERFITTING or accuracy < MIN_ACCURACY:
         return None
     return Finding(
-        "by-heart",
-        f"the discriminator knows its pictures by heart: held-out ones look to it {min(known, 1):.0%} as wrong as samples do",
-        "give more pictures, augment (--augmentation adaptive, --flip), or use an earlier state (best/).",
+        "overfitting",
+        f"the discriminator overfits: it rates held-out pictures {min(overfitting, 1):.0%} as low as samples, compared with "
+        "training pictures",
+        "add pictures, augment (--augmentation adaptive, --flip), or use an earlier checkpoint (best/).",
     )
 
 
 def _collapsed(signals: Sequence[Signals]) -> Finding | None:
-    spread = _recent(signals, "spread")
-    if spread is None:
+    diversity = _recent(signals, "diversity")
+    if diversity is None:
         return None
-    best = max(s.get("spread", 0.0) for s in signals[SETTLING:])
-    fallen, never = spread < min(NARROW, FALLEN * best), len(signals) >= CHECKS // 2 and spread < NEVER
-    if not (fallen or never):  # a small generator spreads slowly from a start that knows one picture
+    best = max(s.get("diversity", 0.0) for s in signals[BURN_IN:])
+    dropped = diversity < min(LOW_DIVERSITY, DIVERSITY_DROP * best)
+    never = len(signals) >= CHECKS // 2 and diversity < NEVER_DIVERSE
+    if not (dropped or never):  # a small generator starts with identical samples and becomes diverse slowly
         return None
     return Finding(
-        "collapse",
-        f"samples of different latents differ only {spread:.0%} as much as pictures of the data do: the generator repeats "
-        "itself",
-        "take a penalty or a stronger one (--penalty r1, --gamma), a lower --generator-optimizer.lr, an objective that compares "
-        "pairs (relativistic), or mode seeking (--regularizer mode-seeking).",
+        "mode-collapse",
+        f"the generator has collapsed: its samples differ from each other only {diversity:.0%} as much as training pictures do",
+        "add or strengthen a penalty (--penalty r1, --gamma), lower --generator-optimizer.lr, use a relativistic objective, or "
+        "add mode seeking (--regularizer mode-seeking).",
     )
 
 
-def _ahead(signals: Sequence[Signals]) -> Finding | None:
+def _too_strong(signals: Sequence[Signals]) -> Finding | None:
     recent, gradient = signals[-2 * WINDOW :], _recent(signals, "gradient_discriminator", 2 * WINDOW)
-    if gradient is None or min(s.get("right", 0.0) for s in recent) < PERFECT:
+    if gradient is None or min(s.get("d_accuracy", 0.0) for s in recent) < PERFECT:
         return None
-    if gradient > FADED * max(s.get("gradient_discriminator", 0.0) for s in signals):
-        return None  # it still has to work for it, as every discriminator has at first
+    if gradient > SMALL_GRADIENT * max(s.get("gradient_discriminator", 0.0) for s in signals):
+        return None  # its loss is not near zero yet: every discriminator is accurate at first
     return Finding(
-        "discriminator-ahead",
-        "the discriminator tells every sample from every real picture without effort, so the generator learns little from it",
-        "lower --discriminator-optimizer.lr, strengthen the penalty (--penalty r1, --gamma), or augment if pictures are few.",
+        "discriminator-too-strong",
+        "the discriminator separates all samples from all real pictures with a near-zero loss, so the generator gets little gradient",
+        "lower --discriminator-optimizer.lr, strengthen the penalty (--penalty r1, --gamma), or augment a small data set.",
     )
 
 
-def _faint(signals: Sequence[Signals]) -> Finding | None:
+def _vanishing_gradient(signals: Sequence[Signals]) -> Finding | None:
     for player in _players(signals, "gradient_"):
         name = f"gradient_{player}"
         now, best = _recent(signals, name), max(s.get(name, 0.0) for s in signals)
-        if now is None or now >= FAINT * best or (player == "discriminator" and _ahead(signals)):
-            continue  # one that is right about everything has no gradient for that reason (hinge: none at all)
-        advice = "take an objective that does not saturate (non-saturating, hinge) or a lower --discriminator-optimizer.lr."
+        if now is None or now >= VANISHING * best or (player == "discriminator" and _too_strong(signals)):
+            continue  # a discriminator that is always right has no gradient for that reason (with hinge, exactly none)
+        advice = "use an objective that does not saturate (non-saturating, hinge) or a lower --discriminator-optimizer.lr."
         if player == "discriminator":
-            advice = "lower --discriminator-optimizer.lr, or take a penalty or a stronger one (--penalty r1, --gamma)."
-        shrunk = f"the {player}'s gradient has shrunk to {now / best:.0e} of what it was" if now else f"the {player} has no gradient left"
-        return Finding(f"{player}-starves", f"{shrunk}: it no longer learns", advice, player)
+            advice = "lower --discriminator-optimizer.lr, or add or strengthen a penalty (--penalty r1, --gamma)."
+        message = f"the {player}'s gradient norm has shrunk to {now / best:.0e} of its maximum: it no longer learns"
+        return Finding(f"{player}-vanishing-gradient", message, advice, player)
     return None
 
 
-def _restless(signals: Sequence[Signals]) -> Finding | None:
-    change = _recent(signals[LEARNING:], "change", 2 * WINDOW)
-    if change is None or change < RESTLESS:
+def _oscillation(signals: Sequence[Signals]) -> Finding | None:
+    drift = _recent(signals[LEARNING:], "drift", 2 * WINDOW)
+    if drift is None or drift < MAX_DRIFT:
         return None
     steps = {player: _recent(signals, f"step_{player}") or 0.0 for player in _players(signals, "step_")}
     faster = max(steps, key=steps.__getitem__, default="discriminator")
     return Finding(
         "oscillation",
-        f"between two looks a sample changes {change:.0%} as much as two pictures differ: the players chase each other",
-        f"lower --{faster}-optimizer.lr, whose steps are the larger ones, or take a penalty or a stronger one (--penalty r1, --gamma).",
+        f"training oscillates: between two checks a sample changes {drift:.0%} as much as two training pictures differ",
+        f"lower --{faster}-optimizer.lr, whose steps are larger, or add or strengthen a penalty (--penalty r1, --gamma).",
         faster,
     )
 
 
-GAN_RULES: Sequence[Rule] = (  # the gravest, or the cause of others, first
-    _leaping,
-    _by_heart,
+GAN_RULES: Sequence[Rule] = (  # in order of severity; causes before their effects
+    _lr_too_high,
+    _overfitting,
     _collapsed,
-    _faint,
-    _ahead,
-    _restless,
+    _vanishing_gradient,
+    _too_strong,
+    _oscillation,
 )
 
 
 def diagnose(signals: Sequence[Signals], rules: Sequence[Rule] = GAN_RULES) -> Finding | None:
-    """What is wrong by the first rule that finds something; None for a healthy run.
+    """Return the finding of the first rule that applies; None for a healthy run.
 
-    signals: those of every visit so far, in order. Pictures that are all alike are found without a rule, at once.
+    signals: those of all checks so far, in order. Nearly identical training pictures are found without a rule, at the
+    first check; nothing else is found in fewer than BURN_IN + WINDOW checks.
     """
     if not signals:
         return None
-    if len(signals) < SETTLING + WINDOW or signals[-1].get("variety", 1.0) <= ALIKE:
-        return _alike(signals)
+    if len(signals) < BURN_IN + WINDOW or signals[-1].get("variety", 1.0) <= MIN_VARIETY:
+        return _low_variety(signals)
     return next((found for rule in rules if (found := rule(signals))), None)
 
 
-# ---- treatments ------------------------------------------------------------------------------------------------------
+# ---- adjustments -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Adjustment:
-    """One step of a setting, and the bound at which it ends."""
+    """One change of a setting: value * factor + plus, within [least, most]."""
 
-    setting: str  # "lr of discriminator", "lr of {player}", or a lever of the method: "penalty", "augmentation"
+    setting: str  # "lr of NAME", "lr of {player}", or a lever of the method: "penalty", "augmentation"
     factor: float = 1.0
     plus: float = 0.0
     least: float = 0.0
     most: float = float("inf")
 
-    def taken(self, value: float) -> float:
-        """One dose further, never beyond the bound, nor back to it from where another treatment went further."""
-        further = value * self.factor + self.plus
-        if further < value:
-            return round(max(further, min(self.least, value)), 6)
-        return round(min(further, max(self.most, value)), 6)
+    def apply(self, value: float) -> float:
+        """Return the next value. A value that is already beyond the bound is not moved back to it."""
+        changed = value * self.factor + self.plus
+        if changed < value:
+            return round(max(changed, min(self.least, value)), 6)
+        return round(min(changed, max(self.most, value)), 6)
 
 
 _DISCRIMINATOR_LR = Adjustment("lr of discriminator", factor=0.5, least=1 / 8)
@@ -235,24 +237,27 @@ _GENERATOR_LR = Adjustment("lr of generator", factor=0.5, least=1 / 8)
 _PENALTY = Adjustment("penalty", factor=2.0, most=8.0)
 _AUGMENT = Adjustment("augmentation", plus=0.1, most=0.6)
 
-ADJUSTMENTS: Mapping[str, Sequence[Adjustment]] = {  # the first that is not at its bound is taken
-    "by-heart": (_AUGMENT, _PENALTY),
-    "discriminator-leaps": (Adjustment("lr of discriminator", factor=0.25, least=1 / 256),),
-    "generator-leaps": (Adjustment("lr of generator", factor=0.25, least=1 / 256),),
-    "collapse": (_PENALTY, _GENERATOR_LR, _DISCRIMINATOR_LR),
-    "discriminator-ahead": (_PENALTY, _DISCRIMINATOR_LR, _AUGMENT),
-    "generator-starves": (_PENALTY, _DISCRIMINATOR_LR),
-    "discriminator-starves": (_DISCRIMINATOR_LR,),
+ADJUSTMENTS: Mapping[str, Sequence[Adjustment]] = {  # finding -> adjustments; the first that is not at its bound is applied
+    "overfitting": (_AUGMENT, _PENALTY),
+    "discriminator-lr-too-high": (Adjustment("lr of discriminator", factor=0.25, least=1 / 256),),
+    "generator-lr-too-high": (Adjustment("lr of generator", factor=0.25, least=1 / 256),),
+    "mode-collapse": (_PENALTY, _GENERATOR_LR, _DISCRIMINATOR_LR),
+    "discriminator-too-strong": (_PENALTY, _DISCRIMINATOR_LR, _AUGMENT),
+    "generator-vanishing-gradient": (_PENALTY, _DISCRIMINATOR_LR),
+    "discriminator-vanishing-gradient": (_DISCRIMINATOR_LR,),
     "oscillation": (_PENALTY, Adjustment("lr of {player}", factor=0.5, least=1 / 8)),
 }
 
 
 def adjust(finding: Finding, settings: MutableMapping[str, float]) -> str:
-    """Move one setting by one dose; returns what was done, or an empty string when all are at their bounds."""
+    """Apply one adjustment for the finding to `settings`, in place.
+
+    Returns what was changed, or an empty string when all adjustments are at their bounds.
+    """
     for adjustment in ADJUSTMENTS.get(finding.name, ()):
         setting = adjustment.setting.format(player=finding.player)
         before = settings.get(setting)
-        if before is not None and (after := adjustment.taken(before)) != before:
+        if before is not None and (after := adjustment.apply(before)) != before:
             settings[setting] = after
             return f"{setting} {before:g} -> {after:g}"
     return ""
@@ -262,46 +267,47 @@ def adjust(finding: Finding, settings: MutableMapping[str, float]) -> str:
 
 
 class Doctor:
-    """Visits a run, remembers its signals, and moves its settings when it may (`tune`)."""
+    """Checks a run, records its signals, and with `tune` adjusts its settings."""
 
-    def __init__(self, examine: Probe, tune: bool = False) -> None:
-        self.examine, self.tune = examine, tune
+    def __init__(self, probe: Probe, tune: bool = False) -> None:
+        self.probe, self.tune = probe, tune
         self.signals: list[dict[str, float]] = []
-        self.met: dict[str, int] = {}  # finding -> the visit that met it last
-        self.adjusted = 0  # visits when the last treatment was given
+        self.last_found: dict[str, int] = {}  # finding -> number of the last check with it
+        self.last_adjusted = 0  # number of the last check that adjusted a setting
 
     def due(self, clock: Clock) -> bool:
-        return clock.seen > 0 and schedule.passes(clock.seen, clock.batch, max(clock.batch, clock.budget // CHECKS))
+        """Return whether a check is due after the last batch."""
+        return clock.seen > 0 and schedule.crosses_multiple(clock.seen, clock.batch, max(clock.batch, clock.budget // CHECKS))
 
-    def visit(
+    def check(
         self, seen: int, grad_stats: Signals, settings: MutableMapping[str, float]
     ) -> tuple[dict[str, float], Finding | None, str]:
-        """Look at the run. Returns (signals, a finding that is new or was treated, what was changed or "").
+        """Check the run. Returns (signals, a finding that is new or led to an adjustment, the adjustment or "").
 
-        vitals: of each player's main turn the norm of its last gradient (`gradient_NAME`), and its last step as a share of
-        its weights (`step_NAME`). settings: what may be moved, each a factor on a learning rate
-        ("lr of NAME") or a lever of the method; moved in place.
+        grad_stats: of each player's main phase, the norm of its last gradient (`gradient_NAME`), and its last step as a
+        fraction of its weights' norm (`step_NAME`). settings: the adjustable settings, each a factor on a learning rate
+        ("lr of NAME") or a lever of the method; changed in place.
         """
-        found = {**self.examine(seen), **grad_stats}
-        self.signals.append({name: float(f"{value:.4g}") for name, value in found.items()})
-        finding, done = diagnose(self.signals, self.examine.rules), ""
-        if finding and self.tune and len(self.signals) - self.adjusted >= REST:
-            done = adjust(finding, settings)
-            self.adjusted = len(self.signals) if done else self.adjusted
+        signals = {**self.probe(seen), **grad_stats}
+        self.signals.append({name: float(f"{value:.4g}") for name, value in signals.items()})
+        number = len(self.signals)
+        finding, action = diagnose(self.signals, self.probe.rules), ""
+        if finding and self.tune and number - self.last_adjusted >= COOLDOWN:
+            action = adjust(finding, settings)
+            self.last_adjusted = number if action else self.last_adjusted
         if finding is None:
             return dict(self.signals[-1]), None, ""
-        visit = len(self.signals)
-        new = visit - self.met.get(finding.name, -CHECKS) > SILENCE
-        self.met[finding.name] = visit
-        return dict(self.signals[-1]), finding if new or done else None, done
+        new = number - self.last_found.get(finding.name, -CHECKS) > REPEAT_AFTER
+        self.last_found[finding.name] = number
+        return dict(self.signals[-1]), finding if new or action else None, action
 
     def state_dict(self) -> dict[str, Any]:
-        own = {"signals": self.signals, "met": self.met, "treated": self.adjusted}
-        return own | {f"examination {name}": value for name, value in self.examine.state_dict().items()}
+        own = {"signals": self.signals, "last_found": self.last_found, "last_adjusted": self.last_adjusted}
+        return own | {f"probe {name}": value for name, value in self.probe.state_dict().items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         conform({name: value for name, value in state.items() if isinstance(value, dict | list | int)}, DoctorState, "doctor")
         self.signals = [dict(s) for s in state.get("signals", [])]
-        self.met, self.adjusted = dict(state.get("met", {})), state.get("treated", 0)
-        mark = "examination "
-        self.examine.load_state_dict({k.removeprefix(mark): v for k, v in state.items() if k.startswith(mark)})
+        self.last_found, self.last_adjusted = dict(state.get("last_found", {})), state.get("last_adjusted", 0)
+        prefix = "probe "
+        self.probe.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})

@@ -1,7 +1,7 @@
-"""What the doctor measures on autoencoders and translators: outputs for a few fixed pictures of the training set.
+"""The doctor's probes of autoencoders and translators: signals from outputs for a few fixed training pictures.
 
-A probe changes nothing of the run and draws no random numbers; everything it returns is a function of the networks and
-the data, so that it keeps no state of its own.
+A probe changes nothing in the run, draws no random numbers and has no state: its signals are a function of the networks
+and the data.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from limner.core.machine import Machine
 from limner.data import Dataset
 from limner.data.dataset import Subset
 from limner.data.pairs import Pairs
-from limner.monitor.doctor import ALIKE, Rule
+from limner.monitor.doctor import MIN_VARIETY, Rule
 from limner.networks.vae import ACTIVE
 
 AUTOENCODED = 64  # pictures that an autoencoder is probed with
@@ -30,7 +30,7 @@ TRANSLATED = 16  # pictures of each set that a translator is probed with
 
 @contextmanager
 def evaluating(nets: Iterable[nn.Module], machine: Machine) -> Iterator[None]:
-    """The networks in evaluation mode, in the run's precision and without gradients; back in training mode afterwards."""
+    """Context: networks in eval mode, autocast to the run's precision, no gradients; restores training mode at the end."""
     nets = list(nets)
     for net in nets:
         net.eval()
@@ -43,50 +43,50 @@ def evaluating(nets: Iterable[nn.Module], machine: Machine) -> Iterator[None]:
 
 
 def typical_distance(x: Tensor, labels: Tensor | None = None) -> Tensor:
-    """The mean distance between two rows, of one class where there are labels. [N,F] -> []
+    """Return the mean distance between two rows, of the same class where there are labels. [N,F] -> []
 
-    Of any two rows when no two are of one class; zero when there is but one row.
+    If no two rows share a class, of any two rows; zero for a single row.
     """
-    apart = torch.ones(len(x), len(x), dtype=torch.bool, device=x.device).triu(1)
+    pairs = torch.ones(len(x), len(x), dtype=torch.bool, device=x.device).triu(1)
     if labels is not None:
-        alike = apart & (labels[:, None] == labels)
-        apart = alike if alike.any() else apart
-    return torch.cdist(x, x)[apart].mean() if apart.any() else x.new_zeros(())
+        same_class = pairs & (labels[:, None] == labels)
+        pairs = same_class if same_class.any() else pairs
+    return torch.cdist(x, x)[pairs].mean() if pairs.any() else x.new_zeros(())
 
 
 def coarse(x: Tensor) -> Tensor:
-    """[N,C,H,W] -> [N,F]: at most 16 pixels a side, so that noise does not pass for variety."""
+    """Downsample [N,C,H,W] to at most 16x16 and flatten to [N,F], so that pixel noise does not count as variety."""
     return F.adaptive_avg_pool2d(x.float(), (min(16, x.shape[2]), min(16, x.shape[3]))).flatten(1)
 
 
 def variety(x: Tensor) -> float:
-    """How much pictures [N,C,H,W] differ from each other, as a share of their own size."""
+    """Return the typical distance between pictures [N,C,H,W], relative to their mean norm."""
     rows = coarse(x)
     return typical_distance(rows).item() / max(rows.norm(dim=1).mean().item(), 1e-6)
 
 
 def spaced(dataset: Dataset | Subset, count: int) -> Tensor:
-    """Pictures at even distances in the data set, which is sorted by class. -> uint8 [at most count,C,H,W]"""
+    """Return evenly spaced pictures of the data set, which is sorted by class: uint8 [at most count,C,H,W]."""
     return dataset.rows(torch.linspace(0, len(dataset) - 1, min(count, len(dataset))).long().numpy())["image"]
 
 
-def in_parts(function: Callable[[Tensor], Tensor], x: Tensor, size: int) -> Tensor:
-    """`function` of x, at most `size` rows at once."""
-    return torch.cat([function(part) for part in x.split(size)])
+def in_chunks(function: Callable[[Tensor], Tensor], x: Tensor, size: int) -> Tensor:
+    """Return `function(x)`, evaluated on chunks of at most `size` rows."""
+    return torch.cat([function(chunk) for chunk in x.split(size)])
 
 
-def _root_mean_square(x: Tensor) -> float:
+def _rms(x: Tensor) -> float:
     return x.float().square().mean().sqrt().item()
 
 
 class AutoencoderProbe:
-    """The signals of an autoencoder.
+    """Computes the signals of an autoencoder.
 
-    variety: how much the pictures differ, as a share of their own size; the only signal of pictures that are all alike.
+    variety: typical distance between pictures, relative to their norm; the only signal if pictures are nearly identical.
     explained: 1 - MSE(reconstruction) / MSE(mean picture): 1 is perfect, 0 no better than the mean picture.
-    diversity: how much reconstructions differ from each other, as a share of what the pictures do.
-    active_latents: latents whose posterior mean varies over pictures (Burda et al. 2016, section 5.2), of a VAE.
-    codes_in_use: codes chosen at least once, as a share of the codebook, of a VQ-VAE. Not the perplexity, which is low where
+    diversity: typical distance between reconstructions, relative to that between pictures.
+    active_latents (VAE): latents whose posterior mean varies over pictures (Burda et al. 2016, section 5.2).
+    codes_in_use (VQ-VAE): fraction of the codebook that is used at least once. Not the perplexity, which is low where
     most of a picture is background.
     """
 
@@ -101,11 +101,11 @@ class AutoencoderProbe:
     def __call__(self, seen: int) -> dict[str, float]:
         x = self._pictures
         signals = {"variety": variety(x)}
-        if signals["variety"] <= ALIKE:
+        if signals["variety"] <= MIN_VARIETY:
             return signals
         with evaluating([self.net], self.machine):
-            latents = in_parts(self.net.encode, x, self.chunk)
-            outputs = in_parts(self.net.decode, latents, self.chunk).float()
+            latents = in_chunks(self.net.encode, x, self.chunk)
+            outputs = in_chunks(self.net.decode, latents, self.chunk).float()
         error, constant = (outputs - x).square().mean(), (x - x.mean(0)).square().mean()
         signals["explained"] = 1 - (error / constant).item()
         signals["diversity"] = (typical_distance(coarse(outputs)) / typical_distance(coarse(x))).item()
@@ -123,16 +123,16 @@ class AutoencoderProbe:
 
 
 class TranslatorProbe:
-    """The signals of a translator; a second direction's end in _b2a.
+    """Computes the signals of a translator; those of the second direction end in _b2a.
 
-    variety: how much pictures of the set that differs less do, as a share of their own size; the only signal of pictures
-    that are all alike.
-    output_change: root mean square of output - input, as a share of that of target - input; without pairs, of any picture
-    of the target set - input. 0 is a copy.
-    diversity: how much outputs differ from each other, as a share of what pictures of the target set do.
-    explained, of pairs only: 1 - L1(output, target) / L1(median picture of the targets, target), the best constant.
-    right, where a direction has a discriminator: share of pairs of a target and an output that it orders rightly, by the
-    mean of its patches' logits.
+    variety: typical distance between pictures, relative to their norm, in the less varied set; the only signal if pictures
+    are nearly identical.
+    output_change: RMS of output - input, relative to the RMS of target - input; without pairs, of all pictures of the
+    target set - input. 0 is a copy.
+    diversity: typical distance between outputs, relative to that between pictures of the target set.
+    explained (pairs only): 1 - L1(output, target) / L1(median target, target); the median target is the best constant.
+    d_accuracy (directions with a discriminator of outputs alone): fraction of (target, output) pairs in which the mean of
+    its patches' logits is higher for the target.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class TranslatorProbe:
         discriminators: Mapping[str, nn.Module] | None = None,
     ) -> None:  # fmt: skip
         self.nets: Any = nets
-        self.discriminators: Mapping[str, nn.Module] = discriminators or {}  # direction -> what judges its outputs
+        self.discriminators: Mapping[str, nn.Module] = discriminators or {}  # direction -> discriminator of its outputs
         self.pairs, self.rules, self.chunk, self.machine = pairs, rules, chunk, machine
 
     @cached_property
@@ -151,7 +151,7 @@ class TranslatorProbe:
     def __call__(self, seen: int) -> dict[str, float]:
         a, b = self._sets
         signals = {"variety": min(variety(a), variety(b))}
-        if signals["variety"] <= ALIKE:
+        if signals["variety"] <= MIN_VARIETY:
             return signals
         signals |= self._direction("a2b", a, b)
         if "b2a" in self.nets:
@@ -160,22 +160,22 @@ class TranslatorProbe:
 
     def _direction(self, name: str, x: Tensor, target: Tensor) -> dict[str, float]:
         with evaluating([self.nets], self.machine):
-            outputs = in_parts(self.nets[name], x, self.chunk).float()
+            outputs = in_chunks(self.nets[name], x, self.chunk).float()
         signals = {"diversity": (typical_distance(coarse(outputs)) / typical_distance(coarse(target))).item()}
         if self.pairs.paired:
-            due = _root_mean_square(target - x)
+            expected = _rms(target - x)
             constant = (target - target.median(0).values).abs().mean()
             if constant > 0:
                 signals["explained"] = 1 - ((outputs - target).abs().mean() / constant).item()
         else:
             squares = torch.cdist(x.flatten(1), target.flatten(1)).square() / x[0].numel()
-            due = squares.mean().sqrt().item()
-        if due > 0:
-            signals["output_change"] = _root_mean_square(outputs - x) / due
+            expected = squares.mean().sqrt().item()
+        if expected > 0:
+            signals["output_change"] = _rms(outputs - x) / expected
         if discriminator := self.discriminators.get(name):
             with evaluating([discriminator], self.machine):
-                real, fake = (in_parts(discriminator, y, self.chunk).flatten(1).mean(1) for y in (target, outputs))
-            signals["right"] = (real[:, None] > fake).float().mean().item()
+                real, fake = (in_chunks(discriminator, y, self.chunk).flatten(1).mean(1) for y in (target, outputs))
+            signals["d_accuracy"] = (real[:, None] > fake).float().mean().item()
         return signals
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""The doctor's rules for autoencoders and translators: a value that is bad and has stopped improving.
+"""The doctor's rules for autoencoders and translators: a signal that is bad and no longer improves.
 
-Each function here returns a rule, a pure function of the signals so far; the advice names options of the recipe at hand,
-so that the recipe's probe (`recipes.probes`) gives it.
+Each public function takes the advice, which names options of the recipe, and returns a rule: a pure function of the
+signals so far.
 """
 
 from __future__ import annotations
@@ -11,26 +11,25 @@ from statistics import median
 
 from limner.monitor.doctor import CHECKS, PERFECT, WINDOW, Finding, Rule, Signals
 
-FIRST = CHECKS // 4  # visits before any of these rules may fire: a quarter of the budget
-FIRST_COPIED = CHECKS // 2  # visits before copies are a failure: unpaired translators first learn to leave pictures alone
-LAST_COPIED = 3 * CHECKS // 4  # visits before it is one that a single direction copies, for the other is learned first
-BETTER = 0.1  # share of a value, or of its bound, by which it must rise from one window to the next to be improving
+FIRST_CHECK = CHECKS // 4  # number of checks before any of these rules applies: a quarter of the budget
+FIRST_COPY_CHECK = CHECKS // 2  # before copies count as a failure: unpaired translators first learn the identity
+ONE_WAY_COPY_CHECK = 3 * CHECKS // 4  # before copies in one direction count: the other direction is learned first
+MIN_IMPROVEMENT = 0.1  # rise from one window to the next, relative to the value or to its bound
 
-UNEXPLAINED = 0.05  # share of the pictures' variation that outputs explain
-SAME = 0.02  # distance between outputs, as a share of that between the pictures they should be
-COPIED = 0.1  # distance of an output from its input, as a share of what it should be
-DEAD = 0.1  # codes chosen for any of the pictures, as a share of the codebook
-POOR = 0.5  # share of the variation explained from which on few codes are enough, as they are for simple pictures
-SPENT = 0.05  # a translator's gradient, as a share of its largest, while its discriminators are right about everything
-STILL = 1e-7  # largest step of a run, as a share of the weights, below which they do not move
+MIN_EXPLAINED = 0.05  # `explained`
+MIN_DIVERSITY = 0.02  # `diversity`
+MIN_OUTPUT_CHANGE = 0.1  # `output_change`
+MIN_CODES_IN_USE = 0.1  # `codes_in_use`
+GOOD_EXPLAINED = 0.5  # `explained` above which few codes are enough, as for simple pictures
+SPENT_GRADIENT = 0.05  # a translator's gradient norm, as a fraction of its maximum, against perfect discriminators
+ZERO_STEP = 1e-7  # largest step of a run, relative to the weights' norm, below which the weights do not change
 
 
-def stuck_below(signals: Sequence[Signals], name: str, bound: float, first: int = FIRST) -> float | None:
-    """The median of a signal over the last window if it is below the bound and not improving; otherwise None.
+def stuck_below(signals: Sequence[Signals], name: str, bound: float, first: int = FIRST_CHECK) -> float | None:
+    """Return the median of a signal over the last window if it is below `bound` and not improving; otherwise None.
 
-    Nothing is found in fewer than `first` visits.
-
-    Not improving: it has not risen by a tenth of its size, nor by a tenth of the bound, over the window before.
+    Improving: the median rose by more than MIN_IMPROVEMENT of its previous value, and of the bound. Returns None in fewer
+    than `first` checks.
     """
     if len(signals) < first:
         return None
@@ -38,108 +37,108 @@ def stuck_below(signals: Sequence[Signals], name: str, bound: float, first: int 
     if len(values) < 2 * WINDOW:
         return None
     before, now = median(values[:WINDOW]), median(values[WINDOW:])
-    improving = now - before > BETTER * max(abs(before), bound)
+    improving = now - before > MIN_IMPROVEMENT * max(abs(before), bound)
     return now if now < bound and not improving else None
 
 
 def posterior_collapse(advice: str) -> Rule:
-    """No latent of a VAE depends on the picture (Bowman et al. 2016, section 3.1): the KL term has won."""
+    """Return the rule for posterior collapse: no latent of a VAE depends on the picture (Bowman et al. 2016, section 3.1)."""
 
     def rule(signals: Sequence[Signals]) -> Finding | None:
         if stuck_below(signals, "active_latents", 1) is None:
             return None
-        says = "no latent depends on the picture (posterior collapse): every picture gets the same reconstruction"
-        return Finding("posterior-collapse", says, advice)
+        message = "no latent depends on the picture (posterior collapse): every picture gets the same reconstruction"
+        return Finding("posterior-collapse", message, advice)
 
     return rule
 
 
 def dead_codes(advice: str) -> Rule:
-    """Almost all codes of a VQ-VAE are never chosen, and those that are do not suffice."""
+    """Return the rule for codebook collapse: most codes of a VQ-VAE are never used, and the used ones do not suffice."""
 
     def rule(signals: Sequence[Signals]) -> Finding | None:
-        used = stuck_below(signals, "codes_in_use", DEAD)
-        if used is None or signals[-1].get("explained", 0.0) >= POOR:
+        used = stuck_below(signals, "codes_in_use", MIN_CODES_IN_USE)
+        if used is None or signals[-1].get("explained", 0.0) >= GOOD_EXPLAINED:
             return None
-        says = f"pictures are coded with {used:.1%} of the codebook: the other codes are dead"
-        return Finding("dead-codes", says, advice)
+        message = f"only {used:.1%} of the codebook is used: the other codes are dead"
+        return Finding("dead-codes", message, advice)
 
     return rule
 
 
-def same_output(advice: str) -> Rule:
-    """Outputs of different inputs are all but equal."""
+def constant_output(advice: str) -> Rule:
+    """Return the rule for outputs that hardly depend on the input."""
 
     def rule(signals: Sequence[Signals]) -> Finding | None:
         for name, direction in _directions(signals, "diversity"):
-            value = stuck_below(signals, name, SAME)
+            value = stuck_below(signals, name, MIN_DIVERSITY)
             if value is not None:
-                says = f"outputs of different inputs{direction} are all but equal: they differ {value:.1%} as much as they should"
-                return Finding("same-output", says, advice)
+                message = f"outputs{direction} hardly depend on the input: they differ {value:.1%} as much as they should"
+                return Finding("constant-output", message, advice)
         return None
 
     return rule
 
 
 def copies_input(advice: str) -> Rule:
-    """A translator returns its input."""
+    """Return the rule for a translator that returns its input."""
 
     def rule(signals: Sequence[Signals]) -> Finding | None:
         directions = _directions(signals, "output_change")
-        stuck = [(stuck_below(signals, name, COPIED, FIRST_COPIED), direction) for name, direction in directions]
+        stuck = [(stuck_below(signals, name, MIN_OUTPUT_CHANGE, FIRST_COPY_CHECK), direction) for name, direction in directions]
         copied = [(value, direction) for value, direction in stuck if value is not None]
-        if not copied or (len(copied) < len(directions) and len(signals) < LAST_COPIED):
+        if not copied or (len(copied) < len(directions) and len(signals) < ONE_WAY_COPY_CHECK):
             return None
         value, direction = copied[0]
-        says = f"the translator{direction} copies its input: outputs are {value:.1%} as far from it as they should be"
-        return Finding("copies-input", says, advice)
+        message = f"the translator{direction} copies its input: outputs are {value:.1%} as far from it as they should be"
+        return Finding("copies-input", message, advice)
 
     return rule
 
 
-def discriminator_ahead(advice: str) -> Rule:
-    """The discriminators of an unpaired translator order every pair rightly, and have no gradient left for it.
+def discriminator_too_strong(advice: str) -> Rule:
+    """Return the rule for an unpaired translator whose discriminators are always right and give it no gradient any more.
 
-    That they are right is no failure by itself: those of a healthy run are for most of it. Some translators leave their input
-    only after half of the run, so that nothing is found before three quarters.
+    Accurate discriminators alone are no failure: those of a healthy run are accurate for most of it. Some translators leave
+    the identity only after half of the run, so nothing is found before three quarters of it.
     """
 
     def rule(signals: Sequence[Signals]) -> Finding | None:
         recent, gradient = signals[-2 * WINDOW :], "gradient_translator"
-        if len(signals) < LAST_COPIED or not all(gradient in s for s in recent):
+        if len(signals) < ONE_WAY_COPY_CHECK or not all(gradient in s for s in recent):
             return None
-        if min(s.get(name, 0.0) for s in recent for name, _ in _directions(signals, "right")) < PERFECT:
+        if min(s.get(name, 0.0) for s in recent for name, _ in _directions(signals, "d_accuracy")) < PERFECT:
             return None
         best = max(s.get(gradient, 0.0) for s in signals)
-        if max(s[gradient] for s in recent) > SPENT * best:
-            return None  # one large gradient may be the one that leaves the input
-        says = (
-            "the discriminator tells every translation from every picture, and the translator's gradient has shrunk to "
-            f"{median(s[gradient] for s in recent) / max(best, 1e-30):.1%} of what it was: it learns little"
+        if max(s[gradient] for s in recent) > SPENT_GRADIENT * best:
+            return None  # one large gradient may be the one that leaves the identity
+        message = (
+            "the discriminator separates all translations from all pictures, and the translator's gradient norm has shrunk to "
+            f"{median(s[gradient] for s in recent) / max(best, 1e-30):.1%} of its maximum: it learns little"
         )
-        return Finding("discriminator-ahead", says, advice, "discriminator")
+        return Finding("discriminator-too-strong", message, advice, "discriminator")
 
     return rule
 
 
 def learns_nothing(player: str, constant: str, advice: str) -> Rule:
-    """Outputs are no better than one constant picture.
+    """Return the rule for outputs that are no better than one constant picture.
 
-    player: whose learning rate the advice is about, where its weights do not move. constant: the picture's name.
+    player: the network whose learning rate is too low if its weights do not change. constant: the constant picture's name.
     """
 
     def rule(signals: Sequence[Signals]) -> Finding | None:
-        if stuck_below(signals, "explained", UNEXPLAINED) is None:
+        if stuck_below(signals, "explained", MIN_EXPLAINED) is None:
             return None
-        says = f"outputs are no nearer to what they should be than {constant} is, and no longer improve"
-        still = max(s.get(f"step_{player}", 1.0) for s in signals) < STILL
-        wrong = f"its weights do not move: raise --{player}-optimizer.lr." if still else advice
-        return Finding("learns-nothing", says, wrong, player)
+        message = f"outputs are no nearer to the targets than {constant} is, and no longer improve"
+        frozen = max(s.get(f"step_{player}", 1.0) for s in signals) < ZERO_STEP
+        chosen = f"its weights do not change: raise --{player}-optimizer.lr." if frozen else advice
+        return Finding("learns-nothing", message, chosen, player)
 
     return rule
 
 
 def _directions(signals: Sequence[Signals], name: str) -> list[tuple[str, str]]:
-    """The names of a signal that a translator of two directions has twice, each with words for the direction."""
+    """Return (signal name, words for the direction) for each direction of a translator."""
     both = f"{name}_b2a" in signals[-1]
     return [(name, " from a to b" if both else ""), *([(f"{name}_b2a", " from b to a")] if both else [])]

@@ -23,7 +23,7 @@ from torch import nn
 
 from limner.core.images import ImageSpec
 from limner.core.plugins import entries, entry
-from limner.core.schema import Mismatch, Within, conform
+from limner.core.schema import Mismatch, Range, conform
 
 NAMES = ("mlp", "dcgan", "conv", "sngan", "sagan", "biggan", "progan", "stylegan2", "r3gan", "fastgan")
 AUTOENCODERS = ("vae", "vqvae")
@@ -104,7 +104,7 @@ def _checked(form: type, config: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in config.items():
         if name not in hints:
             raise ValueError(f"The run's limner.json is damaged: 'network.config' has no option {name!r}.")
-        bounds = {int: Within(0 if name in MAY_BE_ZERO else 1, DEEPEST if name in LAYERS else WIDEST), float: Within(0, 1)}
+        bounds = {int: Range(0 if name in MAY_BE_ZERO else 1, DEEPEST if name in LAYERS else WIDEST), float: Range(0, 1)}
         kind = hints[name]
         try:
             conform(value, Annotated[kind, bounds[kind]] if kind in bounds else kind, f"network.config.{name}")

@@ -16,7 +16,7 @@ from limner.data.decode import Progress
 from limner.data.request import DataRequest
 from limner.data.scan import too_few
 from limner.data.split import split
-from limner.evaluation import Pictures
+from limner.evaluation import ImageSet
 from limner.losses.adversarial import objective
 from limner.losses.penalties import weight_for
 from limner.methods.gan import GAN
@@ -127,7 +127,7 @@ def build(name: str, recipe: Recipe, dataset: Dataset, options: Options, machine
         )
     labels = dataset.labels if spec.classes else None
     features = chosen(options.metric, FEATURES, "generator")
-    reference = Pictures(dataset.images, dataset.labels, dataset.classes, dataset.name)
+    reference = ImageSet(dataset.images, dataset.labels, dataset.classes, dataset.name)
     validator = frechet(sampler_of(labels, recipe.noise, machine), reference, features) if features else None
     z_size = int(gan.generator.z_size)  # type: ignore[arg-type]
     return Experiment(
@@ -145,7 +145,7 @@ def build(name: str, recipe: Recipe, dataset: Dataset, options: Options, machine
             card=CARD,
         ),
         validators=[validator] if validator else [],
-        probe=probes.GameCheckup(gan, training, held_out, spec.classes > 0, options.seed, machine) if options.doctor else None,
+        probe=probes.GANProbe(gan, training, held_out, spec.classes > 0, options.seed, machine) if options.doctor else None,
         held_out_count=0 if held_out is None else len(held_out),
         notes=notes,
     )

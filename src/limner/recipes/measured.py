@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 FILE = Path(__file__).with_name("zoo.json")
-FIGURE = "fid(own)"
+FIGURE = "fd_own"
 
 
 def measurements(file: Path = FILE) -> dict[str, Any]:
@@ -25,16 +25,16 @@ def measurements(file: Path = FILE) -> dict[str, Any]:
 
 
 def told(found: dict[str, Any], name: str) -> str:
-    """`FID(own) 0.42`, `failed`, or `-` for a recipe that was not measured."""
+    """`fd_own 0.42`, `failed`, or `-` for a recipe that was not measured."""
     row = found["rows"].get(name)
     if row is None:
         return "-"
-    return f"FID(own) {row[FIGURE]:.3g}" if FIGURE in row else "failed"
+    return f"fd_own {row[FIGURE]:.3g}" if FIGURE in row else "failed"
 
 
 def protocol(found: dict[str, Any]) -> str:
     """The line below a list of figures: what was measured, and what real pictures get."""
     return (
-        f"FID(own), lower is better, real pictures {found['real'][FIGURE]:.2g}: {found['told']}. Other pictures, longer "
+        f"fd_own, lower is better, real pictures {found['real'][FIGURE]:.2g}: {found['told']}. Other pictures, longer "
         "training or another machine may order them otherwise."
     )

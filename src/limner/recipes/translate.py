@@ -19,7 +19,7 @@ from limner.data.decode import Progress
 from limner.data.pairs import Pairs, prepare_pairs
 from limner.data.request import DataRequest
 from limner.data.split import split
-from limner.evaluation import Pictures
+from limner.evaluation import ImageSet
 from limner.losses.adversarial import PATCH_OBJECTIVES, objective
 from limner.losses.penalties import gamma_for
 from limner.methods.cut import CUT
@@ -281,7 +281,7 @@ def validators_of(
     directions = [("a2b", shown.a, pairs.b), ("b2a", shown.b, pairs.a)][: 2 if isinstance(recipe, CycleRecipe) else 1]
     found = []
     for direction, source, target in directions:
-        reference = Pictures(target.images, name=target.name)
+        reference = ImageSet(target.images, name=target.name)
         suffix = "" if direction == "a2b" else f"_{direction}"
         count = min(TRANSLATED, len(source))
         found.append(frechet(_translations(source, direction, machine), reference, metric, suffix, count))
@@ -333,9 +333,9 @@ def rules_for(recipe: AnyRecipe) -> Sequence[Rule]:
         same = f"raise {weight}, or lower --discriminator-optimizer.lr."
         copied = f"lower {weight} and --identity, or raise --translator-optimizer.lr and --discriminator-optimizer.lr."
     ahead = "lower --discriminator-optimizer.lr, or penalize its slope (--penalty r1)."
-    unpaired = () if isinstance(recipe, PairedRecipe) else (rules.discriminator_ahead(ahead),)
+    unpaired = () if isinstance(recipe, PairedRecipe) else (rules.discriminator_too_strong(ahead),)
     return (
-        rules.same_output(same),
+        rules.constant_output(same),
         rules.copies_input(copied),
         *unpaired,
         rules.learns_nothing(

@@ -214,7 +214,7 @@ def rules_for(recipe: Recipe | CodeRecipe) -> Sequence[Rule]:
         own = rules.posterior_collapse("lower --beta, raise --free-bits, or let beta rise more slowly (--warm-up).")
     return (
         own,
-        rules.same_output(f"lower {weight} or --autoencoder-optimizer.lr."),
+        rules.constant_output(f"lower {weight} or --autoencoder-optimizer.lr."),
         rules.learns_nothing(
             "autoencoder", "the mean picture", f"change --autoencoder-optimizer.lr, lower {weight}, or take a wider network (--network.width)."
         ),

@@ -22,7 +22,7 @@ class _AtMarks:
     """Due whenever a batch crosses one of the preview marks of the budget, which may be revised."""
 
     def due(self, clock: Clock) -> bool:
-        return any(clock.seen - clock.batch < mark <= clock.seen for mark in schedule.preview_marks(clock.budget))
+        return any(clock.seen - clock.batch < mark <= clock.seen for mark in schedule.preview_milestones(clock.budget))
 
 
 class Previews(_AtMarks):

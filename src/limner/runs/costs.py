@@ -24,7 +24,7 @@ def _evaluating(network: nn.Module) -> Iterator[nn.Module]:
 
 
 def _marks() -> int:
-    return len(schedule.preview_marks(10**9))
+    return len(schedule.preview_milestones(10**9))
 
 
 def watching_seconds(experiment: Experiment) -> float:

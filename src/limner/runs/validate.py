@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from limner.core.device import autocast
 from limner.core.images import to_float, to_uint8
 from limner.core.machine import Machine
-from limner.evaluation import Pictures, Probe
+from limner.evaluation import FrechetProbe, ImageSet
 from limner.evaluation.image_quality import WINDOW, psnr, ssim
 from limner.runs.experiment import Validator
 
@@ -49,7 +49,7 @@ def chosen(metric: str, known: Sequence[str], kind: str) -> str | None:
 
 
 def frechet(
-    sample: Sample, reference: Pictures, features: str, suffix: str = "", samples: int = SAMPLES
+    sample: Sample, reference: ImageSet, features: str, suffix: str = "", samples: int = SAMPLES
 ) -> Validator | None:
     """The Fréchet distance of some samples to at most 5,000 reference pictures; None where either are too few.
 
@@ -59,8 +59,8 @@ def frechet(
         return None
 
     @cache
-    def probe() -> Probe:
-        return Probe(reference.some(REFERENCE), features=features, cache=features == "own")
+    def probe() -> FrechetProbe:
+        return FrechetProbe(reference.some(REFERENCE), features=features, cache=features == "own")
 
     name = f"fid_{features}{suffix}"
 

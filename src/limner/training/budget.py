@@ -92,7 +92,7 @@ class Budget:
         """The decision that is due at `seen` images, on the first rank; None when none is.
 
         seconds: of training so far. hooks: what each call of the hooks took in this process; they are due at
-        `schedule.preview_marks`, more often early, and are therefore counted apart from the images.
+        `schedule.preview_milestones`, more often early, and are therefore counted apart from the images.
         """
         moment, stretch = self._next_moment(), self._stretch
         playing = seconds - sum(callbacks)
@@ -123,7 +123,7 @@ class Budget:
         """The largest budget, in whole batches, whose images from `seen` on take `seconds`; one batch at least."""
 
         def takes(images: int) -> float:
-            marks = sum(mark > seen for mark in schedule.preview_marks(images))
+            marks = sum(mark > seen for mark in schedule.preview_milestones(images))
             return slowness * self._cost(seen, images, images) + marks * callback
 
         low, high = seen // self.batch + 1, seen // self.batch + 2

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from limner.core.artifact import images_seen, read_lines
-from limner.core.files import for_people, write_whole
+from limner.core.files import write_error, write_whole
 from limner.core.schema import Mismatch
 from limner.core.text import sentence
 
@@ -62,7 +62,7 @@ class LogFile:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(entry) + "\n")
         except OSError as error:
-            raise for_people(error, self.path) from error
+            raise write_error(error, self.path) from error
 
 
 def duration(seconds: float) -> str:

@@ -288,14 +288,14 @@ def fit(
         """What the doctor sees, says and changes; the first rank decides for all."""
         assert doctor
         settings = state.settings()
-        told = doctor.visit(state.seen, state.grad_stats, settings) if ranks.first else None
+        told = doctor.check(state.seen, state.grad_stats, settings) if ranks.first else None
         told, settings = cast(Any, distributed.broadcast_from_rank0((told, settings)))
         state.set(settings)
         signals, finding, done = told
         if finding is None:
             return signals
-        console.say(f"Doctor: {finding.says}; {'changed ' + done + '.' if done else finding.advice}")
-        return {**signals, "doctor": finding.told(done)}
+        console.say(f"Doctor: {finding.message}; {'changed ' + done + '.' if done else finding.advice}")
+        return {**signals, "doctor": finding.log_entry(done)}
 
     def between() -> None:
         """What happens between iterations: the doctor, and hooks and the log, which change nothing of the run."""
@@ -307,7 +307,7 @@ def fit(
             figures |= callback(view()) or {}
         if due:
             hooked.append(time.monotonic() - start)
-        if schedule.passes(state.seen, plan.batch, plan.log_every) or state.seen >= plan.images:
+        if schedule.crosses_multiple(state.seen, plan.batch, plan.log_every) or state.seen >= plan.images:
             terms.update(means.take())
             figures = terms | figures
         if figures and log:
@@ -320,7 +320,7 @@ def fit(
     def revise() -> None:
         """Follow the budget: as it was decided for this many images, or as the clock now makes the first rank decide."""
         nonlocal plan
-        if budget.open and schedule.passes(state.seen, plan.batch, plan.log_every):
+        if budget.open and schedule.crosses_multiple(state.seen, plan.batch, plan.log_every):
             decision = budget.revised(state.seen, elapsed(), hooked) if ranks.first else None
             decision = cast(Any, distributed.broadcast_from_rank0(decision))
             if decision:
@@ -354,7 +354,7 @@ def fit(
                     continue
                 between()
                 revise()
-                mark = schedule.passes(state.seen, plan.batch, plan.mark_every)
+                mark = schedule.crosses_multiple(state.seen, plan.batch, plan.mark_every)
                 if mark or time.monotonic() - saved >= plan.checkpoint_seconds:
                     save(mark)
                 if asked:
@@ -388,7 +388,7 @@ def _step_back(
     if log:
         log.cut(state.seen)
         entry = {"images": state.seen, "seconds": round(state.seconds, 2)}
-        log.write(entry | {"doctor": finding.told("stopped" if nonfinite_count else back)})
+        log.write(entry | {"doctor": finding.log_entry("stopped" if nonfinite_count else back)})
     if nonfinite_count:
         raise Diverged(player, at)
-    console.say(f"Doctor: {finding.says}; {back}.")
+    console.say(f"Doctor: {finding.message}; {back}.")

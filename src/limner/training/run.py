@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from limner import __version__
 from limner.core.artifact import DECISIONS, WEIGHTS
 from limner.core.documents import Decisions
-from limner.core.files import for_people, sweep, write_whole
+from limner.core.files import sweep, write_error, write_whole
 from limner.core.schema import read
 
 LARGE = ("checkpoint/latest.safetensors", "checkpoint/mark.safetensors", WEIGHTS, f"best/{WEIGHTS}")  # in the folder
@@ -31,7 +31,7 @@ def claimed(folder: Path) -> Iterator[None]:
             f"Another process is training in {folder}: wait for it, stop it, or choose another folder with --out."
         ) from error
     except OSError as error:
-        raise for_people(error, folder) from error
+        raise write_error(error, folder) from error
     try:
         for name in LARGE:  # each kill in the middle of one leaves as much as it had written
             sweep(folder / name)
@@ -47,7 +47,7 @@ def check_free(folder: Path) -> None:
             return
         found = next((path.name for path in sorted(folder.iterdir()) if path.name != ".lock"), None)
     except OSError as error:
-        raise for_people(error, folder) from error
+        raise write_error(error, folder) from error
     if found is not None:
         raise ValueError(
             f"{folder} holds other files, such as {found}, and is no run: choose a new or an empty folder with --out."

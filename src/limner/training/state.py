@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from limner.core.documents import Scalars
-from limner.core.files import for_people, open_regular, write_tensors
+from limner.core.files import open_regular, write_error, write_tensors
 from limner.core.schema import Mismatch, conform, parse
 from limner.methods.phase import Method, Stateful
 
@@ -249,7 +249,7 @@ def _also_named(path: Path, name: Path) -> None:
             temporary.write_bytes(path.read_bytes())
         temporary.replace(name)
     except OSError as error:
-        raise for_people(error, name) from error
+        raise write_error(error, name) from error
     finally:
         with suppress(OSError):  # where both were the same file already, replacing does nothing
             temporary.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from limner.evaluation.features.inception import Inception
 from limner.evaluation.features.own import OwnFeatures, own_features
 from limner.evaluation.features.pretrained import KINDS, Pretrained
 from limner.evaluation.features.simple import Convolutions, Pixels
-from limner.evaluation.inputs import Pictures
+from limner.evaluation.inputs import ImageSet
 
 NAMES = ("own", "inception", *KINDS, "pixels", "convolutions")
 
@@ -21,7 +21,7 @@ __all__ = [
 
 
 def choose(
-    name: str | Extractor, reference: Pictures, weights: Path | None = None, device: str = "cpu", cache: bool = True,
+    name: str | Extractor, reference: ImageSet, weights: Path | None = None, device: str = "cpu", cache: bool = True,
     progress: Progress | None = None,
 ) -> Extractor:
     """The extractor of that name for this reference set; an extractor is given back as it is.

@@ -28,7 +28,7 @@ from limner.evaluation.features.encoder import (
     working_size,
 )
 from limner.evaluation.features.extractor import digest, resized, with_channels
-from limner.evaluation.inputs import Pictures
+from limner.evaluation.inputs import ImageSet
 
 
 class OwnFeatures:
@@ -72,7 +72,7 @@ class OwnFeatures:
         return to_float(images).contiguous(memory_format=torch.channels_last)
 
 
-def own_features(reference: Pictures, cache: bool = True, device: str = "cpu", progress: Progress | None = None) -> OwnFeatures:
+def own_features(reference: ImageSet, cache: bool = True, device: str = "cpu", progress: Progress | None = None) -> OwnFeatures:
     """The encoder of this reference set: from the cache, else trained now (a few seconds to about a minute).
 
     It is kept by the content of the pictures and labels, as safetensors with a JSON beside it. ValueError below 16
@@ -112,7 +112,7 @@ def _load(path: Path, channels: int, size: tuple[int, int], classes: int) -> Enc
     return encoder.eval().requires_grad_(False)
 
 
-def _save(path: Path, encoder: Encoder, reference: Pictures, size: tuple[int, int], classes: int) -> None:
+def _save(path: Path, encoder: Encoder, reference: ImageSet, size: tuple[int, int], classes: int) -> None:
     facts = {
         "recipe": RECIPE, "reference": reference.name, "fingerprint": reference.fingerprint, "n": len(reference),
         "size": size, "channels": reference.spec.channels, "classes": classes, "torch": torch.__version__,

@@ -2,7 +2,7 @@
 
 dinov2: the class token after the last layer norm (Oquab et al. 2023). Its Fréchet distance is FD-DINOv2 (Stein et al.
 2023), which they define with the large network at 224. clip: the projected image embedding at unit length (Radford et al.
-2021). Its MMD with σ 10 is CMMD (Jayasumana et al. 2024), which they define with ViT-L/14 at 336. Pictures are resized
+2021). Its MMD with σ 10 is CMMD (Jayasumana et al. 2024), which they define with ViT-L/14 at 336. ImageSet are resized
 whole to a square; where they are not square, those papers crop the middle.
 
 The networks are the library `transformers`', an optional extra. A folder of another size of the same kind may be given.

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from limner.core.images import to_float
 from limner.evaluation.features.extractor import digest, resized, with_channels
-from limner.evaluation.inputs import Pictures
+from limner.evaluation.inputs import ImageSet
 
 
 class Pixels:
@@ -19,7 +19,7 @@ class Pixels:
 
     name = "pixels"
 
-    def __init__(self, reference: Pictures, width: int = 256) -> None:
+    def __init__(self, reference: ImageSet, width: int = 256) -> None:
         spec = reference.spec
         factor = min(1.0, 32 / max(spec.size))
         self.channels, self.size = spec.channels, (max(1, round(spec.height * factor)), max(1, round(spec.width * factor)))

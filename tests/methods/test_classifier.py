@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 import limner
 from limner import networks
+from limner.core.condition import Condition
 from limner.core.images import ImageSpec
 from limner.losses.adversarial import OBJECTIVES, objective
 from limner.methods.gan import GAN
@@ -21,7 +22,7 @@ from limner.recipes import gan
 from limner.recipes.config import Recipe
 from limner.runs import run
 
-SPEC = ImageSpec(1, 16, 16, 2)
+SPEC = ImageSpec(1, 16, 16, Condition.classes(2))
 CLOCK = Clock(0, 100, 8)
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from limner.core.condition import Condition
 from limner.core.images import ImageSpec
 from limner.losses.adversarial import OBJECTIVES, objective
 from limner.losses.penalties import PENALTIES
@@ -18,7 +19,7 @@ from limner.networks import conv, dcgan
 from limner.training.loop import Plan, fit
 from limner.training.state import OptimizerConfig
 
-SPEC = ImageSpec(1, 16, 16, 2)
+SPEC = ImageSpec(1, 16, 16, Condition.classes(2))
 CLOCK = Clock(0, 100, 8)
 
 

@@ -12,13 +12,14 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from limner import networks
+from limner.core.condition import Condition
 from limner.core.images import ImageSpec
 from limner.networks.contracts import ProgressiveNet, SelfSupervised
 
 SPECS = [
-    ImageSpec(1, 28, 28, 10),
+    ImageSpec(1, 28, 28, Condition.classes(10)),
     ImageSpec(3, 32, 32),
-    ImageSpec(4, 20, 36, 3),
+    ImageSpec(4, 20, 36, Condition.classes(3)),
     ImageSpec(3, 16, 16),
     ImageSpec(1, 17, 41),
 ]
@@ -109,7 +110,7 @@ def test_label_matters(name: str) -> None:
     assert not torch.allclose(x[0], x[1])
     logits = discriminator(x[:1].repeat(2, 1, 1, 1), torch.tensor([0, 7]))
     assert logits[0] != logits[1]
-    with pytest.raises(AssertionError, match="labels"):
+    with pytest.raises(AssertionError, match="conditioned on 10 classes"):
         generator(z)
 
 

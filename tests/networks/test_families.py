@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from limner.core import latents
+from limner.core.condition import Condition
 from limner.core.images import ImageSpec
 from limner.networks import biggan, dcgan, fastgan, progan, r3gan, stylegan2
 from limner.networks.attention import SelfAttention, attended
@@ -228,11 +229,11 @@ def test_dcgans_critic_takes_discrimination_and_does_without_norms() -> None:
 
 
 def test_the_reference_stays_what_it_was_and_training_rows_do_not_see_each_other() -> None:
-    spec = ImageSpec(1, 16, 16, 2)
+    spec = ImageSpec(1, 16, 16, Condition.classes(2))
     torch.manual_seed(0)
     generator = dcgan.Generator(spec, replace(dcgan.TINY, norm="virtual", reference=6)).train()
     before = {key: value.clone() for key, value in generator.named_buffers()}
-    assert before["reference_z"].shape == (6, 8) and before["reference_y"].tolist() == [0, 1] * 3
+    assert before["reference_z"].shape == (6, 8) and before["reference_c"].tolist() == [0, 1] * 3
     z, y = torch.randn(4, 8), torch.arange(4) % 2
     x = generator(z, y)
     x.square().mean().backward()
@@ -306,7 +307,7 @@ def test_each_part_of_biggans_latent_enters_at_its_level() -> None:
         biggan.Generator(SPEC, biggan.Config(z_size=3))
 
 
-@pytest.mark.parametrize("spec", [SPEC, ImageSpec(1, 17, 41), ImageSpec(4, 20, 36, 3), ImageSpec(3, 64, 64)], ids=str)
+@pytest.mark.parametrize("spec", [SPEC, ImageSpec(1, 17, 41), ImageSpec(4, 20, 36, Condition.classes(3)), ImageSpec(3, 64, 64)], ids=str)
 def test_fastgans_lesson_can_be_learned(spec: ImageSpec) -> None:
     torch.manual_seed(0)
     discriminator = fastgan.Discriminator(spec, fastgan.TINY)

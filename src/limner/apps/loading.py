@@ -32,7 +32,7 @@ def load(folder: str | Path, device_name: str = "auto") -> Any:
         raise ValueError(f"{folder / artifact.CARD} is damaged: 'kind' must be {' or '.join(KINDS)}.")
     rebuild, thing = KINDS[description["kind"]]
     shape = description["data"]["spec"]
-    spec = ImageSpec(shape["channels"], shape["height"], shape["width"], shape["classes"])
+    spec = ImageSpec.from_json(shape)
     name = description["network"]["name"]
     network = rebuild(spec, description["network"])
     chosen = device.select_device(device_name)

@@ -234,8 +234,14 @@ class Model:
         ])  # fmt: skip
 
     def labels(self, n: int, label: str | int | Sequence[int] | None, rng: np.random.Generator) -> np.ndarray | None:
-        """One class number a picture, int64 [n], or None for a model without classes."""
-        count = self.spec.classes
+        """One class number a picture, int64 [n], or None for a model without a condition.
+
+        Raises ValueError for an unknown label, and for a model with another condition than classes, which `render` takes.
+        """
+        condition = self.spec.condition
+        if condition.kind not in ("none", "classes"):
+            raise ValueError(f"This model is conditioned on {condition}, not on classes that a label could name: give the condition to `render(z, labels)`.")
+        count = condition.size
         if not count:
             if label is not None:
                 raise ValueError("This model knows no classes: leave the label out.")
@@ -260,7 +266,7 @@ class Model:
 
     @torch.no_grad()
     def render(self, z: np.ndarray, labels: np.ndarray | None = None) -> Pictures:
-        """Standard normal latents float32 [n, z_size] (and class numbers [n]) -> uint8 [n,C,H,W].
+        """Standard normal latents float32 [n, z_size] and conditions [n, ...] (such as class numbers [n]) -> uint8 [n,C,H,W].
 
         A model trained from another kind of noise gets them bent to that kind, as `core.latents` does.
         """

@@ -64,7 +64,7 @@ class StyleBased(Protocol):
 
     layers: int  # styles that a picture takes
 
-    def mapping(self, z: Tensor, y: Tensor | None) -> Tensor:
+    def mapping(self, z: Tensor, c: Tensor | None) -> Tensor:
         """[N,Z] -> style [N,W]"""
 
     def synthesis(self, styles: Tensor) -> Tensor:
@@ -83,5 +83,5 @@ class UsesReferenceBatch(Protocol):
 class SelfSupervised(Protocol):
     """A discriminator that also learns from real pictures by a task of its own."""
 
-    def forward_with_aux(self, x: Tensor, y: Tensor | None, u: Tensor) -> tuple[Tensor, Tensor]:
+    def forward_with_aux(self, x: Tensor, c: Tensor | None, u: Tensor) -> tuple[Tensor, Tensor]:
         """Logits [N] of real pictures [N,C,H,W] and the loss [N] of that task, with a uniform number [N] a picture."""

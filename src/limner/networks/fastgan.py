@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limner.core.images import ImageSpec
+from limner.networks.condition import ConditionEmbedding
 from limner.networks.layers import (
     BatchNorm2d,
     SpectralConv2d,
@@ -24,6 +25,7 @@ from limner.networks.layers import (
     base_size,
     center_crop,
     levels,
+    spectral_projection,
     to_map,
 )
 from limner.networks.residual import plain_conv, widths
@@ -72,7 +74,7 @@ class GatedUp(nn.Module):
 
 
 class Generator(nn.Module):
-    """(z [N,Z], y [N] | None) -> [N,C,H,W] in [-1,1]"""
+    """(z [N,Z], c | None) -> [N,C,H,W] in [-1,1]"""
 
     def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
         super().__init__()
@@ -80,8 +82,8 @@ class Generator(nn.Module):
         depth = levels(spec)
         self.base = base_size(spec, depth)
         channels = widths(config.width, depth + 1)[::-1]
-        self.label = nn.Embedding(spec.classes, config.label_size) if spec.classes else None
-        inputs = config.z_size + (config.label_size if spec.classes else 0)
+        self.label = ConditionEmbedding(spec.condition, config.label_size) if spec.condition else None
+        inputs = config.z_size + (config.label_size if spec.condition else 0)
         self.width = 2 * channels[0]
         self.first = nn.Linear(inputs, self.width * self.base[0] * self.base[1], bias=False)
         self.norm = BatchNorm2d(self.width)
@@ -92,10 +94,9 @@ class Generator(nn.Module):
         )
         self.last = plain_conv(channels[-1], spec.channels, 3)
 
-    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+    def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         if self.label is not None:
-            assert y is not None, "a class-conditional network needs labels"
-            z = torch.cat([z, self.label(y)], 1)
+            z = torch.cat([z, self.label(c)], 1)
         maps = [F.glu(self.norm(to_map(self.first(z), self.width, self.base)), 1)]  # [N,W,h,w]
         for i, up in enumerate(self.ups, 1):
             x = up(maps[-1])  # [N,·,2h,2w]
@@ -136,7 +137,7 @@ class Decoder(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """(x [N,C,H,W], y [N] | None) -> logits [N], and an auxiliary loss (`networks.contracts.SelfSupervised`)"""
+    """(x [N,C,H,W], c | None) -> logits [N], and an auxiliary loss (`networks.contracts.SelfSupervised`)"""
 
     def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
         super().__init__()
@@ -147,7 +148,7 @@ class Discriminator(nn.Module):
         self.head = SpectralConv2d(channels[-1], channels[-1], 1, bias=False)
         self.norm = BatchNorm2d(channels[-1])
         self.last = SpectralLinear(channels[-1], 1)
-        self.projection = SpectralLinear(spec.classes, channels[-1], bias=False) if spec.classes else None
+        self.projection = spectral_projection(spec.condition, channels[-1]) if spec.condition else None
         self.doublings = min(2, depth)
         self.whole = Decoder(channels[-1], spec.channels, self.doublings)
         self.part = Decoder(channels[-2], spec.channels, self.doublings - 1 or 1)
@@ -161,26 +162,24 @@ class Discriminator(nn.Module):
             before, x = x, down(x)  # [N,·,H/2,W/2]
         return before, x
 
-    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        return self.logits(self.maps(x)[1], y)
+    def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
+        return self.logits(self.maps(x)[1], c)
 
-    def logits(self, x: Tensor, y: Tensor | None) -> Tensor:
+    def logits(self, x: Tensor, c: Tensor | None) -> Tensor:
         """What is said of the last map. -> [N]"""
         x = F.leaky_relu(self.norm(self.head(x)), 0.2)
         # the mean of the patches' logits is the logit of the mean of their features
         features = x.float().mean((2, 3))  # [N,W]
         logits = self.last(features).float().squeeze(1)
         if self.projection is not None:
-            assert y is not None, "a class-conditional network needs labels"
-            embedding = self.projection(F.one_hot(y, self.projection.in_features).to(features.dtype))
-            logits = logits + (embedding.float() * features).sum(1)
+            logits = logits + self.projection(features, c)
         return logits
 
-    def forward_with_aux(self, x: Tensor, y: Tensor | None, u: Tensor) -> tuple[Tensor, Tensor]:
+    def forward_with_aux(self, x: Tensor, c: Tensor | None, u: Tensor) -> tuple[Tensor, Tensor]:
         """The logits [N], and from the same look how badly pictures are painted back: the whole from the last map, and
         a quarter, which u [N] chooses, from the map before (eq. 3). [N,C,H,W] -> [N], [N]"""
         before, after = self.maps(x)
-        return self.logits(after, y), self.aux_loss(x, before, after, u)
+        return self.logits(after, c), self.aux_loss(x, before, after, u)
 
     def aux_loss(self, x: Tensor, before: Tensor, after: Tensor, u: Tensor) -> Tensor:
         """Pictures [N,C,H,W] and their last two maps -> [N]"""

@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limner.core import distributed
+from limner.core.condition import Condition
 from limner.core.images import ImageSpec
+from limner.networks.condition import ConditionEmbedding, LinearEmbedding, Projection
 
 
 def levels(spec: ImageSpec, bottom: int = 4) -> int:
@@ -144,6 +146,11 @@ class SpectralLinear(nn.Linear, _Spectral):  # type: ignore[misc]
         return F.linear(x, self.normalized(), self.bias)
 
 
+def spectral_projection(condition: Condition, features: int) -> Projection:
+    """The projection of a condition on features [N,features] by an embedding of spectral norm 1."""
+    return Projection(LinearEmbedding(condition, SpectralLinear(condition.size, features, bias=False)))
+
+
 # ---- batch normalization ---------------------------------------------------------------------------------------------
 
 
@@ -215,22 +222,18 @@ class VirtualBatchNorm2d(nn.Module):
 
 
 class ConditionalBatchNorm2d(nn.Module):
-    """Batch normalization whose scale and shift depend on the class (Dumoulin et al. 2017, "A learned representation for
-    artistic style", eq. 5); with no classes, plain batch normalization."""
+    """Batch normalization whose scale and shift are embeddings of the condition (Dumoulin et al. 2017, "A learned
+    representation for artistic style", eq. 5); without a condition, plain batch normalization. [N,C,H,W], c -> [N,C,H,W]"""
 
-    def __init__(self, channels: int, classes: int) -> None:
+    def __init__(self, channels: int, condition: Condition) -> None:
         super().__init__()
-        self.norm = BatchNorm2d(channels, affine=not classes)
-        self.scale = nn.Embedding(classes, channels) if classes else None
-        self.shift = nn.Embedding(classes, channels) if classes else None
-        if self.scale is not None and self.shift is not None:
-            nn.init.ones_(self.scale.weight)
-            nn.init.zeros_(self.shift.weight)
+        self.norm = BatchNorm2d(channels, affine=not condition)
+        self.scale = ConditionEmbedding(condition, channels).constant_(1.0) if condition else None
+        self.shift = ConditionEmbedding(condition, channels).constant_(0.0) if condition else None
 
-    def forward(self, x: Tensor, y: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, c: Tensor | None) -> Tensor:
         x = self.norm(x)
         if self.scale is None or self.shift is None:
             return x
-        assert y is not None, "a class-conditional network needs labels"
-        scale, shift = self.scale(y)[:, :, None, None], self.shift(y)[:, :, None, None]
+        scale, shift = self.scale(c)[:, :, None, None], self.shift(c)[:, :, None, None]
         return torch.addcmul(shift.to(x.dtype), x, scale.to(x.dtype))

@@ -64,7 +64,7 @@ class Discriminator(nn.Module):
             maps.append(x)
         return maps, self.last(x).float().squeeze(1)
 
-    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
         return self.look(x)[1]
 
 

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from limner.core.images import ImageSpec
 from limner.networks.batch_stats import MinibatchStddev
+from limner.networks.condition import ConditionEmbedding
 from limner.networks.contracts import ProgressiveNet
-from limner.networks.equalized import EqualConv2d, EqualLinear, pixel_norm, rectified
+from limner.networks.equalized import EqualConv2d, EqualLinear, equal_projection, pixel_norm, rectified
 from limner.networks.layers import base_size, levels, to_map, to_row
 from limner.networks.residual import widths
 
@@ -38,15 +39,15 @@ TINY = Config(z_size=8, width=8, label_size=4)
 
 
 class Generator(ProgressiveNet):
-    """(z [N,Z], y [N] | None) -> [N,C,H,W], about in [-1,1] (the last layer is linear)"""
+    """(z [N,Z], c | None) -> [N,C,H,W], about in [-1,1] (the last layer is linear)"""
 
     def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
         super().__init__(levels(spec), config.growing)
         self.spec, self.z_size = spec, config.z_size
         self.base = base_size(spec, self.depth)
         channels = widths(config.width, self.depth + 1)[::-1]
-        self.label = nn.Embedding(spec.classes, config.label_size) if spec.classes else None
-        inputs = config.z_size + (config.label_size if spec.classes else 0)
+        self.label = ConditionEmbedding(spec.condition, config.label_size) if spec.condition else None
+        inputs = config.z_size + (config.label_size if spec.condition else 0)
         self.width = channels[0]
         # a quarter of He's constant, as the latent is normalized over all its numbers (appendix A.1)
         self.first = EqualLinear(inputs, self.width * self.base[0] * self.base[1], gain=0.25)
@@ -59,10 +60,9 @@ class Generator(ProgressiveNet):
         )
         self.colors = nn.ModuleList([EqualConv2d(c, spec.channels, 1) for c in channels])
 
-    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+    def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         if self.label is not None:
-            assert y is not None, "a class-conditional network needs labels"
-            z = torch.cat([z, self.label(y)], 1)
+            z = torch.cat([z, self.label(c)], 1)
         x = to_map(rectified(self.first(pixel_norm(z))), self.width, self.base)  # [N,W,h,w]
         x = pixel_norm(rectified(self.mix(pixel_norm(x))))
         level = self.level
@@ -94,7 +94,7 @@ class Generator(ProgressiveNet):
 
 
 class Discriminator(ProgressiveNet):
-    """(x [N,C,H,W], y [N] | None) -> logits [N]"""
+    """(x [N,C,H,W], c | None) -> logits [N]"""
 
     def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
         super().__init__(levels(spec), config.growing)
@@ -111,10 +111,9 @@ class Discriminator(ProgressiveNet):
         self.mix = EqualConv2d(wide + 1, wide, 3)
         self.dense = EqualLinear(wide * (spec.height >> self.depth) * (spec.width >> self.depth), wide)
         self.last = EqualLinear(wide, 1)
-        self.projection = EqualLinear(spec.classes, wide, bias=None) if spec.classes else None
-        self.classes = spec.classes
+        self.projection = equal_projection(spec.condition, wide) if spec.condition else None
 
-    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
         level = self.level
         lower, upper = floor(level), ceil(level)
         shrunk = F.avg_pool2d(x, 2 ** (self.depth - upper)) if upper < self.depth else x
@@ -130,7 +129,5 @@ class Discriminator(ProgressiveNet):
         features = rectified(self.dense(to_row(h)))  # [N,W]
         logits = self.last(features).float().squeeze(1)
         if self.projection is not None:
-            assert y is not None, "a class-conditional network needs labels"
-            embedding = self.projection(F.one_hot(y, self.classes).float())
-            logits = logits + (embedding.float() * features.float()).sum(1)
+            logits = logits + self.projection(features, c)
         return logits

@@ -24,6 +24,7 @@ from limner.networks.layers import (
     base_size,
     center_crop,
     levels,
+    spectral_projection,
     to_map,
 )
 
@@ -88,7 +89,7 @@ class DownBlock(nn.Module):
 
 
 class ResidualGenerator(nn.Module):
-    """(z [N,Z], y [N] | None) -> [N,C,H,W] in [-1,1]
+    """(z [N,Z], c | None) -> [N,C,H,W] in [-1,1]
 
     spectral: whether its weights are normalized too. attention: how many halvings from the picture down the map lies that
     attends to itself; 0 is none.
@@ -105,7 +106,7 @@ class ResidualGenerator(nn.Module):
         self.first = linear(z_size, self.width * self.base[0] * self.base[1], bias=False)
         self.blocks = nn.ModuleList(
             [
-                UpBlock(a, b, lambda c: ConditionalBatchNorm2d(c, spec.classes), spectral)
+                UpBlock(a, b, lambda channels: ConditionalBatchNorm2d(channels, spec.condition), spectral)
                 for a, b in zip([self.width, *outputs[:-1]], outputs, strict=True)
             ]
         )
@@ -115,17 +116,17 @@ class ResidualGenerator(nn.Module):
         self.norm = BatchNorm2d(outputs[-1])
         self.last = conv(outputs[-1], spec.channels, 3)
 
-    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+    def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         x = to_map(self.first(z), self.width, self.base)  # [N,W,h,w]
         for i, block in enumerate(self.blocks):
             if i == self.attends_before:
                 x = self.attention(x)
-            x = block(x, y)  # [N,·,2h,2w]
+            x = block(x, c)  # [N,·,2h,2w]
         return torch.tanh(center_crop(self.last(F.relu(self.norm(x))), self.spec.size).float())
 
 
 class ResidualDiscriminator(nn.Module):
-    """(x [N,C,H,W], y [N] | None) -> logits [N]
+    """(x [N,C,H,W], c | None) -> logits [N]
 
     attention: after how many halvings the map attends to itself; 0 is never.
     """
@@ -141,13 +142,11 @@ class ResidualDiscriminator(nn.Module):
                 blocks.append(SelfAttention(b))
         self.blocks = nn.Sequential(*blocks, DownBlock(channels[-1], channels[-1], down=False))
         self.last = SpectralLinear(channels[-1], 1)
-        self.projection = SpectralLinear(spec.classes, channels[-1], bias=False) if spec.classes else None
+        self.projection = spectral_projection(spec.condition, channels[-1]) if spec.condition else None
 
-    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
         features = F.relu(self.blocks(x)).float().sum((2, 3))  # [N,W]
         logits = self.last(features).float().squeeze(1)
         if self.projection is not None:
-            assert y is not None, "a class-conditional network needs labels"
-            embedding = self.projection(F.one_hot(y, self.projection.in_features).to(features.dtype))
-            logits = logits + (embedding.float() * features).sum(1)
+            logits = logits + self.projection(features, c)
         return logits

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from limner.core.images import ImageSpec
 from limner.networks.batch_stats import MinibatchStddev
-from limner.networks.equalized import EqualConv2d, EqualLinear, pixel_norm, rectified
+from limner.networks.condition import LinearEmbedding, unit_gain
+from limner.networks.equalized import EqualConv2d, EqualLinear, equal_projection, pixel_norm, rectified
 from limner.networks.layers import base_size, center_crop, levels, to_row
 from limner.networks.residual import widths
 
@@ -92,7 +93,7 @@ def doubled(x: Tensor) -> Tensor:
 
 
 class Generator(nn.Module):
-    """(z [N,Z], y [N] | None) -> [N,C,H,W], about in [-1,1] (the last layer is linear)"""
+    """(z [N,Z], c | None) -> [N,C,H,W], about in [-1,1] (the last layer is linear)"""
 
     def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
         super().__init__()
@@ -100,9 +101,11 @@ class Generator(nn.Module):
         depth = levels(spec)
         base = base_size(spec, depth)
         channels = widths(config.width, depth + 1)[::-1]
-        self.label = EqualLinear(spec.classes, config.label_size, bias=None) if spec.classes else None
-        self.classes = spec.classes
-        inputs = [config.z_size + (config.label_size if spec.classes else 0)] + [config.w_size] * (config.mapping - 1)
+        self.label: LinearEmbedding | None = None
+        if spec.condition:
+            embed = EqualLinear(spec.condition.size, config.label_size, bias=None)
+            self.label = LinearEmbedding(spec.condition, embed, unit_gain(spec.condition))
+        inputs = [config.z_size + (config.label_size if spec.condition else 0)] + [config.w_size] * (config.mapping - 1)
         self.dense = nn.ModuleList([EqualLinear(size, config.w_size, lr_multiplier=0.01) for size in inputs])
         self.basis = nn.Parameter(torch.randn(channels[0], *base))
         w = config.w_size
@@ -114,12 +117,13 @@ class Generator(nn.Module):
         self.colors = nn.ModuleList([Modulated(c, spec.channels, 1, w, demodulate=False) for c in channels])
         self.layers = 2 * depth + 2  # styles: one a convolution, and one for the last colors
 
-    def mapping(self, z: Tensor, y: Tensor | None) -> Tensor:
+    def mapping(self, z: Tensor, c: Tensor | None) -> Tensor:
         """[N,Z], [N] | None -> style [N,W]"""
         w = pixel_norm(z)
         if self.label is not None:
-            assert y is not None, "a class-conditional network needs labels"
-            w = torch.cat([w, pixel_norm(self.label(F.one_hot(y, self.classes).to(z.dtype) * self.classes**0.5))], 1)
+            embedding = self.label(c)
+            # the length of a vector's embedding carries its magnitude, which normalization would remove
+            w = torch.cat([w, pixel_norm(embedding) if self.spec.classes else embedding], 1)
         for layer in self.dense:
             w = rectified(layer(w))
         return w
@@ -141,8 +145,8 @@ class Generator(nn.Module):
         assert picture is not None
         return center_crop(picture, self.spec.size).float()
 
-    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        w = self.mapping(z, y)
+    def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
+        w = self.mapping(z, c)
         return self.synthesis(w[:, None].expand(-1, self.layers, -1))
 
 
@@ -160,7 +164,7 @@ class Block(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """(x [N,C,H,W], y [N] | None) -> logits [N]"""
+    """(x [N,C,H,W], c | None) -> logits [N]"""
 
     def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
         super().__init__()
@@ -173,10 +177,9 @@ class Discriminator(nn.Module):
         self.mix = EqualConv2d(wide + 1, wide, 3)
         self.dense = EqualLinear(wide * (spec.height >> depth) * (spec.width >> depth), wide)
         self.last = EqualLinear(wide, 1)
-        self.projection = EqualLinear(spec.classes, wide, bias=None) if spec.classes else None
-        self.classes = spec.classes
+        self.projection = equal_projection(spec.condition, wide, unit_gain(spec.condition)) if spec.condition else None
 
-    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
         x = rectified(self.first(x))
         for block in self.blocks:
             x = block(x)  # [N,·,H/2,W/2]
@@ -184,7 +187,5 @@ class Discriminator(nn.Module):
         features = rectified(self.dense(to_row(x)))  # [N,W]
         logits = self.last(features).float().squeeze(1)
         if self.projection is not None:
-            assert y is not None, "a class-conditional network needs labels"
-            embedding = self.projection(F.one_hot(y, self.classes).float() * self.classes**0.5)
-            logits = logits + (embedding.float() * features.float()).sum(1) / features.shape[1] ** 0.5
+            logits = logits + self.projection(features, c) / features.shape[1] ** 0.5
         return logits

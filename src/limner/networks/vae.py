@@ -107,7 +107,7 @@ class Decoder(nn.Module):
         parts = parameters.unflatten(1, (1 + 2 * c, self.mixtures))  # [N,1+2C,K,H,W]
         return (parts[:, :1].softmax(2) * clamp_with_gradient(parts[:, 1 : 1 + c], -1, 1)).sum(2)
 
-    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+    def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         return self.mean(self.distribution(z))
 
 
@@ -117,7 +117,8 @@ class Autoencoder(nn.Module):
     def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
         super().__init__()
         self.encoder, self.decoder = Encoder(spec, config), Decoder(spec, config)
-        self.prior = Mixture(config.components, config.z_size, spec.classes)
+        classes = spec.condition.require_classes("The prior of a variational autoencoder")
+        self.prior = Mixture(config.components, config.z_size, classes)
         self.z_size = config.z_size
 
     def encode(self, x: Tensor) -> Tensor:

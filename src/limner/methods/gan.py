@@ -119,7 +119,7 @@ class GAN:
         self._begin(clock)
         discriminator = self.nets["discriminator"]
         at = self.penalty.at if self.penalty and self.penalty_every == 1 else ()
-        real, y = requires_input_grad(self._real(batch), "real" in at), batch.get("label")
+        real, y = requires_input_grad(self._real(batch), "real" in at), batch.condition()
         fake, fake_y = self._fake(batch)
         fake = requires_input_grad(fake, "fake" in at)
         # One forward over both halves keeps the matrices large. A discriminator whose rows see each other sees each half
@@ -156,7 +156,7 @@ class GAN:
     def penalty_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
         """The penalty alone, of which the discriminator's other turns know nothing."""
         self._begin(clock)
-        discriminator, y = self.nets["discriminator"], batch.get("label")
+        discriminator, y = self.nets["discriminator"], batch.condition()
         assert self.penalty is not None
         at = self.penalty.at
         real = cache(lambda: requires_input_grad(self._real(batch), "real" in at))
@@ -166,7 +166,7 @@ class GAN:
     def generator_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
         self._begin(clock)
         objective = self.objective
-        y = batch.get("label")
+        y = batch.condition()
         made = self._generated(batch, y)
         fakes = self._discriminate(self._augmented(made, batch, "augment fake"), y)
         if objective.sees_real:
@@ -188,7 +188,7 @@ class GAN:
     def regularizer_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
         """The penalty on the generator alone."""
         self._begin(clock)
-        return self._regularized(batch, lambda: self._generated(batch, batch.get("label")))
+        return self._regularized(batch, lambda: self._generated(batch, batch.condition()))
 
     # ---- what turns share --------------------------------------------------------------------------------------------
 
@@ -197,7 +197,7 @@ class GAN:
     ) -> tuple[Tensor, Terms]:
         """The penalty on the discriminator, weighed. What it asks for comes from the turn that has it already."""
         assert self.penalty is not None
-        discriminator, y = self.nets["discriminator"], batch.get("label")
+        discriminator, y = self.nets["discriminator"], batch.condition()
         context = DiscriminatorContext(
             discriminator=lambda x: discriminator(x, y if y is None or len(x) == len(y) else y.repeat(len(x) // len(y))),
             real=real,
@@ -217,7 +217,7 @@ class GAN:
     def _regularized(self, batch: Batch, made: Pictures) -> tuple[Tensor, Terms]:
         """The penalty on the generator, weighed."""
         assert self.regularizer is not None
-        generator, y = self.nets["generator"], batch.get("label")
+        generator, y = self.nets["generator"], batch.condition()
         styled = generator if isinstance(generator, StyleBased) else None
         context = GeneratorContext(
             latent=lambda name: self._latent(batch, name),
@@ -278,7 +278,7 @@ class GAN:
 
         Labels are those of the batch: their frequencies are the data's, and relativistic pairs share their class.
         """
-        y = batch.get("label")
+        y = batch.condition()
         with torch.no_grad():
             return self._augmented(self._generated(batch, y), batch, "augment fake"), y
 

@@ -139,11 +139,11 @@ def test_growing_is_continuous_and_small_levels_show_small_pictures() -> None:
         for progress in (edge * k - 1e-5, edge * k + 1e-5):
             generator.at(progress)
             discriminator.at(progress)
-            values.append((generator(z), discriminator(generator.shown(x))))
+            values.append((generator(z), discriminator(generator.at_level(x))))
         for a, b in zip(*values, strict=True):
             torch.testing.assert_close(a, b, atol=2e-3, rtol=2e-3)
     generator.at(1.0)
-    assert torch.equal(generator.shown(x), x)
+    assert torch.equal(generator.at_level(x), x)
 
 
 def test_real_pictures_fade_with_the_level() -> None:
@@ -151,9 +151,9 @@ def test_real_pictures_fade_with_the_level() -> None:
     x = torch.randn(3, 1, 17, 21)
     generator.at(generator.share * 0.375)  # half of level 1 faded in
     assert generator.level == pytest.approx(0.5)
-    assert generator.shown(x).shape == x.shape and not torch.equal(generator.shown(x), x)
+    assert generator.at_level(x).shape == x.shape and not torch.equal(generator.at_level(x), x)
     flat = torch.full((1, 1, 17, 21), 0.25)
-    torch.testing.assert_close(generator.shown(flat), flat)
+    torch.testing.assert_close(generator.at_level(flat), flat)
 
 
 def test_a_trained_growing_net_keeps_its_level() -> None:

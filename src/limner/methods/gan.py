@@ -270,7 +270,7 @@ class GAN:
             x = diffaugment.flip(x, batch.uniform("flip"))
         generator = self.nets["generator"]
         if isinstance(generator, ProgressiveNet):
-            x = generator.shown(x)
+            x = generator.at_level(x)
         return self._augmented(x, batch, "augment real")
 
     def _fake(self, batch: Batch) -> tuple[Tensor, Tensor | None]:

@@ -78,10 +78,10 @@ class Generator(ProgressiveNet):
                                                                    level - lower)  # fmt: skip
         assert picture is not None
         picture = F.interpolate(picture, scale_factor=2 ** (self.depth - upper))
-        # from the top left, where the cells begin that the discriminator and `shown` pool
+        # from the top left, where the cells begin that the discriminator and `at_level` pool
         return picture[..., : self.spec.height, : self.spec.width].float()
 
-    def shown(self, x: Tensor) -> Tensor:
+    def at_level(self, x: Tensor) -> Tensor:
         """Real pictures as a net of this level could make them: while a level fades in, so do their details
         (appendix A.1). [N,C,H,W] -> the same"""
         level = self.level

@@ -1,4 +1,4 @@
-"""Layers of a discriminator that look across the rows of a batch, so that pictures too much alike give themselves away."""
+"""Discriminator layers that compute statistics over the batch, so that low diversity is visible to the discriminator."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from limner.core import distributed
 
 
 class CrossSampleLayer(nn.Module):
-    """A layer whose rows see each other while training. Out of training each row sees what was usual: a mean kept as
-    batch normalization keeps its own. Real and generated pictures are fed apart to a net that holds one."""
+    """A layer whose output for a row depends on the other rows in training, and on a running mean in eval mode, as in batch
+    normalization. A discriminator that holds one gets real and generated images in separate batches."""
 
     usual: Tensor
 
@@ -20,18 +20,18 @@ class CrossSampleLayer(nn.Module):
 
     @torch.no_grad()
     def _remember(self, statistic: Tensor) -> None:
-        """[N,features] of this rank; all ranks keep the same mean."""
+        """Update the running mean, the same on all ranks, by the statistic [N,features] of this rank."""
         mean, ranks = statistic.float().mean(0), torch.ones(1, device=statistic.device)
         distributed.all_reduce_in_place([mean, ranks])
         self.usual.lerp_(mean / ranks, 0.05)
 
 
 class MinibatchStddev(CrossSampleLayer):
-    """One more channel: the standard deviation over a group of rows, averaged over channels and pixels (Karras et al.
+    """Appends a channel: the standard deviation over a group of rows, averaged over channels and pixels (Karras et al.
     2018, section 3). [N,C,H,W] -> [N,C+1,H,W]
 
-    Groups are of neighbors, so that slices and ranks of a multiple of `group` rows form the same ones; the largest
-    group that divides the rows is taken, and all rows are one where only 1 does: a row alone has no deviation.
+    Groups are consecutive rows, so slices and ranks with a multiple of `group` rows form the same groups. The largest size
+    up to `group` that divides the batch is used, or else the whole batch: a single row has no deviation.
     """
 
     def __init__(self, group: int = 4) -> None:
@@ -52,7 +52,7 @@ class MinibatchStddev(CrossSampleLayer):
 
 
 class MinibatchDiscrimination(CrossSampleLayer):
-    """More features: how close a row is to all others, on whatever rank, by `kernels` learned distances (Salimans
+    """Appends features: the closeness of a row to all others, on all ranks, by `kernels` learned distances (Salimans
     et al. 2016, "Improved techniques for training GANs", section 3.2). [N,F] -> [N,F+kernels]"""
 
     def __init__(self, features: int, kernels: int, size: int = 8) -> None:

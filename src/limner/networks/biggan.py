@@ -3,8 +3,8 @@
 Brock et al. 2019, "Large scale GAN training for high fidelity natural image synthesis", section 3 and appendix B: the
 latent is cut in chunks, the first enters at the bottom and one more at every block, where together with the shared class
 embedding it sets scale and shift of the batch normalization by a linear map; spectral normalization in both nets;
-attention at one middle map; orthogonal weights. Orthogonal regularization (eq. 3) is the recipe's. Without classes the
-chunks alone modulate, and the rest is the same.
+attention at one middle map; orthogonal weights. Orthogonal regularization (eq. 3) is the recipe's. Without a condition,
+the chunks alone modulate. Other conditions than classes have a shared embedding too.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Generator(nn.Module):
                 for a, b in zip([self.width, *outputs[:-1]], outputs, strict=True)
             ]
         )
-        self.attends_before = depth - attended(spec)  # which block works on the map that attended
+        self.attends_before = depth - attended(spec)  # the block after the self-attention
         self.attention = SelfAttention([self.width, *outputs][self.attends_before])
         self.norm = BatchNorm2d(outputs[-1])
         self.last = spectral_conv(outputs[-1], spec.channels, 3)

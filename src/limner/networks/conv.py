@@ -1,8 +1,8 @@
 """Plain convolutional nets with a spectrally normalized discriminator: the fastest start on a CPU.
 
 A generator of strided transposed convolutions and a discriminator of strided convolutions, as in Miyato et al. 2018, "Spectral
-normalization for generative adversarial networks" (appendix B.4, table 3), narrowed to what a CPU can turn over often:
-pictures seen count for more than width in the first minutes. With classes, the generator's batch normalization is
+normalization for generative adversarial networks" (appendix B.4, table 3), narrowed for a CPU:
+images seen count for more than width in the first minutes. With a condition, the generator's batch normalization is
 conditional (Dumoulin et al. 2017) and the discriminator's head is a projection (Miyato & Koyama 2018, "cGANs with projection
 discriminator", eq. 3). Weights are orthogonal at the start (Brock et al. 2019, section 3).
 """
@@ -41,7 +41,7 @@ TINY = Config(z_size=8, width=8)
 
 
 def _widths(config: Config, depth: int) -> list[int]:
-    """Channels from the picture down."""
+    """Channels of each level, from full resolution down."""
     return [config.width * min(8, 2**i) for i in range(depth)]
 
 

@@ -4,8 +4,8 @@ Radford et al. 2016, "Unsupervised representation learning with deep convolution
 section 3 and figure 1: no pooling, batch normalization in both nets except the generator's last and the discriminator's first
 layer, ReLU in the generator, leaky ReLU 0.2 in the discriminator, weights from N(0, 0.02). Doubling is by resize-convolution
 (Odena et al. 2016) rather than the paper's transposed convolution, which leaves checkerboards; it costs the same once
-folded. Virtual batch normalization in the generator is a choice (Salimans et al. 2016, section 3.5). Labels by
-concatenation of an embedding (to the latent) and of a plane (to the picture): Mirza & Osindero 2014.
+folded. Virtual batch normalization in the generator is a choice (Salimans et al. 2016, section 3.5). A condition is
+concatenated, as an embedding to the latent and as a plane to the image: Mirza & Osindero 2014.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Generator(nn.Module):
     """
 
     reference_z: Tensor  # [R,Z]
-    reference_c: Tensor  # a condition for each of them, as `core.condition` says
+    reference_c: Tensor  # conditions c of them
 
     def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class Generator(nn.Module):
         for norm, up in zip(self.norms, self.ups, strict=True):
             x = F.relu(norm(x))
             if up is self.ups[-1]:
-                x = x[self.reference :]  # the reference has told what it knows
+                x = x[self.reference :]  # the last normalization was the last to use the reference rows
             x = up(x)  # [N,·,2h,2w]
         return torch.tanh(center_crop(x, self.spec.size).float())
 

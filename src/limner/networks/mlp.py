@@ -1,8 +1,8 @@
-"""The first adversarial nets: two multilayer perceptrons.
+"""The original GAN: two multilayer perceptrons.
 
 Goodfellow et al. 2014, "Generative Adversarial Nets", section 5: rectifiers in the generator, maxout and dropout in the
-discriminator. Labels by concatenation: Mirza & Osindero 2014, "Conditional Generative Adversarial Nets", section 4.1. The last
-activation is tanh, not the paper's sigmoid, because pictures live in [-1,1] here.
+discriminator. Conditions by concatenation: Mirza & Osindero 2014, "Conditional Generative Adversarial Nets", section 4.1. The last
+activation is tanh, not the paper's sigmoid, because images are in [-1,1] here.
 """
 
 from __future__ import annotations

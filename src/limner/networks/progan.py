@@ -1,10 +1,10 @@
-"""Progressive growing: nets that learn small pictures first and larger ones after.
+"""Progressive growing (ProGAN): networks whose resolution grows during training.
 
-Karras et al. 2018, "Progressive growing of GANs for improved quality, stability, and variation": equalized rates, pixel
+Karras et al. 2018, "Progressive growing of GANs for improved quality, stability, and variation": equalized learning rates, pixel
 normalization in the generator, the standard deviation over a minibatch in the discriminator, new levels faded in (figure 2).
-Pictures have their full size all the time, so that the rest of Limner need not know: the generator enlarges what its
-level makes, the discriminator shrinks what it is shown, and only the layers in play are computed. Labels: an embedding beside
-the latent and a projection in the discriminator, where the paper has an auxiliary classifier.
+Images have full size at every level, so that no other code depends on it: the generator upsamples its output, the
+discriminator downsamples its input, and only the layers of the level are computed. Conditioning: an embedding
+concatenated to the latent and a projection in the discriminator, where the paper has an auxiliary classifier.
 """
 
 from __future__ import annotations
@@ -78,12 +78,11 @@ class Generator(ProgressiveNet):
                                                                    level - lower)  # fmt: skip
         assert picture is not None
         picture = F.interpolate(picture, scale_factor=2 ** (self.depth - upper))
-        # from the top left, where the cells begin that the discriminator and `at_level` pool
+        # cropped at the bottom right, so that pixels align with the cells that the discriminator and `at_level` pool
         return picture[..., : self.spec.height, : self.spec.width].float()
 
     def at_level(self, x: Tensor) -> Tensor:
-        """Real pictures as a net of this level could make them: while a level fades in, so do their details
-        (appendix A.1). [N,C,H,W] -> the same"""
+        """Real images, in which details fade in with the level (appendix A.1). [N,C,H,W] -> [N,C,H,W]"""
         level = self.level
         fade = level - floor(level)
         if not fade:

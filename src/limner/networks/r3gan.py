@@ -4,9 +4,10 @@ Huang et al. 2024, "The GAN is dead; long live the GAN! A modern baseline GAN", 
 bilinear resampling and residual blocks of 1x1 -> grouped 3x3 -> 1x1 with leaky ReLU and no normalization, initialized as
 in Fixup (Zhang et al. 2019: the last convolution of a block starts at zero, the others are scaled by depth); the
 generator starts from a learned 4x4 basis modulated by the latent, the discriminator ends in a depthwise convolution over its
-4x4 map. Labels: an embedding beside the latent, and a projection in the discriminator.
+4x4 map. Conditioning: an embedding concatenated to the latent, and a projection in
+the discriminator.
 
-Where this differs: widths are for small pictures and a CPU, and a block is no wider inside; groups default to 1 group per 32
+Where this differs: widths are for small images and a CPU, and a block has no expansion; groups default to 1 group per 32
 channels.
 """
 
@@ -67,7 +68,7 @@ class Block(nn.Module):
 
 
 def _widths(config: Config, depth: int) -> list[int]:
-    """Channels of the stages from the picture's size down to the bottom."""
+    """Channels of each stage, from full resolution down."""
     return [config.width * min(8, 2**i) for i in range(depth + 1)]
 
 
@@ -129,7 +130,7 @@ class Discriminator(nn.Module):
         x = self.stages[0](self.first(x))
         for transition, stage in zip(self.transitions, self.stages[1:], strict=True):
             x = stage(transition(F.avg_pool2d(x, 2)))  # [N,W,h/2,w/2]
-        # the depthwise convolution, as a sum: a convolution's double backward, which R1 asks for, loops over its groups
+        # the depthwise convolution, as a sum: a convolution's double backward, which R1 needs, loops over its groups
         features = (x * self.basis.weight.squeeze(1)).sum((2, 3))  # [N,W]
         logits = self.last(features).float().squeeze(1)
         if self.projection is not None:

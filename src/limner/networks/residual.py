@@ -1,7 +1,7 @@
-"""The residual blocks and players that several architectures share.
+"""Residual blocks, generators and discriminators that SNGAN, SAGAN and BigGAN share.
 
 Miyato et al. 2018, "Spectral normalization for generative adversarial networks", appendix B.4, figure 10 and table 4;
-with classes, the projection of Miyato & Koyama 2018, "cGANs with projection discriminator", eq. 3.
+with a condition, the projection of Miyato & Koyama 2018, "cGANs with projection discriminator", eq. 3.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from limner.networks.layers import (
 
 
 def widths(width: int, depth: int) -> list[int]:
-    """Channels from the picture down: doubling, up to 8 times."""
+    """Channels of each level, from full resolution down: doubled each time, at most 8x."""
     return [width * min(8, 2**i) for i in range(depth)]
 
 
@@ -48,7 +48,7 @@ def spectral_conv(inputs: int, outputs: int, kernel: int, bias: bool = True) -> 
 class UpBlock(nn.Module):
     """Norm, ReLU, doubling and 3x3, norm, ReLU, 3x3, beside a doubled 1x1. [N,I,h,w] -> [N,O,2h,2w]
 
-    norm: channels -> a module of (x, condition). No biases: the norms that follow would take them away.
+    norm: channels -> a module of (x, condition). No biases: the norms that follow would remove them.
     """
 
     def __init__(self, inputs: int, outputs: int, norm: Callable[[int], nn.Module], spectral: bool) -> None:
@@ -71,7 +71,7 @@ class UpBlock(nn.Module):
 class DownBlock(nn.Module):
     """ReLU, 3x3, ReLU, 3x3, halving, beside a halved 1x1. [N,I,H,W] -> [N,O,H/2,W/2], or the same size.
 
-    first: the block that reads the picture, whose colors no ReLU may cut off.
+    first: whether its input is the image, to which no ReLU is applied.
     """
 
     def __init__(self, inputs: int, outputs: int, down: bool = True, first: bool = False) -> None:
@@ -91,8 +91,8 @@ class DownBlock(nn.Module):
 class ResidualGenerator(nn.Module):
     """(z [N,Z], c | None) -> [N,C,H,W] in [-1,1]
 
-    spectral: whether its weights are normalized too. attention: how many halvings from the picture down the map lies that
-    attends to itself; 0 is none.
+    spectral: whether its weights are spectrally normalized. attention: upsamplings that remain after the self-attention; 0 is no
+    attention.
     """
 
     def __init__(self, spec: ImageSpec, z_size: int, width: int, *, spectral: bool, attention: int = 0) -> None:
@@ -110,7 +110,7 @@ class ResidualGenerator(nn.Module):
                 for a, b in zip([self.width, *outputs[:-1]], outputs, strict=True)
             ]
         )
-        self.attends_before = depth - attention if attention else None  # which block works on the map that attended
+        self.attends_before = depth - attention if attention else None  # the block after the self-attention
         if self.attends_before is not None:
             self.attention = SelfAttention([self.width, *outputs][self.attends_before])
         self.norm = BatchNorm2d(outputs[-1])
@@ -128,7 +128,7 @@ class ResidualGenerator(nn.Module):
 class ResidualDiscriminator(nn.Module):
     """(x [N,C,H,W], c | None) -> logits [N]
 
-    attention: after how many halvings the map attends to itself; 0 is never.
+    attention: downsamplings before the self-attention; 0 is no attention.
     """
 
     def __init__(self, spec: ImageSpec, width: int, attention: int = 0) -> None:

@@ -1,6 +1,6 @@
-"""SAGAN: residual nets that attend to themselves, spectrally normalized on both sides.
+"""SAGAN: residual networks with self-attention, both spectrally normalized.
 
-Zhang et al. 2019, "Self-attention generative adversarial networks": attention at one middle map of either net (section
+Zhang et al. 2019, "Self-attention generative adversarial networks": attention at one middle resolution of either network (section
 4.2), spectral normalization in the generator too (section 3.3), unequal learning rates (section 3.3, in the recipe).
 """
 

@@ -100,7 +100,7 @@ def test_styles_can_be_mixed_and_doubling_is_the_papers_filter() -> None:
     x = torch.randn(1, 1, 6, 6)
     taps = torch.tensor([1.0, 3, 3, 1]) / 4
     want = F.conv_transpose2d(x, torch.outer(taps, taps)[None, None], stride=2, padding=1)
-    torch.testing.assert_close(stylegan2.doubled(x)[..., 1:-1, 1:-1], want[..., 1:-1, 1:-1])
+    torch.testing.assert_close(stylegan2.upsampled(x)[..., 1:-1, 1:-1], want[..., 1:-1, 1:-1])
 
 
 def test_noise_is_fresh_in_training_and_still_after() -> None:

@@ -12,18 +12,18 @@ class CrossSampleLayer(nn.Module):
     """A layer whose output for a row depends on the other rows in training, and on a running mean in eval mode, as in batch
     normalization. A discriminator that holds one gets real and generated images in separate batches."""
 
-    usual: Tensor
+    running_mean: Tensor
 
     def __init__(self, features: int) -> None:
         super().__init__()
-        self.register_buffer("usual", torch.ones(features))
+        self.register_buffer("running_mean", torch.ones(features))
 
     @torch.no_grad()
     def _remember(self, statistic: Tensor) -> None:
         """Update the running mean, the same on all ranks, by the statistic [N,features] of this rank."""
         mean, ranks = statistic.float().mean(0), torch.ones(1, device=statistic.device)
         distributed.all_reduce_in_place([mean, ranks])
-        self.usual.lerp_(mean / ranks, 0.05)
+        self.running_mean.lerp_(mean / ranks, 0.05)
 
 
 class MinibatchStddev(CrossSampleLayer):
@@ -47,7 +47,7 @@ class MinibatchStddev(CrossSampleLayer):
             deviation = deviation.repeat_interleave(size)[:, None]
             self._remember(deviation)
         else:
-            deviation = self.usual.expand(n, 1)
+            deviation = self.running_mean.expand(n, 1)
         return torch.cat([x, deviation[:, :, None, None].expand(n, 1, h, w).to(x.dtype)], 1)
 
 
@@ -67,5 +67,5 @@ class MinibatchDiscrimination(CrossSampleLayer):
             closeness = torch.exp(-distance).sum(1) - 1  # to all but itself
             self._remember(closeness)
         else:
-            closeness = self.usual.expand(len(x), self.kernels)
+            closeness = self.running_mean.expand(len(x), self.kernels)
         return torch.cat([x, closeness.to(x.dtype)], 1)

@@ -63,7 +63,7 @@ class Generator(nn.Module):
         depth = levels(spec)
         self.base = base_size(spec, depth)
         widths = [config.width * min(8, 2**i) for i in reversed(range(depth))]
-        self.label = ConditionEmbedding(spec.condition, config.z_size) if spec.condition else None
+        self.embedding = ConditionEmbedding(spec.condition, config.z_size) if spec.condition else None
         inputs = config.z_size * (2 if spec.condition else 1)
         self.first = nn.Linear(inputs, widths[0] * self.base[0] * self.base[1], bias=False)
         if config.norm not in NORMS:
@@ -92,8 +92,8 @@ class Generator(nn.Module):
         if self.reference:
             z = torch.cat([self.reference_z.to(z.dtype), z])  # [R+N,Z]
             c = None if c is None else torch.cat([self.reference_c, c])
-        if self.label is not None:
-            z = torch.cat([z, self.label(c)], 1)
+        if self.embedding is not None:
+            z = torch.cat([z, self.embedding(c)], 1)
         x = to_map(self.first(z), self.ups[0].in_channels, self.base)  # type: ignore[arg-type]  # [N,W,h,w]
         for norm, up in zip(self.norms, self.ups, strict=True):
             x = F.relu(norm(x))
@@ -111,7 +111,7 @@ class Discriminator(nn.Module):
         self.spec = spec
         depth = levels(spec)
         widths = [config.width * min(8, 2**i) for i in range(depth)]
-        self.label = ConditionEmbedding(spec.condition, spec.height * spec.width) if spec.condition else None
+        self.embedding = ConditionEmbedding(spec.condition, spec.height * spec.width) if spec.condition else None
         inputs = [spec.channels + (1 if spec.condition else 0), *widths[:-1]]
         self.convs = nn.ModuleList(
             [
@@ -123,18 +123,18 @@ class Discriminator(nn.Module):
             [BatchNorm2d(w) if i and config.discriminator_norm else nn.Identity() for i, w in enumerate(widths)]
         )
         features = widths[-1] * (spec.height >> depth) * (spec.width >> depth)
-        self.across = MinibatchDiscrimination(features, config.discrimination) if config.discrimination else None
+        self.minibatch_discrimination = MinibatchDiscrimination(features, config.discrimination) if config.discrimination else None
         self.last = nn.Linear(features + config.discrimination, 1)
         self.apply(_radford)
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
-        if self.label is not None:
-            x = torch.cat([x, self.label(c).view(-1, 1, *self.spec.size).to(x.dtype)], 1)
+        if self.embedding is not None:
+            x = torch.cat([x, self.embedding(c).view(-1, 1, *self.spec.size).to(x.dtype)], 1)
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = F.leaky_relu(norm(conv(x)), 0.2)  # [N,W,h/2,w/2]
         features = to_row(x)
-        if self.across is not None:
-            features = self.across(features)
+        if self.minibatch_discrimination is not None:
+            features = self.minibatch_discrimination(features)
         return self.last(features).float().squeeze(1)
 
 

@@ -82,7 +82,7 @@ class Generator(nn.Module):
         depth = levels(spec)
         self.base = base_size(spec, depth)
         channels = widths(config.width, depth + 1)[::-1]
-        self.label = ConditionEmbedding(spec.condition, config.label_size) if spec.condition else None
+        self.embedding = ConditionEmbedding(spec.condition, config.label_size) if spec.condition else None
         inputs = config.z_size + (config.label_size if spec.condition else 0)
         self.width = 2 * channels[0]
         self.first = nn.Linear(inputs, self.width * self.base[0] * self.base[1], bias=False)
@@ -95,8 +95,8 @@ class Generator(nn.Module):
         self.last = plain_conv(channels[-1], spec.channels, 3)
 
     def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
-        if self.label is not None:
-            z = torch.cat([z, self.label(c)], 1)
+        if self.embedding is not None:
+            z = torch.cat([z, self.embedding(c)], 1)
         maps = [F.glu(self.norm(to_map(self.first(z), self.width, self.base)), 1)]  # [N,W,h,w]
         for i, up in enumerate(self.ups, 1):
             x = up(maps[-1])  # [N,·,2h,2w]

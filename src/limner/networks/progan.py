@@ -46,7 +46,7 @@ class Generator(ProgressiveNet):
         self.spec, self.z_size = spec, config.z_size
         self.base = base_size(spec, self.depth)
         channels = widths(config.width, self.depth + 1)[::-1]
-        self.label = ConditionEmbedding(spec.condition, config.label_size) if spec.condition else None
+        self.embedding = ConditionEmbedding(spec.condition, config.label_size) if spec.condition else None
         inputs = config.z_size + (config.label_size if spec.condition else 0)
         self.width = channels[0]
         # a quarter of He's constant, as the latent is normalized over all its numbers (appendix A.1)
@@ -61,8 +61,8 @@ class Generator(ProgressiveNet):
         self.colors = nn.ModuleList([EqualConv2d(c, spec.channels, 1) for c in channels])
 
     def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
-        if self.label is not None:
-            z = torch.cat([z, self.label(c)], 1)
+        if self.embedding is not None:
+            z = torch.cat([z, self.embedding(c)], 1)
         x = to_map(rectified(self.first(pixel_norm(z))), self.width, self.base)  # [N,W,h,w]
         x = pixel_norm(rectified(self.mix(pixel_norm(x))))
         level = self.level
@@ -106,7 +106,7 @@ class Discriminator(ProgressiveNet):
             ]
         )
         wide = channels[-1]
-        self.spread = MinibatchStddev()
+        self.minibatch_stddev = MinibatchStddev()
         self.mix = EqualConv2d(wide + 1, wide, 3)
         self.dense = EqualLinear(wide * (spec.height >> self.depth) * (spec.width >> self.depth), wide)
         self.last = EqualLinear(wide, 1)
@@ -124,7 +124,7 @@ class Discriminator(ProgressiveNet):
             if i == self.depth - upper and lower < upper:
                 coarse = rectified(self.colors[i + 1](F.avg_pool2d(shrunk, 2)))
                 h = torch.lerp(coarse, h, level - lower)
-        h = rectified(self.mix(self.spread(h)))
+        h = rectified(self.mix(self.minibatch_stddev(h)))
         features = rectified(self.dense(to_row(h)))  # [N,W]
         logits = self.last(features).float().squeeze(1)
         if self.projection is not None:

@@ -81,7 +81,7 @@ class Generator(nn.Module):
         depth = levels(spec)
         size = base_size(spec, depth)
         widths = _widths(config, depth)[::-1]
-        self.label = ConditionEmbedding(spec.condition, config.label_size) if spec.condition else None
+        self.embedding = ConditionEmbedding(spec.condition, config.label_size) if spec.condition else None
         inputs = config.z_size + (config.label_size if spec.condition else 0)
         self.basis = nn.Parameter(torch.randn(widths[0], *size))
         self.first = nn.Linear(inputs, widths[0], bias=False)
@@ -94,8 +94,8 @@ class Generator(nn.Module):
         self.last = _conv(widths[-1], spec.channels, 1, 0.5, bias=True)
 
     def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
-        if self.label is not None:
-            z = torch.cat([z, self.label(c)], 1)
+        if self.embedding is not None:
+            z = torch.cat([z, self.embedding(c)], 1)
         x = (self.basis * self.first(z)[:, :, None, None]).contiguous(memory_format=torch.channels_last)  # [N,W,h,w]
         x = self.stages[0](x)
         for transition, stage in zip(self.transitions, self.stages[1:], strict=True):

@@ -70,24 +70,25 @@ class Modulated(nn.Module):
 class Layer(nn.Module):
     """A modulated 3x3 convolution, noise of learned strength, leaky ReLU. [N,I,H,W], [N,W] -> [N,O,H,W]"""
 
-    still: Tensor
+    fixed_noise: Tensor
 
     def __init__(self, inputs: int, outputs: int, size: tuple[int, int], w_size: int, noise: bool) -> None:
         super().__init__()
         self.conv = Modulated(inputs, outputs, 3, w_size)
         self.strength = nn.Parameter(torch.zeros(())) if noise else None
         if noise:
-            self.register_buffer("still", torch.randn(1, 1, *size))
+            self.register_buffer("fixed_noise", torch.randn(1, 1, *size))
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         x = self.conv(x, w)
         if self.strength is not None:
-            noise = torch.randn_like(x[:, :1]) if self.training else self.still.to(x.dtype)
+            noise = torch.randn_like(x[:, :1]) if self.training else self.fixed_noise.to(x.dtype)
             x = x + noise * self.strength.to(x.dtype)
         return rectified(x)
 
 
-def doubled(x: Tensor) -> Tensor:
+def upsampled(x: Tensor) -> Tensor:
+    """Bilinear upsampling by 2. [N,C,H,W] -> [N,C,2H,2W]"""
     return F.interpolate(x, scale_factor=2, mode="bilinear")
 
 
@@ -100,10 +101,10 @@ class Generator(nn.Module):
         depth = levels(spec)
         base = base_size(spec, depth)
         channels = widths(config.width, depth + 1)[::-1]
-        self.label: LinearEmbedding | None = None
+        self.embedding: LinearEmbedding | None = None
         if spec.condition:
             embed = EqualLinear(spec.condition.size, config.label_size, bias=None)
-            self.label = LinearEmbedding(spec.condition, embed, unit_gain(spec.condition))
+            self.embedding = LinearEmbedding(spec.condition, embed, unit_gain(spec.condition))
         inputs = [config.z_size + (config.label_size if spec.condition else 0)] + [config.w_size] * (config.mapping - 1)
         self.dense = nn.ModuleList([EqualLinear(size, config.w_size, lr_multiplier=0.01) for size in inputs])
         self.basis = nn.Parameter(torch.randn(channels[0], *base))
@@ -119,8 +120,8 @@ class Generator(nn.Module):
     def mapping(self, z: Tensor, c: Tensor | None) -> Tensor:
         """z [N,Z], c | None -> style w [N,W]"""
         w = pixel_norm(z)
-        if self.label is not None:
-            embedding = self.label(c)
+        if self.embedding is not None:
+            embedding = self.embedding(c)
             # the length of a vector's embedding carries its magnitude, which normalization would remove
             w = torch.cat([w, pixel_norm(embedding) if self.spec.classes else embedding], 1)
         for layer in self.dense:
@@ -135,12 +136,12 @@ class Generator(nn.Module):
         used = 0
         for i, (stage, colors) in enumerate(zip(self.stages, self.colors, strict=True)):
             if i:
-                x = doubled(x)
+                x = upsampled(x)
             for layer in stage:  # type: ignore[attr-defined]
                 x = layer(x, queue[used])
                 used += 1
             finer = colors(x, queue[used])  # the style of the layer after it, as in the paper's code
-            picture = finer if picture is None else doubled(picture) + finer
+            picture = finer if picture is None else upsampled(picture) + finer
         assert picture is not None
         return center_crop(picture, self.spec.size).float()
 
@@ -172,7 +173,7 @@ class Discriminator(nn.Module):
         wide = channels[-1]
         self.first = EqualConv2d(spec.channels, channels[0], 1)
         self.blocks = nn.ModuleList([Block(a, b) for a, b in zip(channels[:-1], channels[1:], strict=True)])
-        self.spread = MinibatchStddev()
+        self.minibatch_stddev = MinibatchStddev()
         self.mix = EqualConv2d(wide + 1, wide, 3)
         self.dense = EqualLinear(wide * (spec.height >> depth) * (spec.width >> depth), wide)
         self.last = EqualLinear(wide, 1)
@@ -182,7 +183,7 @@ class Discriminator(nn.Module):
         x = rectified(self.first(x))
         for block in self.blocks:
             x = block(x)  # [N,·,H/2,W/2]
-        x = rectified(self.mix(self.spread(x)))
+        x = rectified(self.mix(self.minibatch_stddev(x)))
         features = rectified(self.dense(to_row(x)))  # [N,W]
         logits = self.last(features).float().squeeze(1)
         if self.projection is not None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from limner.apps import doctor, show
 from limner.core import artifact
+from limner.core.condition import Condition
 from limner.core.images import ImageSpec
 from limner.families.load import load
 from limner.families.train import train
@@ -71,7 +72,7 @@ def mutated(data: st.DataObject, content: bytes, name: str) -> bytes:
 def read_all(folder: Path, name: str) -> None:
     """Everything that reads the file; a ValueError must be one printable sentence."""
     def resume() -> None:
-        spec = ImageSpec(1, 16, 16, 2)
+        spec = ImageSpec(1, 16, 16, Condition.classes(2))
         nets = [home(spec, conv.Config(width=8)) for home in (conv.Generator, conv.Discriminator)]
         state = State(GAN(*nets, objective("hinge"), augmentation="light"), {"discriminator": OptimizerConfig(), "generator": OptimizerConfig()})
         checkpoints.load(state, folder / "checkpoint", torch.device("cpu"), most=48)

@@ -19,6 +19,7 @@ from limner.apps.sample import sample, slerp
 from limner.apps.show import table
 from limner.apps.typical import Typicality, reduced
 from limner.core import artifact
+from limner.core.condition import Condition
 from limner.core.images import ImageSpec
 from limner.evaluation import Result
 from limner.evaluation.report import table as report_table
@@ -120,7 +121,7 @@ def test_films_and_sheets_too_large_are_refused_before_they_are_drawn(run: Path,
     for name, seconds in (("a.gif", -1.0), ("a.mp4", 1e9), ("a.webp", float("inf")), ("a.gif", float("nan"))):
         with pytest.raises(ValueError, match="at most 600 seconds"):
             sample(model, tmp_path / name, 4, seconds=seconds)
-    model.spec = ImageSpec(3, 256, 256, 2)
+    model.spec = ImageSpec(3, 256, 256, Condition.classes(2))
     with pytest.raises(ValueError, match=r"GB of memory: write an \.mp4"):
         sample(model, tmp_path / "a.gif", 64, seconds=60.0)
     for name, n in (("a.png", 1_000_000), ("a.jpg", 100_000), ("a.webp", 10_000)):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from limner.core.condition import Condition
 from limner.core.images import ImageSpec, grid, to_float, to_pil, to_uint8, write_animation, write_png
 
 
@@ -65,5 +66,5 @@ def test_animations_hold_every_frame(ending: str, channels: int, tmp_path: Path)
 
 
 def test_a_spec_reads_as_a_sentence() -> None:
-    assert str(ImageSpec(4, 20, 36, 3)) == "20x36 RGBA, 3 classes"
+    assert str(ImageSpec(4, 20, 36, Condition.classes(3))) == "20x36 RGBA, 3 classes"
     assert str(ImageSpec(1, 28, 28)) == "28x28 gray"

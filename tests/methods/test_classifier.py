@@ -12,6 +12,7 @@ import torch.nn.functional as F
 import limner
 from games import gan_of
 from limner import networks
+from limner.core.condition import Condition
 from limner.core.images import ImageSpec
 from limner.losses.adversarial import OBJECTIVES
 from limner.methods.gan import GAN
@@ -22,7 +23,7 @@ from limner.recipes import gan as recipes
 from limner.recipes.config import Recipe
 from limner.runs import decide
 
-SPEC = ImageSpec(1, 16, 16, 2)
+SPEC = ImageSpec(1, 16, 16, Condition.classes(2))
 CLOCK = Clock(0, 100, 8)
 
 

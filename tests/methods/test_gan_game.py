@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from games import gan_of
+from limner.core.condition import Condition
 from limner.core.images import ImageSpec
 from limner.losses.adversarial import OBJECTIVES
 from limner.losses.penalties import PENALTIES
@@ -19,7 +20,7 @@ from limner.networks import conv, dcgan
 from limner.training.loop import Plan, fit
 from limner.training.state import OptimizerConfig
 
-SPEC = ImageSpec(1, 16, 16, 2)
+SPEC = ImageSpec(1, 16, 16, Condition.classes(2))
 CLOCK = Clock(0, 100, 8)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from games import gan_of
 from limner import networks
+from limner.core.condition import Condition
 from limner.core.images import ImageSpec
 from limner.losses.penalties import PENALTIES
 from limner.losses.regularizers import REGULARIZERS
@@ -24,7 +25,7 @@ from limner.training.loop import Plan, fit
 from limner.training.state import OptimizerConfig, State
 from limner.training.trial import measure
 
-SPEC = ImageSpec(3, 16, 16, 2)
+SPEC = ImageSpec(3, 16, 16, Condition.classes(2))
 CPU = torch.device("cpu")
 CLOCK = Clock(0, 100, 8)
 

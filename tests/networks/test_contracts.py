@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -12,13 +13,15 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from limner import networks
+from limner.core.condition import Condition
 from limner.core.images import ImageSpec
+from limner.networks import contracts
 from limner.networks.contracts import ProgressiveNet, SelfSupervised
 
 SPECS = [
-    ImageSpec(1, 28, 28, 10),
+    ImageSpec(1, 28, 28, Condition.classes(10)),
     ImageSpec(3, 32, 32),
-    ImageSpec(4, 20, 36, 3),
+    ImageSpec(4, 20, 36, Condition.classes(3)),
     ImageSpec(3, 16, 16),
     ImageSpec(1, 17, 41),
 ]
@@ -45,6 +48,20 @@ def build(name: str, spec: ImageSpec) -> tuple[torch.nn.Module, torch.nn.Module]
 def inputs(generator: torch.nn.Module, spec: ImageSpec, n: int = 4) -> tuple[torch.Tensor, torch.Tensor | None]:
     y = torch.arange(n) % spec.classes if spec.classes else None
     return torch.randn(n, generator.z_size), y
+
+
+def test_every_network_keeps_its_contract() -> None:
+    spec = ImageSpec(3, 32, 32)
+    for name in networks.NAMES:
+        generator, discriminator = build(name, spec)
+        assert isinstance(generator, contracts.Generator) and isinstance(discriminator, contracts.Discriminator), name
+        assert not isinstance(discriminator, contracts.Generator | contracts.Translator), name
+    for name in networks.TRANSLATORS:
+        translator = networks.translators(name, spec, import_module(f"limner.networks.{name}").TINY, ["a2b"])["a2b"]
+        assert isinstance(translator, contracts.Translator) and not isinstance(translator, contracts.Generator), name
+    for name in networks.AUTOENCODERS:
+        home = import_module(f"limner.networks.{name}")
+        assert isinstance(home.Autoencoder(spec, home.TINY), contracts.Autoencoder), name
 
 
 @every_architecture
@@ -109,7 +126,7 @@ def test_label_matters(name: str) -> None:
     assert not torch.allclose(x[0], x[1])
     logits = discriminator(x[:1].repeat(2, 1, 1, 1), torch.tensor([0, 7]))
     assert logits[0] != logits[1]
-    with pytest.raises(AssertionError, match="labels"):
+    with pytest.raises(AssertionError, match="conditioned on 10 classes"):
         generator(z)
 
 

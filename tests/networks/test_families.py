@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from limner.core import latents
+from limner.core.condition import Condition
 from limner.core.images import ImageSpec
 from limner.networks import biggan, dcgan, fastgan, progan, r3gan, stylegan2
 from limner.networks.attention import SelfAttention, attended
@@ -99,7 +100,7 @@ def test_styles_can_be_mixed_and_doubling_is_the_papers_filter() -> None:
     x = torch.randn(1, 1, 6, 6)
     taps = torch.tensor([1.0, 3, 3, 1]) / 4
     want = F.conv_transpose2d(x, torch.outer(taps, taps)[None, None], stride=2, padding=1)
-    torch.testing.assert_close(stylegan2.doubled(x)[..., 1:-1, 1:-1], want[..., 1:-1, 1:-1])
+    torch.testing.assert_close(stylegan2.upsampled(x)[..., 1:-1, 1:-1], want[..., 1:-1, 1:-1])
 
 
 def test_noise_is_fresh_in_training_and_still_after() -> None:
@@ -138,11 +139,11 @@ def test_growing_is_continuous_and_small_levels_show_small_pictures() -> None:
         for progress in (edge * k - 1e-5, edge * k + 1e-5):
             generator.at(progress)
             discriminator.at(progress)
-            values.append((generator(z), discriminator(generator.shown(x))))
+            values.append((generator(z), discriminator(generator.at_level(x))))
         for a, b in zip(*values, strict=True):
             torch.testing.assert_close(a, b, atol=2e-3, rtol=2e-3)
     generator.at(1.0)
-    assert torch.equal(generator.shown(x), x)
+    assert torch.equal(generator.at_level(x), x)
 
 
 def test_real_pictures_fade_with_the_level() -> None:
@@ -150,9 +151,9 @@ def test_real_pictures_fade_with_the_level() -> None:
     x = torch.randn(3, 1, 17, 21)
     generator.at(generator.share * 0.375)  # half of level 1 faded in
     assert generator.level == pytest.approx(0.5)
-    assert generator.shown(x).shape == x.shape and not torch.equal(generator.shown(x), x)
+    assert generator.at_level(x).shape == x.shape and not torch.equal(generator.at_level(x), x)
     flat = torch.full((1, 1, 17, 21), 0.25)
-    torch.testing.assert_close(generator.shown(flat), flat)
+    torch.testing.assert_close(generator.at_level(flat), flat)
 
 
 def test_a_trained_growing_net_keeps_its_level() -> None:
@@ -228,11 +229,11 @@ def test_dcgans_critic_takes_discrimination_and_does_without_norms() -> None:
 
 
 def test_the_reference_stays_what_it_was_and_training_rows_do_not_see_each_other() -> None:
-    spec = ImageSpec(1, 16, 16, 2)
+    spec = ImageSpec(1, 16, 16, Condition.classes(2))
     torch.manual_seed(0)
     generator = dcgan.Generator(spec, replace(dcgan.TINY, norm="virtual", reference=6)).train()
     before = {key: value.clone() for key, value in generator.named_buffers()}
-    assert before["reference_z"].shape == (6, 8) and before["reference_y"].tolist() == [0, 1] * 3
+    assert before["reference_z"].shape == (6, 8) and before["reference_c"].tolist() == [0, 1] * 3
     z, y = torch.randn(4, 8), torch.arange(4) % 2
     x = generator(z, y)
     x.square().mean().backward()
@@ -306,7 +307,7 @@ def test_each_part_of_biggans_latent_enters_at_its_level() -> None:
         biggan.Generator(SPEC, biggan.Config(z_size=3))
 
 
-@pytest.mark.parametrize("spec", [SPEC, ImageSpec(1, 17, 41), ImageSpec(4, 20, 36, 3), ImageSpec(3, 64, 64)], ids=str)
+@pytest.mark.parametrize("spec", [SPEC, ImageSpec(1, 17, 41), ImageSpec(4, 20, 36, Condition.classes(3)), ImageSpec(3, 64, 64)], ids=str)
 def test_fastgans_lesson_can_be_learned(spec: ImageSpec) -> None:
     torch.manual_seed(0)
     discriminator = fastgan.Discriminator(spec, fastgan.TINY)

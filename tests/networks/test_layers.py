@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from limner.core.condition import Condition
 from limner.core.images import ImageSpec
 from limner.networks import diffaugment
 from limner.networks.layers import (
@@ -139,9 +140,9 @@ def test_virtual_batch_norm_takes_a_row_as_one_more_of_the_reference() -> None:
 
 
 def test_conditional_batch_norm_scales_by_class() -> None:
-    layer = ConditionalBatchNorm2d(2, 3)
+    layer = ConditionalBatchNorm2d(2, Condition.classes(3))
     with torch.no_grad():
-        layer.scale.weight[1], layer.shift.weight[1] = 2.0, 5.0
+        layer.scale.table.weight[1], layer.shift.table.weight[1] = 2.0, 5.0
     x = torch.randn(6, 2, 4, 4)
     y = torch.tensor([0, 1, 0, 1, 2, 2])
     plain = F.batch_norm(x, None, None, training=True)

@@ -13,6 +13,7 @@ from PIL import Image
 import limner
 from limner.cli.flags import changes, flags
 from limner.core import distributed
+from limner.core.condition import Condition
 from limner.core.images import ImageSpec
 from limner.core.machine import Machine
 from limner.networks import patch, unet
@@ -25,7 +26,7 @@ CPU = Machine(torch.device("cpu"), torch.float32, distributed.ALONE)
 @pytest.mark.parametrize(
     ("spec", "count", "options", "said"),
     [
-        (ImageSpec(1, 32, 32, 10), 60_000, Options(), "width 32: it gives the best 32x32"),
+        (ImageSpec(1, 32, 32, Condition.classes(10)), 60_000, Options(), "width 32: it gives the best 32x32"),
         (ImageSpec(4, 64, 64), 3_786, Options(minutes=10), "width 24: narrow nets see more"),
         (ImageSpec(4, 64, 64), 3_786, Options(minutes=60), "width 32"),
         (ImageSpec(3, 32, 32), 400, Options(), "a set of 400 is small"),

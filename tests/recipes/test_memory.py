@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from limner.core import distributed
+from limner.core.condition import Condition
 from limner.core.images import ImageSpec
 from limner.core.machine import Machine
 from limner.recipes import gan
@@ -30,4 +31,4 @@ def test_what_cannot_fit_is_a_sentence() -> None:
 
 @pytest.mark.parametrize("name", gan.PRESETS)
 def test_presets_are_not_refused(name: str) -> None:
-    gan.refuse_too_large(gan.PRESETS[name].make(), ImageSpec(3, 32, 32, 2), MACHINE)
+    gan.refuse_too_large(gan.PRESETS[name].make(), ImageSpec(3, 32, 32, Condition.classes(2)), MACHINE)

@@ -301,8 +301,14 @@ class GeneratorModel:
         ])  # fmt: skip
 
     def labels(self, n: int, label: str | int | Sequence[int] | None, rng: np.random.Generator) -> np.ndarray | None:
-        """One class number a picture, int64 [n], or None for a model without classes."""
-        count = self.spec.classes
+        """One class number a picture, int64 [n], or None for a model without a condition.
+
+        Raises ValueError for an unknown label, and for a model with another condition than classes, which `render` takes.
+        """
+        condition = self.spec.condition
+        if condition.kind not in ("none", "classes"):
+            raise ValueError(f"This model is conditioned on {condition}, not on classes that a label could name: give the condition to `render(z, labels)`.")
+        count = condition.size
         if not count:
             if label is not None:
                 raise ValueError("This model knows no classes: leave the label out.")

@@ -25,7 +25,7 @@ def table(folder: Path) -> Table:
         ("kind", description["kind"]),
         ("recipe", description["recipe"]["name"]),
         ("data", f"{data['name']}: {counted(data['count'], 'picture')}, {data['origin']}"),
-        ("pictures", str(ImageSpec(shape["channels"], shape["height"], shape["width"], shape["classes"]))),
+        ("pictures", str(ImageSpec.from_json(shape))),
         ("classes", ", ".join(data["classes"]) or "none"),
         ("progress", f"{training['images']:,} of {training['budget']:,} images seen"),
         ("time", f"{training['seconds']:,.0f} s on {training['machine']}"),

@@ -26,7 +26,7 @@ from limner.core import schema
 from limner.core.documents import check_description, check_entry
 from limner.core.files import open_regular, read_bytes, write_tensors, write_whole
 
-FORMAT = 1
+FORMAT = 2
 WEIGHTS, CARD = "weights.safetensors", "limner.json"
 DECISIONS = "run.json"    # decisions made at the start of a run; written before any picture
 OWN = (WEIGHTS, CARD, DECISIONS, "README.md", "preview.png", "progress.webp", "log.jsonl", "samples", "best", "checkpoint")
@@ -82,6 +82,8 @@ def read_description(folder: Path) -> dict[str, Any]:
             raise ValueError(f"{path} is not a description that Limner wrote.")
         if version > FORMAT:
             raise ValueError(f"{folder} was written by a newer Limner: update with `pip install -U limner`.")
+        if version < FORMAT:
+            raise ValueError(f"{folder} has format {version}, and this Limner reads format {FORMAT}: train it again.")
         return check_description(description)
     except FileNotFoundError as error:
         if not folder.is_dir():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
+from limner.core.condition import Condition
 from limner.core.schema import Amount, Count, Factor, Mismatch, Positive, Range, conform
 
 
@@ -18,13 +19,21 @@ Seed = Annotated[int, Range(0, 2**63 - 1)]
 # ---- limner.json -----------------------------------------------------------------------------------------------------
 
 
+class ConditionSpec(TypedDict):
+    """`core.condition.Condition`."""
+
+    kind: Literal["none", "classes", "vector", "tokens"]
+    size: Annotated[int, Range(0, 1_000_000)]
+    length: Annotated[int, Range(0, 65_536)]
+
+
 class Spec(TypedDict):
     """`core.images.ImageSpec`."""
 
     channels: Literal[1, 3, 4]
     height: Side
     width: Side
-    classes: Annotated[int, Range(0, 1_000_000)]
+    condition: ConditionSpec
 
 
 class Data(TypedDict):
@@ -94,9 +103,14 @@ def check_description(document: Any) -> Any:
     """Validate a `limner.json` and return it. Raises Mismatch for the first invalid or inconsistent field."""
     conform(document, Description)
     data = document["data"]
-    classes, names, counts = data["spec"]["classes"], data["classes"], data.get("class_counts", [])
+    condition, names, counts = data["spec"]["condition"], data["classes"], data.get("class_counts", [])
+    try:
+        Condition(condition["kind"], condition["size"], condition["length"])
+    except ValueError as error:
+        raise Mismatch(f"'data.spec.condition' contradicts itself: {str(error).rstrip('.')}") from error
+    classes = condition["size"] if condition["kind"] == "classes" else 0
     if classes and len(names) != classes:
-        raise Mismatch(f"'data.classes' must name {classes:,} classes, as 'data.spec.classes' says, not {len(names):,}")
+        raise Mismatch(f"'data.classes' must name {classes:,} classes, as 'data.spec.condition' says, not {len(names):,}")
     if counts and (len(counts) != classes or not sum(counts)):
         raise Mismatch(f"'data.class_counts' must count the pictures of {classes:,} classes")
     return document

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from limner.core.condition import NONE, Condition
 from limner.core.files import write_whole
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # channels -> the Pillow mode that holds them
@@ -21,15 +23,26 @@ IMAGES = frozenset({"image", "target", "a", "b"})  # names under which a batch h
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """Shape of the pictures and number of classes of a dataset.
+    """What the data decides about a network: the shape of an image, and what comes with it as a condition.
 
-    channels: 1 (gray), 3 (RGB) or 4 (RGBA, straight alpha). height, width: pixels, at least 1. classes: 0 without labels.
+    channels 1 (gray), 3 (RGB) or 4 (RGBA, straight alpha); height and width in pixels, any size from 1 up.
     """
 
     channels: int
     height: int
     width: int
-    classes: int = 0
+    condition: Condition = NONE
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> ImageSpec:
+        """The spec of a `core.documents.Spec`, as `dataclasses.asdict` writes it."""
+        condition = Condition(*(document["condition"][name] for name in ("kind", "size", "length")))
+        return cls(document["channels"], document["height"], document["width"], condition)
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are; 0 where images carry no label."""
+        return self.condition.size if self.condition.kind == "classes" else 0
 
     @property
     def size(self) -> tuple[int, int]:
@@ -37,7 +50,7 @@ class ImageSpec:
 
     def __str__(self) -> str:
         kind = {1: "gray", 3: "RGB", 4: "RGBA"}[self.channels]
-        return f"{self.height}x{self.width} {kind}" + (f", {self.classes} classes" if self.classes else "")
+        return f"{self.height}x{self.width} {kind}" + (f", {self.condition}" if self.condition else "")
 
 
 def to_float(images: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from limner.core.condition import Condition
 from limner.core.images import ImageSpec
 from limner.data.batches import generator_at
 from limner.data.decode import target_size
@@ -46,7 +47,7 @@ class Crops:
             largest = "{}x{}".format(*pictures.sizes[rows][pictures.sizes[rows].min(1).argmax()])
             raise ValueError(f"Every picture is smaller than the crop of {height}x{width}: choose one of at most {largest}.")
         self.pictures, self.kept, self.flip, self.rotate = pictures, rows[fits], flip, rotate
-        self.spec = ImageSpec(pictures.channels, height, width, len(pictures.classes))
+        self.spec = ImageSpec(pictures.channels, height, width, Condition.classes(len(pictures.classes)))
         self.names, self.duplicates = [pictures.names[i] for i in self.kept], pictures.duplicates
         self.labels: Tensor | None = None if pictures.labels is None else pictures.labels[torch.from_numpy(self.kept)]
         self._order = Sampler(len(self.kept))

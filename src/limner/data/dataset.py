@@ -12,6 +12,7 @@ import PIL
 import torch
 from torch import Tensor
 
+from limner.core.condition import Condition
 from limner.core.images import ImageSpec
 from limner.data import cache as store
 from limner.data.decode import Decoded, Progress, compact, decode_all, target_size
@@ -215,7 +216,7 @@ def _finish(
         labels = None if labels is None else labels[rows]
         fingerprint = store.content_hash(pictures, labels)
     n, h, w, c = pictures.shape
-    spec = ImageSpec(c, h, w, len(source.classes))
+    spec = ImageSpec(c, h, w, Condition.classes(len(source.classes)))
     bad = source.bad + result.bad  # what the source knows is known anew each time, whatever the cache holds
     notes = source.notes + _notes(result, bad, spec, options, equal, drop_duplicates) + ([note] if note else [])
     return Dataset(

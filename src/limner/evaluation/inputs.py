@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from limner.core.condition import Condition
 from limner.core.images import MODES, ImageSpec
 from limner.data import Dataset, open_source, prepare
 from limner.data.cache import content_hash
@@ -37,7 +38,7 @@ class ImageSet:
     @property
     def spec(self) -> ImageSpec:
         _, channels, height, width = self.images.shape
-        return ImageSpec(channels, height, width, len(self.classes))
+        return ImageSpec(channels, height, width, Condition.classes(len(self.classes)))
 
     @cached_property
     def fingerprint(self) -> str:

@@ -40,8 +40,7 @@ def load(folder: str | Path, device_name: str = "auto") -> Any:
             f"{folder} holds a {description['kind']}, which this Limner cannot load: install the package that trained it "
             f"(known kinds: {', '.join(families())})."
         )
-    shape = description["data"]["spec"]
-    spec = ImageSpec(shape["channels"], shape["height"], shape["width"], shape["classes"])
+    spec = ImageSpec.from_json(description["data"]["spec"])
     network = family.rebuild(spec, description["network"])
     chosen = device.select_device(device_name)
     artifact.load_weights(folder, description["network"]["name"], network, chosen)

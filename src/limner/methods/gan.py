@@ -110,7 +110,7 @@ class GAN:
 
     def discriminator_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
         self._begin(clock)
-        y = batch.get("label")
+        y = batch.condition()
         real = requires_input_grad(self._real(batch), "real" in self._penalized_at)
         fake = requires_input_grad(self._fake(batch), "fake" in self._penalized_at)
         on_real, on_fake = self._score_both(real, fake, y, batch)
@@ -139,7 +139,7 @@ class GAN:
         """The penalty alone, in a phase of its own."""
         assert self.penalty is not None
         self._begin(clock)
-        discriminator, y, at = self.discriminator, batch.get("label"), self.penalty.penalty.gradient_at
+        discriminator, y, at = self.discriminator, batch.condition(), self.penalty.penalty.gradient_at
         real = cache(lambda: requires_input_grad(self._real(batch), "real" in at))
         fake = cache(lambda: requires_input_grad(self._fake(batch), "fake" in at))
         return self._penalty_loss(
@@ -148,7 +148,7 @@ class GAN:
 
     def generator_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
         self._begin(clock)
-        objective, y = self.objective, batch.get("label")
+        objective, y = self.objective, batch.condition()
         made = self.latent.generate(self.generator, batch, y)
         on_fake = self._score(self._augmented(made, batch), y)
         on_real = Scores(on_fake.logits.detach(), on_fake.features.detach())
@@ -172,7 +172,7 @@ class GAN:
         """The regularizer alone, in a phase of its own."""
         assert self.regularizer is not None
         self._begin(clock)
-        made = cache(lambda: self.latent.generate(self.generator, batch, batch.get("label")))
+        made = cache(lambda: self.latent.generate(self.generator, batch, batch.condition()))
         return self._regularizer_loss(self.regularizer, batch, made)
 
     # ---- what phases share -------------------------------------------------------------------------------------------
@@ -197,7 +197,7 @@ class GAN:
         """Generated pictures as the discriminator sees them, detached; of the batch's labels, so that classes are as
         frequent as in the data and relativistic pairs share theirs."""
         with torch.no_grad():
-            return self._augmented(self.latent.generate(self.generator, batch, batch.get("label")), batch)
+            return self._augmented(self.latent.generate(self.generator, batch, batch.condition()), batch)
 
     def _augmented(self, fake: Tensor, batch: Batch) -> Tensor:
         return self.augmentation.apply(fake, batch, "augment fake", self.levers.get("augmentation", 0.0))
@@ -230,9 +230,9 @@ class GAN:
         self, term: PenaltyTerm, batch: Batch, real: TensorFn, fake: TensorFn, real_logits: TensorFn, fake_logits: TensorFn
     ) -> tuple[Tensor, Terms]:
         """The weighted penalty on the discriminator, on pictures and logits that a phase may already have."""
-        discriminator, y = self.discriminator, batch.get("label")
+        discriminator, y = self.discriminator, batch.condition()
         context = DiscriminatorContext(
-            discriminator=lambda x: discriminator(x, y if y is None or len(x) == len(y) else y.repeat(len(x) // len(y))),
+            discriminator=lambda x: discriminator(x, y if y is None or len(x) == len(y) else y.repeat(len(x) // len(y), *[1] * (y.ndim - 1))),
             real=real,
             fake=fake,
             real_logits=real_logits,
@@ -248,7 +248,7 @@ class GAN:
 
     def _regularizer_loss(self, term: RegularizerTerm, batch: Batch, made: TensorFn) -> tuple[Tensor, Terms]:
         """The weighted regularizer on the generator."""
-        generator, y = self.generator, batch.get("label")
+        generator, y = self.generator, batch.condition()
         styled = generator if isinstance(generator, StyleBased) else None
         context = GeneratorContext(
             latent=lambda name: self.latent.draw(batch, name, cast(int, generator.z_size)),

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from limner.core.condition import TENSORS
+
 Terms = Mapping[str, Tensor]  # named scalars to log, detached
 
 
@@ -57,6 +59,10 @@ class Batch:
 
     def get(self, name: str) -> Tensor | None:
         return self.tensors.get(name)
+
+    def condition(self) -> Tensor | None:
+        """What comes with the images as their condition: labels [n], vectors [n,D], tokens [n,L], or None."""
+        return next((self.tensors[name] for name in TENSORS.values() if name in self.tensors), None)
 
     def rows(self, rows: slice) -> Batch:
         """A slice of this batch that draws the same random numbers for its rows."""

@@ -101,7 +101,7 @@ class Augmentation:
         if self.flip:
             x = diffaugment.flip(x, batch.uniform("flip"))
         if isinstance(generator, ProgressiveNet):
-            x = generator.shown(x)
+            x = generator.at_level(x)
         return self.apply(x, batch, "augment real", extra)
 
 

@@ -1,12 +1,13 @@
 """Architectures, one file each: `Config` (what a person decides), `Generator` and `Discriminator`, `TINY`, `SOURCE`.
 
-    Generator(spec, config)   (z [N,Z], y [N] | None) -> images [N,C,H,W] in [-1,1];   .z_size is Z
-    Discriminator(spec, config)      (x [N,C,H,W], y [N] | None) -> logits [N];   .last takes the features
+    Generator(spec, config)      (z [N,Z], c | None) -> images [N,C,H,W] in [-1,1];   .z_size is Z
+    Discriminator(spec, config)  (x [N,C,H,W], c | None) -> logits [N];   .last is the layer that takes the features
 
     Translator(spec, config)  x [N,C,H,W] -> the same shape, of any size   (unet, resnet)
     Autoencoder(spec, config) x -> its reconstruction; .encode(x), .decode(latent)   (vae, vqvae, instead of the two)
 
-`spec` (an `ImageSpec`) is what the data decides: any size from 16 up, 1, 3 or 4 channels, classes or none.
+`spec` (an `ImageSpec`) is what the data decides: any size from 16 up, 1, 3 or 4 channels, and the condition c, which
+`networks.condition` embeds. `networks.contracts` states what each network must offer.
 A new architecture is a new file and its name in `NAMES`.
 """
 

@@ -1,11 +1,11 @@
-"""Augmentation that comes with a probability, for a controller to turn up and down.
+"""Adaptive discriminator augmentation (ADA): transforms that are applied with a probability which a controller adjusts.
 
-Karras et al. 2020, "Training generative adversarial networks with limited data", section 3 and appendix B: every change
-happens to a picture with probability p by itself; below 0.8 or so the generator does not learn the changes. Mirroring
-and luma inversion, which have two states, then toss a coin: what half of the pictures or more went through, nobody could
-tell from what they are. Geometry (mirroring, quarter turns, shifts, scaling, rotation, stretching) is one affine
+Karras et al. 2020, "Training generative adversarial networks with limited data", section 3 and appendix B: each
+transform is applied to each image independently with probability p; below about 0.8 the generator does not learn the
+transforms. Mirroring and luma inversion are applied with p / 2: where half of the images are mirrored, the original
+orientation is lost. Geometry (mirroring, quarter turns, shifts, scaling, rotation, stretching) is one affine
 resampling, color (brightness, contrast, luma inversion, hue, saturation) one affine map of the pixels; the filters and
-corruptions, which the paper found to help little, are left out. Pictures that are not square turn by halves.
+corruptions, which the paper found to help little, are left out. Images that are not square are rotated by 180 degrees only.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 
 DRAWS = 21  # uniform numbers a picture that `adaptive` uses
 GATES = 11  # the first of them decide which changes happen
-COINS = (0, 8)  # those of mirroring and luma inversion, which open half as often
+COINS = (0, 8)  # those of mirroring and luma inversion, applied half as often
 
 
 def adaptive(x: Tensor, u: Tensor, p: float) -> Tensor:
@@ -58,7 +58,7 @@ def _resampled(x: Tensor, on: Tensor, u: Tensor) -> Tensor:
 
 
 def _recolored(x: Tensor, on: Tensor, u: Tensor) -> Tensor:
-    """brightness, contrast, inversion of luma, hue, saturation; gray pictures have the first two, alpha none."""
+    """brightness, contrast, inversion of luma, hue, saturation; gray images get the first two, alpha none."""
     brightness, contrast, luma, hue, saturation = on.unbind(1)
     offset = torch.where(brightness, _bell(u[:, 0], 0.2), 0.0)
     factor = torch.exp2(torch.where(contrast, _bell(u[:, 1], 0.5), 0.0))

@@ -1,7 +1,7 @@
 """Self-attention over the pixels of a map.
 
 Zhang et al. 2019, "Self-attention generative adversarial networks", section 3. Keys and values are taken from the map
-at half size, as the authors' code does and their paper does not say: a quarter of the cost.
+at half size, as in the authors' code, which the paper does not mention: a quarter of the cost.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class SelfAttention(nn.Module):
 
 
 def attended(spec: ImageSpec) -> int:
-    """How many halvings down the map is that attends: half the picture's size, and at most as many places as 32x32 has
-    (section 4.2: middle to high maps serve best); every place looks at a quarter of all."""
+    """The number of downsamplings before the self-attention: one, or more where the map would have over 32x32 positions
+    (section 4.2: middle to high resolutions work best). Each position attends to a quarter of all."""
     halvings = 1
     while (spec.height >> halvings) * (spec.width >> halvings) > 32 * 32 and halvings < levels(spec):
         halvings += 1

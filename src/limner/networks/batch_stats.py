@@ -1,4 +1,4 @@
-"""Layers of a discriminator that look across the rows of a batch, so that pictures too much alike give themselves away."""
+"""Discriminator layers that compute statistics over the batch, so that low diversity is visible to the discriminator."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from limner.core import distributed
 
 
 class CrossSampleLayer(nn.Module):
-    """A layer whose rows see each other while training. Out of training each row sees what was usual: a mean kept as
-    batch normalization keeps its own. Real and generated pictures are fed apart to a net that holds one."""
+    """A layer whose output for a row depends on the other rows in training, and on a running mean in eval mode, as in batch
+    normalization. A discriminator that holds one gets real and generated images in separate batches."""
 
-    usual: Tensor
+    running_mean: Tensor
 
     def __init__(self, features: int) -> None:
         super().__init__()
-        self.register_buffer("usual", torch.ones(features))
+        self.register_buffer("running_mean", torch.ones(features))
 
     @torch.no_grad()
     def _remember(self, statistic: Tensor) -> None:
-        """[N,features] of this rank; all ranks keep the same mean."""
+        """Update the running mean, the same on all ranks, by the statistic [N,features] of this rank."""
         mean, ranks = statistic.float().mean(0), torch.ones(1, device=statistic.device)
         distributed.all_reduce_in_place([mean, ranks])
-        self.usual.lerp_(mean / ranks, 0.05)
+        self.running_mean.lerp_(mean / ranks, 0.05)
 
 
 class MinibatchStddev(CrossSampleLayer):
-    """One more channel: the standard deviation over a group of rows, averaged over channels and pixels (Karras et al.
+    """Appends a channel: the standard deviation over a group of rows, averaged over channels and pixels (Karras et al.
     2018, section 3). [N,C,H,W] -> [N,C+1,H,W]
 
-    Groups are of neighbors, so that slices and ranks of a multiple of `group` rows form the same ones; the largest
-    group that divides the rows is taken, and all rows are one where only 1 does: a row alone has no deviation.
+    Groups are consecutive rows, so slices and ranks with a multiple of `group` rows form the same groups. The largest size
+    up to `group` that divides the batch is used, or else the whole batch: a single row has no deviation.
     """
 
     def __init__(self, group: int = 4) -> None:
@@ -47,12 +47,12 @@ class MinibatchStddev(CrossSampleLayer):
             deviation = deviation.repeat_interleave(size)[:, None]
             self._remember(deviation)
         else:
-            deviation = self.usual.expand(n, 1)
+            deviation = self.running_mean.expand(n, 1)
         return torch.cat([x, deviation[:, :, None, None].expand(n, 1, h, w).to(x.dtype)], 1)
 
 
 class MinibatchDiscrimination(CrossSampleLayer):
-    """More features: how close a row is to all others, on whatever rank, by `kernels` learned distances (Salimans
+    """Appends features: the closeness of a row to all others, on all ranks, by `kernels` learned distances (Salimans
     et al. 2016, "Improved techniques for training GANs", section 3.2). [N,F] -> [N,F+kernels]"""
 
     def __init__(self, features: int, kernels: int, size: int = 8) -> None:
@@ -67,5 +67,5 @@ class MinibatchDiscrimination(CrossSampleLayer):
             closeness = torch.exp(-distance).sum(1) - 1  # to all but itself
             self._remember(closeness)
         else:
-            closeness = self.usual.expand(len(x), self.kernels)
+            closeness = self.running_mean.expand(len(x), self.kernels)
         return torch.cat([x, closeness.to(x.dtype)], 1)

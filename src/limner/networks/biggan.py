@@ -3,8 +3,8 @@
 Brock et al. 2019, "Large scale GAN training for high fidelity natural image synthesis", section 3 and appendix B: the
 latent is cut in chunks, the first enters at the bottom and one more at every block, where together with the shared class
 embedding it sets scale and shift of the batch normalization by a linear map; spectral normalization in both nets;
-attention at one middle map; orthogonal weights. Orthogonal regularization (eq. 3) is the recipe's. Without classes the
-chunks alone modulate, and the rest is the same.
+attention at one middle map; orthogonal weights. Orthogonal regularization (eq. 3) is the recipe's. Without a condition,
+the chunks alone modulate. Other conditions than classes have a shared embedding too.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from limner.core.images import ImageSpec
 from limner.networks.attention import SelfAttention, attended
+from limner.networks.condition import ConditionEmbedding
 from limner.networks.layers import BatchNorm2d, SpectralLinear, base_size, center_crop, levels, to_map
 from limner.networks.residual import ResidualDiscriminator, UpBlock, spectral_conv, widths
 
@@ -49,7 +50,7 @@ class ModulatedNorm(nn.Module):
 
 
 class Generator(nn.Module):
-    """(z [N,Z], y [N] | None) -> [N,C,H,W] in [-1,1]"""
+    """(z [N,Z], c | None) -> [N,C,H,W] in [-1,1]"""
 
     def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
         super().__init__()
@@ -59,30 +60,29 @@ class Generator(nn.Module):
             raise ValueError(f"The latent is shared out over {depth + 1} levels: give it at least that many numbers.")
         chunk = config.z_size // (depth + 1)
         self.chunks = [config.z_size - depth * chunk] + [chunk] * depth
-        self.embedding = nn.Embedding(spec.classes, config.label_size) if spec.classes else None
+        self.embedding = ConditionEmbedding(spec.condition, config.label_size) if spec.condition else None
         if self.embedding is not None:
-            nn.init.orthogonal_(self.embedding.weight)
-        condition = chunk + (config.label_size if spec.classes else 0)
+            nn.init.orthogonal_(self.embedding.table.weight)
+        condition = chunk + (config.label_size if spec.condition else 0)
         self.base = base_size(spec, depth)
         outputs = widths(config.width, depth)[::-1]
         self.width = outputs[0]
         self.first = SpectralLinear(self.chunks[0], self.width * self.base[0] * self.base[1], bias=False)
         self.blocks = nn.ModuleList(
             [
-                UpBlock(a, b, lambda c: ModulatedNorm(c, condition), spectral=True)
+                UpBlock(a, b, lambda channels: ModulatedNorm(channels, condition), spectral=True)
                 for a, b in zip([self.width, *outputs[:-1]], outputs, strict=True)
             ]
         )
-        self.attends_before = depth - attended(spec)  # which block works on the map that attended
+        self.attends_before = depth - attended(spec)  # the block after the self-attention
         self.attention = SelfAttention([self.width, *outputs][self.attends_before])
         self.norm = BatchNorm2d(outputs[-1])
         self.last = spectral_conv(outputs[-1], spec.channels, 3)
 
-    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+    def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         first, *chunks = z.split(self.chunks, 1)
         if self.embedding is not None:
-            assert y is not None, "a class-conditional network needs labels"
-            shared = self.embedding(y)
+            shared = self.embedding(c)
             chunks = [torch.cat([chunk, shared], 1) for chunk in chunks]
         x = to_map(self.first(first), self.width, self.base)  # [N,W,h,w]
         for i, (block, condition) in enumerate(zip(self.blocks, chunks, strict=True)):
@@ -93,7 +93,7 @@ class Generator(nn.Module):
 
 
 class Discriminator(ResidualDiscriminator):
-    """(x [N,C,H,W], y [N] | None) -> logits [N]"""
+    """(x [N,C,H,W], c | None) -> logits [N]"""
 
     def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
         super().__init__(spec, config.width, attended(spec))

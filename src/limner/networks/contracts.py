@@ -1,4 +1,8 @@
-"""What some architectures can do beyond the contract. A method asks with `isinstance`, never by name."""
+"""What networks must offer: the contracts of every architecture, and abilities that only some have.
+
+N images of C channels and size H x W; Z numbers in a latent; c is a condition as `core.condition.Condition` states it. Networks
+compute on any device, under autocast too, and return float32. A method checks for an ability with `isinstance`, never by name.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,61 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+# ---- every architecture ----------------------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """Latents to images."""
+
+    z_size: int  # Z
+
+    def __call__(self, z: Tensor, c: Tensor | None = None, /) -> Tensor:
+        """z [N,Z], standard normal or as `core.latents` transforms it, c | None -> images [N,C,H,W], in or near [-1,1]"""
+
+
+@runtime_checkable
+class Discriminator(Protocol):
+    """Images to logits, high where it takes an image for real."""
+
+    last: nn.Module  # its input, flattened to [N,F], are the features that feature matching and classifiers use
+
+    def __call__(self, x: Tensor, c: Tensor | None = None, /) -> Tensor:
+        """x [N,C,H,W] in [-1,1], c | None -> logits [N], or [N,h,w] for one a patch; without an activation"""
+
+
+@runtime_checkable
+class Translator(Protocol):
+    """Images to images of the same size, of any size from `least` up."""
+
+    least: int  # the smallest H and W
+
+    def __call__(self, x: Tensor, /) -> Tensor:
+        """x [N,C,H,W] in [-1,1] -> the same shape and range"""
+
+
+@runtime_checkable
+class Autoencoder(Protocol):
+    """Images to latents and back."""
+
+    def encode(self, x: Tensor) -> Tensor:
+        """x [N,C,H,W] in [-1,1] -> latents [N,...], always the same for the same image"""
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """latents [N,...] -> images [N,C,H,W] in [-1,1]"""
+
+    def between(self, a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+        """Images on the path from latent a [1,...] to b [1,...], one for each t [T] in [0,1]: [T,C,H,W]"""
+
+    def __call__(self, x: Tensor, /) -> Tensor:
+        """x [N,C,H,W] -> its reconstruction, decode(encode(x))"""
+
+
+# ---- some architectures ----------------------------------------------------------------------------------------------
+
 
 def growth(progress: float, depth: int, share: float) -> float:
-    """The level of a net that doubles its resolution `depth` times over the first `share` of a run, in [0, depth].
+    """The level in [0, depth] of a network that doubles its resolution `depth` times over the first `share` of a run.
 
     Every level is first held and then faded into the next, all for equally long (Karras et al. 2018, section 2); a
     whole number is a level at rest, 1.3 is level 2 faded in by 0.3.
@@ -23,10 +79,10 @@ def growth(progress: float, depth: int, share: float) -> float:
 
 
 class ProgressiveNet(nn.Module):
-    """A net whose resolution grows with the share of the run that is over; whoever trains it says `at(share)`.
+    """A network whose resolution grows with the progress of the run. Until `at()` is called, it runs at full resolution.
 
-    The share is a buffer: a checkpoint holds it, a trained net keeps it, and an average of weights carries the average
-    share, so that it shows the level that its weights have seen. A net that nobody told anything is whole.
+    The progress is a buffer, so checkpoints and published weights hold it; an average of weights holds the average
+    progress, and so runs at the level that its weights were trained at.
     """
 
     progress: Tensor
@@ -35,53 +91,55 @@ class ProgressiveNet(nn.Module):
         super().__init__()
         self.depth, self.share = depth, share
         self.register_buffer("progress", torch.ones(()))
-        self.told = 1.0  # the same, for an exporter, to which a buffer is a name without a value
-        self.register_load_state_dict_post_hook(_tell_what_was_loaded)
+        self._progress_value = 1.0  # the buffer's value for an exporter, which cannot read a buffer
+        self.register_load_state_dict_post_hook(_read_loaded_progress)
 
     def at(self, progress: float) -> None:
+        """Set the share of the run that is over, in [0,1]; the training loop does so before each turn."""
         self.progress.fill_(progress)
-        self.told = progress
+        self._progress_value = progress
 
     @property
     def level(self) -> float:
-        progress = self.told if torch.compiler.is_compiling() else float(self.progress)
+        """The current level in [0, depth], as `growth` defines it."""
+        progress = self._progress_value if torch.compiler.is_compiling() else float(self.progress)
         return growth(progress, self.depth, self.share)
 
-    def shown(self, x: Tensor) -> Tensor:
-        """Real pictures as a net of this level could make them. [N,C,H,W] -> the same"""
+    def at_level(self, x: Tensor) -> Tensor:
+        """Real images reduced to the detail that a generator has at this level. [N,C,H,W] -> [N,C,H,W]"""
         return x
 
 
-def _tell_what_was_loaded(net: nn.Module, _: object) -> None:
+def _read_loaded_progress(net: nn.Module, _: object) -> None:
     assert isinstance(net, ProgressiveNet)
     if not net.progress.is_meta:
-        net.told = float(net.progress)
+        net._progress_value = float(net.progress)
 
 
 @runtime_checkable
 class StyleBased(Protocol):
-    """A generator in two halves, mapping and synthesis: styles can be mixed, and path lengths taken between them."""
+    """A generator in two parts, mapping and synthesis, for style mixing and path-length regularization."""
 
-    layers: int  # styles that a picture takes
+    layers: int  # L, styles of an image
 
-    def mapping(self, z: Tensor, y: Tensor | None) -> Tensor:
-        """[N,Z] -> style [N,W]"""
+    def mapping(self, z: Tensor, c: Tensor | None) -> Tensor:
+        """z [N,Z], c | None -> style w [N,W]"""
 
     def synthesis(self, styles: Tensor) -> Tensor:
-        """[N,layers,W] -> pictures [N,C,H,W]"""
+        """styles [N,L,W] -> images [N,C,H,W]"""
 
 
 @runtime_checkable
 class UsesReferenceBatch(Protocol):
-    """A generator that may normalize by a batch of latents of its own, which must be of the kind that it is trained on."""
+    """A generator that normalizes by a reference batch of latents, which must follow the distribution that it is trained on."""
 
     def refer(self, bend: Callable[[Tensor], Tensor]) -> None:
-        """Bend the standard normal latents [R,Z] of the reference, if there is one, to that kind; once."""
+        """Apply `bend` to the standard normal latents [R,Z] of the reference batch, where there is one; call it once."""
 
 
 @runtime_checkable
 class SelfSupervised(Protocol):
-    """A discriminator that also learns from real pictures by a task of its own."""
+    """A discriminator with an auxiliary loss on real images."""
 
-    def forward_with_aux(self, x: Tensor, y: Tensor | None, u: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits [N] of real pictures [N,C,H,W] and the loss [N] of that task, with a uniform number [N] a picture."""
+    def forward_with_aux(self, x: Tensor, c: Tensor | None, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Real images x [N,C,H,W], c | None, uniform numbers u [N] -> logits [N], auxiliary loss [N]"""

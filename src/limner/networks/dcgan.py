@@ -4,8 +4,8 @@ Radford et al. 2016, "Unsupervised representation learning with deep convolution
 section 3 and figure 1: no pooling, batch normalization in both nets except the generator's last and the discriminator's first
 layer, ReLU in the generator, leaky ReLU 0.2 in the discriminator, weights from N(0, 0.02). Doubling is by resize-convolution
 (Odena et al. 2016) rather than the paper's transposed convolution, which leaves checkerboards; it costs the same once
-folded. Virtual batch normalization in the generator is a choice (Salimans et al. 2016, section 3.5). Labels by
-concatenation of an embedding (to the latent) and of a plane (to the picture): Mirza & Osindero 2014.
+folded. Virtual batch normalization in the generator is a choice (Salimans et al. 2016, section 3.5). A condition is
+concatenated, as an embedding to the latent and as a plane to the image: Mirza & Osindero 2014.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from limner.core.images import ImageSpec
 from limner.networks.batch_stats import MinibatchDiscrimination
+from limner.networks.condition import ConditionEmbedding
 from limner.networks.layers import (
     BatchNorm2d,
     UpConv2d,
@@ -48,13 +49,13 @@ TINY = Config(z_size=8, width=8)
 
 
 class Generator(nn.Module):
-    """(z [N,Z], y [N] | None) -> [N,C,H,W] in [-1,1]
+    """(z [N,Z], c | None) -> [N,C,H,W] in [-1,1]
 
     With virtual normalization the latents of the reference batch are buffers: drawn once, saved with the weights.
     """
 
     reference_z: Tensor  # [R,Z]
-    reference_y: Tensor  # [R]
+    reference_c: Tensor  # conditions c of them
 
     def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
         super().__init__()
@@ -62,8 +63,8 @@ class Generator(nn.Module):
         depth = levels(spec)
         self.base = base_size(spec, depth)
         widths = [config.width * min(8, 2**i) for i in reversed(range(depth))]
-        self.label = nn.Embedding(spec.classes, config.z_size) if spec.classes else None
-        inputs = config.z_size * (2 if spec.classes else 1)
+        self.embedding = ConditionEmbedding(spec.condition, config.z_size) if spec.condition else None
+        inputs = config.z_size * (2 if spec.condition else 1)
         self.first = nn.Linear(inputs, widths[0] * self.base[0] * self.base[1], bias=False)
         if config.norm not in NORMS:
             raise ValueError(f"The generator's norm {config.norm!r} is not known: say one of {', '.join(NORMS)}.")
@@ -72,7 +73,8 @@ class Generator(nn.Module):
             if config.reference < 2:
                 raise ValueError("Virtual normalization needs a reference of 2 latents at least.")
             self.register_buffer("reference_z", torch.randn(config.reference, config.z_size))
-            self.register_buffer("reference_y", torch.arange(config.reference) % max(1, spec.classes))
+            examples = spec.condition.examples(config.reference)
+            self.register_buffer("reference_c", torch.zeros(config.reference, dtype=torch.long) if examples is None else examples)
             self.norms = nn.ModuleList([VirtualBatchNorm2d(w, config.reference) for w in widths])
         else:
             self.norms = nn.ModuleList([BatchNorm2d(w) for w in widths])
@@ -86,33 +88,31 @@ class Generator(nn.Module):
         if self.reference:
             self.reference_z.copy_(bend(self.reference_z))
 
-    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        if self.label is not None:
-            assert y is not None, "a class-conditional network needs labels"
+    def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         if self.reference:
             z = torch.cat([self.reference_z.to(z.dtype), z])  # [R+N,Z]
-            y = None if y is None else torch.cat([self.reference_y, y])
-        if self.label is not None:
-            z = torch.cat([z, self.label(y)], 1)
+            c = None if c is None else torch.cat([self.reference_c, c])
+        if self.embedding is not None:
+            z = torch.cat([z, self.embedding(c)], 1)
         x = to_map(self.first(z), self.ups[0].in_channels, self.base)  # type: ignore[arg-type]  # [N,W,h,w]
         for norm, up in zip(self.norms, self.ups, strict=True):
             x = F.relu(norm(x))
             if up is self.ups[-1]:
-                x = x[self.reference :]  # the reference has told what it knows
+                x = x[self.reference :]  # the last normalization was the last to use the reference rows
             x = up(x)  # [N,·,2h,2w]
         return torch.tanh(center_crop(x, self.spec.size).float())
 
 
 class Discriminator(nn.Module):
-    """(x [N,C,H,W], y [N] | None) -> logits [N]"""
+    """(x [N,C,H,W], c | None) -> logits [N]"""
 
     def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
         super().__init__()
         self.spec = spec
         depth = levels(spec)
         widths = [config.width * min(8, 2**i) for i in range(depth)]
-        self.label = nn.Embedding(spec.classes, spec.height * spec.width) if spec.classes else None
-        inputs = [spec.channels + (1 if spec.classes else 0), *widths[:-1]]
+        self.embedding = ConditionEmbedding(spec.condition, spec.height * spec.width) if spec.condition else None
+        inputs = [spec.channels + (1 if spec.condition else 0), *widths[:-1]]
         self.convs = nn.ModuleList(
             [
                 nn.Conv2d(a, b, 4, 2, 1, bias=i == 0 or not config.discriminator_norm)
@@ -123,19 +123,18 @@ class Discriminator(nn.Module):
             [BatchNorm2d(w) if i and config.discriminator_norm else nn.Identity() for i, w in enumerate(widths)]
         )
         features = widths[-1] * (spec.height >> depth) * (spec.width >> depth)
-        self.across = MinibatchDiscrimination(features, config.discrimination) if config.discrimination else None
+        self.minibatch_discrimination = MinibatchDiscrimination(features, config.discrimination) if config.discrimination else None
         self.last = nn.Linear(features + config.discrimination, 1)
         self.apply(_radford)
 
-    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        if self.label is not None:
-            assert y is not None, "a class-conditional network needs labels"
-            x = torch.cat([x, self.label(y).view(-1, 1, *self.spec.size).to(x.dtype)], 1)
+    def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
+        if self.embedding is not None:
+            x = torch.cat([x, self.embedding(c).view(-1, 1, *self.spec.size).to(x.dtype)], 1)
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = F.leaky_relu(norm(conv(x)), 0.2)  # [N,W,h/2,w/2]
         features = to_row(x)
-        if self.across is not None:
-            features = self.across(features)
+        if self.minibatch_discrimination is not None:
+            features = self.minibatch_discrimination(features)
         return self.last(features).float().squeeze(1)
 
 

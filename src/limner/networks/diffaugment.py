@@ -1,9 +1,9 @@
-"""Differentiable augmentation of real and generated pictures alike.
+"""Differentiable augmentation (DiffAugment) of real and generated images.
 
-Zhao et al. 2020, "Differentiable augmentation for data-efficient GAN training", section 4: the discriminator sees only
-augmented pictures, real and fake, and the generator's gradient flows through the augmentation, so that it learns the
-pictures and not their augmented versions. Every function takes float [N,C,H,W] in [-1,1] and uniform numbers in [0,1),
-one row a picture, so that the caller decides the randomness.
+Zhao et al. 2020, "Differentiable augmentation for data-efficient GAN training", section 4: the discriminator gets only
+augmented images, real and generated, and the generator's gradient flows through the augmentation, so that it learns the
+unaugmented distribution. Every function takes float [N,C,H,W] in [-1,1] and uniform numbers in [0,1),
+one row per image, so that the caller controls the randomness.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ def brightness(x: Tensor, u: Tensor) -> Tensor:
 
 
 def saturation(x: Tensor, u: Tensor) -> Tensor:
-    """Scale the distance from the pixel's mean color by 2u; gray pictures do not change."""
+    """Scale the distance from the pixel's mean color by 2u; gray images do not change."""
     return _colors(x, lambda rgb: torch.lerp(rgb.mean(1, keepdim=True), rgb, 2 * u[:, None, None, None]))
 
 
 def contrast(x: Tensor, u: Tensor) -> Tensor:
-    """Scale the distance from the picture's mean by u + 0.5."""
+    """Scale the distance from the image's mean by u + 0.5."""
     return _colors(x, lambda rgb: torch.lerp(rgb.mean((1, 2, 3), keepdim=True), rgb, (u + 0.5)[:, None, None, None]))
 
 
 def translation(x: Tensor, u: Tensor, reach: float = 0.125) -> Tensor:
-    """Shift by up to `reach` of each side, u [N,2]; the uncovered border takes the picture's edge value."""
+    """Shift by up to `reach` of each side, u [N,2]; the uncovered border repeats the image's edge."""
     n, _, h, w = x.shape
     dy = ((u[:, 0] * 2 - 1) * reach * h).round().long()[:, None]
     dx = ((u[:, 1] * 2 - 1) * reach * w).round().long()[:, None]
@@ -47,7 +47,7 @@ def translation(x: Tensor, u: Tensor, reach: float = 0.125) -> Tensor:
 
 
 def cutout(x: Tensor, u: Tensor, share: float = 0.5) -> Tensor:
-    """Gray out a box of `share` of each side at a random place, u [N,2] (DeVries & Taylor 2017)."""
+    """Set to gray a box of `share` of each side at a random place, u [N,2] (DeVries & Taylor 2017)."""
     _, _, h, w = x.shape
     top, left = (u[:, 0] * h)[:, None], (u[:, 1] * w)[:, None]
     rows = (torch.arange(h, device=x.device)[None] - top).abs() < h * share / 2

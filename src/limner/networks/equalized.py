@@ -10,6 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from limner.core.condition import Condition
+from limner.networks.condition import LinearEmbedding, Projection
+
 
 class EqualLinear(nn.Module):
     """A linear map whose weights are N(0,1) and are scaled at use. [N,I] -> [N,O]
@@ -39,6 +42,11 @@ class EqualConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.conv2d(x, self.weight * self.scale, self.bias, padding=self.weight.shape[-1] // 2)
+
+
+def equal_projection(condition: Condition, features: int, gain: float = 1.0) -> Projection:
+    """The projection of a condition on features [N,features] by an equalized linear map."""
+    return Projection(LinearEmbedding(condition, EqualLinear(condition.size, features, bias=None), gain))
 
 
 def rectified(x: Tensor) -> Tensor:

@@ -1,10 +1,10 @@
-"""FastGAN: for few pictures and little time.
+"""FastGAN: a light generator and a self-supervised discriminator for small data sets.
 
 Liu et al. 2021, "Towards faster and stabilized GAN training for high-fidelity few-shot image synthesis": a thin generator
-whose small maps switch the channels of much larger ones (skip-layer excitation, section 3.1, eq. 1), and a discriminator that
-must be able to paint real pictures back from its features (section 3.2, eq. 2-3), so that it does not learn them by
-heart. The error of that lesson is L1, where the paper has a perceptual distance that needs a net trained elsewhere.
-The logit is the mean over patches. Labels, which the paper has not: an embedding beside the latent, a projection.
+whose low-resolution maps gate the channels of high-resolution ones (skip-layer excitation, section 3.1, eq. 1), and a
+discriminator regularized by an auxiliary loss, the reconstruction of real images from its features (section 3.2, eq. 2-3).
+Its error is L1, where the paper uses a perceptual distance, which needs a pretrained network. The logit is the mean over
+patches. Conditioning, which the paper lacks: an embedding concatenated to the latent, and a projection.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limner.core.images import ImageSpec
+from limner.networks.condition import ConditionEmbedding
 from limner.networks.layers import (
     BatchNorm2d,
     SpectralConv2d,
@@ -24,6 +25,7 @@ from limner.networks.layers import (
     base_size,
     center_crop,
     levels,
+    spectral_projection,
     to_map,
 )
 from limner.networks.residual import plain_conv, widths
@@ -42,9 +44,9 @@ TINY = Config(z_size=8, width=8, label_size=4)
 
 
 class Excitation(nn.Module):
-    """A small map decides how much of each channel of a large one passes (eq. 1). [N,I,h,w], [N,O,H,W] -> [N,O,H,W]
+    """Skip-layer excitation: a small map gates the channels of a large one (eq. 1). [N,I,h,w], [N,O,H,W] -> [N,O,H,W]
 
-    shrink: how often the small map is halved to the generator's lowest size, over which the 4x4 convolution reaches.
+    shrink: downsamplings from the small map to the generator's lowest resolution, `base`, which the first convolution covers.
     """
 
     def __init__(self, inputs: int, outputs: int, base: tuple[int, int], shrink: int) -> None:
@@ -59,7 +61,7 @@ class Excitation(nn.Module):
 
 
 class GatedUp(nn.Module):
-    """Doubling and 3x3, norm, gated linear unit. [N,I,h,w] -> [N,O,2h,2w]"""
+    """Upsampling by 2 and 3x3, norm, gated linear unit. [N,I,h,w] -> [N,O,2h,2w]"""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -72,7 +74,7 @@ class GatedUp(nn.Module):
 
 
 class Generator(nn.Module):
-    """(z [N,Z], y [N] | None) -> [N,C,H,W] in [-1,1]"""
+    """(z [N,Z], c | None) -> [N,C,H,W] in [-1,1]"""
 
     def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
         super().__init__()
@@ -80,8 +82,8 @@ class Generator(nn.Module):
         depth = levels(spec)
         self.base = base_size(spec, depth)
         channels = widths(config.width, depth + 1)[::-1]
-        self.label = nn.Embedding(spec.classes, config.label_size) if spec.classes else None
-        inputs = config.z_size + (config.label_size if spec.classes else 0)
+        self.embedding = ConditionEmbedding(spec.condition, config.label_size) if spec.condition else None
+        inputs = config.z_size + (config.label_size if spec.condition else 0)
         self.width = 2 * channels[0]
         self.first = nn.Linear(inputs, self.width * self.base[0] * self.base[1], bias=False)
         self.norm = BatchNorm2d(self.width)
@@ -92,10 +94,9 @@ class Generator(nn.Module):
         )
         self.last = plain_conv(channels[-1], spec.channels, 3)
 
-    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        if self.label is not None:
-            assert y is not None, "a class-conditional network needs labels"
-            z = torch.cat([z, self.label(y)], 1)
+    def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
+        if self.embedding is not None:
+            z = torch.cat([z, self.embedding(c)], 1)
         maps = [F.glu(self.norm(to_map(self.first(z), self.width, self.base)), 1)]  # [N,W,h,w]
         for i, up in enumerate(self.ups, 1):
             x = up(maps[-1])  # [N,·,2h,2w]
@@ -123,7 +124,7 @@ class Down(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Features back to a small picture. [N,I,h,w] -> [N,C,h*2^doublings,w*2^doublings] in [-1,1]"""
+    """Reconstructs a small image from features. [N,I,h,w] -> [N,C,h*2^doublings,w*2^doublings] in [-1,1]"""
 
     def __init__(self, inputs: int, outputs: int, doublings: int) -> None:
         super().__init__()
@@ -136,7 +137,7 @@ class Decoder(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """(x [N,C,H,W], y [N] | None) -> logits [N], and an auxiliary loss (`networks.contracts.SelfSupervised`)"""
+    """(x [N,C,H,W], c | None) -> logits [N], and an auxiliary loss (`networks.contracts.SelfSupervised`)"""
 
     def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
         super().__init__()
@@ -147,49 +148,47 @@ class Discriminator(nn.Module):
         self.head = SpectralConv2d(channels[-1], channels[-1], 1, bias=False)
         self.norm = BatchNorm2d(channels[-1])
         self.last = SpectralLinear(channels[-1], 1)
-        self.projection = SpectralLinear(spec.classes, channels[-1], bias=False) if spec.classes else None
+        self.projection = spectral_projection(spec.condition, channels[-1]) if spec.condition else None
         self.doublings = min(2, depth)
         self.whole = Decoder(channels[-1], spec.channels, self.doublings)
         self.part = Decoder(channels[-2], spec.channels, self.doublings - 1 or 1)
         self.depth, self.part_doublings = depth, self.doublings - 1 or 1
 
     def maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The last map but one and the last."""
+        """The last two feature maps. [N,C,H,W] -> [N,V,2h,2w], [N,W,h,w]"""
         x = F.leaky_relu(self.first(x), 0.2)
         before = x
         for down in self.downs:
             before, x = x, down(x)  # [N,·,H/2,W/2]
         return before, x
 
-    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        return self.logits(self.maps(x)[1], y)
+    def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
+        return self.logits(self.maps(x)[1], c)
 
-    def logits(self, x: Tensor, y: Tensor | None) -> Tensor:
-        """What is said of the last map. -> [N]"""
+    def logits(self, x: Tensor, c: Tensor | None) -> Tensor:
+        """The logits of the last map. [N,W,h,w], c | None -> [N]"""
         x = F.leaky_relu(self.norm(self.head(x)), 0.2)
         # the mean of the patches' logits is the logit of the mean of their features
         features = x.float().mean((2, 3))  # [N,W]
         logits = self.last(features).float().squeeze(1)
         if self.projection is not None:
-            assert y is not None, "a class-conditional network needs labels"
-            embedding = self.projection(F.one_hot(y, self.projection.in_features).to(features.dtype))
-            logits = logits + (embedding.float() * features).sum(1)
+            logits = logits + self.projection(features, c)
         return logits
 
-    def forward_with_aux(self, x: Tensor, y: Tensor | None, u: Tensor) -> tuple[Tensor, Tensor]:
-        """The logits [N], and from the same look how badly pictures are painted back: the whole from the last map, and
-        a quarter, which u [N] chooses, from the map before (eq. 3). [N,C,H,W] -> [N], [N]"""
+    def forward_with_aux(self, x: Tensor, c: Tensor | None, u: Tensor) -> tuple[Tensor, Tensor]:
+        """The logits and the auxiliary reconstruction loss, in one forward pass: the whole image from the last map, and a
+        quarter, which u in [0,1) chooses, from the map before (eq. 3). [N,C,H,W], c | None, [N] -> [N], [N]"""
         before, after = self.maps(x)
-        return self.logits(after, y), self.aux_loss(x, before, after, u)
+        return self.logits(after, c), self.aux_loss(x, before, after, u)
 
     def aux_loss(self, x: Tensor, before: Tensor, after: Tensor, u: Tensor) -> Tensor:
-        """Pictures [N,C,H,W] and their last two maps -> [N]"""
+        """The reconstruction error of images from their last two maps. [N,C,H,W], [N,V,2h,2w], [N,W,h,w], [N] -> [N]"""
         whole = self.whole(after)
         loss = (whole - _resized(x, whole)).abs().mean((1, 2, 3))
         corner = (u * 4).long().clamp_max(3)
         h, w = before.shape[2] // 2, before.shape[3] // 2
         part = self.part(_quarter(before, corner, (h, w)))
-        # the pixels that this part of the map has seen the middle of
+        # the pixels that the positions of the map stand for
         cell = 2 ** (self.depth - 1)
         seen = x[:, :, : before.shape[2] * cell, : before.shape[3] * cell]
         truth = _quarter(seen, corner, (h * cell, w * cell))
@@ -201,7 +200,7 @@ def _resized(x: Tensor, like: Tensor) -> Tensor:
 
 
 def _quarter(x: Tensor, corner: Tensor, size: tuple[int, int]) -> Tensor:
-    """Of each picture `size` in one corner: top left, top right, bottom left or bottom right. [N,C,H,W] -> [N,C,*size]"""
+    """A crop of `size` from one corner of each map: top left, top right, bottom left or bottom right. [N,C,H,W] -> [N,C,*size]"""
     h, w = size
     quarters = torch.stack([x[:, :, :h, :w], x[:, :, :h, -w:], x[:, :, -h:, :w], x[:, :, -h:, -w:]], 1)
     return quarters[torch.arange(len(x), device=x.device), corner]

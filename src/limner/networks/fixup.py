@@ -1,7 +1,7 @@
-"""Stages of residual blocks that halve or double a map: what the autoencoders are built of.
+"""Residual encoder and decoder stages without normalization, with Fixup initialization; the autoencoders use them.
 
 He et al. 2016, "Identity mappings in deep residual networks", figure 4e: activation before convolution. There is no
-normalization, so that a picture is coded alike whatever stands beside it in the batch; the last convolution of a branch
+normalization, so that the code of an image does not depend on the rest of the batch; the last convolution of a branch
 starts at zero instead (Zhang et al. 2019, "Fixup initialization", section 3).
 """
 
@@ -16,7 +16,7 @@ SLOPE = 0.2  # of the leaky ReLUs
 
 
 def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
-    """A convolution that keeps the variance behind a leaky ReLU (He et al. 2015, eq. 15)."""
+    """A convolution that keeps the variance after a leaky ReLU (He et al. 2015, eq. 15)."""
     return scaled(nn.Conv2d(inputs, outputs, kernel, stride, (kernel - 1) // 2))
 
 
@@ -41,7 +41,7 @@ class Block(nn.Module):
 
 
 def widths(width: int, halvings: int) -> list[int]:
-    """Channels after each halving, from the picture down: they double, up to 8 times the first."""
+    """Channels after each downsampling: doubled each time, at most 8 times the first."""
     return [width * min(8, 2**i) for i in range(halvings)]
 
 

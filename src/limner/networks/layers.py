@@ -9,19 +9,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limner.core import distributed
+from limner.core.condition import Condition
 from limner.core.images import ImageSpec
+from limner.networks.condition import ConditionEmbedding, LinearEmbedding, Projection
 
 
 def levels(spec: ImageSpec, bottom: int = 4) -> int:
-    """How often a picture is halved until its short side is nearest to `bottom` (on a scale of doublings).
+    """The number of downsamplings after which the short side of an image is nearest to `bottom`, in octaves.
 
-    A generator whose base doubles to a little more than the picture crops; too few levels leave a discriminator half blind.
+    A generator whose last map is larger than the image crops it; fewer levels would leave a discriminator's receptive field
+    too small.
     """
     return max(1, round(log2(min(spec.size) / bottom)))
 
 
 def base_size(spec: ImageSpec, halvings: int) -> tuple[int, int]:
-    """The size from which a generator doubles; rounded up, so that the last picture is cropped and never too small."""
+    """The resolution at which a generator starts; rounded up, so that its output is cropped and never too small."""
     return -(-spec.height // 2**halvings), -(-spec.width // 2**halvings)
 
 
@@ -101,7 +104,7 @@ class _Spectral(nn.Module):
         matrix = self.weight.flatten(1)
         if self.training and self.weight.requires_grad:
             self._iterate(matrix.detach())
-        # clones: the buffers move on before backward reads them when a turn has several forwards
+        # clones: with several forward passes in a turn, the buffers change before backward reads them
         u, v = self.u.clone(), self.v.clone()
         if not self.training:  # averaged over training, as an EMA has them, unit vectors are no longer quite that long
             u, v = F.normalize(u, dim=0), F.normalize(v, dim=0)
@@ -144,11 +147,16 @@ class SpectralLinear(nn.Linear, _Spectral):  # type: ignore[misc]
         return F.linear(x, self.normalized(), self.bias)
 
 
+def spectral_projection(condition: Condition, features: int) -> Projection:
+    """The projection of a condition on features [N,features] by an embedding of spectral norm 1."""
+    return Projection(LinearEmbedding(condition, SpectralLinear(condition.size, features, bias=False)))
+
+
 # ---- batch normalization ---------------------------------------------------------------------------------------------
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """Batch normalization (Ioffe & Szegedy 2015) over the global batch: with several ranks the sums are shared, so that
+    """Batch normalization (Ioffe & Szegedy 2015) over the global batch: the sums are reduced over the ranks, so that
     two ranks compute what one would."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -175,7 +183,7 @@ class InstanceNorm2d(nn.InstanceNorm2d):
     """Instance normalization with weight and bias (Ulyanov et al. 2016), [N,C,H,W] -> the same.
 
     PyTorch's copies every channels_last map to contiguous and leaves it so for the layers behind, which on a CPU is a
-    quarter of a translator's step. Batch norm of one picture is the same sum, and has kernels for channels_last: two to
+    quarter of a translator's step. Batch norm of one image computes the same, and has kernels for channels_last: two to
     eight times as fast, forward and backward. A loop over rows cannot be exported, nor is there anything to win on a GPU.
     """
 
@@ -195,7 +203,7 @@ class VirtualBatchNorm2d(nn.Module):
     training GANs", section 3.5). [R+N,C,H,W] -> the same; the first R rows are the reference.
 
     A row's statistics are those of the R reference rows and its own as one more; the reference rows take their own
-    alone. So no row sees another of its batch, in training as out of it, and nothing runs behind.
+    alone. So no row depends on another of its batch, in training and in eval mode, and there are no running statistics.
     """
 
     def __init__(self, channels: int, reference: int, eps: float = 1e-5) -> None:
@@ -215,22 +223,18 @@ class VirtualBatchNorm2d(nn.Module):
 
 
 class ConditionalBatchNorm2d(nn.Module):
-    """Batch normalization whose scale and shift depend on the class (Dumoulin et al. 2017, "A learned representation for
-    artistic style", eq. 5); with no classes, plain batch normalization."""
+    """Batch normalization whose scale and shift are embeddings of the condition (Dumoulin et al. 2017, "A learned
+    representation for artistic style", eq. 5); without a condition, plain batch normalization. [N,C,H,W], c -> [N,C,H,W]"""
 
-    def __init__(self, channels: int, classes: int) -> None:
+    def __init__(self, channels: int, condition: Condition) -> None:
         super().__init__()
-        self.norm = BatchNorm2d(channels, affine=not classes)
-        self.scale = nn.Embedding(classes, channels) if classes else None
-        self.shift = nn.Embedding(classes, channels) if classes else None
-        if self.scale is not None and self.shift is not None:
-            nn.init.ones_(self.scale.weight)
-            nn.init.zeros_(self.shift.weight)
+        self.norm = BatchNorm2d(channels, affine=not condition)
+        self.scale = ConditionEmbedding(condition, channels).constant_(1.0) if condition else None
+        self.shift = ConditionEmbedding(condition, channels).constant_(0.0) if condition else None
 
-    def forward(self, x: Tensor, y: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, c: Tensor | None) -> Tensor:
         x = self.norm(x)
         if self.scale is None or self.shift is None:
             return x
-        assert y is not None, "a class-conditional network needs labels"
-        scale, shift = self.scale(y)[:, :, None, None], self.shift(y)[:, :, None, None]
+        scale, shift = self.scale(c)[:, :, None, None], self.shift(c)[:, :, None, None]
         return torch.addcmul(shift.to(x.dtype), x, scale.to(x.dtype))

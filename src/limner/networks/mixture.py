@@ -1,7 +1,7 @@
-"""A mixture of Gaussians with full covariances: what the latents of an autoencoder are distributed like.
+"""A mixture of Gaussians with full covariances: the learned prior of an autoencoder's latents.
 
-Drawn from N(0, I), where the encoder puts hardly any picture, latents decode to nothing in particular; drawn from a
-density that is fitted to the latents they decode to pictures (Ghosh et al. 2020, "From variational to deterministic
+The encoder leaves much of N(0, I) without images, and samples from there decode to noise; samples from a density that is
+fitted to the latents decode to images (Ghosh et al. 2020, "From variational to deterministic
 autoencoders", section 4, who fit it after training). With classes it is a prior p(z|y), as a conditional autoencoder has
 (Sohn et al. 2015, "Learning structured output representation using deep conditional generative models", section 4.1):
 each class has weights and means of its own, and all share the covariances.
@@ -26,7 +26,7 @@ class Mixture(nn.Module):
         if components < 1:
             raise ValueError(f"A prior has 1 component at least, not {components}.")
         self.size, self.classes, each = size, classes, max(1, classes)
-        means = 0.3 * torch.randn(components, size)  # apart, or they stay alike; together near N(0, I)
+        means = 0.3 * torch.randn(components, size)  # distinct, or they would stay equal; together near N(0, I)
         self.weights = nn.Parameter(torch.zeros(each, components))  # logits, a row for each class
         self.means = nn.Parameter(means.repeat(each, 1, 1))
         self.log_diagonals = nn.Parameter(torch.zeros(components, size))
@@ -41,9 +41,9 @@ class Mixture(nn.Module):
 
     @torch.no_grad()
     def draw(self, noise: Tensor, chance: Tensor, y: Tensor | None = None) -> Tensor:
-        """Standard normal [N,Z], uniform in [0,1) [N] and classes [N] -> draws [N,Z]; the chance chooses the component."""
+        """Standard normal [N,Z], uniform in [0,1) [N] and classes [N] -> samples [N,Z]; the uniform number chooses the component."""
         weights, means = self._of(y)
-        ends = weights.cpu().double().softmax(1).cumsum(1).expand(len(noise), -1)  # on the CPU: Apple's GPUs know no doubles
+        ends = weights.cpu().double().softmax(1).cumsum(1).expand(len(noise), -1)  # on the CPU: MPS has no float64
         k = torch.searchsorted(ends.contiguous(), chance.cpu().double()[:, None], right=True)[:, 0]
         k = k.clamp_max(ends.shape[1] - 1).to(noise.device)
         away = torch.linalg.solve_triangular(self._triangles()[k], noise.float()[..., None], upper=False)[..., 0]

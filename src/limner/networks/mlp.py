@@ -1,8 +1,8 @@
-"""The first adversarial nets: two multilayer perceptrons.
+"""The original GAN: two multilayer perceptrons.
 
 Goodfellow et al. 2014, "Generative Adversarial Nets", section 5: rectifiers in the generator, maxout and dropout in the
-discriminator. Labels by concatenation: Mirza & Osindero 2014, "Conditional Generative Adversarial Nets", section 4.1. The last
-activation is tanh, not the paper's sigmoid, because pictures live in [-1,1] here.
+discriminator. Conditions by concatenation: Mirza & Osindero 2014, "Conditional Generative Adversarial Nets", section 4.1. The last
+activation is tanh, not the paper's sigmoid, because images are in [-1,1] here.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from limner.core.condition import Condition
 from limner.core.images import ImageSpec
+from limner.networks.condition import encode
 
 SOURCE = "Goodfellow et al. 2014, Generative Adversarial Nets"
 
@@ -31,32 +32,32 @@ TINY = Config(z_size=8, hidden=16, maxout=8, pieces=2)
 
 
 class Generator(nn.Module):
-    """(z [N,Z], y [N] | None) -> [N,C,H,W] in [-1,1]"""
+    """(z [N,Z], c | None) -> [N,C,H,W] in [-1,1]"""
 
     def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
         super().__init__()
         self.spec, self.z_size = spec, config.z_size
         self.layers = nn.Sequential(
-            nn.Linear(config.z_size + spec.classes, config.hidden),
+            nn.Linear(config.z_size + spec.condition.size, config.hidden),
             nn.ReLU(),
             nn.Linear(config.hidden, config.hidden),
             nn.ReLU(),
             nn.Linear(config.hidden, spec.channels * spec.height * spec.width),
         )
 
-    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        x = self.layers(_with_label(z, y, self.spec.classes))
+    def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
+        x = self.layers(_conditioned(z, self.spec.condition, c))
         return torch.tanh(x.float()).view(-1, self.spec.channels, *self.spec.size)
 
 
 class Discriminator(nn.Module):
-    """(x [N,C,H,W], y [N] | None) -> logits [N]"""
+    """(x [N,C,H,W], c | None) -> logits [N]"""
 
     def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
         super().__init__()
-        self.classes = spec.classes
+        self.condition = spec.condition
         self.layers = nn.Sequential(
-            Maxout(spec.channels * spec.height * spec.width + spec.classes, config.maxout, config.pieces),
+            Maxout(spec.channels * spec.height * spec.width + spec.condition.size, config.maxout, config.pieces),
             nn.Dropout(config.dropout),
             Maxout(config.maxout, config.maxout, config.pieces),
             nn.Dropout(config.dropout),
@@ -67,8 +68,8 @@ class Discriminator(nn.Module):
     def last(self) -> nn.Module:
         return self.layers[-1]
 
-    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        return self.layers(_with_label(x.flatten(1), y, self.classes)).float().squeeze(1)
+    def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
+        return self.layers(_conditioned(x.flatten(1), self.condition, c)).float().squeeze(1)
 
 
 class Maxout(nn.Module):
@@ -83,8 +84,6 @@ class Maxout(nn.Module):
         return self.linear(x).unflatten(1, (-1, self.pieces)).amax(2)
 
 
-def _with_label(x: Tensor, y: Tensor | None, classes: int) -> Tensor:
-    if not classes:
-        return x
-    assert y is not None, "a class-conditional network needs labels"
-    return torch.cat([x, F.one_hot(y, classes).to(x.dtype)], 1)
+def _conditioned(x: Tensor, condition: Condition, c: Tensor | None) -> Tensor:
+    """x [N,F], and beside it the condition as `networks.condition.encode` writes it. -> [N, F + condition.size]"""
+    return torch.cat([x, encode(condition, c).to(x.dtype)], 1) if condition else x

@@ -1,4 +1,4 @@
-"""Heads that make patches of feature maps comparable: one small perceptron a map.
+"""Projection heads for the patchwise contrastive loss (PatchNCE): a two-layer perceptron for each feature map.
 
 Park et al. 2020, "Contrastive learning for unpaired image-to-image translation", section 3.1 and appendix C: two layers of
 256 units, then unit length.

@@ -1,4 +1,4 @@
-"""Pictures of any size through networks that halve them: padded to a multiple first, cropped back after."""
+"""Padding of images to a multiple of a network's stride, and cropping back."""
 
 from __future__ import annotations
 

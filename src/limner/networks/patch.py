@@ -1,8 +1,8 @@
-"""The patch discriminator: it judges overlapping patches, each by itself, and so textures rather than scenes.
+"""The patch discriminator (PatchGAN): a logit for each of many overlapping patches.
 
 Isola et al. 2017, "Image-to-image translation with conditional adversarial networks", section 3.2.2 and appendix 6.1.2:
-strided 4x4 convolutions, leaky ReLU 0.2, a map of logits instead of one. The paper's discriminator sees patches of 70x70 in
-pictures of 256x256; here the number of halvings follows the picture, so that a patch is a part of it. With `spectral`
+strided 4x4 convolutions, leaky ReLU 0.2, a map of logits instead of one. The paper's receptive field is 70x70 pixels
+of 256x256; here the number of downsamplings follows the size of the image. With `spectral`
 the weights are normalized (Miyato et al. 2018) instead of the features.
 """
 
@@ -32,7 +32,7 @@ NORMS = ("instance", "spectral", "none")
 
 
 class Discriminator(nn.Module):
-    """x [N,C,H,W] -> logits [N,h,w], one a patch. channels: of what it sees, where that is not the picture alone."""
+    """x [N,C,H,W] -> logits [N,h,w], one a patch. channels: of its input, where that is not the image alone."""
 
     def __init__(self, spec: ImageSpec, config: Config = Config(), channels: int | None = None) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Discriminator(nn.Module):
         inputs = [channels or spec.channels, *widths[:-1]]
         make = SpectralConv2d if config.norm == "spectral" else _plain
         self.convs = nn.ModuleList(
-            # the last keeps its size with a 3x3 kernel, so that small pictures keep some patches
+            # the last keeps its size with a 3x3 kernel, so that small images keep some patches
             [make(a, b, 4 if s == 2 else 3, s, 1) for a, b, s in zip(inputs, widths, strides, strict=True)]
         )
         normal = config.norm == "instance"
@@ -57,14 +57,14 @@ class Discriminator(nn.Module):
         self.last = make(widths[-1], 1, 3, 1, 1)
 
     def look(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Features of every level, and the logits [N,h,w]."""
+        """x [N,C,H,W] -> the feature map of every level, and the logits [N,h,w]"""
         maps = []
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = F.leaky_relu(norm(conv(x)), 0.2)
             maps.append(x)
         return maps, self.last(x).float().squeeze(1)
 
-    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
         return self.look(x)[1]
 
 

@@ -1,10 +1,10 @@
-"""Progressive growing: nets that learn small pictures first and larger ones after.
+"""Progressive growing (ProGAN): networks whose resolution grows during training.
 
-Karras et al. 2018, "Progressive growing of GANs for improved quality, stability, and variation": equalized rates, pixel
+Karras et al. 2018, "Progressive growing of GANs for improved quality, stability, and variation": equalized learning rates, pixel
 normalization in the generator, the standard deviation over a minibatch in the discriminator, new levels faded in (figure 2).
-Pictures have their full size all the time, so that the rest of Limner need not know: the generator enlarges what its
-level makes, the discriminator shrinks what it is shown, and only the layers in play are computed. Labels: an embedding beside
-the latent and a projection in the discriminator, where the paper has an auxiliary classifier.
+Images have full size at every level, so that no other code depends on it: the generator upsamples its output, the
+discriminator downsamples its input, and only the layers of the level are computed. Conditioning: an embedding
+concatenated to the latent and a projection in the discriminator, where the paper has an auxiliary classifier.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from limner.core.images import ImageSpec
 from limner.networks.batch_stats import MinibatchStddev
+from limner.networks.condition import ConditionEmbedding
 from limner.networks.contracts import ProgressiveNet
-from limner.networks.equalized import EqualConv2d, EqualLinear, pixel_norm, rectified
+from limner.networks.equalized import EqualConv2d, EqualLinear, equal_projection, pixel_norm, rectified
 from limner.networks.layers import base_size, levels, to_map, to_row
 from limner.networks.residual import widths
 
@@ -38,15 +39,15 @@ TINY = Config(z_size=8, width=8, label_size=4)
 
 
 class Generator(ProgressiveNet):
-    """(z [N,Z], y [N] | None) -> [N,C,H,W], about in [-1,1] (the last layer is linear)"""
+    """(z [N,Z], c | None) -> [N,C,H,W], about in [-1,1] (the last layer is linear)"""
 
     def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
         super().__init__(levels(spec), config.growing)
         self.spec, self.z_size = spec, config.z_size
         self.base = base_size(spec, self.depth)
         channels = widths(config.width, self.depth + 1)[::-1]
-        self.label = nn.Embedding(spec.classes, config.label_size) if spec.classes else None
-        inputs = config.z_size + (config.label_size if spec.classes else 0)
+        self.embedding = ConditionEmbedding(spec.condition, config.label_size) if spec.condition else None
+        inputs = config.z_size + (config.label_size if spec.condition else 0)
         self.width = channels[0]
         # a quarter of He's constant, as the latent is normalized over all its numbers (appendix A.1)
         self.first = EqualLinear(inputs, self.width * self.base[0] * self.base[1], gain=0.25)
@@ -59,10 +60,9 @@ class Generator(ProgressiveNet):
         )
         self.colors = nn.ModuleList([EqualConv2d(c, spec.channels, 1) for c in channels])
 
-    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        if self.label is not None:
-            assert y is not None, "a class-conditional network needs labels"
-            z = torch.cat([z, self.label(y)], 1)
+    def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
+        if self.embedding is not None:
+            z = torch.cat([z, self.embedding(c)], 1)
         x = to_map(rectified(self.first(pixel_norm(z))), self.width, self.base)  # [N,W,h,w]
         x = pixel_norm(rectified(self.mix(pixel_norm(x))))
         level = self.level
@@ -78,12 +78,11 @@ class Generator(ProgressiveNet):
                                                                    level - lower)  # fmt: skip
         assert picture is not None
         picture = F.interpolate(picture, scale_factor=2 ** (self.depth - upper))
-        # from the top left, where the cells begin that the discriminator and `shown` pool
+        # cropped at the bottom right, so that pixels align with the cells that the discriminator and `at_level` pool
         return picture[..., : self.spec.height, : self.spec.width].float()
 
-    def shown(self, x: Tensor) -> Tensor:
-        """Real pictures as a net of this level could make them: while a level fades in, so do their details
-        (appendix A.1). [N,C,H,W] -> the same"""
+    def at_level(self, x: Tensor) -> Tensor:
+        """Real images, in which details fade in with the level (appendix A.1). [N,C,H,W] -> [N,C,H,W]"""
         level = self.level
         fade = level - floor(level)
         if not fade:
@@ -94,7 +93,7 @@ class Generator(ProgressiveNet):
 
 
 class Discriminator(ProgressiveNet):
-    """(x [N,C,H,W], y [N] | None) -> logits [N]"""
+    """(x [N,C,H,W], c | None) -> logits [N]"""
 
     def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
         super().__init__(levels(spec), config.growing)
@@ -107,14 +106,13 @@ class Discriminator(ProgressiveNet):
             ]
         )
         wide = channels[-1]
-        self.spread = MinibatchStddev()
+        self.minibatch_stddev = MinibatchStddev()
         self.mix = EqualConv2d(wide + 1, wide, 3)
         self.dense = EqualLinear(wide * (spec.height >> self.depth) * (spec.width >> self.depth), wide)
         self.last = EqualLinear(wide, 1)
-        self.projection = EqualLinear(spec.classes, wide, bias=None) if spec.classes else None
-        self.classes = spec.classes
+        self.projection = equal_projection(spec.condition, wide) if spec.condition else None
 
-    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
         level = self.level
         lower, upper = floor(level), ceil(level)
         shrunk = F.avg_pool2d(x, 2 ** (self.depth - upper)) if upper < self.depth else x
@@ -126,11 +124,9 @@ class Discriminator(ProgressiveNet):
             if i == self.depth - upper and lower < upper:
                 coarse = rectified(self.colors[i + 1](F.avg_pool2d(shrunk, 2)))
                 h = torch.lerp(coarse, h, level - lower)
-        h = rectified(self.mix(self.spread(h)))
+        h = rectified(self.mix(self.minibatch_stddev(h)))
         features = rectified(self.dense(to_row(h)))  # [N,W]
         logits = self.last(features).float().squeeze(1)
         if self.projection is not None:
-            assert y is not None, "a class-conditional network needs labels"
-            embedding = self.projection(F.one_hot(y, self.classes).float())
-            logits = logits + (embedding.float() * features.float()).sum(1)
+            logits = logits + self.projection(features, c)
         return logits

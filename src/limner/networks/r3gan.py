@@ -4,9 +4,10 @@ Huang et al. 2024, "The GAN is dead; long live the GAN! A modern baseline GAN", 
 bilinear resampling and residual blocks of 1x1 -> grouped 3x3 -> 1x1 with leaky ReLU and no normalization, initialized as
 in Fixup (Zhang et al. 2019: the last convolution of a block starts at zero, the others are scaled by depth); the
 generator starts from a learned 4x4 basis modulated by the latent, the discriminator ends in a depthwise convolution over its
-4x4 map. Labels: an embedding beside the latent, and a projection in the discriminator.
+4x4 map. Conditioning: an embedding concatenated to the latent, and a projection in
+the discriminator.
 
-Where this differs: widths are for small pictures and a CPU, and a block is no wider inside; groups default to 1 group per 32
+Where this differs: widths are for small images and a CPU, and a block has no expansion; groups default to 1 group per 32
 channels.
 """
 
@@ -19,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limner.core.images import ImageSpec
+from limner.networks.condition import ConditionEmbedding, Projection
 from limner.networks.layers import base_size, center_crop, levels
 
 SOURCE = "Huang et al. 2024, The GAN is dead; long live the GAN! A modern baseline GAN"
@@ -66,12 +68,12 @@ class Block(nn.Module):
 
 
 def _widths(config: Config, depth: int) -> list[int]:
-    """Channels of the stages from the picture's size down to the bottom."""
+    """Channels of each stage, from full resolution down."""
     return [config.width * min(8, 2**i) for i in range(depth + 1)]
 
 
 class Generator(nn.Module):
-    """(z [N,Z], y [N] | None) -> [N,C,H,W], about in [-1,1] (the last layer is linear)"""
+    """(z [N,Z], c | None) -> [N,C,H,W], about in [-1,1] (the last layer is linear)"""
 
     def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
         super().__init__()
@@ -79,8 +81,8 @@ class Generator(nn.Module):
         depth = levels(spec)
         size = base_size(spec, depth)
         widths = _widths(config, depth)[::-1]
-        self.label = nn.Embedding(spec.classes, config.label_size) if spec.classes else None
-        inputs = config.z_size + (config.label_size if spec.classes else 0)
+        self.embedding = ConditionEmbedding(spec.condition, config.label_size) if spec.condition else None
+        inputs = config.z_size + (config.label_size if spec.condition else 0)
         self.basis = nn.Parameter(torch.randn(widths[0], *size))
         self.first = nn.Linear(inputs, widths[0], bias=False)
         nn.init.normal_(self.first.weight, 0, inputs**-0.5)
@@ -91,10 +93,9 @@ class Generator(nn.Module):
         self.transitions = nn.ModuleList([_conv(a, b, 1, 1.0) for a, b in zip(widths[:-1], widths[1:], strict=True)])
         self.last = _conv(widths[-1], spec.channels, 1, 0.5, bias=True)
 
-    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        if self.label is not None:
-            assert y is not None, "a class-conditional network needs labels"
-            z = torch.cat([z, self.label(y)], 1)
+    def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
+        if self.embedding is not None:
+            z = torch.cat([z, self.embedding(c)], 1)
         x = (self.basis * self.first(z)[:, :, None, None]).contiguous(memory_format=torch.channels_last)  # [N,W,h,w]
         x = self.stages[0](x)
         for transition, stage in zip(self.transitions, self.stages[1:], strict=True):
@@ -104,7 +105,7 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """(x [N,C,H,W], y [N] | None) -> logits [N]"""
+    """(x [N,C,H,W], c | None) -> logits [N]"""
 
     def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
         super().__init__()
@@ -120,18 +121,18 @@ class Discriminator(nn.Module):
         self.basis = nn.Conv2d(widths[-1], widths[-1], size, groups=widths[-1], bias=False)  # depthwise, over the map
         nn.init.normal_(self.basis.weight, 0, (size[0] * size[1]) ** -0.5)
         self.last = nn.Linear(widths[-1], 1, bias=False)
-        self.projection = nn.Embedding(spec.classes, widths[-1]) if spec.classes else None
-        for weight in [self.last.weight] + ([self.projection.weight] if self.projection else []):
+        embedding = ConditionEmbedding(spec.condition, widths[-1]) if spec.condition else None
+        self.projection = Projection(embedding) if embedding is not None else None
+        for weight in [self.last.weight] + ([embedding.table.weight] if embedding is not None else []):
             nn.init.normal_(weight, 0, widths[-1] ** -0.5)
 
-    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
         x = self.stages[0](self.first(x))
         for transition, stage in zip(self.transitions, self.stages[1:], strict=True):
             x = stage(transition(F.avg_pool2d(x, 2)))  # [N,W,h/2,w/2]
-        # the depthwise convolution, as a sum: a convolution's double backward, which R1 asks for, loops over its groups
+        # the depthwise convolution, as a sum: a convolution's double backward, which R1 needs, loops over its groups
         features = (x * self.basis.weight.squeeze(1)).sum((2, 3))  # [N,W]
         logits = self.last(features).float().squeeze(1)
         if self.projection is not None:
-            assert y is not None, "a class-conditional network needs labels"
-            logits = logits + (self.projection(y).float() * features.float()).sum(1)
+            logits = logits + self.projection(features, c)
         return logits

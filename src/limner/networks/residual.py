@@ -1,7 +1,7 @@
-"""The residual blocks and players that several architectures share.
+"""Residual blocks, generators and discriminators that SNGAN, SAGAN and BigGAN share.
 
 Miyato et al. 2018, "Spectral normalization for generative adversarial networks", appendix B.4, figure 10 and table 4;
-with classes, the projection of Miyato & Koyama 2018, "cGANs with projection discriminator", eq. 3.
+with a condition, the projection of Miyato & Koyama 2018, "cGANs with projection discriminator", eq. 3.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ from limner.networks.layers import (
     base_size,
     center_crop,
     levels,
+    spectral_projection,
     to_map,
 )
 
 
 def widths(width: int, depth: int) -> list[int]:
-    """Channels from the picture down: doubling, up to 8 times."""
+    """Channels of each level, from full resolution down: doubled each time, at most 8x."""
     return [width * min(8, 2**i) for i in range(depth)]
 
 
@@ -47,7 +48,7 @@ def spectral_conv(inputs: int, outputs: int, kernel: int, bias: bool = True) -> 
 class UpBlock(nn.Module):
     """Norm, ReLU, doubling and 3x3, norm, ReLU, 3x3, beside a doubled 1x1. [N,I,h,w] -> [N,O,2h,2w]
 
-    norm: channels -> a module of (x, condition). No biases: the norms that follow would take them away.
+    norm: channels -> a module of (x, condition). No biases: the norms that follow would remove them.
     """
 
     def __init__(self, inputs: int, outputs: int, norm: Callable[[int], nn.Module], spectral: bool) -> None:
@@ -70,7 +71,7 @@ class UpBlock(nn.Module):
 class DownBlock(nn.Module):
     """ReLU, 3x3, ReLU, 3x3, halving, beside a halved 1x1. [N,I,H,W] -> [N,O,H/2,W/2], or the same size.
 
-    first: the block that reads the picture, whose colors no ReLU may cut off.
+    first: whether its input is the image, to which no ReLU is applied.
     """
 
     def __init__(self, inputs: int, outputs: int, down: bool = True, first: bool = False) -> None:
@@ -88,10 +89,10 @@ class DownBlock(nn.Module):
 
 
 class ResidualGenerator(nn.Module):
-    """(z [N,Z], y [N] | None) -> [N,C,H,W] in [-1,1]
+    """(z [N,Z], c | None) -> [N,C,H,W] in [-1,1]
 
-    spectral: whether its weights are normalized too. attention: how many halvings from the picture down the map lies that
-    attends to itself; 0 is none.
+    spectral: whether its weights are spectrally normalized. attention: upsamplings that remain after the self-attention; 0 is no
+    attention.
     """
 
     def __init__(self, spec: ImageSpec, z_size: int, width: int, *, spectral: bool, attention: int = 0) -> None:
@@ -105,29 +106,29 @@ class ResidualGenerator(nn.Module):
         self.first = linear(z_size, self.width * self.base[0] * self.base[1], bias=False)
         self.blocks = nn.ModuleList(
             [
-                UpBlock(a, b, lambda c: ConditionalBatchNorm2d(c, spec.classes), spectral)
+                UpBlock(a, b, lambda channels: ConditionalBatchNorm2d(channels, spec.condition), spectral)
                 for a, b in zip([self.width, *outputs[:-1]], outputs, strict=True)
             ]
         )
-        self.attends_before = depth - attention if attention else None  # which block works on the map that attended
+        self.attends_before = depth - attention if attention else None  # the block after the self-attention
         if self.attends_before is not None:
             self.attention = SelfAttention([self.width, *outputs][self.attends_before])
         self.norm = BatchNorm2d(outputs[-1])
         self.last = conv(outputs[-1], spec.channels, 3)
 
-    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+    def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         x = to_map(self.first(z), self.width, self.base)  # [N,W,h,w]
         for i, block in enumerate(self.blocks):
             if i == self.attends_before:
                 x = self.attention(x)
-            x = block(x, y)  # [N,·,2h,2w]
+            x = block(x, c)  # [N,·,2h,2w]
         return torch.tanh(center_crop(self.last(F.relu(self.norm(x))), self.spec.size).float())
 
 
 class ResidualDiscriminator(nn.Module):
-    """(x [N,C,H,W], y [N] | None) -> logits [N]
+    """(x [N,C,H,W], c | None) -> logits [N]
 
-    attention: after how many halvings the map attends to itself; 0 is never.
+    attention: downsamplings before the self-attention; 0 is no attention.
     """
 
     def __init__(self, spec: ImageSpec, width: int, attention: int = 0) -> None:
@@ -141,13 +142,11 @@ class ResidualDiscriminator(nn.Module):
                 blocks.append(SelfAttention(b))
         self.blocks = nn.Sequential(*blocks, DownBlock(channels[-1], channels[-1], down=False))
         self.last = SpectralLinear(channels[-1], 1)
-        self.projection = SpectralLinear(spec.classes, channels[-1], bias=False) if spec.classes else None
+        self.projection = spectral_projection(spec.condition, channels[-1]) if spec.condition else None
 
-    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
         features = F.relu(self.blocks(x)).float().sum((2, 3))  # [N,W]
         logits = self.last(features).float().squeeze(1)
         if self.projection is not None:
-            assert y is not None, "a class-conditional network needs labels"
-            embedding = self.projection(F.one_hot(y, self.projection.in_features).to(features.dtype))
-            logits = logits + (embedding.float() * features).sum(1)
+            logits = logits + self.projection(features, c)
         return logits

@@ -3,11 +3,10 @@
 Johnson et al. 2016, "Perceptual losses for real-time style transfer", and Zhu et al. 2017, "Unpaired image-to-image
 translation using cycle-consistent adversarial networks", appendix 7.2: c7s1-w, d2w, d4w, R4w x 6 below 256 pixels and 9
 from there, u2w, uw, c7s1. Doubling is by resize-convolution (Odena et al. 2016), and only the 7x7 layers mirror the
-border. It keeps to the picture's plane, so it translates any size.
+border. It is fully convolutional, so it translates any size.
 
-With `keep` the last layer also paints a mask, and each pixel is mixed from the picture and what was painted (Pumarola
-et al. 2018, "GANimation", eq. 1): the untrained translator nearly leaves a picture alone, so that a short training need
-not first learn to copy.
+With `keep` the last layer also outputs a mask that blends input and output (Pumarola et al. 2018, "GANimation", eq. 1): the
+untrained translator is nearly the identity, so that a short training need not first learn to copy.
 """
 
 from __future__ import annotations
@@ -88,11 +87,11 @@ class Translator(nn.Module):
             nn.init.constant_(last.bias[c:], KEPT)
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """The picture itself, both halvings, and the last map of the encoder."""
+        """x [N,C,H,W] -> feature maps for PatchNCE: the image, both downsampled maps, and the last map of the encoder"""
         return self._encode(pad_to(x, 4))[1]
 
     def with_features(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The translation and, at no further cost, the features of what was translated."""
+        """x [N,C,H,W] -> the translation [N,C,H,W] and, from the same pass, the features of x"""
         size, x = (x.shape[-2], x.shape[-1]), pad_to(x, 4)
         y, features = self._encode(x)
         made = self.decoder(y).float()

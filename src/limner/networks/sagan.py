@@ -1,6 +1,6 @@
-"""SAGAN: residual nets that attend to themselves, spectrally normalized on both sides.
+"""SAGAN: residual networks with self-attention, both spectrally normalized.
 
-Zhang et al. 2019, "Self-attention generative adversarial networks": attention at one middle map of either net (section
+Zhang et al. 2019, "Self-attention generative adversarial networks": attention at one middle resolution of either network (section
 4.2), spectral normalization in the generator too (section 3.3), unequal learning rates (section 3.3, in the recipe).
 """
 
@@ -25,14 +25,14 @@ TINY = Config(z_size=8, width=8)
 
 
 class Generator(ResidualGenerator):
-    """(z [N,Z], y [N] | None) -> [N,C,H,W] in [-1,1]"""
+    """(z [N,Z], c | None) -> [N,C,H,W] in [-1,1]"""
 
     def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
         super().__init__(spec, config.z_size, config.width, spectral=True, attention=attended(spec))
 
 
 class Discriminator(ResidualDiscriminator):
-    """(x [N,C,H,W], y [N] | None) -> logits [N]"""
+    """(x [N,C,H,W], c | None) -> logits [N]"""
 
     def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
         super().__init__(spec, config.width, attended(spec))

@@ -1,9 +1,9 @@
-"""SNGAN: residual nets, the discriminator spectrally normalized.
+"""SNGAN: residual networks with a spectrally normalized discriminator.
 
 Miyato et al. 2018, "Spectral normalization for generative adversarial networks", appendix B.4 (figure 10, tables 4-6):
-batch normalization in the generator alone, sum pooling in the discriminator. With classes, conditional batch normalization and
-a projection discriminator (Miyato & Koyama 2018). The paper's net for 32x32 pictures is equally wide throughout; here widths
-halve towards the picture, as in its nets for larger ones, for the sake of a CPU.
+batch normalization in the generator alone, sum pooling in the discriminator. With a condition, conditional batch normalization and
+a projection discriminator (Miyato & Koyama 2018). The paper's network for 32x32 images has the same width throughout; here
+widths halve towards full resolution, as in its networks for larger images, to be faster on a CPU.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ TINY = Config(z_size=8, width=8)
 
 
 class Generator(ResidualGenerator):
-    """(z [N,Z], y [N] | None) -> [N,C,H,W] in [-1,1]"""
+    """(z [N,Z], c | None) -> [N,C,H,W] in [-1,1]"""
 
     def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
         super().__init__(spec, config.z_size, config.width, spectral=False)
 
 
 class Discriminator(ResidualDiscriminator):
-    """(x [N,C,H,W], y [N] | None) -> logits [N]"""
+    """(x [N,C,H,W], c | None) -> logits [N]"""
 
     def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
         super().__init__(spec, config.width)

@@ -1,9 +1,9 @@
-"""The U-Net translator: down to a few pixels and up again, with a bridge at every size.
+"""The U-Net translator: an encoder and a decoder with a skip connection at every resolution.
 
 Isola et al. 2017, "Image-to-image translation with conditional adversarial networks", section 3.2.1 and appendix 6.1.1:
 4x4 convolutions of stride 2 and leaky ReLU 0.2 down, ReLU up, each level's map joined to its mirror, dropout in the three
 lowest levels on the way up. Normalization is instance-wise (the paper's batch norm with batches of one is just that),
-doubling is by resize-convolution (Odena et al. 2016), and the number of halvings follows the picture.
+doubling is by resize-convolution (Odena et al. 2016), and the number of downsamplings follows the image size.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Translator(nn.Module):
         super().__init__()
         depth = max(2, min(8, (min(spec.size) // 4).bit_length() - 1))
         self.multiple = 2**depth
-        self.least = 2 * self.multiple  # smaller pictures leave instance normalization a single pixel
+        self.least = 2 * self.multiple  # smaller images leave instance normalization a single pixel
         widths = [config.width * min(8, 2**i) for i in range(depth)]
         self.downs = nn.ModuleList(
             [nn.Conv2d(a, b, 4, 2, 1) for a, b in zip([spec.channels, *widths[:-1]], widths, strict=True)]

@@ -1,7 +1,7 @@
 """The variational autoencoder: a convolutional residual encoder and decoder with a Gaussian latent.
 
 Kingma & Welling 2014, "Auto-encoding variational Bayes", section 3 and appendix C: the encoder gives mean and log
-variance of q(z|x), the decoder the parameters of p(x|z). What these parameters are is the likelihood's choice:
+variance of q(z|x), the decoder the parameters of p(x|z). The likelihood determines what these parameters are:
 
     gaussian    mean [C] and log scale [C]; the scale is one learned number a channel (Rybkin et al. 2021, "Simple and
                 effective VAE training with calibrated decoders", section 4.1)
@@ -9,9 +9,9 @@ variance of q(z|x), the decoder the parameters of p(x|z). What these parameters 
     logistic    a mixture of K logistics: K weights, then K means and K log scales a channel (Salimans et al. 2017,
                 "PixelCNN++", section 2.1; the weights are the pixel's, its channels are independent given the component)
 
-`losses.fidelity` states how probable a picture is under them. What latents are trained towards is N(0, I); what they are
-drawn from afterwards is `prior`, a mixture that follows where the encoder puts the pictures, of each class where there are
-classes. Encoder and decoder see no labels, so that any picture can be coded, whether its class is known or not.
+`losses.fidelity` computes the likelihood of an image under them. Latents are trained towards N(0, I) and sampled from
+`prior`, a mixture fitted to the encoder's latents, for each class where there are classes. Encoder and decoder do not depend
+on the class, so that any image can be encoded; other conditions than classes are refused.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """z [N,Z] -> [N,C,H,W] in [-1,1]: the mean picture. It is a generator; the class is the latent's."""
+    """z [N,Z] -> [N,C,H,W] in [-1,1]: the mean image. It is a generator; the class determines the latent."""
 
     def __init__(self, spec: ImageSpec, config: Config) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class Decoder(nn.Module):
         self.first = nn.Linear(config.z_size, self.width * self.base[0] * self.base[1])
         self.body = fixup.up(outputs, config.width, depth, config.blocks)
         self.log_scale = nn.Parameter(torch.full((c,), -1.0)) if config.likelihood == "gaussian" else None
-        if config.likelihood == "logistic":  # components start apart, or they stay alike
+        if config.likelihood == "logistic":  # components start distinct, or they would stay equal
             last = self.body[-1]
             assert isinstance(last, nn.Conv2d) and last.bias is not None
             with torch.no_grad():
@@ -89,7 +89,7 @@ class Decoder(nn.Module):
                 last.weight.mul_(0.1)
 
     def distribution(self, z: Tensor) -> Tensor:
-        """The parameters of p(x|z), float [N,P,H,W], laid out as the head of this file says."""
+        """The parameters of p(x|z), float [N,P,H,W], laid out as the module's docstring states."""
         x = self.body(to_map(self.first(z), self.width, self.base))
         x = center_crop(x, self.spec.size).float()
         if self.log_scale is None:
@@ -97,17 +97,17 @@ class Decoder(nn.Module):
         return torch.cat([x, self.log_scale[None, :, None, None].expand_as(x)], 1)
 
     def mean(self, parameters: Tensor) -> Tensor:
-        """The expected picture in [-1,1]. [N,P,H,W] -> [N,C,H,W]"""
+        """The expected image in [-1,1]. [N,P,H,W] -> [N,C,H,W]"""
         c = self.spec.channels
         if self.likelihood == "gaussian":
-            # a discriminator, who alone judges pictures of drawn latents, might push a number out of reach for good
+            # samples have no loss but the discriminator's, which might push values beyond a plain clamp, where no gradient returns
             return clamp_with_gradient(parameters[:, :c], -1, 1)
         if self.likelihood == "bernoulli":
             return torch.tanh(parameters / 2)  # 2 sigmoid(l) - 1
         parts = parameters.unflatten(1, (1 + 2 * c, self.mixtures))  # [N,1+2C,K,H,W]
         return (parts[:, :1].softmax(2) * clamp_with_gradient(parts[:, 1 : 1 + c], -1, 1)).sum(2)
 
-    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+    def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         return self.mean(self.distribution(z))
 
 
@@ -117,7 +117,8 @@ class Autoencoder(nn.Module):
     def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
         super().__init__()
         self.encoder, self.decoder = Encoder(spec, config), Decoder(spec, config)
-        self.prior = Mixture(config.components, config.z_size, spec.classes)
+        classes = spec.condition.require_classes("The prior of a variational autoencoder")
+        self.prior = Mixture(config.components, config.z_size, classes)
         self.z_size = config.z_size
 
     def encode(self, x: Tensor) -> Tensor:
@@ -129,7 +130,7 @@ class Autoencoder(nn.Module):
         return self.decoder(latent)
 
     def between(self, a: Tensor, b: Tensor, t: Tensor) -> Tensor:
-        """Pictures on the straight way from latent a [1,Z] to b [1,Z], one for each t [T]: [T,C,H,W]"""
+        """Images on the straight line from latent a [1,Z] to b [1,Z], one for each t [T]: [T,C,H,W]"""
         return self.decode(torch.lerp(a, b, t[:, None]))
 
     def forward(self, x: Tensor) -> Tensor:

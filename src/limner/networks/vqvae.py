@@ -1,8 +1,8 @@
-"""The vector-quantized autoencoder: a map of codes instead of a latent of numbers.
+"""The vector-quantized autoencoder (VQ-VAE): its latent is a map of discrete codes.
 
 van den Oord et al. 2017, "Neural discrete representation learning", section 3: each vector of the encoder's map is
-replaced by the nearest of K codebook vectors (eq. 1-2), gradients pass straight through. The codebook is not learned by
-gradients but follows the mean of the vectors it was chosen for (appendix A.1, eq. 6-8).
+replaced by the nearest of K codebook vectors (eq. 1-2), with straight-through gradients. The codebook is not learned by
+gradients but by moving averages of the vectors that are assigned to it (appendix A.1, eq. 6-8).
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Autoencoder(nn.Module):
         last = self.decoder[-1]
         assert isinstance(last, nn.Conv2d)
         with torch.no_grad():
-            last.weight.mul_(0.1)  # pictures begin within bounds, near gray
+            last.weight.mul_(0.1)  # images start within bounds, near gray
 
     def features(self, x: Tensor) -> Tensor:
         """[N,C,H,W] -> what is quantized, float [N,D,h,w]"""
@@ -117,7 +117,7 @@ class Autoencoder(nn.Module):
         return self.render(self.codebook.look_up(latent))
 
     def between(self, a: Tensor, b: Tensor, t: Tensor) -> Tensor:
-        """Pictures from codes a [1,h,w] to b [1,h,w], one for each t [T]: their vectors are mixed, [T,C,H,W]"""
+        """Images between codes a [1,h,w] to b [1,h,w], one for each t [T]: their vectors are mixed, [T,C,H,W]"""
         return self.render(torch.lerp(self.codebook.look_up(a), self.codebook.look_up(b), t[:, None, None, None]))
 
     def forward(self, x: Tensor) -> Tensor:

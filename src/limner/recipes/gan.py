@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from limner.core import latents
+from limner.core.condition import Condition
 from limner.core.images import ImageSpec
 from limner.core.machine import Machine
 from limner.core.text import counted
@@ -201,7 +202,7 @@ def players(recipe: Recipe, spec: ImageSpec) -> dict[str, nn.Module]:
             "The classifier names classes, and these pictures have none: put each class into a folder of its own, name "
             "them with --labels, or choose --classifier 0 (recipe acgan: another recipe, such as dcgan)."
         )
-    discriminator = home.Discriminator(dataclasses.replace(spec, classes=0), recipe.network)
+    discriminator = home.Discriminator(dataclasses.replace(spec, condition=Condition.none()), recipe.network)
     return {"generator": generator, "discriminator": discriminator, "classifier": Classifier(discriminator, spec.classes)}
 
 

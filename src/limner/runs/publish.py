@@ -97,7 +97,7 @@ def model_card(description: Mapping[str, Any], experiment: Experiment) -> str:
     """The README.md of a run folder, with the front matter that model hubs read."""
     data, training, spec = description["data"], description["training"], description["data"]["spec"]
     done = training["images"] / training["budget"]
-    classes = f"\nClasses: {', '.join(data['classes'])}.\n" if spec["classes"] else ""
+    classes = f"\nClasses: {', '.join(data['classes'])}.\n" if spec["condition"]["kind"] == "classes" else ""
     attribution = f"\n{data['attribution']}\n" if data["attribution"] else ""
     metrics = "\n".join(f"- {name}: {value}" for name, value in description["metrics"].items())
     metrics = metrics or "No figures were measured; `limner evaluate` measures them."

@@ -87,7 +87,7 @@ def asked_of(experiment: Experiment, options: Options) -> dict[str, Any]:
         "size": list(spec.size),
         "channels": spec.channels,
         "data": experiment.data.fingerprint,
-        "classes": spec.classes,
+        "condition": dataclasses.asdict(spec.condition),
         "minutes": None if options.images else options.minutes or MINUTES,
         "images": options.images,
         "seed": options.seed,

@@ -69,13 +69,18 @@ class State:
         self.nonfinite_count = 0  # non-finite losses met
 
     def average(self, decay: float) -> None:
-        """Move the averages: parameters and float buffers (running statistics) alike."""
+        """Update the averages: parameters and floating-point buffers (running statistics) are averaged; integer and
+        boolean buffers (counters, tables), of which there is no mean, are copied from the network."""
         for name, mean in self.averages.items():
             now = self.method.nets[name]
             pairs: list[tuple[Tensor, Tensor]] = [*zip(mean.parameters(), now.parameters(), strict=True)]
-            pairs += [(a, b) for a, b in zip(mean.buffers(), now.buffers(), strict=True) if a.is_floating_point()]
+            buffers = [*zip(mean.buffers(), now.buffers(), strict=True)]
+            pairs += [(a, b) for a, b in buffers if a.is_floating_point()]
             with torch.no_grad():
                 torch._foreach_lerp_([a.data for a, _ in pairs], [b.data for _, b in pairs], 1 - decay)
+                for a, b in buffers:
+                    if not a.is_floating_point():
+                        a.copy_(b)
 
     def settings(self) -> dict[str, float]:
         """What may be changed while the game is played: factors on the learning rates, and the method's levers."""

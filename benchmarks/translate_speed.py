@@ -93,7 +93,7 @@ def textbook(pairs: Pairs, network: resnet.Config, discriminator: patch.Config) 
 def ours(recipe: translate.CycleRecipe | translate.CutRecipe, pairs: Pairs, precision: torch.dtype) -> Step:
     """An iteration of our loop, as `fit` plays it."""
     torch.manual_seed(0)
-    method, moves, _ = translate.build(recipe, pairs, torch.device("cpu"))
+    method, moves, _ = translate.method_of(recipe, pairs.spec, torch.device("cpu"))
     plan = Plan(images=10**9, batch=recipe.batch, optimizers=moves, precision=precision)
     state, means = State(method, plan.optimizers), Means()
 

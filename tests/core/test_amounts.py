@@ -72,5 +72,5 @@ def test_a_long_value_is_cut_in_the_error() -> None:
 
 def test_a_count_may_begin_at_nothing() -> None:
     assert count("0", "seed", minimum=0) == 0 and count("1e3", minimum=0) == 1000
-    with pytest.raises(ValueError, match="seed must be 0 or more"):
+    with pytest.raises(ValueError, match="seed must be from 0 to 10"):
         count("-1", "seed", minimum=0)

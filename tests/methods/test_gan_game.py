@@ -57,7 +57,7 @@ def test_a_lazy_penalty_weighs_as_much_in_all() -> None:
     often, lazy = (game(penalty="r1", gamma=2.0, penalty_every=every) for every in (1, 4))
     a, b = (gan.penalty_turn(batch(), CLOCK)[0] for gan in (often, lazy))
     torch.testing.assert_close(b, 4 * a)
-    assert [phase.every for phase in lazy.phases] == [1, 4, 1]
+    assert [phase.every for phase in lazy.method.phases] == [1, 4, 1]
 
 
 @pytest.mark.parametrize("penalty", PENALTIES)
@@ -67,7 +67,7 @@ def test_a_penalty_of_every_turn_is_a_part_of_the_critics_loss(penalty: str) -> 
     for gan in (plain, alone, both):
         for net in gan.method.nets.values():
             net.eval()  # or spectral norms would go on at every look
-    assert [phase.every for phase in both.phases] == [1, 1]
+    assert [phase.every for phase in both.method.phases] == [1, 1]
     loss, terms = both.discriminator_turn(batch(), CLOCK)
     more, parts = alone.penalty_turn(batch(), CLOCK)
     torch.testing.assert_close(loss, plain.discriminator_turn(batch(), CLOCK)[0] + more)
@@ -80,7 +80,7 @@ def test_a_regulariser_of_every_turn_is_a_part_of_the_generators_loss(name: str)
     for gan in (plain, alone, both):
         for net in gan.method.nets.values():
             net.eval()
-    assert [phase.every for phase in both.phases] == [1, 1]
+    assert [phase.every for phase in both.method.phases] == [1, 1]
     loss, terms = both.generator_turn(batch(), CLOCK)
     more, _ = alone.regularizer_turn(batch(), CLOCK)
     torch.testing.assert_close(loss, plain.generator_turn(batch(), CLOCK)[0] + more)
@@ -91,7 +91,7 @@ def test_a_regulariser_weighs_as_much_however_often_the_critic_moves() -> None:
     once, thrice = (game(regularizer="orthogonal", regularizer_every=2, discriminator_steps=steps) for steps in (1, 3))
     a, b = (gan.regularizer_turn(batch(), CLOCK)[0] for gan in (once, thrice))
     torch.testing.assert_close(b, a)  # an equal share of the generator's turns
-    assert [phase.every for phase in once.phases] == [1, 1, 2] and [phase.every for phase in thrice.phases] == [1, 3, 6]
+    assert [phase.every for phase in once.method.phases] == [1, 1, 2] and [phase.every for phase in thrice.method.phases] == [1, 3, 6]
 
 
 def test_orthogonal_leaves_the_tables_of_classes_alone() -> None:

@@ -312,15 +312,15 @@ def test_resume_is_exact_with_memory(options: dict, tmp_path: Path) -> None:
     whole = played(whole, tmp_path / "whole")
     plain = played(remembering(options), tmp_path / "plain")
     assert all(torch.equal(value, everything(whole)[key]) for key, value in everything(plain).items())
-    if whole.controller:
-        assert whole.controller.p > 0
+    if whole.augmentation.controller:
+        assert whole.augmentation.controller.p > 0
     played(remembering(options), tmp_path / "broken", stop=24)
     again = remembering(options)
     played(again, tmp_path / "broken")
     assert all(torch.equal(value, everything(whole)[key]) for key, value in everything(again).items())
     for name, thing in whole.memory.items():
         for key, value in thing.state_dict().items():
-            other = again.memory[name].state_dict()[key]
+            other = again.method.memory[name].state_dict()[key]
             assert torch.equal(value, other) if isinstance(value, Tensor) else value == other
     state = State(remembering(options), PLAN.optimizers)
     checkpoints.load(state, tmp_path / "whole" / "checkpoint", CPU)
@@ -348,8 +348,8 @@ def test_slices_give_what_the_whole_batch_gives(more: dict) -> None:
         gan = game(mlp, **more) if "fast" not in more.get("penalty", "") else game(r3gan, **more)
         for net in gan.method.nets.values():
             net.eval()
-        if gan.controller:
-            gan.controller.p = 0.5
+        if gan.augmentation.controller:
+            gan.augmentation.controller.p = 0.5
         for seen in (0, 8):
             clock, rows = Clock(seen, 100, 8), []
             for turn, phase in enumerate(gan.method.phases):

@@ -52,7 +52,7 @@ def game(name: str, sides: tuple[Path, Path], **more: object) -> tuple[translate
     )
     pairs = prepare_pairs(*sides, paired=name == "pix2pix")
     torch.manual_seed(0)
-    return (*translate.build(recipe, pairs, CPU)[:2], recipe), pairs
+    return (*translate.method_of(recipe, pairs.spec, CPU)[:2], recipe), pairs
 
 
 # ---- the pool --------------------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ def batch(turn: int = 0) -> Batch:
 def game(home=conv, **more) -> GAN:
     torch.manual_seed(0)
     name = more.pop("objective", "hinge")
-    return GAN(home.Generator(SPEC, home.TINY), home.Discriminator(SPEC, home.TINY), objective(name), **more)
+    return GAN(home.Generator(SPEC, home.TINY_GENERATOR), home.Discriminator(SPEC, home.TINY_DISCRIMINATOR), objective(name), **more)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)

@@ -26,7 +26,7 @@ def clothes() -> np.ndarray:
 
 def played(pictures: np.ndarray, out: Path, images: int = 2560, **changes: Any) -> list[str]:
     """The names of what the doctor found in a small run."""
-    small = {"network.width": 8, **changes}
+    small = {"generator.width": 8, "discriminator.width": 8, **changes}
     recipes.train(
         pictures, recipe="spectral", images=images, out=out, device="cpu", threads=1, quiet=True, metric="none", seed=1,
         precision="fp32", changes=small,
@@ -55,7 +55,7 @@ def test_identical_pictures(clothes: np.ndarray, tmp_path: Path) -> None:
 
 
 def test_twenty_pictures_are_learned_by_heart(clothes: np.ndarray, tmp_path: Path) -> None:
-    changes = {"network.width": 16, "augmentation": "none"}
+    changes = {"generator.width": 16, "discriminator.width": 16, "augmentation": "none"}
     assert "by-heart" in played(clothes[::100], tmp_path / "run", images=9600, **changes)
 
 
@@ -63,7 +63,7 @@ def test_auto_tune_slows_the_critic_that_leaps_and_logs_it(clothes: np.ndarray, 
     out = tmp_path / "run"
     recipes.train(
         clothes, recipe="spectral", images=1920, out=out, device="cpu", threads=1, quiet=True, metric="none",
-        precision="fp32", auto_tune=True, changes={"network.width": 8, "discriminator_optimizer.lr": 0.08},
+        precision="fp32", auto_tune=True, changes={"generator.width": 8, "discriminator.width": 8, "discriminator_optimizer.lr": 0.08},
     )  # fmt: skip
     tuned = json.loads((out / "limner.json").read_text())["training"]
     assert tuned["auto_tune"] and tuned["settings"]["lr of discriminator"] < 1 and tuned["held_out_count"] == 100

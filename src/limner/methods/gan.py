@@ -31,7 +31,7 @@ class GAN:
     `losses.regularizers` on the generator. Either is a part of its player's loss, as its paper has it; where it comes only
     every so many turns of that player, it has turns of its own and weighs as much more (Karras et al. 2020, "lazy
     regularization"; equal in expectation).
-    augmentation: a policy of `networks.augment`, or `adaptive` (steered by `controller`), of all that the discriminator sees.
+    augmentation: a policy of `networks.augment`, or `ada` (steered by `controller`), of all that the discriminator sees.
     critic_steps: turns of the discriminator for one of the generator. clip_weights: the discriminator's weights stay within +- this
     (Arjovsky et al. 2017, algorithm 1). historical: weight of the distance of either player from its own past.
     mixing: share of pictures that change styles midway (Karras et al. 2019, section 3.1); needs a generator with styles.
@@ -94,7 +94,7 @@ class GAN:
         self.usual = RunningMeans(
             [*(self.penalty.keeps if self.penalty else ()), *(self.regularizer.keeps if self.regularizer else ())]
         )
-        self.controller = (controller or Adaptive()) if augmentation == "adaptive" else None
+        self.controller = (controller or Adaptive()) if augmentation == "ada" else None
         self.histories = {name: History(ps) for name, ps in self.players.items()} if historical else {}
         memory: dict[str, Stateful] = {f"{name} history": history for name, history in self.histories.items()}
         if self.usual.means:

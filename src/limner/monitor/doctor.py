@@ -76,7 +76,7 @@ def not_finite(player: str, seen: int) -> Finding:
     return Finding(
         "not-finite",
         f"the {player}'s loss was not finite after {seen:,} images",
-        "take lower learning rates, a stronger penalty, or clip gradients (--clip 1).",
+        "take lower learning rates, a stronger penalty, or clip gradients (--grad-clip 1).",
     )
 
 
@@ -124,7 +124,7 @@ def _by_heart(signals: Sequence[Signals]) -> Finding | None:
     return Finding(
         "by-heart",
         f"the discriminator knows its pictures by heart: held-out ones look to it {min(known, 1):.0%} as wrong as samples do",
-        "give more pictures, augment (--augmentation adaptive, --flip), or use an earlier state (best/).",
+        "give more pictures, augment (--augmentation ada, --flip), or use an earlier state (best/).",
     )
 
 

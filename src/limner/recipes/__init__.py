@@ -12,12 +12,13 @@ from typing import Any
 
 from limner.core import amounts, distributed
 from limner.core.files import lies_in
+from limner.core.options import check
 from limner.data import open_source, prepare
 from limner.data.layout import ClassesFrom
 from limner.data.open import located
 from limner.data.pairs import prepare_pairs
 from limner.recipes import automatic, gan, translate, vae
-from limner.recipes.changes import changed, check
+from limner.recipes.changes import changed
 from limner.recipes.measured import measurements, protocol, told
 from limner.runs import command
 from limner.runs.options import Options
@@ -107,7 +108,7 @@ def train(
     pictures' own, or 64). fit: crop, pad or stretch. classes_from: which folders are classes (`data.open_source`).
     halves: one set for a translator holds pictures of two sides, whatever their proportions. drop_duplicates: train on one of each group of equal pictures.
     Further keywords are those of `Options` (minutes, images, out, seed, device …), or options of the recipe
-    (`batch=64`), which `changes` takes too with dots for nested ones ({"network.width": 48}).
+    (`batch=64`), which `changes` takes too with dots for nested ones ({"generator.width": 48}).
 
     resume: the folder of a run, which is trained on with everything that it was started with; no data is given then.
     more: how much longer than its budget that run is trained, a duration ("10m", or a number of minutes) or a number of
@@ -211,11 +212,11 @@ def _train(
             raise ValueError(f"--halves means nothing to the recipe {name}, which does not translate: leave it out.")
         if second is not None:
             raise ValueError(f"The recipe {name} learns from one set of pictures: give one, or another recipe.")
-        if isinstance(chosen, vae.CodeRecipe) and labels:
+        if isinstance(chosen, vae.VQVAERecipe) and labels:
             raise ValueError(f"--labels means nothing to the recipe {name}, which learns no classes: leave it out.")
         if unconditional and labels:
             raise ValueError("--labels says which classes there are and --unconditional ignores them: leave one out.")
-        if isinstance(chosen, vae.CodeRecipe) and not unconditional:
+        if isinstance(chosen, vae.VQVAERecipe) and not unconditional:
             unconditional, why = True, vae.classes_unused(name, data)
         source = open_source(data, False if unconditional else labels or True, classes_from)
         dataset = prepare(source, drop_duplicates=drop_duplicates, **shape)

@@ -21,78 +21,23 @@ from limner.losses.penalties import weight_for
 from limner.methods.gan import GAN
 from limner.methods.memory import Adaptive
 from limner.monitor import probes
-from limner.networks import architecture, conv, dcgan, describe, diffaugment, mlp, r3gan
+from limner.networks import architecture, describe
 from limner.networks.classifier import Classifier
 from limner.networks.contracts import StyleBased, UsesReferenceBatch
 from limner.recipes.config import Recipe
-from limner.recipes.presets import CLASSICS
+from limner.recipes.presets import GANS
 from limner.runs.options import Options
-from limner.runs.run import Job, Preset, Trained, play
+from limner.runs.run import Job, Trained, play
 from limner.training import memory
 from limner.training.loop import Callback
-from limner.training.state import OptimizerConfig
 
 SMALL_SET = 5_000  # pictures; fewer than this and the discriminator sees augmented ones
 AT_ONCE = 32  # samples of one pass beside training: what fits while training fits
 
 
-def gan_2014() -> Recipe:
-    adam = OptimizerConfig(lr=2e-4, beta1=0.5, beta2=0.999)
-    return Recipe(
-        architecture="mlp",
-        network=mlp.Config(),
-        objective="non-saturating",
-        batch=100,
-        discriminator_optimizer=adam,
-        generator_optimizer=adam,
-        schedule="constant",
-        augmentation="none",
-    )
-
-
-def dcgan_2016() -> Recipe:
-    adam = OptimizerConfig(lr=2e-4, beta1=0.5, beta2=0.999)
-    return Recipe(
-        architecture="dcgan",
-        network=dcgan.Config(),
-        objective="non-saturating",
-        noise="uniform",
-        batch=128,
-        discriminator_optimizer=adam,
-        generator_optimizer=adam,
-        schedule="constant",
-        augmentation="none",
-    )
-
-
-def spectral() -> Recipe:
-    """The generator moves three times as fast as the discriminator, whose normalized weights follow any rate in this range."""
-    discriminator, generator = (OptimizerConfig(lr=rate, beta1=0.5, beta2=0.999) for rate in (8e-4, 2.4e-3))
-    return Recipe(architecture="conv", network=conv.Config(), objective="hinge", discriminator_optimizer=discriminator, generator_optimizer=generator)
-
-
-def r3gan_2024() -> Recipe:
-    adam = OptimizerConfig(lr=1e-3, beta1=0.0, beta2=0.99)
-    return Recipe(
-        architecture="r3gan",
-        network=r3gan.Config(),
-        objective="relativistic",
-        penalty="r1r2",
-        gamma=1.0,  # as the paper for pictures of 32x32 (stacked digits), which lets it fall to a tenth; 0.05 to 2 up to 64x64
-        discriminator_optimizer=adam,
-        generator_optimizer=adam,
-    )
-
-
 RECIPES = (Recipe,)
 
-PRESETS = {
-    "spectral": Preset(spectral, "plain convolutional nets, spectral norm, hinge: fast on a CPU", conv.SOURCE),
-    "r3gan": Preset(r3gan_2024, "residual nets without norms, relativistic pairs, R1 and R2: steady", r3gan.SOURCE),
-    "dcgan": Preset(dcgan_2016, "the convolutional classic, as published", dcgan.SOURCE),
-    "gan": Preset(gan_2014, "the first: two multilayer perceptrons", mlp.SOURCE),
-    **CLASSICS,
-}
+PRESETS = GANS
 
 
 def train(
@@ -109,9 +54,6 @@ def train(
     policy = recipe.augmentation
     if policy == "auto":
         policy = "light" if len(dataset) < SMALL_SET else "none"
-    if policy not in (*diffaugment.POLICIES, "adaptive"):
-        known = ", ".join(diffaugment.POLICIES)
-        raise ValueError(f"The augmentation {policy!r} is not known: say auto, adaptive, {known}.")
     refuse_too_large(recipe, spec, machine)
     torch.manual_seed(options.seed)
     method = game(recipe, spec, machine.device, policy)
@@ -143,7 +85,7 @@ def train(
         method=method,
         stream=stream,
         optimizers={"discriminator": recipe.discriminator_optimizer, "generator": recipe.generator_optimizer},
-        network=describe(recipe.architecture, recipe.network) | {"noise": recipe.noise},
+        network=describe(recipe.architecture, recipe.generator) | {"noise": recipe.noise},
         published="generator",
         kind="generator",
         preview=preview_of(generator.z_size, spec.classes, recipe.noise, machine.device),
@@ -171,8 +113,8 @@ def refuse_too_large(recipe: Recipe, spec: ImageSpec, machine: Machine) -> None:
     pictures = recipe.batch * z.shape[1] * 4 + share * spec.channels * spec.height * spec.width * 5
     memory.refuse_beyond(
         {
-            "weights and their optimizers": (memory.of_parameters(nets.values(), [nets["generator"]]), "--network.width or --size"),
-            "what one pass keeps": (rows * kept * 2 // width, "--batch, --size or --network.width, or pass fewer at once (--micro-batch 8)"),
+            "weights and their optimizers": (memory.of_parameters(nets.values(), [nets["generator"]]), "--generator.width, --discriminator.width or --size"),
+            "what one pass keeps": (rows * kept * 2 // width, "--batch, --size, --generator.width or --discriminator.width, or pass fewer at once (--micro-batch 8)"),
             "a batch": (pictures, "--batch"),
         },
         machine.device,
@@ -186,9 +128,10 @@ def players(recipe: Recipe, spec: ImageSpec) -> dict[str, nn.Module]:
     data without classes.
     """
     home = architecture(recipe.architecture)
-    if not isinstance(recipe.network, home.Config):
-        raise ValueError(f"The options of the network are not those of {recipe.architecture}.")
-    generator = home.Generator(spec, recipe.network)
+    for name, form in (("generator", home.GeneratorConfig), ("discriminator", home.DiscriminatorConfig)):
+        if not isinstance(getattr(recipe, name), form):
+            raise ValueError(f"The options of the {name} are not those of {recipe.architecture}.")
+    generator = home.Generator(spec, recipe.generator)
     if recipe.mixing and not isinstance(generator, StyleBased):
         raise ValueError(f"The generator of {recipe.architecture} has no styles to mix: choose --mixing 0.")
     if recipe.regularizer == "path-length" and not isinstance(generator, StyleBased):
@@ -199,13 +142,13 @@ def players(recipe: Recipe, spec: ImageSpec) -> dict[str, nn.Module]:
     if isinstance(generator, UsesReferenceBatch):
         generator.refer(lambda z: latents.transform(z, recipe.noise))
     if not recipe.classifier:
-        return {"generator": generator, "discriminator": home.Discriminator(spec, recipe.network)}
+        return {"generator": generator, "discriminator": home.Discriminator(spec, recipe.discriminator)}
     if spec.classes < 2:
         raise ValueError(
             "The classifier names classes, and these pictures have none: put each class into a folder of its own, name "
             "them with --labels, or choose --classifier 0 (recipe acgan: another recipe, such as dcgan)."
         )
-    discriminator = home.Discriminator(dataclasses.replace(spec, classes=0), recipe.network)
+    discriminator = home.Discriminator(dataclasses.replace(spec, classes=0), recipe.discriminator)
     return {"generator": generator, "discriminator": discriminator, "classifier": Classifier(discriminator, spec.classes)}
 
 
@@ -228,10 +171,10 @@ def game(recipe: Recipe, spec: ImageSpec, device: torch.device, augmentation: st
         regularizer_weight=recipe.regularizer_weight,
         regularizer_every=recipe.regularizer_every,
         augmentation=augmentation,
-        controller=Adaptive(recipe.adaptive_target, recipe.adaptive_images),
+        controller=Adaptive(recipe.ada_target, recipe.ada_images),
         flip=recipe.flip,
         discriminator_steps=recipe.discriminator_steps,
-        clip_weights=recipe.clip_weights,
+        clip_weights=recipe.weight_clip,
         historical=recipe.historical,
         mixing=recipe.mixing,
         noise=recipe.noise,

@@ -29,7 +29,7 @@ from limner.monitor.doctor import CHECKS, Doctor, Probe
 from limner.networks import parameter_count
 from limner.networks.contracts import ProgressiveNet
 from limner.runs import command
-from limner.runs.callbacks import FEWEST, METRICS, Meter, Previews, animate
+from limner.runs.callbacks import FEWEST, Meter, Previews, animate
 from limner.runs.costs import ending_seconds, metric_seconds, watching_seconds
 from limner.runs.extending import budget_of, extended
 from limner.runs.facts import facts, write_skipped
@@ -74,7 +74,7 @@ class Job:
     """One run as a family states it."""
 
     name: str  # the recipe's name
-    recipe: Any  # its dataclass, kept in the description; every family's says batch, micro, clip, ema_half_life and how rates fall
+    recipe: Any  # its dataclass, kept in the description; every family's says batch, micro_batch, grad_clip, ema_half_life and how rates fall
     dataset: Dataset | Pairs
     options: Options
     method: Method
@@ -93,8 +93,6 @@ class Job:
 
 def start(options: Options, ranks: distributed.Ranks) -> Machine:
     """Settle threads and allocator, choose device and precision. Raises ValueError for options that no run can have."""
-    if options.metric not in METRICS:
-        raise ValueError(f"The metric {options.metric!r} is not known: say one of {', '.join(METRICS)}.")
     if options.tensorboard and find_spec("tensorboard") is None:
         raise ValueError("TensorBoard is not installed: `pip install limner[tensorboard]`, or leave out --tensorboard.")
     device.configure_runtime(options.threads)
@@ -114,7 +112,7 @@ def plan_of(job: Job, images: int) -> Plan:
             clock.seen, clock.budget, recipe.schedule, recipe.lr_decay_start, recipe.lr_warmup
         ),
         ema_half_life=recipe.ema_half_life,
-        clip=recipe.clip,
+        clip=recipe.grad_clip,
         seed=job.options.seed,
     )
 

@@ -259,7 +259,7 @@ def stacked_game(name: str, images: Tensor, seed: int, seconds: float) -> tuple[
         objective_name, penalty = name.split("+")
         adam = OptimizerConfig(lr=2e-4, beta1=0.5, beta2=0.99)
         recipe = gan.Recipe(
-            architecture="dcgan", network=dcgan.Config(width=32, discriminator_norm=False), objective=objective_name,
+            architecture="dcgan", generator=dcgan.GeneratorConfig(width=32), discriminator=dcgan.DiscriminatorConfig(width=32, batch_norm=False), objective=objective_name,
             penalty=penalty, discriminator_optimizer=adam, generator_optimizer=adam, schedule="constant",
         )  # fmt: skip
     torch.manual_seed(seed)

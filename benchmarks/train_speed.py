@@ -28,7 +28,7 @@ from limner.data import open_source, prepare
 from limner.losses.adversarial import objective
 from limner.methods.gan import GAN
 from limner.networks import dcgan
-from limner.recipes.gan import dcgan_2016
+from limner.recipes.gan import PRESETS
 from limner.training.log import Means
 from limner.training.loop import Plan, iterate, training_mode
 from limner.training.state import State
@@ -40,7 +40,7 @@ def ours(batch: int, precision: torch.dtype) -> tuple[State, object, Plan]:
     dataset = prepare(open_source("fashion", labels=False), size=32)
     assert dataset.spec.channels == 1
     torch.manual_seed(0)
-    recipe = dcgan_2016()
+    recipe = PRESETS["dcgan"].make()
     nets = [
         net.to(memory_format=torch.channels_last) for net in (dcgan.Generator(dataset.spec), dcgan.Discriminator(dataset.spec))
     ]

@@ -65,21 +65,21 @@ COMMANDS: list[list[str]] = [
         ["--metric", "fid"], ["--metric", "None"], ["--threads", "2"], ["--sizee", "3"], ["--out"],
         ["--objective", "best"], ["--objective", "Hinge"], ["--schedule", "cubic"], ["--mixing", "0.5"],
         ["--augmentation", "wild"], ["--penalty", "r3"], ["--regularizer", "lengthy"], ["--noise", "pink"],
-        ["--architecture", "cnn"], ["--gamma", "1"], ["--penalty-every", "2"], ["--adaptive-target", "0.5"],
+        ["--architecture", "cnn"], ["--gamma", "1"], ["--penalty-every", "2"], ["--ada-target", "0.5"],
         ["--regularizer-weight", "1"], ["--discriminator-optimizer.name", "lion"], ["--fit", "zoom"], ["--channels", "2"],
         ["--background", "nocolor"], ["--labels", "nowhere.csv"], ["--unconditional", "--labels", "DATA"],
         ["--out", "/dev/null/x"], ["--out", "DATA"], ["--out", "x" * 300], ["--out", "/proc/x"],
         ["--auto-tune", "--no-doctor"], ["--out", "GAN"], ["--out", "GAN", "--seed", "1"],
-        ["--recipe", "vae", "--architecture", "dcgan"], ["--recipe", "vae", "--auto-tune"], ["--recipe", "vae", "--features", "1"],
-        ["--recipe", "vae", "--network.likelihood", "cauchy"], ["--recipe", "dcgan", "--network.norm", "layer"],
+        ["--recipe", "vae", "--architecture", "dcgan"], ["--recipe", "vae", "--auto-tune"], ["--recipe", "vae", "--feature-matching", "1"],
+        ["--recipe", "vae", "--network.likelihood", "cauchy"], ["--recipe", "dcgan", "--generator.norm", "layer"],
         ["--recipe", "dcgan", "--regularizer", "path-length"], ["--recipe", "pix2pix", "--unconditional"],
         ["--recipe", "vae", "--labels", "x.csv"], ["--recipe", "vqvae", "--network.likelihood", "x"],
-        ["--network.depth", "3"], ["--generator", "5"], ["--batch", "32", "--batch", "16"],
+        ["--generator.depth", "3"], ["--generator", "5"], ["--batch", "32", "--batch", "16"],
     )),
     *([*FIT, f"--{name}", value] for name, values in {
-        "batch": ("0", "-1", "1.5x", "abc", "", "1" + "0" * 20), "network.width": ("0", "-8", "abc", "100000", "1" + "0" * 30),
-        "network.z-size": ("0", "-1", "1" + "0" * 12), "generator_optimizer.lr": ("-1", "nan", "inf", "abc"),
-        "discriminator_optimizer.beta1": ("1.0", "-0.1", "2", "nan"), "discriminator_optimizer.beta2": ("1.0", "-1", "1e9"), "clip": ("-1", "nan", "inf"),
+        "batch": ("0", "-1", "1.5x", "abc", "", "1" + "0" * 20), "generator.width": ("0", "-8", "abc", "100000", "1" + "0" * 30),
+        "generator.z-size": ("0", "-1", "1" + "0" * 12), "generator_optimizer.lr": ("-1", "nan", "inf", "abc"),
+        "discriminator_optimizer.beta1": ("1.0", "-0.1", "2", "nan"), "discriminator_optimizer.beta2": ("1.0", "-1", "1e9"), "grad_clip": ("-1", "nan", "inf"),
         "falling-from": ("-1", "2", "nan"), "lr_warmup": ("-1", "2", "nan"), "ema-half-life": ("-1", "nan", "inf"),
         "seed": ("-1", "abc", "1" + "0" * 30), "threads": ("0", "-1", "1" + "0" * 9), "checkpoint-minutes": ("-1", "nan", "inf"),
         "images": ("0", "-5", "abc", "1" + "0" * 20), "discriminator-steps": ("0", "-1"), "micro_batch": ("-1", "abc"), "flip": ("maybe",),
@@ -195,7 +195,7 @@ LINES = {"images": b'{"images": "many"}\n', "negative": b'{"images": -5}\n', "a 
          "a finding": b'{"images": 1, "doctor": 5}\n', "a finding's text": b'{"images": 1, "doctor": {"finding": []}}\n',
          "a list": b"[]\n", "huge": b'{"images": 1e300}\n'}  # fmt: skip
 
-AGAIN = ["train", "DATA", "--recipe", "spectral", "--network.width", "8", "--batch", "16", "--threads", "1", "--images", "64",
+AGAIN = ["train", "DATA", "--recipe", "spectral", "--generator.width", "8", "--discriminator.width", "8", "--batch", "16", "--threads", "1", "--images", "64",
          "--out", "GAN", "--quiet"]  # fmt: skip
 
 
@@ -238,7 +238,7 @@ NONSENSE: list[list[str]] = [  # numbers without meaning, runs into their data, 
     *(["sample", "GAN", "--seconds", value, "--out", "x.gif"] for value in ("inf", "-1", "1e9", "nan", "0")),
     ["train", "DATA", "--minutes", "1e308"], ["train", "PNGS", "--images", "16", "--out", "PNGS"],
     ["data", "/dev/zero"], ["train", "/dev/zero", "--images", "16"], ["data", "NESTED"],
-    [*FIT, "--batch", "100000000"], [*FIT, "--network.width", "60000"],
+    [*FIT, "--batch", "100000000"], [*FIT, "--generator.width", "60000"],
 ]  # fmt: skip
 
 CASES: list[Case] = [(" ".join(c)[:80], c, None) for c in COMMANDS + NONSENSE] + damaged()

@@ -36,7 +36,7 @@ LONG = settings(QUICK, max_examples=10_000)
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory, squares: Path) -> Path:
     out = tmp_path_factory.mktemp("fuzz") / "run"
-    changes = {"network.width": 8, "batch": 16}
+    changes = {"generator.width": 8, "discriminator.width": 8, "batch": 16}
     train(str(squares), recipe="spectral", images=32, out=out, quiet=True, device="cpu", doctor=False, changes=changes)
     return out
 
@@ -73,7 +73,7 @@ def read_all(folder: Path, name: str) -> None:
     """Everything that reads the file; a ValueError must be one printable sentence."""
     def resume() -> None:
         spec = ImageSpec(1, 16, 16, Condition.classes(2))
-        nets = [home(spec, conv.Config(width=8)) for home in (conv.Generator, conv.Discriminator)]
+        nets = [conv.Generator(spec, conv.TINY_GENERATOR), conv.Discriminator(spec, conv.TINY_DISCRIMINATOR)]
         state = State(GAN(*nets, objective("hinge"), augmentation="light"), {"discriminator": OptimizerConfig(), "generator": OptimizerConfig()})
         checkpoints.load(state, folder / "checkpoint", torch.device("cpu"), most=48)
 

@@ -101,7 +101,7 @@ def template(tmp_path_factory: pytest.TempPathFactory, squares: Path) -> Path:
     (folder / "pngs").mkdir()
     shutil.copy(folder / "one.png", folder / "pngs")
     (folder / "nested" / "/".join("d" * 100)).mkdir(parents=True)  # 1,500 are another test's: tools cannot remove them
-    small = ["--network.width", "8", "--batch", "16", "--threads", "1", "--images", "64", "--quiet"]
+    small = ["--generator.width", "8", "--discriminator.width", "8", "--batch", "16", "--threads", "1", "--images", "64", "--quiet"]
     for recipe, name in (("spectral", "gan"), ("vae", "vae")):
         code, _, said = run(["train", "data.npz", "--recipe", recipe, *small, "--out", name], folder, folder.parent / "said.txt")
         assert code == 0, said
@@ -173,7 +173,7 @@ def test_files_have_the_mode_that_the_umask_leaves(template: Path) -> None:
 
 def test_nothing_that_is_shared_names_a_place_of_the_machine(template: Path, tmp_path: Path) -> None:
     run_folder = tmp_path / "run"
-    small = ["--recipe", "spectral", "--network.width", "8", "--batch", "16", "--threads", "1", "--images", "64", "--quiet"]
+    small = ["--recipe", "spectral", "--generator.width", "8", "--discriminator.width", "8", "--batch", "16", "--threads", "1", "--images", "64", "--quiet"]
     code, _, said = run(["train", str(template / "data.npz"), *small, "--out", str(run_folder)], tmp_path, tmp_path / "s.txt")
     assert code == 0, said
     for command in (["doctor", str(run_folder)], ["evaluate", str(run_folder), "--data", str(template / "data.npz"), "-n", "60",

@@ -186,7 +186,7 @@ def test_pictures_are_brought_to_their_shape_as_in_training(tmp_path: Path) -> N
 
 def test_a_generator_is_refused(squares: Path, tmp_path: Path) -> None:
     out = tmp_path / "gan"
-    limner.train(squares, images=32, recipe="spectral", changes={"network.width": 8}, out=out)
+    limner.train(squares, images=32, recipe="spectral", changes={"generator.width": 8, "discriminator.width": 8}, out=out)
     with pytest.raises(ValueError, match="cannot use"):
         load_kind(out, "cpu", Autoencoder, "reconstruct")
 

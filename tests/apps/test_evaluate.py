@@ -19,7 +19,7 @@ from limner.evaluation.report import curves
 @pytest.fixture(scope="module")
 def run(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "squares"
-    limner.train(squares, images=1600, recipe="spectral", changes={"network.width": 8}, out=out)
+    limner.train(squares, images=1600, recipe="spectral", changes={"generator.width": 8, "discriminator.width": 8}, out=out)
     return out
 
 

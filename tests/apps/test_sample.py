@@ -28,7 +28,7 @@ from limner.evaluation.report import table as report_table
 @pytest.fixture(scope="module")
 def run(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "squares"
-    limner.train(squares, images=64, recipe="spectral", changes={"network.width": 8}, out=out)
+    limner.train(squares, images=64, recipe="spectral", changes={"generator.width": 8, "discriminator.width": 8}, out=out)
     return out
 
 
@@ -225,7 +225,7 @@ def test_a_walk_in_the_plane_keeps_lengths_whatever_the_angle(turn: float) -> No
 
 def test_the_run_folder_describes_itself(run: Path) -> None:
     description = json.loads((run / "limner.json").read_text())
-    assert description["data"]["count"] == 96 and description["recipe"]["network"]["width"] == 8
+    assert description["data"]["count"] == 96 and description["recipe"]["generator"]["width"] == 8
     assert description["training"]["images"] == 64 and description["license"] is None
     card = (run / "README.md").read_text()
     assert "license:" in card and "tags: [image-generation, gan, limner]" in card and "96 pictures of 16x16" in card and "limner.load" in card

@@ -234,13 +234,13 @@ def test_equal_names_are_pairs_where_a_model_learned_from_pairs_or_pairs_are_ask
 
     made, truths, paired = measured(model.description["recipe"])
     assert not paired and len(made) == 5 and len(truths) == 8 and "learned without pairs" in made.notes[-1]
-    assert measured(model.description["recipe"], ["ms-ssim"])[2] and measured({"pixels": 25.0})[2]
+    assert measured(model.description["recipe"], ["ms-ssim"])[2] and measured({"l1": 25.0})[2]
     (tmp_path / "b").mkdir()
     PICTURES["gray"].save(tmp_path / "b/other.png")
-    made, truths, paired = measured({"pixels": 25.0}, second=tmp_path / "b")
+    made, truths, paired = measured({"l1": 25.0}, second=tmp_path / "b")
     assert not paired and len(truths) == 1 and "No file of" in made.notes[-1]
     with pytest.raises(ValueError, match="No file of"):
-        measured({"pixels": 25.0}, ["psnr"], tmp_path / "b")
+        measured({"l1": 25.0}, ["psnr"], tmp_path / "b")
 
 
 # ---- tiles -----------------------------------------------------------------------------------------------------------

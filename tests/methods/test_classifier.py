@@ -36,7 +36,7 @@ def batch() -> Batch:
 def game(name: str = "conv", weight: float = 2.0, objective_name: str = "hinge", **more) -> GAN:
     home = networks.architecture(name)
     torch.manual_seed(0)
-    nets = recipes.players(Recipe(architecture=name, network=home.TINY, classifier=weight), SPEC)
+    nets = recipes.players(Recipe(architecture=name, generator=home.TINY_GENERATOR, discriminator=home.TINY_DISCRIMINATOR, classifier=weight), SPEC)
     return gan_of(nets["generator"], nets["discriminator"], objective_name, classifier=nets.get("classifier"),
                   classifier_weight=weight, **more)  # fmt: skip
 
@@ -90,7 +90,7 @@ def test_the_critic_is_not_told_the_class_and_the_head_moves_with_it() -> None:
 
 @pytest.mark.parametrize(("home", "width"), [(conv, 8 * 2 * 16), (dcgan, 8 * 2 * 16), (mlp, 8)], ids=str)
 def test_the_head_is_as_wide_as_the_critics_last_layer(home, width: int) -> None:
-    head = Classifier(home.Discriminator(ImageSpec(1, 16, 16), home.TINY), 5)
+    head = Classifier(home.Discriminator(ImageSpec(1, 16, 16), home.TINY_DISCRIMINATOR), 5)
     assert head(torch.randn(3, width)).shape == (3, 5)
 
 
@@ -107,7 +107,7 @@ def test_classes_are_learned_from_their_names_alone(
     """Bright squares lie at the left or at the right; only the head tells the generator which is which."""
     monkeypatch.setattr(decide, "measure", lambda *a, **k: 100.0)
     limner.train(squares, recipe="acgan", images=16 * 200, batch=16, out=tmp_path, quiet=True, metric="none",
-                 changes={"network.width": 8})  # fmt: skip
+                 changes={"generator.width": 8, "discriminator.width": 8})  # fmt: skip
     model = limner.load(tmp_path)
     for label in (0, 1):
         halves = model.sample(32, label=label).astype(float).mean((0, 1, 2)).reshape(2, 8).mean(1)

@@ -33,7 +33,7 @@ def batch(turn: int = 0) -> Batch:
 def game(home=conv, **more) -> GAN:
     torch.manual_seed(0)
     name = more.pop("objective", "hinge")
-    return gan_of(home.Generator(SPEC, home.TINY), home.Discriminator(SPEC, home.TINY), name, **more)
+    return gan_of(home.Generator(SPEC, home.TINY_GENERATOR), home.Discriminator(SPEC, home.TINY_DISCRIMINATOR), name, **more)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)

@@ -40,10 +40,10 @@ def game(home=conv, **more) -> GAN:
     torch.manual_seed(0)
     name = more.pop("objective", "hinge")
     if more.get("classifier"):
-        unlabeled = home.Discriminator(replace(SPEC, classes=0), home.TINY)
+        unlabeled = home.Discriminator(replace(SPEC, classes=0), home.TINY_DISCRIMINATOR)
         head = Classifier(unlabeled, SPEC.classes)
-        return gan_of(home.Generator(SPEC, home.TINY), unlabeled, name, **more | {"classifier": head})
-    return gan_of(home.Generator(SPEC, home.TINY), home.Discriminator(SPEC, home.TINY), name, **more)
+        return gan_of(home.Generator(SPEC, home.TINY_GENERATOR), unlabeled, name, **more | {"classifier": head})
+    return gan_of(home.Generator(SPEC, home.TINY_GENERATOR), home.Discriminator(SPEC, home.TINY_DISCRIMINATOR), name, **more)
 
 
 def stream(first: int, count: int) -> dict[str, Tensor]:
@@ -135,7 +135,7 @@ def test_every_turn_plays_with_the_noise_that_was_asked_for(monkeypatch: pytest.
 @pytest.mark.parametrize("name", networks.NAMES)
 def test_features_are_what_the_last_layer_takes(name: str) -> None:
     home = networks.architecture(name)
-    discriminator = home.Discriminator(ImageSpec(3, 16, 16), home.TINY).eval()
+    discriminator = home.Discriminator(ImageSpec(3, 16, 16), home.TINY_DISCRIMINATOR).eval()
     x = batch()["image"]
     logits, found = with_last_features(discriminator, lambda: discriminator(x, None))
     assert torch.equal(logits, discriminator(x))
@@ -289,7 +289,7 @@ def test_gradient_flows_through_adaptive_augmentation_of_any_shape() -> None:
 # ---- exact on resume, slices ------------------------------------------------------------------------------------------
 
 MEMORABLE = {
-    "adaptive": {"augmentation": "adaptive", "controller": Adaptive(target=0.0, images=60, interval=2)},
+    "ada": {"augmentation": "ada", "controller": Adaptive(target=0.0, images=60, interval=2)},
     "lecam": {"penalty": "lecam", "gamma": 0.3},
     "path-length": {"home": stylegan2, "regularizer": "path-length", "regularizer_every": 2, "mixing": 0.9},
     "historical": {"historical": 0.1},
@@ -335,7 +335,7 @@ def test_resume_is_exact_with_memory(options: dict, tmp_path: Path) -> None:
         {"penalty": "lecam", "gamma": 1.0},
         {"penalty": "dragan", "gamma": 1.0},
         {"penalty": "r1r2-fast", "gamma": 1.0},
-        {"augmentation": "adaptive"},
+        {"augmentation": "ada"},
         {"regularizer": "orthogonal"},
         {"historical": 1.0},
         {"classifier": True, "classifier_weight": 2.0},

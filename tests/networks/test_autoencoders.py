@@ -88,9 +88,9 @@ def test_the_mixture_is_a_density_and_draws_from_it() -> None:
     torch.testing.assert_close(torch.cov(drawn.T), torch.cov(theirs.T), atol=0.1, rtol=0.05)
 
 
-@pytest.mark.parametrize("wrong", [{"likelihood": "poisson"}, {"components": 0}, {"halvings": 99}])
+@pytest.mark.parametrize("wrong", [{"likelihood": "poisson"}, {"components": 0}, {"downsamplings": 99}])
 def test_impossible_options_are_sentences(wrong: dict) -> None:
-    home = vqvae if "halvings" in wrong else vae
+    home = vqvae if "downsamplings" in wrong else vae
     with pytest.raises(ValueError, match=r"^[^\n]+\.$"):
         home.Autoencoder(SPECS[0], home.Config(**wrong))
     with pytest.raises(ValueError, match=r"^[^\n]+\.$"):

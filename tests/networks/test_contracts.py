@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 from importlib import import_module
 from typing import Any
@@ -15,8 +14,10 @@ from safetensors.torch import save as save_tensors
 from limner import networks
 from limner.core.condition import Condition
 from limner.core.images import ImageSpec
+from limner.core.options import replace
 from limner.networks import contracts
 from limner.networks.contracts import ProgressiveNet, SelfSupervised
+from limner.recipes.config import Recipe
 
 SPECS = [
     ImageSpec(1, 28, 28, Condition.classes(10)),
@@ -26,23 +27,26 @@ SPECS = [
     ImageSpec(1, 17, 41),
 ]
 VARIANTS: dict[str, dict[str, Any]] = {  # options that make another network of an architecture
-    "dcgan, virtual norm": {"norm": "virtual", "reference": 6, "discrimination": 3},
+    "dcgan, virtual norm": {"generator.norm": "virtual", "generator.reference_batch": 6, "discriminator.minibatch_kernels": 3},
 }
 every_architecture = pytest.mark.parametrize("name", [*networks.NAMES, *VARIANTS])
 every_spec = pytest.mark.parametrize("spec", SPECS, ids=str)
 
 
-def tiny(name: str) -> tuple[str, Any]:
-    """The architecture of a name or variant, and its smallest options."""
+def tiny(name: str) -> tuple[str, Any, Any]:
+    """The architecture of a name or variant, and the smallest configs of its two networks."""
     plain = name.split(",")[0]
-    return plain, dataclasses.replace(networks.architecture(plain).TINY, **VARIANTS.get(name, {}))
+    home = networks.architecture(plain)
+    both = Recipe(architecture=plain, generator=home.TINY_GENERATOR, discriminator=home.TINY_DISCRIMINATOR)
+    both = replace(both, VARIANTS.get(name, {}))
+    return plain, both.generator, both.discriminator
 
 
 def build(name: str, spec: ImageSpec) -> tuple[torch.nn.Module, torch.nn.Module]:
     torch.manual_seed(0)
-    plain, config = tiny(name)
+    plain, generator, discriminator = tiny(name)
     home = networks.architecture(plain)
-    return home.Generator(spec, config), home.Discriminator(spec, config)
+    return home.Generator(spec, generator), home.Discriminator(spec, discriminator)
 
 
 def inputs(generator: torch.nn.Module, spec: ImageSpec, n: int = 4) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -136,7 +140,7 @@ def test_saved_and_rebuilt_from_its_description(name: str, spec: ImageSpec) -> N
     generator, _ = build(name, spec)
     generator.eval()
     z, y = inputs(generator, spec)
-    described = networks.describe(*tiny(name))
+    described = networks.describe(*tiny(name)[:2])
     raw = save_tensors({k: v.contiguous() for k, v in generator.state_dict().items()})
     again = networks.rebuild_generator(spec, described)
     assert all(t.is_meta for t in again.state_dict().values())
@@ -168,7 +172,7 @@ def test_bf16_and_channels_last_agree_with_fp32(name: str) -> None:
         {"architecture": "conv", "config": {"width": "wide"}},
         {"architecture": "conv", "config": {"width": -4}},
         {"architecture": "dcgan", "config": {"norm": "layer"}},
-        {"architecture": "dcgan", "config": {"norm": "virtual", "reference": 1}},
+        {"architecture": "dcgan", "config": {"norm": "virtual", "reference_batch": 1}},
         {"architecture": "../../evil", "config": {}},
     ],
     ids=str,

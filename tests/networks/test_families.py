@@ -90,7 +90,7 @@ def test_demodulation_gives_unit_variance_whatever_the_style() -> None:
 
 def test_styles_can_be_mixed_and_doubling_is_the_papers_filter() -> None:
     torch.manual_seed(0)
-    generator = stylegan2.Generator(SPEC, stylegan2.TINY).eval()
+    generator = stylegan2.Generator(SPEC, stylegan2.TINY_GENERATOR).eval()
     assert isinstance(generator, StyleBased)
     w = generator.mapping(torch.randn(2, 8), None)
     whole = generator.synthesis(w[:, None].expand(-1, generator.layers, -1))
@@ -104,7 +104,7 @@ def test_styles_can_be_mixed_and_doubling_is_the_papers_filter() -> None:
 
 
 def test_noise_is_fresh_in_training_and_still_after() -> None:
-    generator = stylegan2.Generator(SPEC, stylegan2.TINY)
+    generator = stylegan2.Generator(SPEC, stylegan2.TINY_GENERATOR)
     for name, p in generator.named_parameters():
         if name.endswith("strength"):
             torch.nn.init.ones_(p)
@@ -127,7 +127,7 @@ def test_growth_holds_and_fades_in_turn_and_ends_whole() -> None:
 
 def test_growing_is_continuous_and_small_levels_show_small_pictures() -> None:
     torch.manual_seed(0)
-    generator, discriminator = progan.Generator(SPEC, progan.TINY).eval(), progan.Discriminator(SPEC, progan.TINY).eval()
+    generator, discriminator = progan.Generator(SPEC, progan.TINY_GENERATOR).eval(), progan.Discriminator(SPEC, progan.TINY_DISCRIMINATOR).eval()
     assert isinstance(generator, ProgressiveNet)
     z, x = torch.randn(2, 8), torch.randn(2, 3, 32, 32)
     generator.at(0.0)
@@ -147,7 +147,7 @@ def test_growing_is_continuous_and_small_levels_show_small_pictures() -> None:
 
 
 def test_real_pictures_fade_with_the_level() -> None:
-    generator = progan.Generator(ImageSpec(1, 17, 21), progan.TINY)  # two doublings
+    generator = progan.Generator(ImageSpec(1, 17, 21), progan.TINY_GENERATOR)  # two doublings
     x = torch.randn(3, 1, 17, 21)
     generator.at(generator.share * 0.375)  # half of level 1 faded in
     assert generator.level == pytest.approx(0.5)
@@ -157,7 +157,7 @@ def test_real_pictures_fade_with_the_level() -> None:
 
 
 def test_a_trained_growing_net_keeps_its_level() -> None:
-    one, two = progan.Generator(SPEC, progan.TINY).eval(), progan.Generator(SPEC, progan.TINY).eval()
+    one, two = progan.Generator(SPEC, progan.TINY_GENERATOR).eval(), progan.Generator(SPEC, progan.TINY_GENERATOR).eval()
     one.at(0.3)
     two.load_state_dict(one.state_dict())
     z = torch.randn(2, 8)
@@ -213,7 +213,7 @@ def test_minibatch_discrimination_counts_the_close_ones() -> None:
 
 
 def test_dcgans_critic_takes_discrimination_and_does_without_norms() -> None:
-    config = dcgan.Config(z_size=8, width=8, discrimination=5, discriminator_norm=False)
+    config = dcgan.DiscriminatorConfig(width=8, minibatch_kernels=5, batch_norm=False)
     discriminator = dcgan.Discriminator(SPEC, config)
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in discriminator.modules())
     x = torch.randn(4, 3, 32, 32)
@@ -231,7 +231,7 @@ def test_dcgans_critic_takes_discrimination_and_does_without_norms() -> None:
 def test_the_reference_stays_what_it_was_and_training_rows_do_not_see_each_other() -> None:
     spec = ImageSpec(1, 16, 16, Condition.classes(2))
     torch.manual_seed(0)
-    generator = dcgan.Generator(spec, replace(dcgan.TINY, norm="virtual", reference=6)).train()
+    generator = dcgan.Generator(spec, replace(dcgan.TINY_GENERATOR, norm="virtual", reference_batch=6)).train()
     before = {key: value.clone() for key, value in generator.named_buffers()}
     assert before["reference_z"].shape == (6, 8) and before["reference_c"].tolist() == [0, 1] * 3
     z, y = torch.randn(4, 8), torch.arange(4) % 2
@@ -245,11 +245,11 @@ def test_the_reference_stays_what_it_was_and_training_rows_do_not_see_each_other
 
 
 def test_a_reference_is_of_the_kind_of_noise_that_is_trained_on() -> None:
-    config = replace(dcgan.TINY, norm="virtual", reference=200)
+    config = replace(dcgan.TINY_GENERATOR, norm="virtual", reference_batch=200)
     kinds = {}
     for noise in ("normal", "uniform"):
         torch.manual_seed(0)
-        recipe = Recipe(architecture="dcgan", network=config, noise=noise)
+        recipe = Recipe(architecture="dcgan", generator=config, discriminator=dcgan.TINY_DISCRIMINATOR, noise=noise)
         kinds[noise] = gan.players(recipe, ImageSpec(1, 16, 16))["generator"].reference_z
     assert kinds["uniform"].abs().max() <= 1 < kinds["normal"].abs().max()
     torch.testing.assert_close(kinds["uniform"], latents.transform(kinds["normal"], "uniform"))
@@ -258,7 +258,7 @@ def test_a_reference_is_of_the_kind_of_noise_that_is_trained_on() -> None:
 @pytest.mark.parametrize("size", [(28, 28), (36, 44)], ids=str)
 def test_progans_cells_are_those_its_critic_pools(size: tuple[int, int]) -> None:
     """The first level at sizes that are no multiple of its cells: real pictures shown at it are made of the same cells."""
-    generator = progan.Generator(ImageSpec(3, *size), progan.TINY)
+    generator = progan.Generator(ImageSpec(3, *size), progan.TINY_GENERATOR)
     generator.at(0.0)
     x = generator(torch.randn(2, generator.z_size))
     cell = 2**generator.depth
@@ -296,7 +296,7 @@ def test_spectral_doubling_is_of_norm_one() -> None:
 
 def test_each_part_of_biggans_latent_enters_at_its_level() -> None:
     torch.manual_seed(0)
-    generator = biggan.Generator(SPEC, biggan.TINY).eval()
+    generator = biggan.Generator(SPEC, biggan.TINY_GENERATOR).eval()
     assert sum(generator.chunks) == generator.z_size and len(generator.chunks) == 4
     z = torch.randn(1, 8)
     for start in range(0, 8, 2):
@@ -304,13 +304,13 @@ def test_each_part_of_biggans_latent_enters_at_its_level() -> None:
         other[:, start : start + 2] += 3
         assert not torch.allclose(generator(other), generator(z), atol=1e-6)
     with pytest.raises(ValueError, match="shared out over 4 levels"):
-        biggan.Generator(SPEC, biggan.Config(z_size=3))
+        biggan.Generator(SPEC, biggan.GeneratorConfig(z_size=3))
 
 
 @pytest.mark.parametrize("spec", [SPEC, ImageSpec(1, 17, 41), ImageSpec(4, 20, 36, Condition.classes(3)), ImageSpec(3, 64, 64)], ids=str)
 def test_fastgans_lesson_can_be_learned(spec: ImageSpec) -> None:
     torch.manual_seed(0)
-    discriminator = fastgan.Discriminator(spec, fastgan.TINY)
+    discriminator = fastgan.Discriminator(spec, fastgan.TINY_DISCRIMINATOR)
     assert isinstance(discriminator, SelfSupervised)
     x = torch.tanh(torch.randn(4, spec.channels, 1, 1)).expand(-1, -1, *spec.size)  # plain colors
     y = torch.arange(4) % spec.classes if spec.classes else None
@@ -329,7 +329,7 @@ def test_fastgans_lesson_can_be_learned(spec: ImageSpec) -> None:
 @pytest.mark.parametrize("size", [(32, 32), (28, 28), (44, 28)], ids=str)
 def test_fastgans_lesson_compares_a_quarter_with_the_pixels_it_stands_for(size: tuple[int, int]) -> None:
     """A discriminator that keeps its cells' colors paints them back without an error, wherever the map's sides are odd too."""
-    discriminator = fastgan.Discriminator(ImageSpec(3, *size), fastgan.TINY)
+    discriminator = fastgan.Discriminator(ImageSpec(3, *size), fastgan.TINY_DISCRIMINATOR)
     cell = 2 ** (discriminator.depth - 1)
     colors = torch.randn(4, 3, size[0] // cell, size[1] // cell)
     discriminator.whole, discriminator.part = torch.nn.Identity(), torch.nn.Upsample(scale_factor=2)  # type: ignore[assignment]

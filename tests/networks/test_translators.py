@@ -52,7 +52,7 @@ def test_rebuilt_from_its_description(name: str) -> None:
 def test_keeping_starts_near_the_picture_and_reaches_every_colour() -> None:
     torch.manual_seed(0)
     spec = ImageSpec(3, 17, 24)
-    net = resnet.Translator(spec, replace(resnet.TINY, keep=True))
+    net = resnet.Translator(spec, replace(resnet.TINY, attention_mask=True))
     x = torch.rand(2, 3, *spec.size) * 2 - 1
     y = net(x)
     assert y.shape == x.shape and y.abs().max() <= 1 and 0 < (y - x).abs().mean() < 0.1

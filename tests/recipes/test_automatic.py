@@ -35,14 +35,15 @@ CPU = Machine(torch.device("cpu"), torch.float32, distributed.ALONE)
 def test_the_choice_is_told(spec: ImageSpec, count: int, options: Options, said: str) -> None:
     name, recipe, why = automatic.choose(spec, count, options, CPU)
     assert said in why and why.endswith(".") and name in gan.PRESETS and isinstance(recipe, gan.Recipe)
-    assert f"width {recipe.network.width}" in why
+    assert f"width {recipe.generator.width}" in why
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"batch": 64}, "width 32: it gives the best"),
-        ({"network.width": 48}, "spectral; a set of 400 is small, so the discriminator sees shifted pictures."),
+        ({"generator.width": 48}, "width 32 of the discriminator: it gives"),
+        ({"generator.width": 48, "discriminator.width": 48}, "spectral; a set of 400 is small, so the discriminator sees shifted pictures."),
         ({"architecture": "dcgan", "augmentation": "none"}, "auto chose spectral."),
         ({"augmentation": "full"}, "in minutes."),
     ],
@@ -58,9 +59,9 @@ def test_a_gpu_is_said_to_be_unmeasured() -> None:
 
 def test_a_run_goes_on_with_what_another_machine_chose() -> None:
     machine = Machine(torch.device("meta"), torch.float32, distributed.ALONE)
-    recorded_request = {"recipe": "spectral", "options": {"network": {"width": 24}}}
+    recorded_request = {"recipe": "spectral", "options": {"generator": {"width": 24}}}
     _, recipe, why = automatic.choose(ImageSpec(3, 64, 64), 9999, Options(), machine, (), recorded_request)
-    assert recipe.network.width == 24 and "the run was started with it" in why
+    assert recipe.generator.width == recipe.discriminator.width == 24 and "the run was started with it" in why
 
 
 def test_own_choices_win_over_auto_and_reach_the_description(squares: Path, tmp_path: Path) -> None:
@@ -72,8 +73,8 @@ def test_own_choices_win_over_auto_and_reach_the_description(squares: Path, tmp_
 
 def test_what_a_person_says_to_auto_is_kept_even_where_it_is_a_recipes_usual_value() -> None:
     choices = flags(gan.Recipe, unset=True)
-    said = choices(batch=gan.Recipe().batch, network=choices().network.__class__(width=32))
-    assert changes(said, None) == {"batch": gan.Recipe().batch, "network.width": 32}
+    said = choices(batch=gan.Recipe().batch, generator=choices().generator.__class__(width=32))
+    assert changes(said, None) == {"batch": gan.Recipe().batch, "generator.width": 32}
     assert changes(said, gan.Recipe()) == {}
 
 
@@ -84,7 +85,7 @@ def test_unknown_options_of_a_recipe_are_sentences(
         limner.train(squares, images=32, out=tmp_path, color=3)
     with pytest.raises(ValueError, match=r"no option 'discriminator\.speed'"):
         limner.train(squares, images=32, out=tmp_path, changes={"discriminator.speed": 3})
-    with pytest.raises(ValueError, match="metric 'beauty' is not known"):
+    with pytest.raises(ValueError, match="The option metric is 'beauty': choose none, convolutions"):
         limner.train("nowhere", images=32, out=tmp_path, metric="beauty")  # said before pictures are looked for
     monkeypatch.setattr("limner.runs.run.find_spec", lambda name: None)
     with pytest.raises(ValueError, match="TensorBoard is not installed"):
@@ -93,7 +94,7 @@ def test_unknown_options_of_a_recipe_are_sentences(
 
 def test_a_set_of_one_picture_trains(tmp_path: Path) -> None:
     picture = np.random.default_rng(0).integers(0, 255, (1, 20, 36, 3), dtype=np.uint8)
-    outcome = limner.train(picture, images=32, batch=8, out=tmp_path / "run", changes={"network.width": 8}).outcome
+    outcome = limner.train(picture, images=32, batch=8, out=tmp_path / "run", changes={"generator.width": 8, "discriminator.width": 8}).outcome
     assert outcome.finished
     assert limner.load(tmp_path / "run").sample(1).shape == (1, 3, 20, 36)
 

@@ -26,7 +26,7 @@ def clothes() -> np.ndarray:
 
 def findings_of(pictures: np.ndarray, out: Path, images: int = 2560, **changes: Any) -> list[str]:
     """Train a small run and return the names of the doctor's findings."""
-    small = {"network.width": 8, **changes}
+    small = {"generator.width": 8, "discriminator.width": 8, **changes}
     train(
         pictures, recipe="spectral", images=images, out=out, device="cpu", threads=1, quiet=True, metric="none", seed=1,
         precision="fp32", changes=small,
@@ -55,7 +55,7 @@ def test_identical_pictures(clothes: np.ndarray, tmp_path: Path) -> None:
 
 
 def test_the_discriminator_overfits_twenty_pictures(clothes: np.ndarray, tmp_path: Path) -> None:
-    changes = {"network.width": 16, "augmentation": "none"}
+    changes = {"generator.width": 16, "discriminator.width": 16, "augmentation": "none"}
     assert "overfitting" in findings_of(clothes[::100], tmp_path / "run", images=9600, **changes)
 
 
@@ -63,7 +63,7 @@ def test_auto_tune_lowers_a_discriminator_lr_that_is_too_high_and_logs_it(clothe
     out = tmp_path / "run"
     train(
         clothes, recipe="spectral", images=1920, out=out, device="cpu", threads=1, quiet=True, metric="none",
-        precision="fp32", auto_tune=True, changes={"network.width": 8, "discriminator_optimizer.lr": 0.08},
+        precision="fp32", auto_tune=True, changes={"generator.width": 8, "discriminator.width": 8, "discriminator_optimizer.lr": 0.08},
     )  # fmt: skip
     tuned = json.loads((out / "limner.json").read_text())["training"]
     assert tuned["auto_tune"] and tuned["settings"]["lr of discriminator"] < 1 and tuned["held_out_count"] == 100

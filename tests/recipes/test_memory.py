@@ -17,8 +17,8 @@ MACHINE = Machine(torch.device("cpu"), torch.float32, distributed.ALONE)
 
 
 def test_what_cannot_fit_is_a_sentence() -> None:
-    usual = gan.spectral()
-    wide = dataclasses.replace(usual, network=dataclasses.replace(usual.network, width=10**6))
+    usual = gan.PRESETS["spectral"].make()
+    wide = dataclasses.replace(usual, generator=dataclasses.replace(usual.generator, width=10**6))
     for recipe, size, said in (
         (dataclasses.replace(usual, batch=10**8), 32, "lower --batch"),
         (wide, 32, "the networks' width or --size"),

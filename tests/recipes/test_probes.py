@@ -99,7 +99,7 @@ def test_a_codebook_of_one_code_gives_one_output(clothes: np.ndarray, tmp_path: 
 
 
 def test_codes_that_no_picture_chooses_are_dead(clothes: np.ndarray, tmp_path: Path) -> None:
-    names = found(tmp_path / "run", "vqvae", clothes, images=1280, dead=0.0, commitment=1000.0)
+    names = found(tmp_path / "run", "vqvae", clothes, images=1280, restart_threshold=0.0, commitment=1000.0)
     assert names and set(names) == {"dead-codes"}
 
 
@@ -110,7 +110,7 @@ def test_a_paired_translator_that_does_not_move_learns_nothing(emoji: np.ndarray
     assert finding["advice"] == "its weights do not move: raise --translator-optimizer.lr."
 
 
-@pytest.mark.parametrize("recipe, weight", [("cut", "contrast"), ("cyclegan", "cycle")])
+@pytest.mark.parametrize("recipe, weight", [("cut", "nce"), ("cyclegan", "cycle")])
 def test_an_unpaired_translator_that_keeps_its_input_is_a_copy(
     recipe: str, weight: str, emoji: np.ndarray, tmp_path: Path
 ) -> None:

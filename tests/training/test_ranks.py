@@ -39,7 +39,7 @@ def alike(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor], rtol: floa
 @pytest.mark.parametrize("recipe", ["spectral", "dcgan", "r3gan", "improved"])
 def test_two_ranks_give_what_one_gives(recipe: str, squares: Path, tmp_path: Path) -> None:
     # plain gradient steps: Adam divides by |g| and blows the last bit of a sum's order up to the step size
-    more = ["--recipe", recipe, "--network.width", "8", "--batch", "8"]
+    more = ["--recipe", recipe, "--generator.width", "8", "--discriminator.width", "8", "--batch", "8"]
     for player in ("discriminator", "generator"):
         more += [f"--{player}-optimizer.name", "sgd", f"--{player}-optimizer.lr", "0.02", f"--{player}-optimizer.beta1", "0"]
     one, two = (train(tmp_path / f"{ranks}", squares, ranks, *more) for ranks in (1, 2))
@@ -64,9 +64,9 @@ def test_two_ranks_share_the_pools_of_a_cyclegan(squares: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize("recipe", ["vae", "vqvae"])
 def test_two_ranks_learn_one_code(recipe: str, squares: Path, tmp_path: Path) -> None:
-    more = ["--recipe", recipe, "--network.width", "8", "--network.blocks", "1", "--batch", "8", "--clip", "0"]
+    more = ["--recipe", recipe, "--network.width", "8", "--network.blocks", "1", "--batch", "8", "--grad-clip", "0"]
     # codes die and restart in every iteration: 64 of them share 8 x 16 vectors of an untrained encoder
-    more += ["--network.codes", "64", "--dead", "1"] if recipe == "vqvae" else ["--network.z-size", "8"]
+    more += ["--network.codes", "64", "--restart-threshold", "1"] if recipe == "vqvae" else ["--network.z-size", "8"]
     for player in ("autoencoder", *(["prior"] if recipe == "vae" else [])):
         more += [f"--{player}-optimizer.name", "sgd", f"--{player}-optimizer.lr", "0.01", f"--{player}-optimizer.beta1", "0"]
     one, two = (train(tmp_path / f"{ranks}", squares, ranks, *more) for ranks in (1, 2))

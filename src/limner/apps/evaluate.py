@@ -178,7 +178,7 @@ def translated(
         )  # fmt: skip
 
     asked = any(name in PAIRED for name in validate_metrics(metrics))
-    learned = "pixels" in model.description["recipe"]  # the distance to a truth, which recipes of pairs alone weigh
+    learned = "l1" in model.description["recipe"]  # the weight of the L1 distance, which recipes of pairs alone have
     if second is None or asked:
         pairs = pairs_of(True)
     elif learned:

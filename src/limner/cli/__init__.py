@@ -99,7 +99,7 @@ def _run(arguments: list[str]) -> int:
         if not _out_of_memory(error):
             raise
         tell(
-            "There is not enough memory: train with a smaller --batch, --size or --network.width, or with fewer pictures a "
+            "There is not enough memory: train with a smaller --batch, --size or network width (--generator.width, --network.width), or with fewer pictures a "
             "pass (--micro-batch 8); use what is trained with a smaller -n."
         )
     except KeyboardInterrupt:

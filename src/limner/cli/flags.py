@@ -1,15 +1,15 @@
-"""Dataclasses to flags: an option is written once, as a field with its default and a comment, and read here."""
+"""Dataclasses to flags: an option is written once, as a field (`core.options`), and read here."""
 
 from __future__ import annotations
 
 import dataclasses
-import inspect
-import re
 import typing
 from collections.abc import Callable
 from typing import Annotated, Any
 
 from cyclopts import Parameter
+
+from limner.core.options import options
 
 
 def with_flags(function: Callable[..., Any], options: type, choices: type) -> Callable[..., Any]:
@@ -20,40 +20,22 @@ def with_flags(function: Callable[..., Any], options: type, choices: type) -> Ca
 
 
 def flags(cls: type, values: Any = None, unset: bool = False) -> type:
-    """A dataclass like `cls` whose defaults are those of the instance `values`, and whose help is the comments behind
-    the fields. unset: every default is None, for recipes that are chosen later."""
+    """A dataclass like `cls` whose defaults are those of the instance `values`, and whose help is that of the
+    fields. unset: every default is None, for recipes that are chosen later."""
     values = values if values is not None else cls()
-    types, helps = typing.get_type_hints(cls), comments(cls)
     fields: list[Any] = []
-    for f in dataclasses.fields(cls):
-        value = getattr(values, f.name)
+    for name, about, written in options(cls):
+        value = getattr(values, name)
         if dataclasses.is_dataclass(value):
             part = flags(type(value), value, unset)
-            fields.append((f.name, part, dataclasses.field(default_factory=part)))
+            fields.append((name, part, dataclasses.field(default_factory=part)))
         else:
-            kind = typing.Optional[types[f.name]] if unset else types[f.name]  # noqa: UP045 - a value, not a notation
-            annotated = Annotated[kind, Parameter(help=helps.get(f.name, ""))]  # type: ignore[valid-type]
-            fields.append((f.name, annotated, dataclasses.field(default=None if unset else value)))
+            kind = typing.Optional[written] if unset else written  # noqa: UP045 - a value, not a notation
+            annotated = Annotated[kind, Parameter(help=about.text)]  # type: ignore[valid-type]
+            fields.append((name, annotated, dataclasses.field(default=None if unset else value)))
     made = dataclasses.make_dataclass(cls.__name__, fields, kw_only=True, frozen=True)
     made.__module__ = __name__  # cyclopts takes what seems to come from `types` for a builtin, without fields
     return made
-
-
-def comments(cls: type) -> dict[str, str]:
-    """The comment at the end of each field's line in the source of a dataclass and of those that it extends."""
-    found = {}
-    sources = [inspect.getsource(part) for part in reversed(cls.__mro__) if dataclasses.is_dataclass(part)]
-    for line in "\n".join(sources).splitlines():
-        match = re.match(r"\s+(\w+)\s*:.*?\s{2}#\s(.*)$", line)
-        if match:
-            found[match[1]] = _as_sentence(match[2])
-    return found
-
-
-def _as_sentence(comment: str) -> str:
-    """A comment with a capital and a full stop. A list of values keeps its small letter: it is typed as it stands there."""
-    value = re.match(r"[\w.-]+(?: \||,| or )", comment)
-    return (comment if value else comment[:1].upper() + comment[1:]) + "."
 
 
 def changes(choices: Any, defaults: Any, prefix: str = "") -> dict[str, Any]:

@@ -77,7 +77,7 @@ def not_finite(player: str, seen: int) -> Finding:
     return Finding(
         "not-finite",
         f"the {player}'s loss was not finite after {seen:,} images",
-        "use lower learning rates, a stronger penalty, or gradient clipping (--clip 1).",
+        "use lower learning rates, a stronger penalty, or gradient clipping (--grad-clip 1).",
     )
 
 
@@ -126,7 +126,7 @@ def _overfitting(signals: Sequence[Signals]) -> Finding | None:
         "overfitting",
         f"the discriminator overfits: it rates held-out pictures {min(overfitting, 1):.0%} as low as samples, compared with "
         "training pictures",
-        "add pictures, augment (--augmentation adaptive, --flip), or use an earlier checkpoint (best/).",
+        "add pictures, augment (--augmentation ada, --flip), or use an earlier checkpoint (best/).",
     )
 
 

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limner.core.images import ImageSpec
+from limner.core.options import WIDEST, option
 from limner.networks.attention import SelfAttention, attended
 from limner.networks.condition import ConditionEmbedding
 from limner.networks.layers import BatchNorm2d, SpectralLinear, base_size, center_crop, levels, to_map
@@ -25,13 +26,19 @@ SOURCE = "Brock et al. 2019, Large scale GAN training for high fidelity natural 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    z_size: int = 80  # numbers in a latent, shared out over the levels
-    width: int = 32  # channels next to the picture; doubles with every halving, up to 8 times
-    label_size: int = 64  # numbers in the shared class embedding
+class GeneratorConfig:
+    z_size: int = option(80, "Dimensions of the latent vector, split over the resolutions.", low=1, high=WIDEST)
+    width: int = option(32, "Channels at full resolution; doubled at each downsampling, at most 8x.", low=1, high=WIDEST)
+    label_size: int = option(64, "Dimensions of the class embedding that all layers share.", low=1, high=WIDEST)
 
 
-TINY = Config(z_size=8, width=8, label_size=4)
+@dataclass(frozen=True, kw_only=True)
+class DiscriminatorConfig:
+    width: int = option(32, "Channels at full resolution; doubled at each downsampling, at most 8x.", low=1, high=WIDEST)
+
+
+TINY_GENERATOR = GeneratorConfig(z_size=8, width=8, label_size=4)
+TINY_DISCRIMINATOR = DiscriminatorConfig(width=8)
 
 
 class ModulatedNorm(nn.Module):
@@ -52,7 +59,7 @@ class ModulatedNorm(nn.Module):
 class Generator(nn.Module):
     """(z [N,Z], c | None) -> [N,C,H,W] in [-1,1]"""
 
-    def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
+    def __init__(self, spec: ImageSpec, config: GeneratorConfig = GeneratorConfig()) -> None:
         super().__init__()
         self.spec, self.z_size = spec, config.z_size
         depth = levels(spec)
@@ -95,5 +102,5 @@ class Generator(nn.Module):
 class Discriminator(ResidualDiscriminator):
     """(x [N,C,H,W], c | None) -> logits [N]"""
 
-    def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
+    def __init__(self, spec: ImageSpec, config: DiscriminatorConfig = DiscriminatorConfig()) -> None:
         super().__init__(spec, config.width, attended(spec))

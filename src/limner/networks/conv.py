@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limner.core.images import ImageSpec
+from limner.core.options import WIDEST, option
 from limner.networks.layers import (
     ConditionalBatchNorm2d,
     SpectralConv2d,
@@ -32,23 +33,29 @@ SOURCE = "Miyato et al. 2018, Spectral normalization for generative adversarial 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    z_size: int = 64  # numbers in a latent
-    width: int = 32  # channels next to the picture; doubles with every halving, up to 8 times
+class GeneratorConfig:
+    z_size: int = option(64, "Dimensions of the latent vector.", low=1, high=WIDEST)
+    width: int = option(32, "Channels at full resolution; doubled at each downsampling, at most 8x.", low=1, high=WIDEST)
 
 
-TINY = Config(z_size=8, width=8)
+@dataclass(frozen=True, kw_only=True)
+class DiscriminatorConfig:
+    width: int = option(32, "Channels at full resolution; doubled at each downsampling, at most 8x.", low=1, high=WIDEST)
 
 
-def _widths(config: Config, depth: int) -> list[int]:
-    """Channels of each level, from full resolution down."""
+TINY_GENERATOR = GeneratorConfig(z_size=8, width=8)
+TINY_DISCRIMINATOR = DiscriminatorConfig(width=8)
+
+
+def _widths(config: GeneratorConfig | DiscriminatorConfig, depth: int) -> list[int]:
+    """Channels from the picture down."""
     return [config.width * min(8, 2**i) for i in range(depth)]
 
 
 class Generator(nn.Module):
     """(z [N,Z], c | None) -> [N,C,H,W] in [-1,1]"""
 
-    def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
+    def __init__(self, spec: ImageSpec, config: GeneratorConfig = GeneratorConfig()) -> None:
         super().__init__()
         self.spec, self.z_size = spec, config.z_size
         depth = levels(spec)
@@ -76,7 +83,7 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """(x [N,C,H,W], c | None) -> logits [N]"""
 
-    def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
+    def __init__(self, spec: ImageSpec, config: DiscriminatorConfig = DiscriminatorConfig()) -> None:
         super().__init__()
         depth = levels(spec)
         widths = _widths(config, depth)

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limner.core.images import ImageSpec
+from limner.core.options import WIDEST, Needs, check, option
 from limner.networks.batch_stats import MinibatchDiscrimination
 from limner.networks.condition import ConditionEmbedding
 from limner.networks.layers import (
@@ -34,18 +35,26 @@ from limner.networks.layers import (
 SOURCE = "Radford et al. 2016, Unsupervised representation learning with deep convolutional GANs"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    z_size: int = 100  # numbers in a latent
-    width: int = 64  # channels next to the picture; doubles with every halving, up to 8 times
-    norm: str = "batch"  # of the generator: batch, or virtual (by a fixed reference batch: rows do not see each other)
-    reference: int = 32  # latents in the reference batch of virtual normalization; as many again are computed each time
-    discriminator_norm: bool = True  # batch normalization in the discriminator; penalties that look at single pictures want none
-    discrimination: int = 0  # kernels of minibatch discrimination in the discriminator (Salimans et al. 2016)
-
-
 NORMS = ("batch", "virtual")
-TINY = Config(z_size=8, width=8)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorConfig:
+    z_size: int = option(100, "Dimensions of the latent vector.", low=1, high=WIDEST)
+    width: int = option(64, "Channels at full resolution; doubled at each downsampling, at most 8x.", low=1, high=WIDEST)
+    norm: str = option("batch", "Normalization: batch normalization, or virtual batch normalization by a fixed reference batch.", choices=NORMS)
+    reference_batch: int = option(32, "Latents in the reference batch of virtual batch normalization; each forward pass computes them too.", low=2, high=WIDEST, needs=Needs("norm", ("virtual",)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiscriminatorConfig:
+    width: int = option(64, "Channels at full resolution; doubled at each downsampling, at most 8x.", low=1, high=WIDEST)
+    batch_norm: bool = option(True, "Use batch normalization; switch it off for penalties on the gradient of each sample.")
+    minibatch_kernels: int = option(0, "Kernels of minibatch discrimination (Salimans et al. 2016); 0 leaves the layer out.", low=0, high=WIDEST)
+
+
+TINY_GENERATOR = GeneratorConfig(z_size=8, width=8)
+TINY_DISCRIMINATOR = DiscriminatorConfig(width=8)
 
 
 class Generator(nn.Module):
@@ -57,8 +66,9 @@ class Generator(nn.Module):
     reference_z: Tensor  # [R,Z]
     reference_c: Tensor  # conditions c of them
 
-    def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
+    def __init__(self, spec: ImageSpec, config: GeneratorConfig = GeneratorConfig()) -> None:
         super().__init__()
+        check(config)
         self.spec, self.z_size = spec, config.z_size
         depth = levels(spec)
         self.base = base_size(spec, depth)
@@ -66,16 +76,12 @@ class Generator(nn.Module):
         self.embedding = ConditionEmbedding(spec.condition, config.z_size) if spec.condition else None
         inputs = config.z_size * (2 if spec.condition else 1)
         self.first = nn.Linear(inputs, widths[0] * self.base[0] * self.base[1], bias=False)
-        if config.norm not in NORMS:
-            raise ValueError(f"The generator's norm {config.norm!r} is not known: say one of {', '.join(NORMS)}.")
-        self.reference = config.reference if config.norm == "virtual" else 0
+        self.reference = config.reference_batch if config.norm == "virtual" else 0
         if config.norm == "virtual":
-            if config.reference < 2:
-                raise ValueError("Virtual normalization needs a reference of 2 latents at least.")
-            self.register_buffer("reference_z", torch.randn(config.reference, config.z_size))
-            examples = spec.condition.examples(config.reference)
-            self.register_buffer("reference_c", torch.zeros(config.reference, dtype=torch.long) if examples is None else examples)
-            self.norms = nn.ModuleList([VirtualBatchNorm2d(w, config.reference) for w in widths])
+            self.register_buffer("reference_z", torch.randn(config.reference_batch, config.z_size))
+            examples = spec.condition.examples(config.reference_batch)
+            self.register_buffer("reference_c", torch.zeros(config.reference_batch, dtype=torch.long) if examples is None else examples)
+            self.norms = nn.ModuleList([VirtualBatchNorm2d(w, config.reference_batch) for w in widths])
         else:
             self.norms = nn.ModuleList([BatchNorm2d(w) for w in widths])
         outputs = [*widths[1:], spec.channels]
@@ -106,7 +112,7 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """(x [N,C,H,W], c | None) -> logits [N]"""
 
-    def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
+    def __init__(self, spec: ImageSpec, config: DiscriminatorConfig = DiscriminatorConfig()) -> None:
         super().__init__()
         self.spec = spec
         depth = levels(spec)
@@ -115,16 +121,16 @@ class Discriminator(nn.Module):
         inputs = [spec.channels + (1 if spec.condition else 0), *widths[:-1]]
         self.convs = nn.ModuleList(
             [
-                nn.Conv2d(a, b, 4, 2, 1, bias=i == 0 or not config.discriminator_norm)
+                nn.Conv2d(a, b, 4, 2, 1, bias=i == 0 or not config.batch_norm)
                 for i, (a, b) in enumerate(zip(inputs, widths, strict=True))
             ]
         )
         self.norms = nn.ModuleList(
-            [BatchNorm2d(w) if i and config.discriminator_norm else nn.Identity() for i, w in enumerate(widths)]
+            [BatchNorm2d(w) if i and config.batch_norm else nn.Identity() for i, w in enumerate(widths)]
         )
         features = widths[-1] * (spec.height >> depth) * (spec.width >> depth)
-        self.minibatch_discrimination = MinibatchDiscrimination(features, config.discrimination) if config.discrimination else None
-        self.last = nn.Linear(features + config.discrimination, 1)
+        self.minibatch_discrimination = MinibatchDiscrimination(features, config.minibatch_kernels) if config.minibatch_kernels else None
+        self.last = nn.Linear(features + config.minibatch_kernels, 1)
         self.apply(_radford)
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:

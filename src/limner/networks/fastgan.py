@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limner.core.images import ImageSpec
+from limner.core.options import WIDEST, option
 from limner.networks.condition import ConditionEmbedding
 from limner.networks.layers import (
     BatchNorm2d,
@@ -34,13 +35,19 @@ SOURCE = "Liu et al. 2021, Towards faster and stabilized GAN training for high-f
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    z_size: int = 128  # numbers in a latent
-    width: int = 32  # channels next to the picture; doubles with every halving, up to 8 times
-    label_size: int = 32  # numbers in a class embedding
+class GeneratorConfig:
+    z_size: int = option(128, "Dimensions of the latent vector.", low=1, high=WIDEST)
+    width: int = option(32, "Channels at full resolution; doubled at each downsampling, at most 8x.", low=1, high=WIDEST)
+    label_size: int = option(32, "Dimensions of the class embedding.", low=1, high=WIDEST)
 
 
-TINY = Config(z_size=8, width=8, label_size=4)
+@dataclass(frozen=True, kw_only=True)
+class DiscriminatorConfig:
+    width: int = option(32, "Channels at full resolution; doubled at each downsampling, at most 8x.", low=1, high=WIDEST)
+
+
+TINY_GENERATOR = GeneratorConfig(z_size=8, width=8, label_size=4)
+TINY_DISCRIMINATOR = DiscriminatorConfig(width=8)
 
 
 class Excitation(nn.Module):
@@ -76,7 +83,7 @@ class GatedUp(nn.Module):
 class Generator(nn.Module):
     """(z [N,Z], c | None) -> [N,C,H,W] in [-1,1]"""
 
-    def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
+    def __init__(self, spec: ImageSpec, config: GeneratorConfig = GeneratorConfig()) -> None:
         super().__init__()
         self.spec, self.z_size = spec, config.z_size
         depth = levels(spec)
@@ -139,7 +146,7 @@ class Decoder(nn.Module):
 class Discriminator(nn.Module):
     """(x [N,C,H,W], c | None) -> logits [N], and an auxiliary loss (`networks.contracts.SelfSupervised`)"""
 
-    def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
+    def __init__(self, spec: ImageSpec, config: DiscriminatorConfig = DiscriminatorConfig()) -> None:
         super().__init__()
         depth = levels(spec)
         channels = widths(config.width, depth + 1)

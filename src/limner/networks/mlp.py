@@ -14,27 +14,33 @@ from torch import Tensor, nn
 
 from limner.core.condition import Condition
 from limner.core.images import ImageSpec
+from limner.core.options import WIDEST, option
 from limner.networks.condition import encode
 
 SOURCE = "Goodfellow et al. 2014, Generative Adversarial Nets"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    z_size: int = 100  # numbers in a latent
-    hidden: int = 1024  # units of the generator's two hidden layers
-    maxout: int = 240  # units of the discriminator's two maxout layers
-    pieces: int = 5  # linear pieces of a maxout unit
-    dropout: float = 0.3  # in the discriminator
+class GeneratorConfig:
+    z_size: int = option(100, "Dimensions of the latent vector.", low=1, high=WIDEST)
+    hidden: int = option(1024, "Units of each of the two hidden layers.", low=1, high=WIDEST)
 
 
-TINY = Config(z_size=8, hidden=16, maxout=8, pieces=2)
+@dataclass(frozen=True, kw_only=True)
+class DiscriminatorConfig:
+    maxout: int = option(240, "Units of each of the two maxout layers.", low=1, high=WIDEST)
+    pieces: int = option(5, "Linear pieces per maxout unit.", low=1, high=WIDEST)
+    dropout: float = option(0.3, "Dropout probability after each maxout layer.", low=0, high=1)
+
+
+TINY_GENERATOR = GeneratorConfig(z_size=8, hidden=16)
+TINY_DISCRIMINATOR = DiscriminatorConfig(maxout=8, pieces=2)
 
 
 class Generator(nn.Module):
     """(z [N,Z], c | None) -> [N,C,H,W] in [-1,1]"""
 
-    def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
+    def __init__(self, spec: ImageSpec, config: GeneratorConfig = GeneratorConfig()) -> None:
         super().__init__()
         self.spec, self.z_size = spec, config.z_size
         self.layers = nn.Sequential(
@@ -53,7 +59,7 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """(x [N,C,H,W], c | None) -> logits [N]"""
 
-    def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
+    def __init__(self, spec: ImageSpec, config: DiscriminatorConfig = DiscriminatorConfig()) -> None:
         super().__init__()
         self.condition = spec.condition
         self.layers = nn.Sequential(

@@ -14,21 +14,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limner.core.images import ImageSpec
+from limner.core.options import DEEPEST, WIDEST, check, option
 from limner.networks.layers import InstanceNorm2d, SpectralConv2d
 
 SOURCE = "Isola et al. 2017, Image-to-image translation with conditional adversarial networks"
 
 
+NORMS = ("instance", "spectral", "none")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    width: int = 64  # channels after the first convolution; doubles with every halving, up to 8 times
-    norm: str = "instance"  # instance (as published), spectral or none
-    halvings: int = 0  # larger patches (default: 3 from 128 pixels a side, 2 below; vaegan: as often as can be)
+    width: int = option(64, "Channels after the first convolution; doubled at each downsampling, at most 8x.", low=1, high=WIDEST)
+    norm: str = option("instance", "Normalization: instance (as published), spectral or none.", choices=NORMS)
+    downsamplings: int = option(0, "Stride-2 convolutions: more give larger patches; 0 chooses by the recipe and the image size (3 from 128 pixels, 2 below).", low=0, high=DEEPEST)
 
 
 TINY = Config(width=8)
-
-NORMS = ("instance", "spectral", "none")
 
 
 class Discriminator(nn.Module):
@@ -36,14 +38,13 @@ class Discriminator(nn.Module):
 
     def __init__(self, spec: ImageSpec, config: Config = Config(), channels: int | None = None) -> None:
         super().__init__()
-        if config.norm not in NORMS:
-            raise ValueError(f"The discriminator's norm {config.norm!r} is not known: say one of {', '.join(NORMS)}.")
-        halvings = config.halvings or (3 if min(spec.size) >= 128 else 2)
-        height, width = (side >> halvings for side in spec.size)
+        check(config)
+        downsamplings = config.downsamplings or (3 if min(spec.size) >= 128 else 2)
+        height, width = (side >> downsamplings for side in spec.size)
         if height * width < (2 if config.norm == "instance" else 1):  # a single pixel has no spread to normalize
-            raise ValueError(f"{halvings} halvings leave no patches in {spec.height}x{spec.width}: give the discriminator fewer.")
-        widths = [config.width * min(8, 2**i) for i in range(halvings + 1)]
-        strides = [2] * halvings + [1]
+            raise ValueError(f"{downsamplings} downsamplings leave no patches in {spec.height}x{spec.width}: give the discriminator fewer.")
+        widths = [config.width * min(8, 2**i) for i in range(downsamplings + 1)]
+        strides = [2] * downsamplings + [1]
         inputs = [channels or spec.channels, *widths[:-1]]
         make = SpectralConv2d if config.norm == "spectral" else _plain
         self.convs = nn.ModuleList(

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limner.core.images import ImageSpec
+from limner.core.options import WIDEST, option
 from limner.networks.batch_stats import MinibatchStddev
 from limner.networks.condition import ConditionEmbedding
 from limner.networks.contracts import ProgressiveNet
@@ -28,20 +29,27 @@ SOURCE = "Karras et al. 2018, Progressive growing of GANs for improved quality, 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    z_size: int = 128  # numbers in a latent
-    width: int = 32  # channels next to the picture; doubles with every halving, up to 8 times
-    growing: float = 0.5  # share of the run over which the resolution grows (0: whole from the start)
-    label_size: int = 32  # numbers in a class embedding
+class GeneratorConfig:
+    z_size: int = option(128, "Dimensions of the latent vector.", low=1, high=WIDEST)
+    width: int = option(32, "Channels at full resolution; doubled at each downsampling, at most 8x.", low=1, high=WIDEST)
+    growing: float = option(0.5, "Fraction of the budget over which the resolution grows; 0 trains at full resolution from the start.", low=0, high=1)
+    label_size: int = option(32, "Dimensions of the class embedding.", low=1, high=WIDEST)
 
 
-TINY = Config(z_size=8, width=8, label_size=4)
+@dataclass(frozen=True, kw_only=True)
+class DiscriminatorConfig:
+    width: int = option(32, "Channels at full resolution; doubled at each downsampling, at most 8x.", low=1, high=WIDEST)
+    growing: float = option(0.5, "Fraction of the budget over which the resolution grows; must equal the generator's.", low=0, high=1)
+
+
+TINY_GENERATOR = GeneratorConfig(z_size=8, width=8, label_size=4)
+TINY_DISCRIMINATOR = DiscriminatorConfig(width=8)
 
 
 class Generator(ProgressiveNet):
     """(z [N,Z], c | None) -> [N,C,H,W], about in [-1,1] (the last layer is linear)"""
 
-    def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
+    def __init__(self, spec: ImageSpec, config: GeneratorConfig = GeneratorConfig()) -> None:
         super().__init__(levels(spec), config.growing)
         self.spec, self.z_size = spec, config.z_size
         self.base = base_size(spec, self.depth)
@@ -95,7 +103,7 @@ class Generator(ProgressiveNet):
 class Discriminator(ProgressiveNet):
     """(x [N,C,H,W], c | None) -> logits [N]"""
 
-    def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
+    def __init__(self, spec: ImageSpec, config: DiscriminatorConfig = DiscriminatorConfig()) -> None:
         super().__init__(levels(spec), config.growing)
         channels = widths(config.width, self.depth + 1)
         self.colors = nn.ModuleList([EqualConv2d(spec.channels, c, 1) for c in channels])

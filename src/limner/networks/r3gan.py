@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limner.core.images import ImageSpec
+from limner.core.options import DEEPEST, WIDEST, option
 from limner.networks.condition import ConditionEmbedding, Projection
 from limner.networks.layers import base_size, center_crop, levels
 
@@ -29,15 +30,23 @@ GAIN = (2 / (1 + 0.2**2)) ** 0.5  # of a leaky ReLU 0.2: keeps the variance (He 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    z_size: int = 64  # numbers in a latent
-    width: int = 32  # channels next to the picture; doubles with every halving, up to 8 times
-    blocks: int = 1  # residual blocks a stage (the paper: 2)
-    group_width: int = 32  # channels a group of the 3x3 convolutions, or more where they do not divide (the paper: 16)
-    label_size: int = 32  # numbers in a class embedding
+class GeneratorConfig:
+    z_size: int = option(64, "Dimensions of the latent vector.", low=1, high=WIDEST)
+    width: int = option(32, "Channels at full resolution; doubled at each downsampling, at most 8x.", low=1, high=WIDEST)
+    blocks: int = option(1, "Residual blocks per stage (2 in the paper).", low=0, high=DEEPEST)
+    group_width: int = option(32, "Channels per group of the 3x3 convolutions, more where they do not divide the width (16 in the paper).", low=1, high=WIDEST)
+    label_size: int = option(32, "Dimensions of the class embedding.", low=1, high=WIDEST)
 
 
-TINY = Config(z_size=8, width=8, group_width=4, label_size=4)
+@dataclass(frozen=True, kw_only=True)
+class DiscriminatorConfig:
+    width: int = option(32, "Channels at full resolution; doubled at each downsampling, at most 8x.", low=1, high=WIDEST)
+    blocks: int = option(1, "Residual blocks per stage (2 in the paper).", low=0, high=DEEPEST)
+    group_width: int = option(32, "Channels per group of the 3x3 convolutions, more where they do not divide the width (16 in the paper).", low=1, high=WIDEST)
+
+
+TINY_GENERATOR = GeneratorConfig(z_size=8, width=8, group_width=4, label_size=4)
+TINY_DISCRIMINATOR = DiscriminatorConfig(width=8, group_width=4)
 
 
 def _conv(inputs: int, outputs: int, kernel: int, gain: float, groups: int = 1, bias: bool = False) -> nn.Conv2d:
@@ -67,15 +76,15 @@ class Block(nn.Module):
         return x + self.expand(y)
 
 
-def _widths(config: Config, depth: int) -> list[int]:
-    """Channels of each stage, from full resolution down."""
+def _widths(config: GeneratorConfig | DiscriminatorConfig, depth: int) -> list[int]:
+    """Channels of the stages from the picture's size down to the bottom."""
     return [config.width * min(8, 2**i) for i in range(depth + 1)]
 
 
 class Generator(nn.Module):
     """(z [N,Z], c | None) -> [N,C,H,W], about in [-1,1] (the last layer is linear)"""
 
-    def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
+    def __init__(self, spec: ImageSpec, config: GeneratorConfig = GeneratorConfig()) -> None:
         super().__init__()
         self.spec, self.z_size = spec, config.z_size
         depth = levels(spec)
@@ -107,7 +116,7 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """(x [N,C,H,W], c | None) -> logits [N]"""
 
-    def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
+    def __init__(self, spec: ImageSpec, config: DiscriminatorConfig = DiscriminatorConfig()) -> None:
         super().__init__()
         depth = levels(spec)
         widths = _widths(config, depth)

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limner.core.images import ImageSpec
+from limner.core.options import WIDEST, check, option
 from limner.networks.layers import InstanceNorm2d, UpConv2d
 from limner.networks.padding import crop_to, pad_to
 
@@ -26,9 +27,9 @@ SOURCE = "Zhu et al. 2017, Unpaired image-to-image translation using cycle-consi
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    width: int = 32  # channels next to the picture (the paper: 64)
-    blocks: int = 0  # residual blocks (default: 6 below 256 pixels, 9 from there)
-    keep: bool = False  # a mask decides how much of each pixel stays as it was; learns sooner
+    width: int = option(32, "Channels at full resolution, doubled at each of the two downsamplings (64 in the paper).", low=1, high=WIDEST)
+    blocks: int = option(0, "Residual blocks; 0 chooses 6 below 256 pixels and 9 from there.", low=0, high=64)
+    attention_mask: bool = option(False, "Blend the output with the input by a predicted mask, so that training starts near the identity.")
 
 
 TINY = Config(width=8, blocks=2)
@@ -55,8 +56,7 @@ class Translator(nn.Module):
 
     def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
         super().__init__()
-        if not 0 <= config.blocks <= 64:
-            raise ValueError(f"A translator has 1 to 64 blocks, or 0 to let the size decide, not {config.blocks}.")
+        check(config)
         w, c = config.width, spec.channels
         blocks = [Block(4 * w) for _ in range(config.blocks or (9 if min(spec.size) >= 256 else 6))]
         half = len(blocks) // 2
@@ -72,16 +72,16 @@ class Translator(nn.Module):
             *blocks[half:],
             _stage(UpConv2d(4 * w, 2 * w, bias=False), 2 * w),
             _stage(UpConv2d(2 * w, w, bias=False), w),
-            nn.Conv2d(w, c + config.keep, 7, padding=3, padding_mode="reflect"),
+            nn.Conv2d(w, c + config.attention_mask, 7, padding=3, padding_mode="reflect"),
         )
-        self.keep = config.keep
+        self.attention_mask = config.attention_mask
         self.feature_widths = [c, 2 * w, 4 * w, *([4 * w] if half else [])]
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.normal_(layer.weight, 0, 0.02)
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
-        if config.keep:
+        if config.attention_mask:
             last = self.decoder[-1]
             assert isinstance(last, nn.Conv2d) and last.bias is not None
             nn.init.constant_(last.bias[c:], KEPT)
@@ -95,7 +95,7 @@ class Translator(nn.Module):
         size, x = (x.shape[-2], x.shape[-1]), pad_to(x, 4)
         y, features = self._encode(x)
         made = self.decoder(y).float()
-        if self.keep:
+        if self.attention_mask:
             made = torch.lerp(torch.tanh(made[:, :-1]), x.float(), torch.sigmoid(made[:, -1:]))
         else:
             made = torch.tanh(made)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from limner.core.images import ImageSpec
+from limner.core.options import WIDEST, option
 from limner.networks.attention import attended
 from limner.networks.residual import ResidualDiscriminator, ResidualGenerator
 
@@ -16,23 +17,29 @@ SOURCE = "Zhang et al. 2019, Self-attention generative adversarial networks"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    z_size: int = 128  # numbers in a latent
-    width: int = 32  # channels next to the picture; doubles with every halving, up to 8 times
+class GeneratorConfig:
+    z_size: int = option(128, "Dimensions of the latent vector.", low=1, high=WIDEST)
+    width: int = option(32, "Channels at full resolution; doubled at each downsampling, at most 8x.", low=1, high=WIDEST)
 
 
-TINY = Config(z_size=8, width=8)
+@dataclass(frozen=True, kw_only=True)
+class DiscriminatorConfig:
+    width: int = option(32, "Channels at full resolution; doubled at each downsampling, at most 8x.", low=1, high=WIDEST)
+
+
+TINY_GENERATOR = GeneratorConfig(z_size=8, width=8)
+TINY_DISCRIMINATOR = DiscriminatorConfig(width=8)
 
 
 class Generator(ResidualGenerator):
     """(z [N,Z], c | None) -> [N,C,H,W] in [-1,1]"""
 
-    def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
+    def __init__(self, spec: ImageSpec, config: GeneratorConfig = GeneratorConfig()) -> None:
         super().__init__(spec, config.z_size, config.width, spectral=True, attention=attended(spec))
 
 
 class Discriminator(ResidualDiscriminator):
     """(x [N,C,H,W], c | None) -> logits [N]"""
 
-    def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
+    def __init__(self, spec: ImageSpec, config: DiscriminatorConfig = DiscriminatorConfig()) -> None:
         super().__init__(spec, config.width, attended(spec))

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limner.core.images import ImageSpec
+from limner.core.options import DEEPEST, WIDEST, option
 from limner.networks.batch_stats import MinibatchStddev
 from limner.networks.condition import LinearEmbedding, unit_gain
 from limner.networks.equalized import EqualConv2d, EqualLinear, equal_projection, pixel_norm, rectified
@@ -31,16 +32,22 @@ SOURCE = "Karras et al. 2020, Analyzing and improving the image quality of Style
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    z_size: int = 128  # numbers in a latent
-    w_size: int = 128  # numbers in a style
-    width: int = 32  # channels next to the picture; doubles with every halving, up to 8 times
-    mapping: int = 4  # layers of the mapping network (the paper: 8)
-    noise: bool = True  # fresh noise in every layer while training, a fixed one after
-    label_size: int = 32  # numbers in a class embedding
+class GeneratorConfig:
+    z_size: int = option(128, "Dimensions of the latent vector.", low=1, high=WIDEST)
+    w_size: int = option(128, "Dimensions of the style vector w.", low=1, high=WIDEST)
+    width: int = option(32, "Channels at full resolution; doubled at each downsampling, at most 8x.", low=1, high=WIDEST)
+    mapping: int = option(4, "Layers of the mapping network (8 in the paper).", low=1, high=DEEPEST)
+    noise: bool = option(True, "Add noise to each layer: random during training, fixed afterwards.")
+    label_size: int = option(32, "Dimensions of the class embedding.", low=1, high=WIDEST)
 
 
-TINY = Config(z_size=8, w_size=8, width=8, mapping=2, label_size=4)
+@dataclass(frozen=True, kw_only=True)
+class DiscriminatorConfig:
+    width: int = option(32, "Channels at full resolution; doubled at each downsampling, at most 8x.", low=1, high=WIDEST)
+
+
+TINY_GENERATOR = GeneratorConfig(z_size=8, w_size=8, width=8, mapping=2, label_size=4)
+TINY_DISCRIMINATOR = DiscriminatorConfig(width=8)
 
 
 class Modulated(nn.Module):
@@ -95,7 +102,7 @@ def upsampled(x: Tensor) -> Tensor:
 class Generator(nn.Module):
     """(z [N,Z], c | None) -> [N,C,H,W], about in [-1,1] (the last layer is linear)"""
 
-    def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
+    def __init__(self, spec: ImageSpec, config: GeneratorConfig = GeneratorConfig()) -> None:
         super().__init__()
         self.spec, self.z_size = spec, config.z_size
         depth = levels(spec)
@@ -166,7 +173,7 @@ class Block(nn.Module):
 class Discriminator(nn.Module):
     """(x [N,C,H,W], c | None) -> logits [N]"""
 
-    def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
+    def __init__(self, spec: ImageSpec, config: DiscriminatorConfig = DiscriminatorConfig()) -> None:
         super().__init__()
         depth = levels(spec)
         channels = widths(config.width, depth + 1)

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limner.core.images import ImageSpec
+from limner.core.options import WIDEST, option
 from limner.networks.layers import InstanceNorm2d, UpConv2d
 from limner.networks.padding import crop_to, pad_to
 
@@ -23,8 +24,8 @@ SOURCE = "Isola et al. 2017, Image-to-image translation with conditional adversa
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    width: int = 32  # channels next to the picture; doubles with every halving, up to 8 times
-    dropout: float = 0.0  # in the lowest levels on the way up (the paper: 0.5)
+    width: int = option(32, "Channels at full resolution; doubled at each downsampling, at most 8x.", low=1, high=WIDEST)
+    dropout: float = option(0.0, "Dropout probability in the three lowest decoder levels (0.5 in the paper).", low=0, high=1)
 
 
 TINY = Config(width=8)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from limner.core.clamp import clamp_with_gradient
 from limner.core.images import ImageSpec
+from limner.core.options import DEEPEST, WIDEST, Needs, check, option
 from limner.networks import fixup
 from limner.networks.layers import base_size, center_crop, levels, to_map, to_row
 from limner.networks.mixture import Mixture
@@ -35,12 +36,12 @@ LIKELIHOODS = ("gaussian", "bernoulli", "logistic")
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    z_size: int = 64  # numbers in a latent
-    width: int = 32  # channels next to the picture; doubles with every halving, up to 8 times
-    blocks: int = 1  # residual blocks a stage
-    likelihood: str = "gaussian"  # of a pixel given the latent: gaussian, bernoulli or logistic (a mixture)
-    mixtures: int = 5  # components of the logistic mixture
-    components: int = 20  # Gaussians of the density that samples are drawn from
+    z_size: int = option(64, "Dimensions of the latent vector.", low=1, high=WIDEST)
+    width: int = option(32, "Channels at full resolution; doubled at each downsampling, at most 8x.", low=1, high=WIDEST)
+    blocks: int = option(1, "Residual blocks per stage.", low=0, high=DEEPEST)
+    likelihood: str = option("gaussian", "Likelihood p(x|z) of a pixel.", choices=LIKELIHOODS)
+    mixtures: int = option(5, "Components of the logistic mixture.", low=1, high=WIDEST, needs=Needs("likelihood", ("logistic",)))
+    components: int = option(20, "Gaussians in the mixture prior that samples are drawn from.", low=1, high=WIDEST)
 
 
 TINY = Config(z_size=8, width=8, mixtures=2, components=3)
@@ -67,8 +68,7 @@ class Decoder(nn.Module):
 
     def __init__(self, spec: ImageSpec, config: Config) -> None:
         super().__init__()
-        if config.likelihood not in LIKELIHOODS:
-            raise ValueError(f"The likelihood {config.likelihood!r} is not known: say {', '.join(LIKELIHOODS)}.")
+        check(config)
         self.spec, self.z_size, self.likelihood, self.mixtures = spec, config.z_size, config.likelihood, config.mixtures
         depth, c = levels(spec), spec.channels
         outputs = config.mixtures * (1 + 2 * c) if config.likelihood == "logistic" else c

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from limner.core.clamp import clamp_with_gradient
 from limner.core.images import ImageSpec
+from limner.core.options import DEEPEST, WIDEST, check, option
 from limner.networks import fixup
 from limner.networks.padding import crop_to, pad_to
 
@@ -22,11 +23,11 @@ SOURCE = "van den Oord et al. 2017, Neural discrete representation learning"
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    codes: int = 256  # vectors in the codebook
-    code_size: int = 32  # numbers in such a vector
-    halvings: int = 2  # a code stands for 2^halvings x 2^halvings pixels
-    width: int = 32  # channels next to the picture; doubles with every halving, up to 8 times
-    blocks: int = 2  # residual blocks a stage
+    codes: int = option(256, "Vectors in the codebook.", low=1, high=WIDEST)
+    code_size: int = option(32, "Dimensions of a codebook vector.", low=1, high=WIDEST)
+    downsamplings: int = option(2, "Downsamplings by 2: a code stands for 2^downsamplings x 2^downsamplings pixels.", low=1, high=6)
+    width: int = option(32, "Channels at full resolution; doubled at each downsampling, at most 8x.", low=1, high=WIDEST)
+    blocks: int = option(2, "Residual blocks per stage.", low=0, high=DEEPEST)
 
 
 TINY = Config(codes=16, code_size=4, width=8, blocks=1)
@@ -82,15 +83,14 @@ class Autoencoder(nn.Module):
 
     def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
         super().__init__()
-        if not 1 <= config.halvings <= 6:
-            raise ValueError(f"Codes stand for 2 to 64 pixels a side: give 1 to 6 halvings, not {config.halvings}.")
-        self.spec, self.multiple = spec, 2**config.halvings
-        bottom = fixup.widths(config.width, config.halvings)[-1]
-        self.encoder = fixup.down(spec.channels, config.width, config.halvings, config.blocks)
+        check(config)
+        self.spec, self.multiple = spec, 2**config.downsamplings
+        bottom = fixup.widths(config.width, config.downsamplings)[-1]
+        self.encoder = fixup.down(spec.channels, config.width, config.downsamplings, config.blocks)
         self.to_code = fixup.convolution(bottom, config.code_size, 1)
         self.codebook = Codebook(config.codes, config.code_size)
         self.from_code = fixup.convolution(config.code_size, bottom, 3)
-        self.decoder = fixup.up(spec.channels, config.width, config.halvings, config.blocks)
+        self.decoder = fixup.up(spec.channels, config.width, config.downsamplings, config.blocks)
         last = self.decoder[-1]
         assert isinstance(last, nn.Conv2d)
         with torch.no_grad():

@@ -9,16 +9,15 @@ time, and at 64x64 a width of 24 beats 16 and 32 in the first minutes; a generat
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any
 
 from limner.core.images import ImageSpec
 from limner.core.machine import Machine
-from limner.networks import conv
+from limner.recipes.changes import NETWORKS, changed
 from limner.recipes.config import Recipe
-from limner.recipes.gan import SMALL_SET, spectral
+from limner.recipes.gan import PRESETS, SMALL_SET
 from limner.runs.options import Options
 
 LARGE = 48 * 48  # pixels above which a CPU is short of steps rather than of width
@@ -35,8 +34,7 @@ def choose(
     changes: names of what the person decides instead, of which the sentence says nothing. recorded_request: what was asked of a run
     that this one would go on with, whatever the machine was that chose for it.
     """
-    recipe = spectral()
-    kept = recorded_request.get("options", {}).get("network", {}).get("width") if recorded_request.get("recipe") == NAME else None
+    kept = recorded_request.get("options", {}).get("generator", {}).get("width") if recorded_request.get("recipe") == NAME else None
     minutes = float(options.minutes or 10.0)
     small = f"; a set of {count:,} is small, so the discriminator sees shifted pictures"
     small = small if count < SMALL_SET and "augmentation" not in changes else ""
@@ -48,6 +46,8 @@ def choose(
         width, why = 24, f"narrow nets see more of {spec.height}x{spec.width} pictures in {minutes:g} minutes on a CPU"
     else:
         width, why = 32, f"it gives the best {spec.height}x{spec.width} pictures that a CPU was measured to make in minutes"
-    recipe = dataclasses.replace(recipe, network=conv.Config(width=width))
-    told = "" if {"architecture", "network", "network.width"} & {*changes} else f", width {width}: {why}"
+    recipe = changed(PRESETS[NAME].make(), {"generator.width": width, "discriminator.width": width})
+    own = [] if "architecture" in changes else [net for net in NETWORKS if not {net, f"{net}.width"} & {*changes}]
+    of = "" if len(own) == len(NETWORKS) else f" of the {' and '.join(own)}"
+    told = f", width {width}{of}: {why}" if own else ""
     return NAME, recipe, f"auto chose {NAME}{told}{small}."

@@ -1,43 +1,153 @@
-"""What an adversarial run decides, and a name for such decisions."""
+"""What a person decides of a run, one dataclass a recipe. Options of one name mean one thing in all of them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from limner.networks import conv
+from limner.core.latents import DISTRIBUTIONS as DISTRIBUTIONS
+from limner.core.options import Needs, group, option
+from limner.core.schedule import DECAYS
+from limner.losses.adversarial import OBJECTIVES, PATCH_OBJECTIVES
+from limner.losses.penalties import PENALTIES
+from limner.losses.regularizers import REGULARIZERS
+from limner.networks import NAMES, conv, diffaugment, patch, resnet, unet, vae, vqvae
 from limner.training.state import OptimizerConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """An adversarial run: two networks, what each wants, and how they move."""
+class Training:
+    """Options of every recipe."""
 
-    architecture: str = "conv"  # mlp, dcgan, conv, sngan, sagan, biggan, progan, stylegan2, r3gan or fastgan
-    network: Any = field(default_factory=conv.Config)  # the architecture's own options
-    objective: str = "hinge"  # what the players want: minimax, non-saturating, smoothed, least-squares, wasserstein, hinge, relativistic, relativistic-average or feature-matching
-    penalty: str = "none"  # on the discriminator: none, r1, r2, r1r2 (each also -fast), wgan-gp, wgan-gp-drift, dragan or lecam
-    gamma: float | None = None  # weight of the penalty (default: the paper's, or from resolution and batch)
-    penalty_every: int = 1  # iterations between penalties, each weighing as much more
-    regularizer: str = "none"  # penalty on the generator: none, mode-seeking, orthogonal or path-length
-    regularizer_weight: float | None = None  # its weight (default: the paper's)
-    regularizer_every: int = 1  # turns of the generator between them, each weighing as much more
-    classifier: float = 0.0  # weight of naming the class on both sides, instead of telling it to the discriminator (AC-GAN; 0: tell it)
-    noise: str = "normal"  # what pictures are made from: normal, uniform (in [-1,1]) or truncated (normal within 2 deviations)
-    batch: int = 32  # pictures an iteration, over all ranks
-    micro_batch: int = 0  # pictures a forward pass (0: all at once); less memory; same result but for layers and losses that look across the batch (batch norm; relativistic-average, mode-seeking) and layers that draw noise or iterate at each pass (spectral norm)
-    discriminator_optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)  # how the discriminator moves
-    generator_optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)  # how the generator moves
-    discriminator_steps: int = 1  # turns of the discriminator for one of the generator
-    schedule: str = "cosine"  # how the learning rates fall: cosine, linear or constant (not at all)
-    lr_decay_start: float = 0.5  # share of the budget after which they fall, to zero at its end
-    lr_warmup: float = 0.0  # share of the budget over which they rise from zero at first
-    ema_half_life: float = 10_000  # images over which the averaged generator forgets half; a twentieth of those seen while that is less
-    augmentation: str = "auto"  # none, light, full, adaptive, or auto: light when the set is small
-    adaptive_target: float = 0.6  # how surely right about real pictures the discriminator may be before adaptive adds more
-    adaptive_images: int = 500_000  # images in which adaptive could go from never to always
-    flip: bool = False  # mirror half of the pictures; not for text, digits or anything with a right and a left
-    clip: float = 0.0  # largest gradient norm of a turn (0: none)
-    clip_weights: float = 0.0  # the discriminator's weights stay within plus and minus this (0: anywhere)
-    historical: float = 0.0  # weight of the distance of the players from their own past
-    mixing: float = 0.0  # share of pictures that change styles midway; needs a generator with styles (stylegan2)
+    batch: int = option(32, "Images per iteration, over all ranks.", low=1)
+    micro_batch: int = option(0, "Images per forward pass, for less memory; 0 takes the whole batch at once. Results differ only with losses and layers that use statistics of the batch, dropout and spectral normalization.", low=0)
+    schedule: str = option("cosine", "Learning-rate schedule.", choices=lambda: DECAYS)
+    lr_decay_start: float = option(0.5, "Fraction of the budget after which the learning rates decay to zero.", low=0, high=1, needs=Needs("schedule"))
+    lr_warmup: float = option(0.0, "Fraction of the budget over which the learning rates rise linearly from zero.", low=0, high=1)
+    ema_half_life: float = option(10_000, "Half-life of the moving average (EMA) of the weights, in images; early in a run a twentieth of the images seen.", low=0)
+    grad_clip: float = option(0.0, "Largest gradient norm; 0 does not clip.", low=0)
+    flip: bool = option(False, "Mirror half of the images; not for text, digits or anything with a left and a right.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(Training):
+    """A generative adversarial network: two networks, the loss of each, and how they are optimized."""
+
+    architecture: str = option("conv", "Architecture of both networks.", choices=lambda: NAMES)
+    generator: Any = group(conv.GeneratorConfig, "The generator, by its architecture's options.")
+    discriminator: Any = group(conv.DiscriminatorConfig, "The discriminator, by its architecture's options.")
+    objective: str = option("hinge", "Adversarial losses of both networks.", choices=lambda: OBJECTIVES)
+    penalty: str = option("none", "Penalty on the discriminator; -fast approximates gradient norms by finite differences.", choices=lambda: ("none", *PENALTIES))
+    gamma: float | None = option(None, "Weight of the penalty; by default the paper's, or from resolution and batch size.", low=0, needs=Needs("penalty"))
+    penalty_every: int = option(1, "Iterations between penalties (lazy regularization), each weighted as much more.", low=1, needs=Needs("penalty"))
+    regularizer: str = option("none", "Regularizer of the generator.", choices=lambda: ("none", *REGULARIZERS))
+    regularizer_weight: float | None = option(None, "Weight of the regularizer; by default the paper's.", low=0, needs=Needs("regularizer"))
+    regularizer_every: int = option(1, "Generator steps between regularizations, each weighted as much more.", low=1, needs=Needs("regularizer"))
+    classifier: float = option(0.0, "Weight of the auxiliary classifier loss (AC-GAN); 0 conditions the discriminator instead.", low=0)
+    noise: str = option("normal", "Latent distribution: standard normal, uniform in [-1,1], or normal truncated at 2.", choices=lambda: DISTRIBUTIONS)
+    discriminator_optimizer: OptimizerConfig = group(OptimizerConfig, "Optimizer of the discriminator.")
+    generator_optimizer: OptimizerConfig = group(OptimizerConfig, "Optimizer of the generator.")
+    discriminator_steps: int = option(1, "Discriminator steps per generator step.", low=1)
+    augmentation: str = option("auto", "Augmentation of all that the discriminator sees; auto is light for less than 5,000 images and none beyond.", choices=("auto", *diffaugment.POLICIES, "ada"))
+    ada_target: float = option(0.6, "ADA target: mean sign of the discriminator's real logits.", low=0, high=1, needs=Needs("augmentation", ("ada",)))
+    ada_images: int = option(500_000, "Images over which ADA's augmentation probability can rise from 0 to 1.", low=1, needs=Needs("augmentation", ("ada",)))
+    weight_clip: float = option(0.0, "Largest absolute weight of the discriminator (WGAN); 0 does not clip.", low=0)
+    historical: float = option(0.0, "Weight of historical averaging of both networks' parameters (Salimans et al. 2016).", low=0)
+    mixing: float = option(0.0, "Probability of style mixing; needs a style-based generator (stylegan2).", low=0, high=1)
+
+
+_coder = partial(OptimizerConfig, lr=1e-3, beta1=0.9, beta2=0.99)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VAERecipe(Training):
+    """A variational autoencoder, with a discriminator where `adversarial` is above 0 (VAE-GAN)."""
+
+    network: vae.Config = group(vae.Config, "The autoencoder.")
+    beta: float = option(1.0, "Weight of the KL divergence (beta-VAE): higher gives latents closer to the prior, lower sharper reconstructions.", low=0)
+    free_bits: float = option(0.0, "Bits of KL divergence per latent dimension that cost nothing.", low=0)
+    beta_warmup: float = option(0.1, "Fraction of the budget over which beta rises from 0 (KL warm-up).", low=0, high=1)
+    adversarial: float = option(0.0, "Weight of the adversarial loss; 0 has no discriminator.", low=0)
+    feature_matching: float = option(0.0, "Weight of the distance between discriminator features of image and reconstruction.", low=0, needs=Needs("adversarial"))
+    objective: str = option("hinge", "Adversarial losses.", choices=PATCH_OBJECTIVES, needs=Needs("adversarial"))
+    discriminator: patch.Config = group(partial(patch.Config, width=32, norm="spectral"), "The discriminator; sees whole images unless downsamplings are given.", needs=Needs("adversarial"))
+    autoencoder_optimizer: OptimizerConfig = group(_coder, "Optimizer of the autoencoder.")
+    prior_optimizer: OptimizerConfig = group(partial(OptimizerConfig, lr=3e-3, beta1=0.9, beta2=0.99), "Optimizer of the prior.")
+    discriminator_optimizer: OptimizerConfig = group(partial(OptimizerConfig, lr=2e-3, beta1=0.0), "Optimizer of the discriminator.", needs=Needs("adversarial"))
+    grad_clip: float = option(1.0, "Largest gradient norm; 0 does not clip.", low=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VQVAERecipe(Training):
+    """A vector-quantized autoencoder."""
+
+    network: vqvae.Config = group(vqvae.Config, "The autoencoder.")
+    commitment: float = option(0.25, "Weight of the commitment loss.", low=0)
+    codebook_decay: float = option(0.99, "EMA decay of the codebook, per iteration.", low=0, high=1)
+    restart_threshold: float = option(0.1, "Mean uses per iteration below which a code is restarted at a random encoder output.", low=0)
+    autoencoder_optimizer: OptimizerConfig = group(_coder, "Optimizer of the autoencoder.")
+    grad_clip: float = option(1.0, "Largest gradient norm; 0 does not clip.", low=0)
+
+
+_translator = partial(OptimizerConfig, lr=4e-4, beta1=0.5, beta2=0.999)  # 2e-4 is published, for batch 1; scaled by the root of the batch, 4
+_unpaired_discriminator = partial(_translator, lr=1e-3)  # fast, for at first translations are copies
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslatorTraining(Training):
+    """Options of every recipe that translates."""
+
+    batch: int = option(4, "Images of each side per iteration, over all ranks.", low=1)
+    ema_half_life: float = option(2_000, "Half-life of the moving average (EMA) of the weights, in images; early in a run a twentieth of the images seen.", low=0)
+    swap: bool = option(False, "Translate from the second kind of image to the first.")
+    translator_optimizer: OptimizerConfig = group(_translator, "Optimizer of the translators.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairedRecipe(TranslatorTraining):
+    """Paired translation (pix2pix): the target of every image is known."""
+
+    network: unet.Config = group(unet.Config, "The translator.")
+    adversarial: bool = option(True, "Train with a discriminator; without one, translations are blurred.")
+    discriminator: patch.Config = group(partial(patch.Config, width=32, norm="spectral"), "The discriminator of pairs.", needs=Needs("adversarial"))
+    discriminator_optimizer: OptimizerConfig = group(_translator, "Optimizer of the discriminator.", needs=Needs("adversarial"))
+    objective: str = option("least-squares", "Adversarial losses.", choices=PATCH_OBJECTIVES, needs=Needs("adversarial"))
+    l1: float = option(10.0, "Weight of the L1 distance to the target: higher is closer and softer.", low=0)
+    feature_matching: float = option(10.0, "Weight of the L1 distance between discriminator features of translation and target.", low=0, needs=Needs("adversarial"))
+    shift: bool = option(True, "Translate both images of a pair by up to an eighth of the size, against overfitting.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _UnpairedRecipe(TranslatorTraining):
+    """Options of both unpaired recipes."""
+
+    network: resnet.Config = group(partial(resnet.Config, attention_mask=True), "The translators.")
+    discriminator_optimizer: OptimizerConfig = group(_unpaired_discriminator, "Optimizer of the discriminators.")
+    objective: str = option("least-squares", "Adversarial losses.", choices=PATCH_OBJECTIVES)
+    penalty: str = option("none", "Gradient penalty on the discriminators.", choices=lambda: ("none", *(name for name, penalty in PENALTIES.items() if penalty.gradient_at)))
+    gamma: float | None = option(None, "Weight of the penalty; by default from resolution and batch size.", low=0, needs=Needs("penalty"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CycleRecipe(_UnpairedRecipe):
+    """Unpaired translation in both directions (CycleGAN)."""
+
+    discriminator: patch.Config = group(partial(patch.Config, width=32), "The discriminators.")
+    cycle: float = option(1.0, "Weight of the cycle consistency loss: higher keeps translations closer to their input.", low=0)
+    identity: float = option(0.0, "Weight of the identity loss on images of the target side; above 0, an iteration costs half as much again.", low=0)
+    pool: int = option(50, "Past translations that each discriminator is trained on too (Shrivastava et al. 2017).", low=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CutRecipe(_UnpairedRecipe):
+    """Unpaired translation in one direction (CUT), at less than half the cost.
+
+    The published weights are 1 (Park et al. 2020, section 4). The official code takes the mean of both NCE losses, and
+    squares without the 1/2 of the least-squares objective here, so that its weights of 1 are 0.25 here.
+    """
+
+    discriminator: patch.Config = group(partial(patch.Config, width=32, norm="spectral"), "The discriminator.")
+    nce: float = option(0.25, "Weight of the patchwise contrastive loss (PatchNCE) between input and translation.", low=0)
+    identity: float = option(0.25, "Weight of PatchNCE on images of the target side; 0 is faster.", low=0)
+    patches: int = option(256, "Patches of each feature map that PatchNCE compares.", low=2)

@@ -24,79 +24,24 @@ from limner.methods.gan import GAN
 from limner.methods.memory import Adaptive
 from limner.methods.terms import Augmentation, ClassifierTerm, LatentSource, PenaltyTerm, RegularizerTerm
 from limner.monitor import probes
-from limner.networks import architecture, conv, dcgan, describe, diffaugment, mlp, r3gan
+from limner.networks import architecture, describe
 from limner.networks.classifier import Classifier
 from limner.networks.contracts import StyleBased, UsesReferenceBatch
 from limner.recipes.config import Recipe
-from limner.recipes.presets import CLASSICS
+from limner.recipes.presets import GANS
 from limner.recipes.sources import one_set
-from limner.runs.experiment import Card, Experiment, Preset, Product
+from limner.runs.experiment import Card, Experiment, Product
 from limner.runs.options import Options
 from limner.runs.validate import FEATURES, chosen, frechet
 from limner.sampling.generate import preview_of, sampler_of
 from limner.training import memory
-from limner.training.state import OptimizerConfig
 
 SMALL_SET = 5_000  # pictures; fewer than this and the discriminator sees augmented ones
 
 
-def gan_2014() -> Recipe:
-    adam = OptimizerConfig(lr=2e-4, beta1=0.5, beta2=0.999)
-    return Recipe(
-        architecture="mlp",
-        network=mlp.Config(),
-        objective="non-saturating",
-        batch=100,
-        discriminator_optimizer=adam,
-        generator_optimizer=adam,
-        schedule="constant",
-        augmentation="none",
-    )
-
-
-def dcgan_2016() -> Recipe:
-    adam = OptimizerConfig(lr=2e-4, beta1=0.5, beta2=0.999)
-    return Recipe(
-        architecture="dcgan",
-        network=dcgan.Config(),
-        objective="non-saturating",
-        noise="uniform",
-        batch=128,
-        discriminator_optimizer=adam,
-        generator_optimizer=adam,
-        schedule="constant",
-        augmentation="none",
-    )
-
-
-def spectral() -> Recipe:
-    """The generator moves three times as fast as the discriminator, whose normalized weights follow any rate in this range."""
-    discriminator, generator = (OptimizerConfig(lr=rate, beta1=0.5, beta2=0.999) for rate in (8e-4, 2.4e-3))
-    return Recipe(architecture="conv", network=conv.Config(), objective="hinge", discriminator_optimizer=discriminator, generator_optimizer=generator)
-
-
-def r3gan_2024() -> Recipe:
-    adam = OptimizerConfig(lr=1e-3, beta1=0.0, beta2=0.99)
-    return Recipe(
-        architecture="r3gan",
-        network=r3gan.Config(),
-        objective="relativistic",
-        penalty="r1r2",
-        gamma=1.0,  # as the paper for pictures of 32x32 (stacked digits), which lets it fall to a tenth; 0.05 to 2 up to 64x64
-        discriminator_optimizer=adam,
-        generator_optimizer=adam,
-    )
-
-
 RECIPES = (Recipe,)
 
-PRESETS = {
-    "spectral": Preset(spectral, "plain convolutional nets, spectral norm, hinge: fast on a CPU", conv.SOURCE),
-    "r3gan": Preset(r3gan_2024, "residual nets without norms, relativistic pairs, R1 and R2: steady", r3gan.SOURCE),
-    "dcgan": Preset(dcgan_2016, "the convolutional classic, as published", dcgan.SOURCE),
-    "gan": Preset(gan_2014, "the first: two multilayer perceptrons", mlp.SOURCE),
-    **CLASSICS,
-}
+PRESETS = GANS
 
 
 def load_data(recipe: Recipe, request: DataRequest, progress: Progress | None = None) -> Dataset:
@@ -110,9 +55,6 @@ def build(name: str, recipe: Recipe, dataset: Dataset, options: Options, machine
     policy = recipe.augmentation
     if policy == "auto":
         policy = "light" if len(dataset) < SMALL_SET else "none"
-    if policy not in (*diffaugment.POLICIES, "adaptive"):
-        known = ", ".join(diffaugment.POLICIES)
-        raise ValueError(f"The augmentation {policy!r} is not known: say auto, adaptive, {known}.")
     refuse_too_large(recipe, spec, machine)
     torch.manual_seed(options.seed)
     gan = game(recipe, spec, machine.device, policy)
@@ -141,7 +83,7 @@ def build(name: str, recipe: Recipe, dataset: Dataset, options: Options, machine
         product=Product(
             kind="generator",
             network="generator",
-            description=describe(recipe.architecture, recipe.network) | {"noise": recipe.noise},
+            description=describe(recipe.architecture, recipe.generator) | {"noise": recipe.noise},
             preview=preview_of(z_size, spec.classes, recipe.noise, machine),
             card=CARD,
         ),
@@ -183,9 +125,10 @@ def players(recipe: Recipe, spec: ImageSpec) -> dict[str, nn.Module]:
     data without classes.
     """
     home = architecture(recipe.architecture)
-    if not isinstance(recipe.network, home.Config):
-        raise ValueError(f"The options of the network are not those of {recipe.architecture}.")
-    generator = home.Generator(spec, recipe.network)
+    for name, form in (("generator", home.GeneratorConfig), ("discriminator", home.DiscriminatorConfig)):
+        if not isinstance(getattr(recipe, name), form):
+            raise ValueError(f"The options of the {name} are not those of {recipe.architecture}.")
+    generator = home.Generator(spec, recipe.generator)
     if recipe.mixing and not isinstance(generator, StyleBased):
         raise ValueError(f"The generator of {recipe.architecture} has no styles to mix: choose --mixing 0.")
     if recipe.regularizer == "path-length" and not isinstance(generator, StyleBased):
@@ -196,13 +139,13 @@ def players(recipe: Recipe, spec: ImageSpec) -> dict[str, nn.Module]:
     if isinstance(generator, UsesReferenceBatch):
         generator.refer(lambda z: latents.transform(z, recipe.noise))
     if not recipe.classifier:
-        return {"generator": generator, "discriminator": home.Discriminator(spec, recipe.network)}
+        return {"generator": generator, "discriminator": home.Discriminator(spec, recipe.discriminator)}
     if spec.classes < 2:
         raise ValueError(
             "The classifier names classes, and these pictures have none: put each class into a folder of its own, name "
             "them with --labels, or choose --classifier 0 (recipe acgan: another recipe, such as dcgan)."
         )
-    discriminator = home.Discriminator(dataclasses.replace(spec, condition=Condition.none()), recipe.network)
+    discriminator = home.Discriminator(dataclasses.replace(spec, condition=Condition.none()), recipe.discriminator)
     return {"generator": generator, "discriminator": discriminator, "classifier": Classifier(discriminator, spec.classes)}
 
 
@@ -214,7 +157,7 @@ def game(recipe: Recipe, spec: ImageSpec, device: torch.device, augmentation: st
     gamma = recipe.gamma
     if gamma is None:
         gamma = weight_for(recipe.penalty, spec.height, spec.width, recipe.batch)
-    ada = Adaptive(recipe.adaptive_target, recipe.adaptive_images)
+    ada = Adaptive(recipe.ada_target, recipe.ada_images)
     return GAN(
         nets["generator"],
         nets["discriminator"],
@@ -223,8 +166,8 @@ def game(recipe: Recipe, spec: ImageSpec, device: torch.device, augmentation: st
         regularizer=RegularizerTerm.of(recipe.regularizer, recipe.regularizer_weight, recipe.regularizer_every),
         classifier=ClassifierTerm(nets["classifier"], recipe.classifier) if recipe.classifier else None,
         historical=recipe.historical,
-        augmentation=Augmentation(augmentation, ada if augmentation == "adaptive" else None, recipe.flip),
+        augmentation=Augmentation(augmentation, ada if augmentation == "ada" else None, recipe.flip),
         latent=LatentSource(recipe.noise, recipe.mixing),
         discriminator_steps=recipe.discriminator_steps,
-        weight_clip=recipe.clip_weights,
+        weight_clip=recipe.weight_clip,
     )

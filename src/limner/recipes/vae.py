@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,77 +28,23 @@ from limner.monitor.doctor import Rule
 from limner.monitor.family_probes import AutoencoderProbe, spaced
 from limner.networks import describe, patch, vae, vqvae
 from limner.networks.layers import levels
+from limner.recipes.config import VAERecipe, VQVAERecipe
+from limner.recipes.presets import AUTOENCODERS
 from limner.recipes.sources import one_set
-from limner.runs.experiment import Card, Experiment, Preset, Product
+from limner.runs.experiment import Card, Experiment, Product
 from limner.runs.options import Options
 from limner.runs.validate import FIDELITY, PAIRS, chosen, fidelity
 from limner.sampling.generate import Preview
 from limner.training import memory
 from limner.training.state import OptimizerConfig
 
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """A variational autoencoder, with a discriminator where `adversarial` is above 0."""
-
-    network: vae.Config = field(default_factory=vae.Config)  # the autoencoder
-    beta: float = 1.0  # weight of the latent's cost; above 1 tidier latents, below 1 sharper reconstructions
-    free_bits: float = 0.0  # bits that each number of a latent may cost before it counts
-    warm_up: float = 0.1  # share of the budget over which beta rises from 0
-    features: float = 0.0  # weight of the distance in the discriminator's features; needs a discriminator
-    adversarial: float = 0.0  # weight of fooling the discriminator; 0 has no discriminator
-    objective: str = "hinge"  # of the discriminator: non-saturating, least-squares, hinge or relativistic
-    discriminator: patch.Config = field(default_factory=lambda: patch.Config(width=32, norm="spectral"))  # the discriminator, if any; sees whole pictures unless told
-    batch: int = 32  # pictures an iteration, over all ranks
-    micro_batch: int = 0  # pictures a forward pass (0: all at once); less memory; same result but for spectral norm in a discriminator
-    autoencoder_optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=1e-3, beta1=0.9, beta2=0.99))  # how it moves
-    prior_optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=3e-3, beta1=0.9, beta2=0.99))  # how the prior moves
-    discriminator_optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=2e-3, beta1=0.0))  # how the discriminator moves
-    schedule: str = "cosine"  # how the learning rates fall: cosine, linear or constant (not at all)
-    lr_decay_start: float = 0.5  # share of the budget after which they fall, to zero at its end
-    lr_warmup: float = 0.0  # share of the budget over which they rise from zero at first
-    ema_half_life: float = 10_000  # images over which the averaged network forgets half; a twentieth of those seen while that is less
-    flip: bool = False  # mirror half of the pictures; not for text, digits or anything with a right and a left
-    clip: float = 1.0  # largest gradient norm of a turn (0: none)
+RECIPES = (VAERecipe, VQVAERecipe)
+PRESETS = AUTOENCODERS
 
 
-@dataclass(frozen=True, kw_only=True)
-class CodeRecipe:
-    """A vector-quantized autoencoder."""
-
-    network: vqvae.Config = field(default_factory=vqvae.Config)  # the autoencoder
-    commitment: float = 0.25  # weight of staying near the code that was chosen
-    decay: float = 0.99  # what a code keeps of its place an iteration
-    dead: float = 0.1  # choices an iteration below which a code starts anew elsewhere
-    batch: int = 32  # pictures an iteration, over all ranks
-    micro_batch: int = 0  # pictures a forward pass (0: all at once); less memory
-    autoencoder_optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=1e-3, beta1=0.9, beta2=0.99))  # how it moves
-    schedule: str = "cosine"  # how the learning rates fall: cosine, linear or constant (not at all)
-    lr_decay_start: float = 0.5  # share of the budget after which they fall, to zero at its end
-    lr_warmup: float = 0.0  # share of the budget over which they rise from zero at first
-    ema_half_life: float = 10_000  # images over which the averaged network forgets half; a twentieth of those seen while that is less
-    flip: bool = False  # mirror half of the pictures; not for text, digits or anything with a right and a left
-    clip: float = 1.0  # largest gradient norm of a turn (0: none)
-
-
-def vae_gan() -> Recipe:
-    """Its discriminator's weights are normalized, and it must keep up with a decoder that moves at 1e-3: a slow one is fooled by
-    noise."""
-    return Recipe(features=1.0, adversarial=0.3)
-
-
-RECIPES = (Recipe, CodeRecipe)
-
-PRESETS = {
-    "vae": Preset(Recipe, "codes pictures as latents: reconstruct, blend, sample softly", vae.SOURCE),
-    "vaegan": Preset(vae_gan, "the same with a discriminator: crisper samples, slower", "Larsen et al. 2016, Autoencoding beyond pixels"),
-    "vqvae": Preset(CodeRecipe, "codes pictures as maps of symbols; reconstructs sharply, draws none", vqvae.SOURCE),
-}
-
-
-def load_data(recipe: Recipe | CodeRecipe, request: DataRequest, progress: Progress | None = None) -> Dataset:
+def load_data(recipe: VAERecipe | VQVAERecipe, request: DataRequest, progress: Progress | None = None) -> Dataset:
     """The pictures of an autoencoder, with classes where it can sample them. Raises ValueError for what cannot be read."""
-    if isinstance(recipe, Recipe):
+    if isinstance(recipe, VAERecipe):
         return one_set(request, progress)
     request.refuse(("labels",), "to a recipe that learns no classes")
     dataset = one_set(replace(request, unconditional=True), progress)
@@ -117,7 +63,7 @@ def _classes_of(request: DataRequest) -> int:
         return 0
 
 
-def refuse_too_large(recipe: Recipe | CodeRecipe, spec: ImageSpec, machine: Machine) -> None:
+def refuse_too_large(recipe: VAERecipe | VQVAERecipe, spec: ImageSpec, machine: Machine) -> None:
     """Raises ValueError where training needs more memory than is free."""
     with torch.device("meta"):
         method, _ = method_of(recipe, spec, torch.device("meta"))
@@ -126,28 +72,28 @@ def refuse_too_large(recipe: Recipe | CodeRecipe, spec: ImageSpec, machine: Mach
     memory.refuse_too_large(passes, [method.nets["autoencoder"]], spec, recipe.batch, recipe.micro_batch, machine)
 
 
-def method_of(recipe: Recipe | CodeRecipe, spec: ImageSpec, device: torch.device) -> tuple[Method, dict[str, OptimizerConfig]]:
+def method_of(recipe: VAERecipe | VQVAERecipe, spec: ImageSpec, device: torch.device) -> tuple[Method, dict[str, OptimizerConfig]]:
     """The method of a recipe, its networks fresh on the device, and the optimizer of each player."""
-    home = vqvae if isinstance(recipe, CodeRecipe) else vae
+    home = vqvae if isinstance(recipe, VQVAERecipe) else vae
     autoencoder = home.Autoencoder(spec, recipe.network)
     nets: list[nn.Module] = [autoencoder]
     optimizers = {"autoencoder": recipe.autoencoder_optimizer}
     algorithm: VQVAE | VAE
-    if isinstance(recipe, CodeRecipe):
+    if isinstance(recipe, VQVAERecipe):
         algorithm = VQVAE(
-            autoencoder, commitment=recipe.commitment, decay=recipe.decay, dead=recipe.dead, flip=recipe.flip
+            autoencoder, commitment=recipe.commitment, decay=recipe.codebook_decay, dead=recipe.restart_threshold, flip=recipe.flip
         )
     else:
         optimizers["prior"] = recipe.prior_optimizer
-        terms: dict[str, Any] = {"beta": recipe.beta, "free_bits": recipe.free_bits, "warm_up": recipe.warm_up, "flip": recipe.flip}
+        terms: dict[str, Any] = {"beta": recipe.beta, "free_bits": recipe.free_bits, "warm_up": recipe.beta_warmup, "flip": recipe.flip}
         goal, likelihood = objective(recipe.objective, PATCH_OBJECTIVES), recipe.network.likelihood
         if recipe.adversarial > 0:
             # a discriminator of small patches accepts samples that are noise
-            halvings = recipe.discriminator.halvings or levels(spec)
-            discriminator = patch.Discriminator(spec, replace(recipe.discriminator, halvings=halvings))
+            downsamplings = recipe.discriminator.downsamplings or levels(spec)
+            discriminator = patch.Discriminator(spec, replace(recipe.discriminator, downsamplings=downsamplings))
             nets.append(discriminator)
             optimizers["discriminator"] = recipe.discriminator_optimizer
-            weights = {"features": recipe.features, "adversarial": recipe.adversarial}
+            weights = {"features": recipe.feature_matching, "adversarial": recipe.adversarial}
             algorithm = VAEGAN(autoencoder, discriminator, likelihood, goal, **weights, **terms)
         else:
             algorithm = VAE(autoencoder, likelihood, **terms)
@@ -156,7 +102,7 @@ def method_of(recipe: Recipe | CodeRecipe, spec: ImageSpec, device: torch.device
     return algorithm.method, optimizers
 
 
-def build(name: str, recipe: Recipe | CodeRecipe, dataset: Dataset, options: Options, machine: Machine) -> Experiment:
+def build(name: str, recipe: VAERecipe | VQVAERecipe, dataset: Dataset, options: Options, machine: Machine) -> Experiment:
     """The experiment of a recipe. Raises ValueError for options that do not go together."""
     refuse_too_large(recipe, dataset.spec, machine)
     torch.manual_seed(options.seed)
@@ -170,7 +116,7 @@ def build(name: str, recipe: Recipe | CodeRecipe, dataset: Dataset, options: Opt
     shown = dataset if held_out is None else held_out
     pictures, of = spaced(shown, PAIRS), "training pictures" if held_out is None else "held-out pictures"
     chunk = recipe.micro_batch or recipe.batch
-    architecture = "vqvae" if isinstance(recipe, CodeRecipe) else "vae"
+    architecture = "vqvae" if isinstance(recipe, VQVAERecipe) else "vae"
     return Experiment(
         name=name,
         recipe=recipe,
@@ -204,14 +150,14 @@ SAMPLING = """\
 """
 
 
-def rules_for(recipe: Recipe | CodeRecipe) -> Sequence[Rule]:
+def rules_for(recipe: VAERecipe | VQVAERecipe) -> Sequence[Rule]:
     """What the doctor judges an autoencoder by; a collapse comes first, for it is why nothing is learned."""
-    if isinstance(recipe, CodeRecipe):
+    if isinstance(recipe, VQVAERecipe):
         weight = "--commitment"
-        own = rules.dead_codes("raise --dead, so that unused codes start anew, lower --commitment, or take fewer codes (--network.codes).")
+        own = rules.dead_codes("raise --restart-threshold, so that unused codes start anew, lower --commitment, or take fewer codes (--network.codes).")
     else:
         weight = "--beta"
-        own = rules.posterior_collapse("lower --beta, raise --free-bits, or let beta rise more slowly (--warm-up).")
+        own = rules.posterior_collapse("lower --beta, raise --free-bits, or let beta rise more slowly (--beta-warmup).")
     return (
         own,
         rules.constant_output(f"lower {weight} or --autoencoder-optimizer.lr."),

@@ -42,7 +42,7 @@ def plan_of(experiment: Experiment, options: Options, images: int) -> Plan:
             clock.seen, clock.budget, recipe.schedule, recipe.lr_decay_start, recipe.lr_warmup
         ),
         ema_half_life=recipe.ema_half_life,
-        clip=recipe.clip,
+        clip=recipe.grad_clip,
         seed=options.seed,
     )
 

@@ -1,25 +1,28 @@
-"""What every `train` understands, whatever the recipe."""
+"""Options of every `train`, whatever the recipe."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
+from limner.core.options import option
+from limner.runs.validate import METRICS
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What every `train` understands, whatever the recipe."""
+    """What every `train` takes, whatever the recipe."""
 
-    minutes: float | str | None = None  # budget in minutes, or as 90s, 10m, 1h30 (default 10m), start-up included
-    images: int | str | None = None  # budget in images seen, instead of minutes: 50000, 500k or 1e6
-    out: Path | None = None  # run folder (default: runs/DATA-RECIPE-SIZE)
-    seed: int = 0  # of everything random
-    device: str = "auto"  # auto, cpu, cuda or mps
-    precision: str = "auto"  # auto, bf16 or fp32
-    threads: int | None = None  # CPU threads (default: what a trial at the start finds fastest)
-    checkpoint_minutes: float | str = 2.0  # at most this much is lost by a kill
-    doctor: bool = True  # look for trouble while training; for generators keeps one picture in twenty aside, at most 256
-    auto_tune: bool = False  # let the doctor change rates, penalty and augmentation within bounds, each change logged
-    metric: str = "auto"  # measured while training, and decides which state is kept as best/: auto, none, or one that the recipe lists (convolutions, pixels, own; psnr, ssim)
-    tensorboard: bool = False  # write curves and grids for TensorBoard too (needs limner[tensorboard])
-    quiet: bool = False  # say nothing while it works
+    minutes: float | str | None = option(None, "Budget in minutes, start-up included, or as 90s, 10m, 1h30 (default: 10m).")
+    images: int | str | None = option(None, "Budget in images seen, instead of minutes: 50000, 500k or 1e6.")
+    out: Path | None = option(None, "Run folder (default: runs/DATA-RECIPE-SIZE).")
+    seed: int = option(0, "Seed of all random numbers.", low=0, high=2**63 - 1)
+    device: str = option("auto", "Device: auto, cpu, cuda or mps.")
+    precision: str = option("auto", "Precision of convolutions and matrix products; auto is bf16 where the hardware has it.", choices=("auto", "bf16", "fp32"))
+    threads: int | None = option(None, "CPU threads (default: the fastest number, measured at the start).", low=1, high=4096)
+    checkpoint_minutes: float | str = option(2.0, "Time between checkpoints: what a kill loses at most.")
+    doctor: bool = option(True, "Look for failures while training; this holds out one image in twenty, at most 256.")
+    auto_tune: bool = option(False, "Let the doctor adjust learning rates, penalty and augmentation within bounds, each adjustment logged.")
+    metric: str = option("auto", "Measure of the run while it trains; the best state by it is kept in best/. auto is the first of the recipe's own: convolutions, pixels or own (features of a Fréchet distance), or psnr or ssim.", choices=METRICS)
+    tensorboard: bool = option(False, "Write curves and image grids for TensorBoard too (needs limner[tensorboard]).")
+    quiet: bool = option(False, "Print nothing while training.")

@@ -28,7 +28,6 @@ from limner.runs.facts import facts, write_skipped
 from limner.runs.inventory import difference, record
 from limner.runs.options import Options
 from limner.runs.publish import publish
-from limner.runs.validate import check_metric
 from limner.training.budget import Budget
 from limner.training.log import TensorBoardWriter, duration
 from limner.training.loop import Callback, View, fit
@@ -42,7 +41,6 @@ Say = Callable[[str], None]
 
 def start(options: Options, ranks: distributed.Ranks) -> Machine:
     """Configure threads and allocator, choose device and precision. Raises ValueError for options that no run can have."""
-    check_metric(options.metric)
     if options.tensorboard and find_spec("tensorboard") is None:
         raise ValueError("TensorBoard is not installed: `pip install limner[tensorboard]`, or leave out --tensorboard.")
     device.configure_runtime(options.threads)

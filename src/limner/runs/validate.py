@@ -19,6 +19,7 @@ from limner.runs.experiment import Validator
 AUTO, NONE = "auto", "none"
 FEATURES = ("convolutions", "pixels", "own")  # of a Fréchet distance
 FIDELITY = ("psnr", "ssim")  # of pairs of pictures
+METRICS = (AUTO, *FEATURES, *FIDELITY, NONE)
 SAMPLES, REFERENCE = 500, 5_000  # pictures that a Fréchet distance compares
 FEWEST = 50  # pictures of a set below which a distance between distributions means nothing
 PAIRS = 64  # pairs of pictures that fidelity is measured on, at most
@@ -27,13 +28,6 @@ HIGHEST_PSNR = 100.0  # dB, of equal pictures
 
 Sample = Callable[[nn.Module, int], Tensor]  # (network, n) -> uint8 [n,C,H,W]
 Reconstruct = Callable[[nn.Module, Tensor], Tensor]  # (network, [N,C,H,W] in [-1,1]) -> the same shape
-
-
-def check_metric(metric: str) -> None:
-    """Raises ValueError for a metric that measures no kind of run."""
-    known = (AUTO, *FEATURES, *FIDELITY, NONE)
-    if metric not in known:
-        raise ValueError(f"The metric {metric!r} is not known: say one of {', '.join(known)}.")
 
 
 def chosen(metric: str, known: Sequence[str], kind: str) -> str | None:

@@ -16,19 +16,20 @@ from torch import Tensor, nn
 
 from limner.core.documents import Scalars
 from limner.core.files import open_regular, write_error, write_tensors
+from limner.core.options import Needs, option
 from limner.core.schema import Mismatch, conform, parse
 from limner.methods.phase import Method, Stateful
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """How one player moves."""
+    """The optimizer of one player."""
 
-    name: str = "adam"  # adam | adamw | rmsprop | sgd
-    lr: float = 2e-4  # learning rate at the start
-    beta1: float = 0.5  # memory of the gradient (momentum for sgd and rmsprop)
-    beta2: float = 0.99  # memory of its square
-    weight_decay: float = 0.0  # decoupled for adamw, L2 for the others
+    name: str = option("adam", "Algorithm.", choices=("adam", "adamw", "rmsprop", "sgd"))
+    lr: float = option(2e-4, "Learning rate before warm-up and decay.", low=0)
+    beta1: float = option(0.5, "Adam's beta1 (momentum for SGD and RMSprop).", low=0, high=0.9999999)
+    beta2: float = option(0.99, "Adam's beta2 (smoothing constant for RMSprop).", low=0, high=0.9999999, needs=Needs("name", ("adam", "adamw", "rmsprop")))
+    weight_decay: float = option(0.0, "Weight decay: decoupled for AdamW, an L2 penalty otherwise.", low=0)
 
     def build(self, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
         """The PyTorch optimizer. Raises ValueError for an unknown name."""

@@ -14,7 +14,7 @@ import pytest
 
 import limner
 from limner import recipes
-from limner.cli import making, using
+from limner.cli import inference, training
 from limner.networks import NAMES, architecture
 from limner.runs.run import Options
 
@@ -36,7 +36,7 @@ def options() -> set[str]:
         names |= set(dotted(recipes.defaults(recipe)))
     for name in NAMES:
         names |= set(dotted(architecture(name).Config(), "network."))
-    for module in (making, using):
+    for module in (training, inference):
         for function in vars(module).values():
             if inspect.isfunction(function) and function.__module__ == module.__name__:
                 names |= set(inspect.signature(function).parameters)
@@ -64,6 +64,6 @@ def test_messages_name_options_that_exist(path: Path) -> None:
 def test_the_next_command_has_all_that_it_needs(recipe: str) -> None:
     """A translator's was `limner translate RUN`, which is refused without pictures and a place for them."""
     program, verb, *arguments = recipes.next_command(recipe, Path("run")).split()
-    parameters = inspect.signature(getattr(using, verb)).parameters.values()
+    parameters = inspect.signature(getattr(inference, verb)).parameters.values()
     needed = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY and p.default is p.empty]
     assert program == "limner" and arguments[0] == "run" and len(arguments) == len(needed)

@@ -59,7 +59,7 @@ def test_interpolate_and_traverse(runs: Path, squares: Path, tmp_path: Path) -> 
     assert Image.open(out).size == (5 * 64 + 4 * 2, 64)
     out = tmp_path / "axes.png"
     told = said("traverse", runs / "vae", squares, "--dims", 3, "--steps", 5, "--around", a, "--out", out)
-    assert "3 of 8 numbers" in told and "nats a picture, measured on 96 pictures" in told
+    assert "3 of 8 latent dimensions" in told and "nats a picture, measured on 96 pictures" in told
     assert Image.open(out).mode == "RGB" and Image.open(out).size[0] > 5 * 64
 
 

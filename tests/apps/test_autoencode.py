@@ -147,7 +147,7 @@ def test_traverse_orders_by_cost_and_moves_one_number_alone(run: Path, squares: 
     assert found.save(tmp_path / "sheet.png").exists()
     sheet = found.sheet()
     assert sheet.shape[0] == 3 and (sheet[:, :, :90] < 128).any() and (sheet[:, :20] < 128).any()  # a legend on each side
-    assert "3 of 8 numbers" in traverse(model, str(squares), tmp_path / "drawn.png", 3)
+    assert "3 of 8 latent dimensions" in traverse(model, str(squares), tmp_path / "drawn.png", 3)
     for call, says in (
         (lambda: model.traverse(x, dims=0), "at least 1 row and 2 steps"),
         (lambda: model.traverse(x[:1]), "at least 2 pictures"),

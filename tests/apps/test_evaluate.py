@@ -85,7 +85,7 @@ def test_what_would_be_ignored_or_overwrite_is_refused(more: dict, said: str, ru
 def test_an_unknown_metric_is_refused_before_anything_is_drawn(
     run: Path, squares: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("limner.apps.evaluate.sampled", lambda *a: pytest.fail("it drew samples first"))
+    monkeypatch.setattr("limner.apps.evaluate.draw_samples", lambda *a: pytest.fail("it drew samples first"))
     with pytest.raises(ValueError, match="no metric 'fidd': choose from fd"):
         evaluate(run, str(squares), ["fidd"])
 

@@ -233,7 +233,7 @@ def test_equal_names_are_pairs_where_a_model_learned_from_pairs_or_pairs_are_ask
         return translate_data(apart, [str(model.folder.parent / "a.npz"), str(second)], "a2b", metrics, None, 5, 0, None)
 
     made, truths, paired = measured(model.description["recipe"])
-    assert not paired and len(made) == 5 and len(truths) == 8 and "learned without pairs" in made.notes[-1]
+    assert not paired and len(made) == 5 and len(truths) == 8 and "trained without pairs" in made.notes[-1]
     assert measured(model.description["recipe"], ["ms-ssim"])[2] and measured({"l1": 25.0})[2]
     (tmp_path / "b").mkdir()
     PICTURES["gray"].save(tmp_path / "b/other.png")

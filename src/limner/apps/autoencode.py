@@ -21,8 +21,8 @@ from limner.core.images import ImageSpec, grid, png, to_float, to_uint8, write_p
 from limner.core.text import counted
 from limner.data import Damaged, Dataset, open_source, prepare
 from limner.data.dataset import and_skipped
-from limner.data.image import as_color, decoded, opened, reason
-from limner.data.scan import evenly
+from limner.data.image import decode_image, open_image, parse_color, reason
+from limner.data.scan import evenly_spaced
 
 
 class Autoencoder(GeneratorModel):
@@ -128,15 +128,15 @@ def pictures_of(model: Autoencoder, data: str) -> Dataset:
 
 def some(found: Dataset, n: int) -> np.ndarray:
     """Return at most n pictures uint8 [N,C,H,W], spread evenly: the first ones of a folder of classes are all of one class."""
-    return found.images[evenly(None, len(found), n)].numpy()
+    return found.images[evenly_spaced(None, len(found), n)].numpy()
 
 
 def picture_of(model: Autoencoder, path: Path) -> np.ndarray:
     """Return a picture file at the model's size, uint8 [C,H,W]. Raises ValueError when it cannot be read."""
     try:
-        image = opened(io.BytesIO(path.read_bytes()))
+        image = open_image(io.BytesIO(path.read_bytes()))
         how = artifact.preparation(model.description)
-        array, _ = decoded(image, model.spec.size, model.spec.channels, how["fit"], as_color(how["background"]))
+        array, _ = decode_image(image, model.spec.size, model.spec.channels, how["fit"], parse_color(how["background"]))
     except (OSError, Damaged) as error:
         raise ValueError(f"{path} cannot be used: {reason(error)}.") from error
     return np.ascontiguousarray(array.transpose(2, 0, 1))

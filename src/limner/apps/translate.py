@@ -24,8 +24,8 @@ from limner.core.files import write_error, write_whole, writing
 from limner.core.images import MODES, WHITE, ImageSpec, grid, png, to_float, to_pil, to_uint8, write_png
 from limner.data import Damaged, open_source
 from limner.data.dataset import and_skipped
-from limner.data.folder import kind, walk
-from limner.data.image import ENDINGS, as_color, clean, in_channels, opened, reason, upright
+from limner.data.folder import kind, list_files
+from limner.data.image import SUFFIXES, convert_channels, fill_transparent, open_image, parse_color, reason, upright
 
 TILE, OVERLAP = 512, 64  # pixels; larger pictures are processed in tiles
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
@@ -41,7 +41,7 @@ class Translator:
         assert isinstance(networks, nn.ModuleDict)
         self.networks, self.spec, self.description, self.folder = networks, spec, description, folder
         self.directions = list(networks)
-        self.background = as_color(artifact.preparation(description)["background"])  # of transparent training pictures
+        self.background = parse_color(artifact.preparation(description)["background"])  # of transparent training pictures
         self._device, self._precision = where, device.precision(where)
 
     def translate(self, image: Image.Image | np.ndarray | str | Path, direction: str = "a2b", tile: int = TILE,
@@ -63,9 +63,9 @@ class Translator:
         elif isinstance(image, (str, Path)):
             image = read(Path(image))
         seen = upright(image)
-        array = np.array(in_channels(seen, self.spec.channels, self.background)).reshape(seen.height, seen.width, -1)
+        array = np.array(convert_channels(seen, self.spec.channels, self.background)).reshape(seen.height, seen.width, -1)
         if self.spec.channels == 4:
-            clean(array, self.background)
+            fill_transparent(array, self.background)
         x = torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))[None]
         made = self.render(x, network, tile, overlap, progress)[0]
         result = to_pil(made)
@@ -111,7 +111,7 @@ def _pad_to_minimum(x: Tensor, least: int) -> tuple[Tensor, tuple[int, int]]:
 def read(path: Path) -> Image.Image:
     """Return a picture file, upright, in mode L, RGB or RGBA. Raises ValueError when it cannot be read."""
     try:
-        return upright(opened(io.BytesIO(path.read_bytes())))
+        return upright(open_image(io.BytesIO(path.read_bytes())))
     except (Damaged, OSError) as error:
         raise ValueError(f"{path} cannot be used: {reason(error)}.") from error
 
@@ -159,7 +159,7 @@ def translate(
         names = output_names(pictures.names)
         originals = [source]
         if source.is_dir():
-            originals = [source / name for name, _ in walk(source)[0] if kind(name) != "other"]
+            originals = [source / name for name, _ in list_files(source)[0] if kind(name) != "other"]
         _check_no_overwrite(originals, [out, *(() if zipped else (out / name for name in names))], sheet)
         done, bad = 0, len(pictures.bad)
         for name, why in pictures.bad:
@@ -235,7 +235,7 @@ def _without_drive(part: str) -> str:
 def _new_names(name: str) -> Iterator[str]:
     """Yield candidates for the name of a translation, the best first."""
     path = PurePosixPath(name)
-    is_format = path.suffix.lower() in ENDINGS  # a dot may also be part of the name
+    is_format = path.suffix.lower() in SUFFIXES  # a dot may also be part of the name
     ending = path.suffix if path.suffix.lower() in FORMATS else ".png"
     stem = str(path.with_suffix("")) if is_format else name
     yield stem + ending
@@ -265,7 +265,7 @@ def encoded(image: Image.Image, ending: str) -> bytes:
     """Return a picture as the bytes of a file with that suffix; JPEG has no transparency and gets a white background."""
     form = FORMATS[ending.lower()]
     if form == "JPEG" and image.mode == "RGBA":
-        image = in_channels(image, 3, WHITE)
+        image = convert_channels(image, 3, WHITE)
     buffer = io.BytesIO()
     image.save(buffer, form, **({"quality": 95} if form == "JPEG" else {}))
     return buffer.getvalue()
@@ -277,6 +277,6 @@ def before_after(pairs: list[tuple[Image.Image, Image.Image]]) -> np.ndarray:
     cells = []
     for row in zip(*pairs, strict=True):
         for image in row:
-            flat = in_channels(upright(image), 3, WHITE)
+            flat = convert_channels(upright(image), 3, WHITE)
             cells.append(np.asarray(ImageOps.pad(flat, (side, side), color=WHITE)).transpose(2, 0, 1))
     return grid(np.stack(cells), columns=len(pairs))

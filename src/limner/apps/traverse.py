@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from limner.apps.model import ImageArray
 from limner.core.images import WHITE, grid, to_pil, write_png
-from limner.data.image import in_channels
+from limner.data.image import convert_channels
 from limner.networks.vae import ACTIVE
 
 MAX_DEVIATIONS = 3.0  # standard deviations on either side of the mean
@@ -34,7 +34,7 @@ class Traversal:
 
     def sheet(self) -> np.ndarray:
         """Return the sheet uint8 [3,H,W]: rows named by dimension and KL divergence, columns by standard deviations."""
-        flat = np.stack([np.asarray(in_channels(to_pil(p), 3, WHITE)) for p in np.asarray(self.pictures)])
+        flat = np.stack([np.asarray(convert_channels(to_pil(p), 3, WHITE)) for p in np.asarray(self.pictures)])
         cells = to_pil(grid(flat.transpose(0, 3, 1, 2), columns=len(self.columns)))
         left, top, size = 96, 26, 15
         sheet = Image.new("RGB", (left + cells.width, top + cells.height), WHITE)

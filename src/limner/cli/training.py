@@ -50,12 +50,12 @@ def data(
     from limner.core.files import lies_in
     from limner.core.images import png
     from limner.data import open_source, scan
-    from limner.data.open import located
+    from limner.data.open import expand_path
     from limner.data.report import report_table, write_sheet
 
     if sheet:  # before pictures are decoded
         png(sheet)
-        if lies_in(sheet, located(source)):
+        if lies_in(sheet, expand_path(source)):
             raise ValueError(f"The sheet {sheet} would lie among the pictures it shows: choose a place outside {source}.")
     with Progress("reading") as progress:
         opened = open_source(source, labels or True, classes_from)

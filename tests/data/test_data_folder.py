@@ -14,7 +14,7 @@ from PIL import Image
 
 from limner.data import open_source, prepare
 from limner.data.labels import match_labels, natural_key, read_labels
-from limner.training.run import remember
+from limner.training.run import write_decisions
 
 
 def put(path: Path, image: Image.Image) -> None:
@@ -81,7 +81,7 @@ def test_runs_among_the_pictures_are_no_data(folder: Path, noise) -> None:
     run = folder / "runs" / "first"
     put(run / "samples" / "1.png", noise())
     put(run / "preview.png", noise())
-    remember(run, {}, {})
+    write_decisions(run, {}, {})
     put(folder / "copied" / "preview.png", noise())
     (folder / "copied" / "limner.json").write_text("{}")
     source = open_source(folder)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import limner
-from limner.apps.model import Model
+from limner.apps.model import GeneratorModel
 from limner.apps.sample import sample, walk
 from limner.apps.truncation import LATENTS, truncated
 from limner.apps.typical import OF_CLASS, POOL, SHOWN, Typicality, learn_features, reduced
@@ -32,7 +32,7 @@ def plain(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def styles(model: Model, z: torch.Tensor, label: int) -> torch.Tensor:
+def styles(model: GeneratorModel, z: torch.Tensor, label: int) -> torch.Tensor:
     assert isinstance(model.network, StyleBased)
     with torch.no_grad():
         return model.network.mapping(z, torch.full((len(z),), label))

@@ -21,7 +21,7 @@ from limner.apps.sample import walk
 from limner.cli import app, main
 from limner.core import device, distributed, schedule
 from limner.core.images import ImageSpec
-from limner.core.latents import KINDS
+from limner.core.latents import DISTRIBUTIONS
 from limner.core.options import options
 from limner.families.load import load
 from limner.families.train import train
@@ -178,7 +178,7 @@ def test_a_preset_names_its_source_and_changes_only_what_it_says(name: str) -> N
     recipe = preset.make()
     assert recipe.objective in OBJECTIVES and recipe.architecture in NAMES
     assert recipe.penalty in (*PENALTIES, "none") and recipe.regularizer in (*REGULARIZERS, "none")
-    assert recipe.augmentation in (*diffaugment.POLICIES, "ada", "auto") and recipe.noise in KINDS
+    assert recipe.augmentation in (*diffaugment.POLICIES, "ada", "auto") and recipe.noise in DISTRIBUTIONS
 
 
 def test_sngans_rates_fall_on_a_line_from_the_first_picture() -> None:
@@ -190,7 +190,7 @@ def test_sngans_rates_fall_on_a_line_from_the_first_picture() -> None:
 
 def test_the_options_of_the_recipe_have_every_choice() -> None:
     taken = {name: about.values for name, about, _ in options(Recipe)}
-    assert taken["objective"] == tuple(OBJECTIVES) and taken["architecture"] == NAMES and taken["noise"] == tuple(KINDS)
+    assert taken["objective"] == tuple(OBJECTIVES) and taken["architecture"] == NAMES and taken["noise"] == tuple(DISTRIBUTIONS)
     assert taken["penalty"] == ("none", *PENALTIES) and taken["regularizer"] == ("none", *REGULARIZERS)
     assert taken["augmentation"] == ("auto", *diffaugment.POLICIES, "ada")
 

@@ -98,7 +98,7 @@ def _gather(stream: Stream, clock: Clock, seed: int, ranks: distributed.Ranks, d
     tensors: dict[str, Tensor] = {}
     for name, tensor in stream(clock.seen + rows.start, rows.stop - rows.start).items():
         tensor = tensor.to(device, non_blocking=True)
-        tensors[name] = to_float(tensor) if name in IMAGES else tensor
+        tensors[name] = to_float(tensor) if name in IMAGES and tensor.dtype == torch.uint8 else tensor
     return Batch(tensors, rows.start, clock.batch, (seed, clock.seen))
 
 

@@ -215,7 +215,7 @@ def published(content: Mapping[str, Any]) -> dict[str, Any]:
 
     protocol = content["protocol"] | {key: Path(content["protocol"][key]).name for key in ("data", "reference")}
     return {
-        "told": Protocol(**protocol).sentence(),
+        "description": Protocol(**protocol).sentence(),
         "protocol": protocol,
         "real": short(content["real"]),
         "rows": {name: short(row) for name, row in sorted(content["rows"].items())},

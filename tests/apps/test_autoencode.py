@@ -209,7 +209,7 @@ def test_samples_of_a_class_are_of_that_class(conditional: Path, tmp_path: Path)
     assert model.sample(5).shape == (5, 1, 16, 16)
     assert "12 pictures are in" in sample(model, tmp_path / "all.png", 12, label="all")
     assert "walk" in sample(model, tmp_path / "walk.gif", 2, label="1", seconds=1)
-    with pytest.raises(ValueError, match="is not known"):
+    with pytest.raises(ValueError, match="is unknown"):
         model.sample(1, label="dog")
 
 

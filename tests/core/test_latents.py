@@ -37,5 +37,5 @@ def test_kinds_are_increasing_functions_of_the_same_numbers(kind: str) -> None:
 
 
 def test_an_unknown_kind_is_refused() -> None:
-    with pytest.raises(ValueError, match="noise 'pink' is not known: choose one of normal, uniform, truncated"):
+    with pytest.raises(ValueError, match="noise 'pink' is unknown: choose one of normal, uniform, truncated"):
         latents.validate_name("pink")

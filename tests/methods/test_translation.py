@@ -194,5 +194,5 @@ def test_pix2pix_learns_the_negative(sides: tuple[Path, Path], tmp_path: Path) -
 
 
 def test_one_set_for_two_and_two_for_one_are_sentences(sides: tuple[Path, Path], tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="learns from one set"):
+    with pytest.raises(ValueError, match="trained on one set"):
         limner.train(*sides, recipe="spectral", images=16, out=tmp_path)

@@ -249,5 +249,5 @@ def test_runs_from_before_there_were_kinds_sample_from_normal_noise(
     assert np.array_equal(load(tmp_path, "cpu").sample(3), pictures)
     description["network"]["noise"] = "pink"
     (tmp_path / "limner.json").write_text(json.dumps(description))
-    with pytest.raises(ValueError, match="noise 'pink' is not known"):
+    with pytest.raises(ValueError, match="noise 'pink' is unknown"):
         load(tmp_path, "cpu")

@@ -14,7 +14,7 @@ from limner.families.train import AUTO, table
 from limner.recipes import measured
 
 CONTENT = {
-    "told": "10 minutes each on 1 thread",
+    "description": "10 minutes each on 1 thread",
     "protocol": {"minutes": 10.0},
     "real": {"fd_own": 0.021},
     "rows": {"spectral": {"fd_own": 0.4216}, "wgan": {"failed": "The discriminator's loss was not finite."}},
@@ -39,7 +39,7 @@ def test_figures_stand_beside_their_recipes(tmp_path: Path, monkeypatch: pytest.
     assert "10 minutes each on 1 thread" in below and "real pictures 0.021" in below and "lower is better" in below
 
 
-@pytest.mark.parametrize("content", [None, "", "{", "[]", '{"told": "x"}', json.dumps(CONTENT | {"rows": {}})])
+@pytest.mark.parametrize("content", [None, "", "{", "[]", '{"description": "x"}', json.dumps(CONTENT | {"rows": {}})])
 def test_without_measurements_the_list_is_whole(content: str | None, tmp_path: Path, monkeypatch) -> None:
     file = tmp_path / "zoo.json"
     if content is not None:
@@ -52,4 +52,4 @@ def test_what_the_package_ships_was_measured_of_recipes_that_there_are() -> None
     found = measured.measurements()
     assert set(found["rows"]) <= {AUTO, *presets()}
     if found["rows"]:
-        assert measured.protocol(found) and all(measured.told(found, name) for name in found["rows"])
+        assert measured.protocol(found) and all(measured.format_row(found, name) for name in found["rows"])

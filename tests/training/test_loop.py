@@ -346,5 +346,5 @@ def test_layers_that_come_into_play_late_begin_with_steps_of_the_rate_and_resume
 
 
 def test_unknown_optimiser_is_a_sentence() -> None:
-    with pytest.raises(ValueError, match="say one of adam"):
+    with pytest.raises(ValueError, match="choose one of adam"):
         OptimizerConfig(name="lion").build([nn.Parameter(torch.zeros(1))])

@@ -29,7 +29,7 @@ def precision(device: torch.device, wanted: str = "auto") -> torch.dtype:
     Raises ValueError for anything but `auto`, `bf16` and `fp32`.
     """
     if wanted not in ("auto", "bf16", "fp32"):
-        raise ValueError(f"The precision {wanted!r} is not known: choose auto, bf16 or fp32.")
+        raise ValueError(f"The precision {wanted!r} is unknown: choose auto, bf16 or fp32.")
     if wanted != "auto":
         return torch.bfloat16 if wanted == "bf16" else torch.float32
     if device.type == "cuda":

@@ -36,7 +36,7 @@ DISTRIBUTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 def validate_name(distribution: str) -> str:
     """Return the name of a latent distribution. Raises ValueError for an unknown one."""
     if distribution not in DISTRIBUTIONS:
-        raise ValueError(f"The noise {distribution!r} is not known: choose one of {', '.join(DISTRIBUTIONS)}.")
+        raise ValueError(f"The noise {distribution!r} is unknown: choose one of {', '.join(DISTRIBUTIONS)}.")
     return distribution
 
 

@@ -30,7 +30,7 @@ def lr_factor(seen: int, budget: int, shape: str = "cosine", lr_decay_start: flo
     an unknown shape.
     """
     if shape not in DECAYS:
-        raise ValueError(f"The schedule {shape!r} is not known: choose one of {', '.join(DECAYS)}.")
+        raise ValueError(f"The schedule {shape!r} is unknown: choose one of {', '.join(DECAYS)}.")
     t = fraction(seen, budget)
     factor = DECAYS[shape]((t - lr_decay_start) / (1 - lr_decay_start)) if t > lr_decay_start else 1.0
     return factor * ramp(seen, round(lr_warmup * budget))

@@ -1,7 +1,7 @@
-"""The kinds of things that a run can make: one list, which packages extend by the entry point `limner.families`.
+"""The kinds of products: a registry of families, which packages extend by the entry point `limner.families`.
 
-A family says how its data is read, how a run is built, how a trained folder is loaded and which commands use it. Nothing
-about a kind is written in a second place.
+A family defines how its data is loaded, how an experiment is built, how a trained folder is loaded and which command uses it;
+this is the only place that lists the kinds.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class Family:
     load_data: (recipe, `data.request.DataRequest`, progress) -> a data set (`runs.experiment.TrainingSet`).
     build: (name, recipe, data, options, machine) -> the experiment.
     rebuild: (spec, network description of `limner.json`) -> the published network, on the meta device.
-    model: (network, spec, description, device, folder) -> the object that `limner.load` gives.
-    usage: the command that a finished run names, with {run} for its folder and capitals for what a person fills in.
+    model: (network, spec, description, device, folder) -> the object that `limner.load` returns.
+    usage: the command suggested after a run, with {run} for its folder and capitals for arguments to fill in.
     """
 
     kind: str
@@ -81,9 +81,9 @@ BUILT_IN = (
 
 @cache
 def families() -> Mapping[str, Family]:
-    """Every family by its kind: the built-in ones, then those of installed packages.
+    """Return all families by kind: the built-in ones, then those of installed packages.
 
-    Raises ValueError for an entry point that cannot be loaded or gives a kind or a preset that is taken.
+    Raises ValueError for an entry point that cannot be loaded, and for a kind or preset name that exists already.
     """
     found: dict[str, Family] = {}
     for family in (*BUILT_IN, *(entry.load() for entry in entries("limner.families"))):
@@ -96,13 +96,13 @@ def families() -> Mapping[str, Family]:
 
 
 def presets() -> dict[str, Preset]:
-    """The presets of every family by name."""
+    """Return the presets of all families by name."""
     return {name: preset for family in families().values() for name, preset in family.presets.items()}
 
 
 def family_of(recipe: Any) -> Family:
-    """The family whose configuration a recipe is. Raises ValueError for what is no recipe."""
+    """Return the family of a recipe's dataclass. Raises ValueError for anything else."""
     for family in families().values():
         if isinstance(recipe, family.recipes):
             return family
-    raise ValueError(f"{recipe!r} is no recipe: give the name of one, or an instance of its dataclass.")
+    raise ValueError(f"{recipe!r} is not a recipe: give the name of one, or an instance of its dataclass.")

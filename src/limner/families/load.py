@@ -1,4 +1,4 @@
-"""From a run folder to the object that uses it: a generator, an autoencoder, a translator, or a package's own kind."""
+"""Loading of a run folder as the object that uses it: a generator, an autoencoder, a translator, or a package's own kind."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from limner.families import families
 
 
 def load(folder: str | Path, device_name: str = "auto") -> Any:
-    """The model of a run folder.
+    """Load the model of a run folder.
 
     Parameters
     ----------
@@ -25,12 +25,12 @@ def load(folder: str | Path, device_name: str = "auto") -> Any:
     Returns
     -------
     A generator (`sample`), an autoencoder (`encode`, `decode`, `reconstruct`, and `sample` of a VAE) or a translator
-    (`translate`), by what the folder says it is.
+    (`translate`), by the kind in the folder's description.
 
     Raises
     ------
     ValueError
-        When the folder is not a whole model, or of a kind that no installed package loads. No code of the folder is run.
+        When the folder is incomplete, or of a kind that no installed package loads. Code in the folder is never executed.
     """
     folder = Path(folder)
     description = artifact.read_description(folder)
@@ -49,7 +49,7 @@ def load(folder: str | Path, device_name: str = "auto") -> Any:
 
 
 def load_kind(folder: Path, device_name: str, kind: type, verb: str) -> Any:
-    """As `load`, for a verb that needs a certain kind. Raises ValueError when the folder holds another."""
+    """Load the model of a run folder, for a command that needs the class `kind`. Raises ValueError for another kind."""
     model = load(folder, device_name)
     if not isinstance(model, kind):
         raise ValueError(f"{folder} holds a trained {model.description['kind']}, which `limner {verb}` cannot use.")

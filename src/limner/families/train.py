@@ -1,4 +1,4 @@
-"""`train`: from a command to a trained run, by way of the recipe's family."""
+"""`train`: from a command to a trained run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from limner.families import Family, families, family_of, presets
 from limner.recipes import automatic
 from limner.recipes.changes import changed, check
 from limner.recipes.config import Recipe
-from limner.recipes.measured import measurements, protocol, told
+from limner.recipes.measured import format_row, measurements, protocol
 from limner.runs import command
 from limner.runs.experiment import Invocation, Preset, Trained
 from limner.runs.options import Options
@@ -30,30 +30,30 @@ AUTO = "auto"
 
 
 def preset(name: str) -> Preset:
-    """The preset of a name. Raises ValueError for an unknown one."""
+    """Return the preset of a name. Raises ValueError for an unknown one."""
     known = presets()
     if name not in known:
-        raise ValueError(f"The recipe {name!r} is not known: say one of {', '.join([AUTO, *known])}.")
+        raise ValueError(f"The recipe {name!r} is unknown: choose one of {', '.join([AUTO, *known])}.")
     return known[name]
 
 
 def next_command(name: str, folder: Path) -> str:
-    """The command that uses what a recipe made; what a person has to fill in stands in capitals."""
+    """Return the command that uses the product of a recipe, with arguments to fill in in capitals."""
     family = families()["generator"] if name == AUTO else family_of(preset(name).make())
     return family.usage.format(run=folder)
 
 
 def defaults(name: str, architecture: str | None = None) -> Any:
-    """The values of a recipe before anybody changes one; for `auto`, which decides later, those of the dataclass.
+    """Return the default values of a recipe; for `auto`, which chooses later, those of the dataclass.
 
-    architecture: the one that is asked for in place of the recipe's own. Raises ValueError where a recipe has no choice.
+    architecture: replaces the recipe's own. Raises ValueError for a recipe without this option.
     """
     made = Recipe() if name == AUTO else preset(name).make()
     return changed(made, {"architecture": architecture}) if architecture else made
 
 
 def table() -> Any:
-    """The recipes as a table (rich), with what they were measured to give where they were."""
+    """Return the recipes as a table (rich), with their measured results."""
     from rich.table import Table
 
     found = measurements()
@@ -64,7 +64,7 @@ def table() -> Any:
         result.add_column("measured", no_wrap=True)
         result.caption, result.caption_justify = protocol(found), "left"
     for name, *rest in rows:
-        result.add_row(name, *rest, *([told(found, name)] if found["rows"] else []))
+        result.add_row(name, *rest, *([format_row(found, name)] if found["rows"] else []))
     return result
 
 
@@ -82,7 +82,7 @@ def train(
     started: float | None = None,
     **named: Any,
 ) -> Trained:
-    """Train on pictures, or resume; the same call again continues where it stopped.
+    """Train on pictures, or resume; the same call continues a run that was stopped.
 
     Parameters
     ----------
@@ -90,10 +90,10 @@ def train(
         A folder, zip, IDX file, .npy/.npz, array, or the name of a sample (`fashion`, `emoji`); translators take two, or
         pairs in one (`data.pairs.prepare_pairs`).
     resume
-        The folder of a run, which is trained on with everything that it was started with; no data is given then.
+        The folder of a run to continue with everything it was started with; no data is given then.
     more
-        How much longer than its budget that run is trained: a duration ("10m", or a number of minutes) or a number of
-        images ("50k images"); every schedule is stretched to the longer budget (`runs.extending`).
+        How much longer than its budget to train that run: a duration ("10m", or a number of minutes) or a number of images
+        ("50k images"); every schedule is stretched to the longer budget (`runs.extending`).
     recipe
         A name (`limner recipes` lists them) or the dataclass of a recipe.
     progress
@@ -101,7 +101,7 @@ def train(
     callbacks
         Called between iterations (`training.loop.Callback`).
     started
-        The `time.monotonic()` at which the wait for the run began, if before this call; a budget in minutes counts from it.
+        The `time.monotonic()` from which a budget in minutes counts (default: that of this call).
     named
         Fields of `data.request.DataRequest` (size, fit, channels, background, labels …), of `runs.options.Options`
         (minutes, images, out, seed, device …), or options of the recipe (`batch=64`), which `changes` takes too with dots
@@ -114,17 +114,17 @@ def train(
     Raises
     ------
     ValueError
-        In one sentence, for whatever a person can mend.
+        One sentence, for every error that the user can correct.
     """
     invocation = Invocation(time.monotonic() if started is None else started)
     changes = dict(changes or {})
-    asked = _taken(named, DataRequest)
-    given = _taken(named, Options)
+    data_options = _take(named, DataRequest)
+    given = _take(named, Options)
     changes |= named
     if "out" in given and given["out"] is not None:
         given["out"] = Path(given["out"])
     options = _read_amounts(dataclasses.replace(options or Options(), **given))
-    request = DataRequest(data=data, second=second, **asked)
+    request = DataRequest(data=data, second=second, **data_options)
     if resume is not None:
         wrong = [*request.changed(), *(["recipe"] if recipe != AUTO else []), *changes]
         if wrong:
@@ -133,20 +133,20 @@ def train(
         request, recipe, options, changes = command.read(Path(resume), options)
         return _train(request, recipe, options, changes, callbacks, progress, dataclasses.replace(invocation, more=extra))
     if more is not None:
-        raise ValueError("--more trains a run longer: name its folder with --resume.")
+        raise ValueError("--more extends a run: give its folder with --resume.")
     if data is None:
-        raise ValueError("The parameter data requires an argument: a folder of pictures, say; or give --resume and the folder of a run.")
-    keep_apart(options.out, [data, second])
+        raise ValueError("The parameter data requires an argument: give a folder of pictures, or --resume and the folder of a run.")
+    check_apart(options.out, [data, second])
     return _train(request, recipe, options, changes, callbacks, progress, invocation)
 
 
-def _taken(named: dict[str, Any], cls: type) -> dict[str, Any]:
-    """Those of the keywords that are fields of a dataclass; they are removed from `named`."""
+def _take(named: dict[str, Any], cls: type) -> dict[str, Any]:
+    """Remove the keywords that are fields of a dataclass from `named`, and return them."""
     return {f.name: named.pop(f.name) for f in dataclasses.fields(cls) if f.name in named}
 
 
 def _read_amounts(options: Options) -> Options:
-    """The options with their durations and counts as numbers. Raises ValueError for those that cannot be read."""
+    """Return the options with durations and counts as numbers. Raises ValueError for invalid ones."""
     check(options)
     if options.minutes is not None and options.images is not None:
         raise ValueError("Give the budget in minutes or in images, not both.")
@@ -168,7 +168,7 @@ def _train(
     progress: Any,
     invocation: Invocation,
 ) -> Trained:
-    """load data -> build the experiment -> run it."""
+    """Load the data, build the experiment, run it."""
     with distributed.process_group(options.device) as ranks:
         machine = start(options, ranks)
         kept = command.command_of(request, recipe, options, changes)
@@ -195,15 +195,15 @@ def _train(
         return run(experiment, options, machine, dataclasses.replace(invocation, command=kept))
 
 
-def keep_apart(out: Path | None, data: Sequence[Any]) -> None:
-    """Raises ValueError where a run's folder would be the data's, lie in it or hold it, or holds what is no run.
+def check_apart(out: Path | None, data: Sequence[Any]) -> None:
+    """Raise ValueError if the run folder is the data's, lies in it or contains it, or holds anything but a run.
 
-    A run writes a README.md and pictures of its own, which must neither replace a person's nor be read as data.
+    A run writes a README.md and pictures, which must neither replace the user's files nor be read as data.
     """
     folder = out or Path("runs") / "new"
     for place in data:
         path = expand_path(place) if isinstance(place, (str, Path)) and str(place) else None
-        if path is None or not os.path.exists(path):  # noqa: PTH110 - a sample, an array, or what opening complains of
+        if path is None or not os.path.exists(path):  # noqa: PTH110 - a sample, an array, or an error raised when opening it
             continue
         if lies_in(folder, path) or (out and lies_in(path, out)):
             where = f"The run would go to {out or 'runs'}, which"

@@ -116,6 +116,6 @@ def objective(name: str, among: Collection[str] = OBJECTIVES) -> Objective:
     if name not in OBJECTIVES and (added := entry("limner.objectives", name)):
         return added.load()
     if name not in among:
-        problem = "does not fit this recipe's discriminator" if name in OBJECTIVES else "is not known"
+        problem = "does not fit this recipe's discriminator" if name in OBJECTIVES else "is unknown"
         raise ValueError(f"The objective {name!r} {problem}: choose one of {', '.join(among)}.")
     return OBJECTIVES[name]

@@ -69,7 +69,7 @@ LIKELIHOODS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 def likelihood(name: str) -> Callable[[Tensor, Tensor], Tensor]:
     """Return a negative log-likelihood by name. Raises ValueError for an unknown name."""
     if name not in LIKELIHOODS:
-        raise ValueError(f"The likelihood {name!r} is not known: choose {', '.join(LIKELIHOODS)}.")
+        raise ValueError(f"The likelihood {name!r} is unknown: choose {', '.join(LIKELIHOODS)}.")
     return LIKELIHOODS[name]
 
 

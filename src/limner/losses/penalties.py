@@ -210,7 +210,7 @@ PENALTIES: dict[str, Penalty] = {
 def discriminator_penalty(name: str) -> Penalty | None:
     """Return a penalty by name; None for `none`. Raises ValueError for an unknown name."""
     if name != "none" and name not in PENALTIES:
-        raise ValueError(f"The penalty {name!r} is not known: choose one of none, {', '.join(PENALTIES)}.")
+        raise ValueError(f"The penalty {name!r} is unknown: choose one of none, {', '.join(PENALTIES)}.")
     return PENALTIES.get(name)
 
 

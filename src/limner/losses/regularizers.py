@@ -113,5 +113,5 @@ REGULARIZERS: dict[str, Regularizer] = {
 def generator_regularizer(name: str) -> Regularizer | None:
     """Return a regularizer by name; None for `none`. Raises ValueError for an unknown name."""
     if name != "none" and name not in REGULARIZERS:
-        raise ValueError(f"The regularizer {name!r} is not known: choose one of none, {', '.join(REGULARIZERS)}.")
+        raise ValueError(f"The regularizer {name!r} is unknown: choose one of none, {', '.join(REGULARIZERS)}.")
     return REGULARIZERS.get(name)

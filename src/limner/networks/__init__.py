@@ -80,7 +80,7 @@ def rebuild_translators(spec: ImageSpec, description: Mapping[str, Any]) -> nn.M
 
 def _one_of(names: tuple[str, ...], name: str) -> ModuleType:
     if name not in names:
-        raise ValueError(f"The architecture {name!r} is not known: say one of {', '.join(names)}.")
+        raise ValueError(f"The architecture {name!r} is unknown: choose one of {', '.join(names)}.")
     return import_module(f"limner.networks.{name}")
 
 

@@ -1,4 +1,4 @@
-"""Changes that a person makes to a recipe: replaced by dotted names, then checked."""
+"""Changes of a recipe's options, by dotted names, with validation."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ NETWORKS = {"generator": "GeneratorConfig", "discriminator": "DiscriminatorConfi
 
 
 def changed(recipe: Any, changes: Mapping[str, Any]) -> Any:
-    """A recipe with some values replaced; dots reach into nested ones (`generator.width`).
+    """Return a recipe with some values replaced; dots address nested ones (`generator.width`).
 
-    Raises ValueError for a name that the recipe does not have, a value that its option does not take, and a change that
-    has no effect.
+    Raises ValueError for an unknown name, an invalid value, and a change without an effect.
     """
-    if "architecture" in changes:  # before the options of its networks, which may be others
+    if "architecture" in changes:  # first, since it determines the options of the networks
         recipe = _of_architecture(recipe, changes["architecture"])
     recipe = replace(recipe, changes)
     check(recipe)
@@ -27,7 +26,7 @@ def changed(recipe: Any, changes: Mapping[str, Any]) -> Any:
 
 
 def _of_architecture(recipe: Any, name: str) -> Any:
-    """A recipe with the networks of an architecture: its own configs, or the defaults of the architecture."""
+    """Return a recipe with the networks of an architecture: its present configs if they belong to it, otherwise the defaults."""
     recipe = replace(recipe, {"architecture": name})
     home = architecture(name)
     classes = {option: getattr(home, config_class) for option, config_class in NETWORKS.items()}

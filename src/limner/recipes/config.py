@@ -1,4 +1,4 @@
-"""What a person decides of a run, one dataclass a recipe. Options of one name mean one thing in all of them."""
+"""The options of recipes, one dataclass per recipe. Options with the same name have the same meaning in all of them."""
 
 from __future__ import annotations
 

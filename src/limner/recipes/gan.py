@@ -1,4 +1,4 @@
-"""Adversarial generators: every decision of such a run, and the presets that people choose by name."""
+"""Generative adversarial networks: from a recipe and a data set to an experiment; the presets by name."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from limner.networks.classifier import Classifier
 from limner.networks.contracts import StyleBased, UsesReferenceBatch
 from limner.recipes.config import Recipe
 from limner.recipes.presets import GANS
-from limner.recipes.sources import one_set
+from limner.recipes.sources import load_single_set
 from limner.runs.experiment import Card, Experiment, Product
 from limner.runs.options import Options
 from limner.runs.validate import FEATURES, choose_metric, frechet
 from limner.sampling.generate import preview_of, sampler_of
 from limner.training import memory
 
-SMALL_SET = 5_000  # pictures; fewer than this and the discriminator sees augmented ones
+SMALL_SET = 5_000  # pictures; augmentation `auto` augments smaller sets
 
 
 RECIPES = (Recipe,)
@@ -45,12 +45,12 @@ PRESETS = GANS
 
 
 def load_data(recipe: Recipe, request: DataRequest, progress: Progress | None = None) -> Dataset:
-    """The pictures of a generator, with their classes. Raises ValueError for what cannot be read or has no meaning here."""
-    return one_set(request, progress)
+    """Return the pictures of a generator, with their classes. Raises ValueError for unreadable data and meaningless options."""
+    return load_single_set(request, progress)
 
 
 def build(name: str, recipe: Recipe, dataset: Dataset, options: Options, machine: Machine) -> Experiment:
-    """The experiment of a recipe. Raises ValueError for options that do not go together or need more memory than is free."""
+    """Return the experiment of a recipe. Raises ValueError for options that conflict or need more memory than is free."""
     spec = dataset.spec
     policy = recipe.augmentation
     if policy == "auto":
@@ -107,7 +107,7 @@ CARD = Card(
 
 
 def refuse_too_large(recipe: Recipe, spec: ImageSpec, machine: Machine) -> None:
-    """Raises ValueError where training needs more memory than is free."""
+    """Raise ValueError when training needs more memory than is free."""
     with torch.device("meta"):
         nets = players(recipe, spec)
         z = torch.empty(memory.ROWS, int(nets["generator"].z_size))  # type: ignore[arg-type]
@@ -119,10 +119,10 @@ def refuse_too_large(recipe: Recipe, spec: ImageSpec, machine: Machine) -> None:
 
 
 def players(recipe: Recipe, spec: ImageSpec) -> dict[str, nn.Module]:
-    """The networks of a recipe for pictures of `spec`: generator, discriminator, and a classifier where one is asked for.
+    """Return the networks of a recipe for pictures of `spec`: generator, discriminator, and a classifier if it has one.
 
-    Raises ValueError for options of another architecture, for styles mixed where there are none, and for a classifier of
-    data without classes.
+    Raises ValueError for options of another architecture, for style mixing without styles, and for a classifier of data
+    without classes.
     """
     home = architecture(recipe.architecture)
     for name, form in (("generator", home.GeneratorConfig), ("discriminator", home.DiscriminatorConfig)):
@@ -133,8 +133,8 @@ def players(recipe: Recipe, spec: ImageSpec) -> dict[str, nn.Module]:
         raise ValueError(f"The generator of {recipe.architecture} has no styles to mix: choose --mixing 0.")
     if recipe.regularizer == "path-length" and not isinstance(generator, StyleBased):
         raise ValueError(
-            f"The generator of {recipe.architecture} has no styles, of which path-length is the path: choose another "
-            "--regularizer, or the recipe stylegan2."
+            f"The generator of {recipe.architecture} has no styles, which path-length regularizes: choose another --regularizer, "
+            "or the recipe stylegan2."
         )
     if isinstance(generator, UsesReferenceBatch):
         generator.refer(lambda z: latents.transform(z, recipe.noise))
@@ -142,15 +142,15 @@ def players(recipe: Recipe, spec: ImageSpec) -> dict[str, nn.Module]:
         return {"generator": generator, "discriminator": home.Discriminator(spec, recipe.discriminator)}
     if spec.classes < 2:
         raise ValueError(
-            "The classifier names classes, and these pictures have none: put each class into a folder of its own, name "
-            "them with --labels, or choose --classifier 0 (recipe acgan: another recipe, such as dcgan)."
+            "The classifier needs classes, and these pictures have none: put each class into a folder of its own, give them with "
+            "--labels, or choose --classifier 0 (recipe acgan: another recipe, such as dcgan)."
         )
     discriminator = home.Discriminator(dataclasses.replace(spec, condition=Condition.none()), recipe.discriminator)
     return {"generator": generator, "discriminator": discriminator, "classifier": Classifier(discriminator, spec.classes)}
 
 
 def game(recipe: Recipe, spec: ImageSpec, device: torch.device, augmentation: str = "none") -> GAN:
-    """The game of a recipe on pictures of `spec`, its networks fresh on the device. Raises ValueError as `players` does."""
+    """Return the GAN of a recipe for pictures of `spec`, with new networks on the device. Raises ValueError as `players` does."""
     nets = players(recipe, spec)
     for net in nets.values():
         net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

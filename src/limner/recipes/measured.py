@@ -1,7 +1,7 @@
-"""What recipes were measured to give on a CPU, as `benchmarks/zoo.py --publish` wrote it into zoo.json beside this file.
+"""Measured results of recipes on a CPU, from zoo.json beside this file (written by `benchmarks/zoo.py --publish`).
 
-The file holds `protocol` (everything that decided the figures), `told` (the same as a sentence), `real` (what real
-pictures get) and `rows` (a recipe's figures, or why it failed). Where there is no file, nothing was measured.
+The file holds `protocol` (everything that determines the figures), `description` (the protocol as a sentence), `real` (the
+figures of real pictures) and `rows` (a recipe's figures, or why it failed). Without a file there are no measurements.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ FIGURE = "fd_own"
 
 
 def measurements(file: Path = FILE) -> dict[str, Any]:
-    """The content of the file; no rows when it is not there or not whole, for a list of recipes must print anyway."""
+    """Return the content of the file; no rows if it is missing or damaged, so that the list of recipes is always available."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         real = {FIGURE: float(content["real"][FIGURE])}
-        return {"told": str(content["told"]), "real": real, "rows": dict(content["rows"])}
+        return {"description": str(content["description"]), "real": real, "rows": dict(content["rows"])}
     except (OSError, ValueError, KeyError, TypeError):
-        return {"told": "", "real": {}, "rows": {}}
+        return {"description": "", "real": {}, "rows": {}}
 
 
-def told(found: dict[str, Any], name: str) -> str:
-    """`fd_own 0.42`, `failed`, or `-` for a recipe that was not measured."""
+def format_row(found: dict[str, Any], name: str) -> str:
+    """Return `fd_own 0.42`, `failed`, or `-` for a recipe that was not measured."""
     row = found["rows"].get(name)
     if row is None:
         return "-"
@@ -33,8 +33,8 @@ def told(found: dict[str, Any], name: str) -> str:
 
 
 def protocol(found: dict[str, Any]) -> str:
-    """The line below a list of figures: what was measured, and what real pictures get."""
+    """Return the caption of the measurements: what was measured, and the figure of real pictures."""
     return (
-        f"fd_own, lower is better, real pictures {found['real'][FIGURE]:.2g}: {found['told']}. Other pictures, longer "
-        "training or another machine may order them otherwise."
+        f"fd_own, lower is better, real pictures {found['real'][FIGURE]:.2g}: {found['description']}. The order may differ for other "
+        "pictures, longer training or another machine."
     )

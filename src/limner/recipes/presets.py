@@ -44,7 +44,7 @@ def rmsprop(lr: float) -> OptimizerConfig:
 
 
 def lazy(lr: float, beta1: float, beta2: float, every: int) -> OptimizerConfig:
-    """Adam for a player that takes one more step every so many for a lazy penalty: it moves as far as one without.
+    """Return Adam for a player with one additional step per `every` for a lazy penalty, so that both together move as far.
 
     Karras et al. 2020, "Analyzing and improving the image quality of StyleGAN", appendix B, "Lazy regularization".
     """
@@ -71,7 +71,7 @@ def _gan(
 # fmt: off
 # Columns: architecture, objective, batch, discriminator's and generator's optimizer, further options; summary, source.
 GANS = {
-    # The generator learns three times as fast as the discriminator, whose normalized weights follow any rate in this range.
+    # The generator's learning rate is three times the discriminator's, which hardly matters with spectral normalization.
     "spectral":         _gan("conv",      "hinge",                32,  adam(8e-4, 0.5, 0.999),    adam(2.4e-3, 0.5, 0.999),  {},
         "convolutional networks, spectral normalization, hinge loss: fast on a CPU", conv.SOURCE),
     # gamma is the paper's for 32x32 (stacked digits), where it decays to a tenth; 0.05 to 2 up to 64x64.

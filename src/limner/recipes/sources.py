@@ -1,4 +1,4 @@
-"""How the families read their pictures."""
+"""Loading of the pictures of a family."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from limner.data.decode import Progress
 from limner.data.request import DataRequest
 
 
-def one_set(request: DataRequest, progress: Progress | None = None) -> Dataset:
-    """One set of pictures, with its classes unless they are to be ignored.
+def load_single_set(request: DataRequest, progress: Progress | None = None) -> Dataset:
+    """Return one set of pictures, with its classes unless they are ignored.
 
-    Raises ValueError for options that are for two sets, and for what cannot be read.
+    Raises ValueError for options of two sets, and for data that cannot be read.
     """
     request.refuse(("halves",), "to a recipe that does not translate")
     if request.second is not None:
-        raise ValueError("This recipe learns from one set of pictures: give one, or a recipe that translates.")
+        raise ValueError("This recipe is trained on one set of pictures: give one, or a recipe that translates.")
     if request.unconditional and request.labels:
-        raise ValueError("--labels says which classes there are and --unconditional ignores them: leave one out.")
+        raise ValueError("--labels gives the classes and --unconditional ignores them: leave one out.")
     labels = False if request.unconditional else request.labels or True
     source = open_source(request.data, labels, request.classes_from)
     return prepare(source, drop_duplicates=request.drop_duplicates, progress=progress, **request.shape())

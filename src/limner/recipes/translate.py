@@ -1,4 +1,4 @@
-"""Translators from one kind of picture to another: every decision of such a run, and the presets by name."""
+"""Image translators: from a recipe and two sets of pictures to an experiment; the presets by name."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ AnyRecipe = PairedRecipe | CycleRecipe | CutRecipe
 
 
 def load_data(recipe: AnyRecipe, request: DataRequest, progress: Progress | None = None) -> Pairs:
-    """The two sets of pictures of a translator. Raises ValueError for what cannot be read or has no meaning here."""
+    """Return the two sets of pictures of a translator. Raises ValueError for unreadable data and meaningless options."""
     request.refuse(("labels", "classes_from", "drop_duplicates", "unconditional"), "to a recipe that translates")
     return prepare_pairs(
         request.data, request.second, paired=isinstance(recipe, PairedRecipe), swap=recipe.swap, as_halves=request.halves,
@@ -58,31 +58,31 @@ def load_data(recipe: AnyRecipe, request: DataRequest, progress: Progress | None
 def method_of(
     recipe: AnyRecipe, spec: ImageSpec, device: torch.device
 ) -> tuple[Method, dict[str, OptimizerConfig], dict[str, Any]]:
-    """The method of a recipe, its networks fresh on the device, the optimizer of each player, and how the translators are
-    described on disk."""
-    moves = {"translator": recipe.translator_optimizer}
+    """Return the method of a recipe with new networks on the device, the optimizer of each player, and the description of the
+    translators for `limner.json`."""
+    optimizers = {"translator": recipe.translator_optimizer}
     kind = "unet" if isinstance(recipe, PairedRecipe) else "resnet"
     directions = ["a2b", "b2a"] if isinstance(recipe, CycleRecipe) else ["a2b"]
     goal = objective(recipe.objective, PATCH_OBJECTIVES)
 
-    def placed(net: Any) -> Any:
+    def to_device(net: Any) -> Any:
         return net.to(device, memory_format=torch.channels_last)
 
-    nets = placed(translators(kind, spec, recipe.network, directions))
+    nets = to_device(translators(kind, spec, recipe.network, directions))
     algorithm: Paired | Cycle | CUT
     if isinstance(recipe, PairedRecipe):
-        discriminator = placed(patch.Discriminator(spec, recipe.discriminator, 2 * spec.channels)) if recipe.adversarial else None
+        discriminator = to_device(patch.Discriminator(spec, recipe.discriminator, 2 * spec.channels)) if recipe.adversarial else None
         algorithm = Paired(
             nets, discriminator, goal, pixels=recipe.l1, features=recipe.feature_matching, flip=recipe.flip, shift=recipe.shift
         )
         if recipe.adversarial:
-            moves["discriminator"] = recipe.discriminator_optimizer
+            optimizers["discriminator"] = recipe.discriminator_optimizer
     elif isinstance(recipe, CycleRecipe):
         shape = (spec.channels, spec.height, spec.width)
         algorithm = Cycle(
             nets,
-            placed(patch.Discriminator(spec, recipe.discriminator)),
-            placed(patch.Discriminator(spec, recipe.discriminator)),
+            to_device(patch.Discriminator(spec, recipe.discriminator)),
+            to_device(patch.Discriminator(spec, recipe.discriminator)),
             goal,
             {side: Pool(recipe.pool, shape, device) for side in ("a", "b")},
             cycle=recipe.cycle,
@@ -91,12 +91,12 @@ def method_of(
             gamma=_gamma(recipe, spec),
             flip=recipe.flip,
         )
-        moves["discriminator"] = recipe.discriminator_optimizer
+        optimizers["discriminator"] = recipe.discriminator_optimizer
     else:
         algorithm = CUT(
             nets,
             nce_heads.Heads(nets["a2b"].feature_widths).to(device),
-            placed(patch.Discriminator(spec, recipe.discriminator)),
+            to_device(patch.Discriminator(spec, recipe.discriminator)),
             goal,
             contrast=recipe.nce,
             identity=recipe.identity,
@@ -105,12 +105,12 @@ def method_of(
             gamma=_gamma(recipe, spec),
             flip=recipe.flip,
         )
-        moves["discriminator"] = recipe.discriminator_optimizer
-    return algorithm.method, moves, describe(kind, recipe.network) | {"directions": directions}
+        optimizers["discriminator"] = recipe.discriminator_optimizer
+    return algorithm.method, optimizers, describe(kind, recipe.network) | {"directions": directions}
 
 
 def refuse_too_large(recipe: AnyRecipe, spec: ImageSpec, machine: Machine) -> None:
-    """Raises ValueError where training needs more memory than is free."""
+    """Raise ValueError when training needs more memory than is free."""
     with torch.device("meta"):
         method, _, _ = method_of(recipe, spec, torch.device("meta"))
         x = torch.empty(memory.ROWS, spec.channels, spec.height, spec.width)
@@ -126,7 +126,7 @@ def _gamma(recipe: CycleRecipe | CutRecipe, spec: ImageSpec) -> float:
 
 
 def build(name: str, recipe: AnyRecipe, pairs: Pairs, options: Options, machine: Machine) -> Experiment:
-    """The experiment of a recipe. Raises ValueError for options that do not go together."""
+    """Return the experiment of a recipe. Raises ValueError for options that conflict."""
     refuse_too_large(recipe, pairs.spec, machine)
     torch.manual_seed(options.seed)
     method, optimizers, description = method_of(recipe, pairs.spec, machine.device)
@@ -170,7 +170,7 @@ def _count(pairs: Pairs | None) -> int:
 def validators_of(
     recipe: AnyRecipe, pairs: Pairs, held_out: Pairs | None, metric: str, machine: Machine
 ) -> Sequence[Validator]:
-    """PSNR and SSIM of held-out pairs, or, without pairs, the Fréchet distance of translations to the pictures of the other set."""
+    """Return validators: PSNR and SSIM of held-out pairs; for unpaired sets, the Fréchet distance of translations to the other set."""
     shown, of = (pairs, "training") if held_out is None else (held_out, "held-out")
     if pairs.paired:
         a, b = spaced(shown.a, PAIRS), spaced(shown.b, PAIRS)
@@ -186,7 +186,7 @@ def validators_of(
 
 
 def _translations(source: Dataset | Subset, direction: str, machine: Machine) -> Sample:
-    """(networks, n) -> translations of n pictures at even distances in the set, some of them twice where it has fewer."""
+    """Return a function (networks, n) -> translations of n evenly spaced pictures of the set, with repetition in a smaller set."""
 
     @torch.no_grad()
     def sample(nets: nn.Module, n: int) -> torch.Tensor:
@@ -213,14 +213,14 @@ CARD = Card(
 
 
 def discriminators_of(recipe: AnyRecipe, method: Method) -> Mapping[str, nn.Module]:
-    """Direction -> the discriminator of its outputs alone: without pairs, all that a translator learns from."""
+    """Return direction -> the discriminator of its outputs alone; empty for paired recipes, whose discriminator sees both sides."""
     if isinstance(recipe, CycleRecipe):
         return {"a2b": method.nets["discriminator_b"], "b2a": method.nets["discriminator_a"]}
     return {"a2b": method.nets["discriminator"]} if isinstance(recipe, CutRecipe) else {}
 
 
 def rules_for(recipe: AnyRecipe) -> Sequence[Rule]:
-    """What the doctor judges a translator by, with advice for the recipe at hand."""
+    """Return the doctor's rules for a translator, with advice for the recipe."""
     if isinstance(recipe, PairedRecipe):
         more = " and --discriminator-optimizer.lr" if recipe.adversarial else ""
         same = f"raise --l1, or lower --translator-optimizer.lr{more}."
@@ -236,17 +236,17 @@ def rules_for(recipe: AnyRecipe) -> Sequence[Rule]:
         rules.copies_input(copied),
         *unpaired,
         rules.learns_nothing(
-            "translator", "the median picture", "change --translator-optimizer.lr, raise --l1, or take a wider network (--network.width)."
+            "translator", "the median picture", "change --translator-optimizer.lr, raise --l1, or use a wider network (--network.width)."
         ),
     )
 
 
-TRANSLATED = 128  # pictures that a Fréchet distance is measured on: a translation costs as much as many samples
+TRANSLATED = 128  # pictures of a Fréchet distance: a translation costs as much as many samples
 PREVIEWED = 8  # pictures of each set in a preview
 
 
 def preview_of(pairs: Pairs, machine: Machine) -> Preview:
-    """Rows of eight: pictures, below each its translation, then its truth where pairs are known; then the way back."""
+    """Return a preview in rows of eight: pictures, their translations, their targets if there are pairs; then the other direction."""
 
     def shown(side: Dataset | Subset) -> torch.Tensor:
         return side.rows(torch.linspace(0, len(side) - 1, PREVIEWED).long().numpy())["image"]

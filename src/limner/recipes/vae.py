@@ -1,4 +1,4 @@
-"""Autoencoders: every decision of such a run, and the presets that people choose by name."""
+"""Autoencoders: from a recipe and a data set to an experiment; the presets by name."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from limner.networks import describe, patch, vae, vqvae
 from limner.networks.layers import levels
 from limner.recipes.config import VAERecipe, VQVAERecipe
 from limner.recipes.presets import AUTOENCODERS
-from limner.recipes.sources import one_set
+from limner.recipes.sources import load_single_set
 from limner.runs.experiment import Card, Experiment, Product
 from limner.runs.options import Options
 from limner.runs.validate import FIDELITY, PAIRS, choose_metric, fidelity
@@ -43,28 +43,28 @@ PRESETS = AUTOENCODERS
 
 
 def load_data(recipe: VAERecipe | VQVAERecipe, request: DataRequest, progress: Progress | None = None) -> Dataset:
-    """The pictures of an autoencoder, with classes where it can sample them. Raises ValueError for what cannot be read."""
+    """Return the pictures of an autoencoder, with classes if it can sample them. Raises ValueError for unreadable data."""
     if isinstance(recipe, VAERecipe):
-        return one_set(request, progress)
+        return load_single_set(request, progress)
     request.refuse(("labels",), "to a recipe that learns no classes")
-    dataset = one_set(replace(request, unconditional=True), progress)
+    dataset = load_single_set(replace(request, unconditional=True), progress)
     if not request.unconditional and (classes := _classes_of(request)):
         dataset.notes.append(
-            f"The {classes} classes of the pictures are not used: a VQ-VAE draws no samples. Take vae to sample by class."
+            f"The {classes} classes of the pictures are not used: a VQ-VAE draws no samples. Use vae to sample by class."
         )
     return dataset
 
 
 def _classes_of(request: DataRequest) -> int:
-    """How many classes the pictures are sorted into."""
+    """Return the number of classes of the pictures."""
     try:
         return len(open_source(request.data, labels=True).classes)
-    except ValueError:  # labels that cannot be read do not matter here
+    except ValueError:  # unreadable labels do not matter here
         return 0
 
 
 def refuse_too_large(recipe: VAERecipe | VQVAERecipe, spec: ImageSpec, machine: Machine) -> None:
-    """Raises ValueError where training needs more memory than is free."""
+    """Raise ValueError when training needs more memory than is free."""
     with torch.device("meta"):
         method, _ = method_of(recipe, spec, torch.device("meta"))
         x = torch.empty(memory.ROWS, spec.channels, spec.height, spec.width)
@@ -73,7 +73,7 @@ def refuse_too_large(recipe: VAERecipe | VQVAERecipe, spec: ImageSpec, machine: 
 
 
 def method_of(recipe: VAERecipe | VQVAERecipe, spec: ImageSpec, device: torch.device) -> tuple[Method, dict[str, OptimizerConfig]]:
-    """The method of a recipe, its networks fresh on the device, and the optimizer of each player."""
+    """Return the method of a recipe with new networks on the device, and the optimizer of each player."""
     home = vqvae if isinstance(recipe, VQVAERecipe) else vae
     autoencoder = home.Autoencoder(spec, recipe.network)
     nets: list[nn.Module] = [autoencoder]
@@ -103,7 +103,7 @@ def method_of(recipe: VAERecipe | VQVAERecipe, spec: ImageSpec, device: torch.de
 
 
 def build(name: str, recipe: VAERecipe | VQVAERecipe, dataset: Dataset, options: Options, machine: Machine) -> Experiment:
-    """The experiment of a recipe. Raises ValueError for options that do not go together."""
+    """Return the experiment of a recipe. Raises ValueError for options that conflict."""
     refuse_too_large(recipe, dataset.spec, machine)
     torch.manual_seed(options.seed)
     method, optimizers = method_of(recipe, dataset.spec, machine.device)
@@ -151,10 +151,10 @@ SAMPLING = """\
 
 
 def rules_for(recipe: VAERecipe | VQVAERecipe) -> Sequence[Rule]:
-    """What the doctor judges an autoencoder by; a collapse comes first, for it is why nothing is learned."""
+    """Return the doctor's rules for an autoencoder; a collapse comes first, since it explains why nothing is learned."""
     if isinstance(recipe, VQVAERecipe):
         weight = "--commitment"
-        own = rules.dead_codes("raise --restart-threshold, so that unused codes start anew, lower --commitment, or take fewer codes (--network.codes).")
+        own = rules.dead_codes("raise --restart-threshold, so that unused codes restart, lower --commitment, or use fewer codes (--network.codes).")
     else:
         weight = "--beta"
         own = rules.posterior_collapse("lower --beta, raise --free-bits, or let beta rise more slowly (--beta-warmup).")
@@ -162,14 +162,14 @@ def rules_for(recipe: VAERecipe | VQVAERecipe) -> Sequence[Rule]:
         own,
         rules.constant_output(f"lower {weight} or --autoencoder-optimizer.lr."),
         rules.learns_nothing(
-            "autoencoder", "the mean picture", f"change --autoencoder-optimizer.lr, lower {weight}, or take a wider network (--network.width)."
+            "autoencoder", "the mean picture", f"change --autoencoder-optimizer.lr, lower {weight}, or use a wider network (--network.width)."
         ),
     )
 
 
 def preview_of(pictures: Dataset | Subset, machine: Machine) -> Preview:
-    """Rows of eight: pictures, below each its reconstruction, twice; then, where there is a prior, samples: four rows, or
-    with classes a row for each (at most ten)."""
+    """Return a preview in rows of eight: pictures and their reconstructions, twice; then, with a prior, samples: four rows, or
+    a row per class (at most ten)."""
     x, device = spaced(pictures, 16), machine.device
     x = x[torch.arange(16) % len(x)]
 

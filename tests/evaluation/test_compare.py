@@ -180,11 +180,11 @@ def test_what_cannot_be_measured_is_told_in_a_sentence(tmp_path: Path) -> None:
         (lambda: evaluate([FRESH, FRESH[..., :8]], TRAIN), "differ in size"),
         (lambda: evaluate(FRESH[:1], TRAIN), "give at least 2"),
         (lambda: evaluate(FRESH.float(), TRAIN), "uint8"),
-        (lambda: evaluate(FRESH, TRAIN, metrics=["fd"]), "no metric 'fd'"),
+        (lambda: evaluate(FRESH, TRAIN, metrics=["fdd"]), "no metric 'fdd'"),
         (lambda: evaluate(FRESH, TRAIN, metrics=["fd_per_class"], features=SIMPLE), "labels"),
-        (lambda: evaluate(FRESH, TRAIN, metrics=["inception_score"], features=SIMPLE), "no classes"),
-        (lambda: evaluate(FRESH, TRAIN, labels=[1, 2]), "one a picture"),
-        (lambda: evaluate(FRESH, TRAIN, labels=-FRESH_LABELS - 1), "from 0 up"),
+        (lambda: evaluate(FRESH, TRAIN, metrics=["inception_score"], features=SIMPLE), "no class probabilities"),
+        (lambda: evaluate(FRESH, TRAIN, labels=[1, 2]), "one label per picture"),
+        (lambda: evaluate(FRESH, TRAIN, labels=-FRESH_LABELS - 1), "of at least 0"),
     ]
     for call, says in calls:
         with pytest.raises(ValueError, match=says):

@@ -130,7 +130,7 @@ def test_missing_damaged_and_foreign_files_are_told(weights: Path, tmp_path: Pat
     posing = tmp_path / STANDARD
     posing.write_bytes(foreign.read_bytes())
     for path, says in (
-        (cut, "cut short"), (foreign, "not the Inception"), (pickled, "cannot be read"), (posing, "sha256"),
+        (cut, "truncated"), (foreign, "not the Inception"), (pickled, "cannot be read"), (posing, "sha256"),
         (tmp_path / "none.pth", "need the file"), (tmp_path / "nowhere", "need the file"),
     ):
         with pytest.raises(ValueError, match=says):

@@ -161,8 +161,8 @@ def test_missing_damaged_and_foreign_weights_are_told(name: str, folders: Path, 
     (registers / "config.json").write_text(config)
     for folder, says in (
         (tmp_path / "nowhere", "need the weights"), (pickled, "need the weights"), (cut, "is damaged"),
-        (lacking, "tensors are missing"), (registers, "calls it 'dinov2_with_registers'"),
-        (folders / other.standard, "config.json calls it"),
+        (lacking, "tensors are missing"), (registers, "names it 'dinov2_with_registers'"),
+        (folders / other.standard, "config.json names it"),
     ):
         with pytest.raises(ValueError, match=says) as caught:
             choose(name, REFERENCE, weights=folder)

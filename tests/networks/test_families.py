@@ -351,4 +351,4 @@ def test_fastgans_small_maps_switch_large_ones() -> None:
 
 @pytest.mark.parametrize(("width", "group", "groups"), [(64, 16, 4), (50, 16, 2), (40, 12, 2), (8, 32, 1)])
 def test_r3gans_groups_divide_any_width(width: int, group: int, groups: int) -> None:
-    assert r3gan.Block(width, group, 4).mix.groups == groups
+    assert r3gan.ResidualBlock(width, group, 4).mix.groups == groups

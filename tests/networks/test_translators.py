@@ -69,7 +69,7 @@ def test_keeping_starts_near_the_picture_and_reaches_every_colour() -> None:
 
 def test_blocks_follow_the_resolution_and_features_come_for_free() -> None:
     small, large = (resnet.Translator(ImageSpec(3, s, s), resnet.Config(width=4)) for s in (64, 256))
-    count = [sum(isinstance(m, resnet.Block) for m in net.modules()) for net in (small, large)]
+    count = [sum(isinstance(m, resnet.ResnetBlock) for m in net.modules()) for net in (small, large)]
     assert count == [6, 9]
     x = torch.randn(1, 3, 64, 64)
     y, features = small.with_features(x)

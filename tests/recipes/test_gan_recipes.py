@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from limner.apps.evaluate import sampled
+from limner.apps.evaluate import draw_samples
 from limner.apps.sample import walk
 from limner.cli import app, main
 from limner.core import device, distributed, schedule
@@ -226,7 +226,7 @@ def test_everything_that_samples_draws_the_kind_of_noise_that_was_trained_on(
     machine = run.Machine(torch.device("cpu"), torch.float32, distributed.ALONE)
     preview_of(model.z_size, 2, noise, machine)(network)
     sampler_of(torch.arange(2), noise, machine)(network, 200)
-    sampled(model, 200, 0)
+    draw_samples(model, 200, 0)
     walk(model, 4, seconds=1)
     for z in given:
         assert z.abs().max() <= limit

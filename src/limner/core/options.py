@@ -247,8 +247,8 @@ def rows(config: Any, prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
         value, path = getattr(config, name), f"{prefix}{name}"
         if dataclasses.is_dataclass(value):
             cls: Any = type(value)
-            usual = cls()
-            names = [f.name for f in dataclasses.fields(value) if getattr(value, f.name) != getattr(usual, f.name)]
+            defaults = cls()
+            names = [f.name for f in dataclasses.fields(value) if getattr(value, f.name) != getattr(defaults, f.name)]
             yield path, ", ".join(f"{n}={getattr(value, n)}" for n in names), "", about.text
             yield from rows(value, f"{path}.")
         else:

@@ -1,4 +1,4 @@
-"""Class by class: the Fréchet distance of each, and what a classifier learns from generated pictures."""
+"""Metrics by class: Fréchet distances, and the accuracy of classifiers on or from generated pictures."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from limner.evaluation.statistics import Features, two_tables
 
 
 def frechet_per_class(generated: Features, labels: Tensor, real: Features, real_labels: Tensor) -> dict[int, float]:
-    """Fréchet distance within each class of the real rows; nan where either side has fewer than 2 pictures of it.
+    """Return the Fréchet distance within each class of the real rows; NaN if either set has fewer than 2 pictures of it.
 
-    Biased upwards where a class is small: compare classes with equal numbers of pictures.
+    Biased upwards for small classes: compare classes with equal numbers of pictures.
     """
     x, y = two_tables(generated, real)
     found = {}
@@ -29,11 +29,11 @@ def frechet_per_class(generated: Features, labels: Tensor, real: Features, real_
 def classification_accuracy(
     train: ImageSet, test: ImageSet, seed: int = 0, progress: Progress | None = None
 ) -> tuple[float, dict[int, float]]:
-    """Train a small classifier on one labeled set, test it on another: (accuracy, accuracy of each class of `test`).
+    """Train a small classifier on one labeled set and test it on another: (accuracy, accuracy of each class of `test`).
 
-    With generated pictures to train on and real ones to test on, the classification accuracy score (Ravuri & Vinyals
-    2019); the other way round, how well the pictures show the class they were asked to. Both sets are brought to the
-    size of the test set (64 at most). ValueError without labels of two classes.
+    Trained on generated pictures and tested on real ones, this is the classification accuracy score (Ravuri & Vinyals 2019);
+    the reverse measures how well generated pictures show their class. Both sets are resized to that of the test set (at most
+    64). Raises ValueError without labels of two classes.
     """
     if train.labels is None or test.labels is None or len(train.labels.unique()) < 2:
         raise ValueError("A classifier needs labels of two classes or more on both sets: give them.")
@@ -45,7 +45,7 @@ def classification_accuracy(
 
 
 def accuracy(classifier: OwnFeatures, test: ImageSet) -> tuple[float, dict[int, float]]:
-    """The share of pictures whose label the classifier names, in all and for each class."""
+    """Return the classifier's accuracy on `test`, in all and for each class."""
     if test.labels is None:
         raise ValueError("The pictures have no labels to compare with: give them.")
     parts = [classifier.probabilities(part).argmax(1) for part in test.images.split(512)]

@@ -1,4 +1,4 @@
-"""How varied a set is: mean distance, Vendi score, and the modes of each class that it reaches."""
+"""Diversity of a set: mean distance, Vendi score, and the number of modes of each class that it covers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from limner.evaluation.statistics import Features, table, two_tables
 
 
 def mean_distance(features: Features) -> float:
-    """Mean Euclidean distance between two different rows of [N,F]; N at least 2."""
+    """Return the mean Euclidean distance between two different rows of [N,F]; N at least 2."""
     x = table(features, least=2)
     total = 0.0
     for rows, block in squared_distances(x, x):
@@ -20,10 +20,10 @@ def mean_distance(features: Features) -> float:
 
 
 def vendi(features: Features) -> float:
-    """Vendi score (Friedman & Dieng 2023, eq. 1) with the cosine kernel: how many different pictures, effectively.
+    """Return the Vendi score (Friedman & Dieng 2023, eq. 1) with the cosine kernel: the effective number of different pictures.
 
-    exp of the entropy of the eigenvalues of K/N, between 1 (all alike) and N. Those of the smaller of X·Xᵀ and Xᵀ·X
-    serve, which have the same ones beside zeros; it cannot exceed F therefore.
+    The exponential of the entropy of the eigenvalues of K/N, between 1 (all equal) and N. It uses those of the smaller of
+    X·Xᵀ and Xᵀ·X, which are the same except for zeros; it cannot exceed F.
     """
     x = torch.nn.functional.normalize(table(features), dim=1) / len(table(features)) ** 0.5
     values = torch.linalg.svdvals(x).square() if min(x.shape) <= 512 else torch.linalg.eigvalsh(
@@ -34,25 +34,25 @@ def vendi(features: Features) -> float:
 
 
 def modes(generated: Features, real: Features, k: int = 10, seed: int = 0) -> tuple[int, int, float]:
-    """(modes reached, modes there are, evenness): the real rows' k-means clusters and the generated rows' nearest ones.
+    """Return (modes covered, number of modes, evenness): k-means clusters of the real rows, with the nearest generated rows.
 
-    A mode is reached when it gets at least a tenth of the share that it has among the real rows. Evenness is 1 less half
-    the summed differences of shares: 1 when every mode has its right share, near 0 when one that is rare has all (after
-    the bins of Richardson & Weiss 2018). k falls to a fifth of the smaller set's size.
+    A mode is covered if its share of the generated rows is at least a tenth of its share of the real rows. Evenness is 1 minus
+    half the sum of absolute differences of shares: 1 if all shares are equal, near 0 if one rare mode has all rows (after the
+    bins of Richardson & Weiss 2018). k is at most a fifth of the smaller set's size.
     """
     x, y = two_tables(generated, real)
     k = max(1, min(k, len(x) // 5, len(y) // 5))
     centers = kmeans(y, k, seed)
     ours = torch.bincount(nearest(x, centers)[1][:, 0], minlength=k).double() / len(x)
     theirs = torch.bincount(nearest(y, centers)[1][:, 0], minlength=k).double() / len(y)
-    reached = int(((ours >= 0.1 * theirs) & (ours > 0)).sum())
-    return reached, k, 1 - 0.5 * (ours - theirs).abs().sum().item()
+    covered = int(((ours >= 0.1 * theirs) & (ours > 0)).sum())
+    return covered, k, 1 - 0.5 * (ours - theirs).abs().sum().item()
 
 
 def modes_per_class(
     generated: Features, labels: Tensor, real: Features, real_labels: Tensor, k: int = 10, seed: int = 0
 ) -> dict[int, tuple[int, int, float]]:
-    """`modes` of each class present among the real rows; a class never generated reaches none."""
+    """Return `modes` for each class of the real rows; a class without generated rows covers none."""
     x, y = two_tables(generated, real)
     found = {}
     for label in real_labels.unique().tolist():
@@ -62,7 +62,7 @@ def modes_per_class(
 
 
 def kmeans(rows: Tensor, k: int, seed: int = 0, rounds: int = 20) -> Tensor:
-    """Centers [k,F] by Lloyd's rounds from k-means++ starts (Arthur & Vassilvitskii 2007); the same for the same seed."""
+    """Return centers [k,F] of Lloyd's algorithm from a k-means++ start (Arthur & Vassilvitskii 2007); deterministic by seed."""
     assert 1 <= k <= len(rows), (k, rows.shape)
     random = torch.Generator().manual_seed(seed)
     chosen = [int(torch.randint(len(rows), (1,), generator=random))]
@@ -76,7 +76,7 @@ def kmeans(rows: Tensor, k: int, seed: int = 0, rounds: int = 20) -> Tensor:
         index = nearest(rows, centers)[1][:, 0]
         sums = torch.zeros_like(centers).index_add_(0, index, rows)
         counts = torch.bincount(index, minlength=k).to(rows.dtype)[:, None]
-        moved = torch.where(counts > 0, sums / counts.clamp(min=1), centers)  # an empty cluster stays where it was
+        moved = torch.where(counts > 0, sums / counts.clamp(min=1), centers)  # an empty cluster keeps its center
         if torch.equal(moved, centers):
             break
         centers = moved

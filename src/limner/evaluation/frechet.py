@@ -1,4 +1,4 @@
-"""The Fréchet distance between two Gaussians: the heart of every FID, in real numbers, for any rank."""
+"""The Fréchet distance between two Gaussians, as of FID, computed with real numbers for covariances of any rank."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from limner.evaluation.statistics import Estimate, Features, Statistics, same_wi
 
 
 def frechet_from_statistics(a: Statistics, b: Statistics) -> float:
-    """|μ₁ - μ₂|² + tr(S₁ + S₂ - 2 (S₁S₂)^½), Dowson & Landau 1982 eq. 16; Heusel et al. 2017 eq. 6.
+    """Return |μ₁ - μ₂|² + tr(S₁ + S₂ - 2 (S₁S₂)^½), Dowson & Landau 1982 eq. 16; Heusel et al. 2017 eq. 6.
 
-    The reference code takes the square root of the matrix S₁S₂, which is not symmetric, may come out complex and fails
-    on singular ones. Only its trace is needed, and that is the sum of the singular values of A·Bᵀ for any factors
-    S₁ = AᵀA and S₂ = BᵀB: real, never negative, and small where a set has fewer rows than features.
+    The reference code computes the square root of the matrix S₁S₂, which is not symmetric, so that the root may be complex, and
+    fails for singular ones. Only its trace is needed, which is the sum of the singular values of A·Bᵀ for any factors S₁ = AᵀA
+    and S₂ = BᵀB: real, not negative, and small if a set has fewer rows than features.
     """
     same_width(len(a.mean), len(b.mean))
     base = ((a.mean - b.mean).square().sum() + a.covariance.trace() + b.covariance.trace()).item()
-    # A feature that never varies in one set gives a zero row there, and no more: leaving it out is exact, and keeps
-    # the factors of the rest well conditioned.
+    # A constant feature of one set gives a zero row there: leaving it out is exact, and keeps the factors of the rest well
+    # conditioned.
     alive = (a.covariance.diagonal() > 0) & (b.covariance.diagonal() > 0)
     if not alive.any():
         return base
@@ -32,18 +32,18 @@ def frechet_from_statistics(a: Statistics, b: Statistics) -> float:
 
 
 def frechet_distance(a: Features | Statistics, b: Features | Statistics) -> float:
-    """Fréchet distance of two feature sets [N,F], [M,F] (or of their moments); with Inception's pool features, the FID.
+    """Return the Fréchet distance of two feature sets [N,F], [M,F] (or of their statistics); FID for Inception's pool features.
 
-    Each set needs 2 rows at least; below a few thousand (or fewer than F) the value is biased upwards: `frechet_infinity`.
+    Each set needs at least 2 rows; below a few thousand (or F) the value is biased upwards: see `frechet_infinity`.
     """
     return frechet_from_statistics(a if isinstance(a, Statistics) else statistics_of(a), b if isinstance(b, Statistics) else statistics_of(b))
 
 
 def frechet_estimate(a: Features, b: Features | Statistics, groups: int = 10, seed: int = 0) -> Estimate:
-    """`fid` with its standard error over other draws of `a` [N,F], by leaving out one of `groups` parts at a time.
+    """Return the Fréchet distance with its standard error over draws of `a` [N,F], leaving out one of `groups` parts at a time.
 
-    The delete-a-group jackknife; the reference is taken as given. The error says how far the value would move, not how
-    far its bias lifts it: see `frechet_infinity`.
+    It is the delete-a-group jackknife, with the reference fixed. The error covers the variance of the value, not its bias: see
+    `frechet_infinity`.
     """
     rows = table(a, least=2)
     reference = b if isinstance(b, Statistics) else statistics_of(b)
@@ -59,11 +59,11 @@ def frechet_estimate(a: Features, b: Features | Statistics, groups: int = 10, se
 def frechet_infinity(
     a: Features, b: Features | Statistics, points: int = 15, least: int | None = None, seed: int = 0
 ) -> Estimate:
-    """FID for infinitely many samples of `a` [N,F]: the intercept of FID against 1/N (Chong & Forsyth 2020, sec. 3.2).
+    """Return the distance for infinitely many samples of `a` [N,F]: its intercept against 1/N (Chong & Forsyth 2020, sec. 3.2).
 
-    FID's bias falls as 1/N, so a line through the distances of random subsets (`points` sizes evenly from `least`, by
-    default 5,000 or half of N, to N) meets the axis at the unbiased value. The reference set's own bias stays. The
-    error is the regression's. ValueError below 20 rows.
+    The bias is proportional to 1/N, so that a line through the distances of random subsets (`points` sizes evenly from `least`,
+    by default 5,000 or half of N, to N) has the unbiased value as its intercept. The bias of the reference set remains. The
+    error is that of the regression. Raises ValueError for fewer than 20 rows.
     """
     rows = table(a, least=20)
     reference = b if isinstance(b, Statistics) else statistics_of(b)
@@ -76,7 +76,7 @@ def frechet_infinity(
 
 
 def _intercept(x: np.ndarray, y: Sequence[float]) -> Estimate:
-    """The value at x = 0 of the least-squares line through the points, with its standard error."""
+    """Return the intercept of the least-squares line through the points, with its standard error."""
     design = np.stack([np.ones_like(x), x], axis=1)
     solution, residual, *_ = np.linalg.lstsq(design, np.asarray(y), rcond=None)
     variance = float(residual[0]) / (len(x) - 2) if len(residual) else 0.0
@@ -84,10 +84,10 @@ def _intercept(x: np.ndarray, y: Sequence[float]) -> Estimate:
 
 
 def _by_eigenvalues(a: Statistics, b: Statistics, alive: Tensor) -> tuple[float, float]:
-    """(tr (S₁S₂)^½ from the eigenvalues of A·S₂·Aᵀ, an estimate of its rounding error).
+    """Return (tr (S₁S₂)^½ from the eigenvalues of A·S₂·Aᵀ, an estimate of its rounding error).
 
-    Half the time of singular values, but squared: where the spectra span many orders of magnitude, as those of deep
-    features may, the roots of the smallest eigenvalues are rounding. The error says when.
+    It takes half the time of singular values, but these are squared: if the spectra span many orders of magnitude, as those of
+    deep features may, the roots of the smallest eigenvalues are rounding errors, which the estimate shows.
     """
     if b.n < a.n:
         a, b = b, a  # the roles are interchangeable; factor the set of lower rank
@@ -97,13 +97,13 @@ def _by_eigenvalues(a: Statistics, b: Statistics, alive: Tensor) -> tuple[float,
     if noise == 0:
         return 0.0, 0.0
     roots = values.clamp(min=0).sqrt()
-    # Errors of many eigenvalues are of either sign and add as squares; that of a root is δ/2√λ, and √δ at most.
+    # The errors of many eigenvalues have either sign and add as squares; that of a root is δ/2√λ, at most √δ.
     errors = torch.minimum(noise / (2 * roots).clamp(min=1e-300), noise.sqrt())
     return roots.sum().item(), errors.norm().item()
 
 
 def _factor(m: Statistics, alive: Tensor) -> Tensor:
-    """A [r,F'] with AᵀA = the covariance of the features `alive`: the rows themselves, Cholesky's, or by eigenvectors."""
+    """Return A [r,F'] with AᵀA = the covariance of the features `alive`: the rows, a Cholesky factor, or by eigenvectors."""
     if m.factor is not None:
         return m.factor[:, alive]
     covariance = m.covariance[alive][:, alive]
@@ -112,5 +112,5 @@ def _factor(m: Statistics, alive: Tensor) -> Tensor:
     if failed == 0 and pivots.min() > 1e-6 * pivots.max():  # well within full rank
         return lower.T
     values, vectors = torch.linalg.eigh(covariance)
-    kept = values > values[-1] * len(values) * torch.finfo(values.dtype).eps  # the numerical rank
+    kept = values > values[-1] * len(values) * torch.finfo(values.dtype).eps  # up to the numerical rank
     return (vectors[:, kept] * values[kept].sqrt()).T

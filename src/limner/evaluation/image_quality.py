@@ -1,6 +1,6 @@
-"""How near is a picture to the one it should be? PSNR, SSIM, MS-SSIM, and distances between layers of a network.
+"""Full-reference image quality: PSNR, SSIM, MS-SSIM, and distances between the layers of a network.
 
-All take uint8 [N,C,H,W] twice and give one number a pair, float64 [N]; a peak of 255 is meant throughout.
+All take two uint8 [N,C,H,W], with a peak of 255, and return one value per pair, float64 [N].
 """
 
 from __future__ import annotations
@@ -11,39 +11,39 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang, Simoncelli & Bovik 2003, the exponents of the five scales
+SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # exponents of the five scales, Wang, Simoncelli & Bovik 2003
 WINDOW = 11
 
 
 def psnr(a: Tensor, b: Tensor) -> Tensor:
-    """Peak signal to noise ratio in dB [N]: 10 log₁₀(255² / mean squared error); infinite for equal pictures."""
+    """Return the peak signal-to-noise ratio in dB [N]: 10 log₁₀(255² / mean squared error); infinite for equal pictures."""
     _same(a, b)
     error = _in_parts(a, b, lambda x, y: (x - y).square().mean((1, 2, 3)))
     return 10 * torch.log10(255**2 / error)
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:
-    """Structural similarity [N] (Wang et al. 2004, eq. 13): Gaussian window of 11 with σ 1.5, K 0.01 and 0.03.
+    """Return the structural similarity [N] (Wang et al. 2004, eq. 13): Gaussian window of 11 with σ 1.5, K 0.01 and 0.03.
 
-    The mean over channels and over places where the window lies wholly inside, as scikit-image has it with
-    gaussian_weights=True and use_sample_covariance=False. ValueError for pictures under 11 pixels.
+    The mean is over channels and positions where the window lies inside the picture, as in scikit-image with
+    gaussian_weights=True and use_sample_covariance=False. Raises ValueError for pictures of less than 11 pixels.
     """
     _same(a, b)
     return _in_parts(a, b, lambda x, y: _similarity(x, y)[0])
 
 
 def ms_ssim(a: Tensor, b: Tensor, scales: int = 5) -> Tensor:
-    """Multi-scale SSIM [N] (Wang, Simoncelli & Bovik 2003, eq. 7), halving by 2×2 means; negative terms count as 0.
+    """Return the multi-scale SSIM [N] (Wang, Simoncelli & Bovik 2003, eq. 7) with 2×2 means; negative terms are set to 0.
 
-    An odd row or column is left behind where a scale is halved, so five scales need 176 pixels; fewer ones are another
-    measure (their exponents are scaled to sum 1): say so beside it.
+    An odd row or column is dropped when a scale is halved, so that five scales need 176 pixels. With fewer scales, whose
+    exponents are scaled to sum 1, it is another metric: name their number with the value.
     """
     _same(a, b)
     if not 1 <= scales <= len(SCALES):
         raise ValueError(f"MS-SSIM has 1 to {len(SCALES)} scales, not {scales}.")
     needed = least_side(scales)
     if min(a.shape[2:]) < needed:
-        raise ValueError(f"MS-SSIM of {scales} scales needs pictures of {needed} pixels at least: give fewer scales.")
+        raise ValueError(f"MS-SSIM of {scales} scales needs pictures of at least {needed} pixels: give fewer scales.")
     exponents = [weight / sum(SCALES[:scales]) if scales < len(SCALES) else weight for weight in SCALES[:scales]]
 
     def over_scales(x: Tensor, y: Tensor) -> Tensor:
@@ -58,15 +58,15 @@ def ms_ssim(a: Tensor, b: Tensor, scales: int = 5) -> Tensor:
 
 
 def least_side(scales: int = 5) -> int:
-    """Pixels that the shorter side of a picture needs for so many scales of MS-SSIM."""
+    """Return the minimum shorter side, in pixels, for a number of scales of MS-SSIM."""
     return WINDOW * 2 ** (scales - 1)
 
 
 def layer_distance(a: Tensor, b: Tensor, layers: Callable[[Tensor], list[Tensor]], batch: int = 64) -> Tensor:
-    """Squared distance between unit-length activations, the mean over places, summed over layers with equal weights [N].
+    """Return the squared distance of normalized activations [N], averaged over positions and summed over layers.
 
-    The form of Zhang et al. 2018, eq. 1, with w = 1, on the layers [n,c,h,w] of whatever network is at hand, such as
-    `OwnFeatures.layers`. It is not LPIPS, which has trained weights on AlexNet or VGG: name the network beside it.
+    This is Zhang et al. 2018, eq. 1, with w = 1, for the layers [n,c,h,w] of any network, such as `OwnFeatures.layers`. It is
+    not LPIPS, which has trained weights on AlexNet or VGG: name the network with the value.
     """
     _same(a, b)
     found = []
@@ -89,15 +89,15 @@ def _same(a: Tensor, b: Tensor) -> None:
 
 
 def _in_parts(a: Tensor, b: Tensor, measure: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """The measure of each pair [N] in float64, some pairs at a time: about 100 MB of maps, whatever N and the size."""
+    """Return the measure of each pair [N] in float64, in parts of about 100 MB of maps."""
     many = max(1, 2_000_000 // a[0].numel())
     return torch.cat([measure(x.double(), y.double()) for x, y in zip(a.split(many), b.split(many), strict=True)])
 
 
 def _similarity(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """(SSIM, its contrast and structure part alone) of float64 [N,C,H,W] in 0..255, each [N]."""
+    """Return (SSIM, its contrast and structure terms alone), each [N], of float64 [N,C,H,W] in 0..255."""
     if min(x.shape[2:]) < WINDOW:
-        raise ValueError(f"SSIM needs pictures of {WINDOW} pixels at least; got {x.shape[2]}x{x.shape[3]}.")
+        raise ValueError(f"SSIM needs pictures of at least {WINDOW} pixels; got {x.shape[2]}x{x.shape[3]}.")
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
     mean_x, mean_y, xx, yy, xy = _blur(torch.stack([x, y, x * x, y * y, x * y])).unbind()
     spread_x, spread_y, joint = xx - mean_x**2, yy - mean_y**2, xy - mean_x * mean_y
@@ -107,7 +107,7 @@ def _similarity(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _blur(maps: Tensor) -> Tensor:
-    """The Gaussian window where it fits wholly, by rows and then columns: [S,N,C,H,W] -> [S,N,C,H-10,W-10]."""
+    """Convolve with the Gaussian window, without padding, by rows and columns: [S,N,C,H,W] -> [S,N,C,H-10,W-10]."""
     place = torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2
     window = torch.exp(-place.square() / (2 * 1.5**2))
     window = window / window.sum()

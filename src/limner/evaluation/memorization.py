@@ -1,4 +1,4 @@
-"""Is the generator handing out its training pictures? Distances to them, against those of real pictures it never saw."""
+"""A test for memorization: distances of samples to the training set, compared with those of held-out real pictures."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from limner.evaluation.statistics import Features, table, two_tables
 
 @dataclass(frozen=True)
 class Memorization:
-    """What the check found. Distances are in feature units; 'held out' are the real pictures it is calibrated by."""
+    """The result of the test. Distances are in feature units; 'held out' are the real pictures that calibrate it."""
 
-    closer: float                      # chance that a sample is nearer to training than a held-out picture; 0.5 is fair
+    closer: float                      # probability that a sample is nearer to training than a held-out picture; ideally 0.5
     interval: tuple[float, float]      # of `closer`, 95 %, bootstrap
-    z: float                           # Meehan's C_T: below -3 copying, above 3 underfitting, in standard deviations
-    suspects: float                    # share of samples nearer than the held-outs' 5th percentile; 0.05 is fair
+    z: float                           # Meehan's C_T in standard deviations: below -3 copying, above 3 underfitting
+    suspects: float                    # fraction of samples nearer than the held-out 5th percentile; ideally 0.05
     suspects_interval: tuple[float, float]
-    baseline: str                      # where the held-out distances came from
+    baseline: str                      # source of the held-out distances
     distances: Tensor                  # [N] of each sample to its nearest training picture
-    neighbors: Tensor                 # [N] which one that is
+    neighbors: Tensor                  # [N] index of that picture
 
     @property
     def copying(self) -> bool:
-        """Whether to say that it copies: samples are surely nearer on the whole, or too many are very near."""
+        """Whether the samples are significantly nearer to the training set as a whole, or too many are very near."""
         return (self.z < -3 and self.interval[0] > 0.5) or self.suspects_interval[0] > 0.10
 
     @property
     def closest(self) -> Tensor:
-        """The samples, the nearest to training first [N]."""
+        """Indices of the samples [N], the nearest to the training set first."""
         return self.distances.argsort(stable=True)
 
     @property
     def verdict(self) -> str:
-        """One sentence for people."""
+        """A summary in one sentence."""
         if self.copying:
             return (
                 f"It copies: {self.suspects:.0%} of its pictures lie closer to a training picture than 95 % of "
@@ -51,18 +51,18 @@ class Memorization:
 def memorization_test(
     samples: Features, train: Features, held_out: Features | None = None, resamples: int = 1000, seed: int = 0
 ) -> Memorization:
-    """Compare how near samples [N,F] and held-out real rows [H,F] lie to the training rows [T,F]; 20 of each at least.
+    """Compare the distances of samples [N,F] and held-out real rows [H,F] to the training rows [T,F]; at least 20 of each.
 
-    The three-sample test of Meehan, Chaudhuri & Dasgupta 2020 (eq. 2: Mann-Whitney's U by cells of the training set),
-    with a bootstrap interval, and the tail besides, since a few exact copies hardly move the mean. held_out None uses
-    the training rows themselves, each against all others: the same distances but for one row, as long as the training
-    set has no duplicates.
+    This is the three-sample test of Meehan, Chaudhuri & Dasgupta 2020 (eq. 2: Mann-Whitney's U by cells of the training set),
+    with a bootstrap interval, and a test of the tail, since a few exact copies hardly change the mean. held_out None uses the
+    training rows themselves, each against all others: the same distances but for one row, if the training set has no
+    duplicates.
     """
     x, t = two_tables(samples, train, least=20)
     distances, which = nearest(x, t)
     mine, neighbors = distances[:, 0], which[:, 0]
     if held_out is None:
-        # Some thousand rows suffice to calibrate; all of them would cost T² distances.
+        # a few thousand rows are enough to calibrate; all of them would need T² distances
         rows = torch.randperm(len(t), generator=torch.Generator().manual_seed(seed))[: min(len(t), max(5000, len(x)))]
         two, index = nearest(t[rows], t, 2)
         own = index[:, 0] == rows
@@ -87,7 +87,7 @@ def memorization_test(
 
 
 def mann_whitney(a: Tensor, b: Tensor) -> float:
-    """U of a against b in standard deviations: below 0 where a [N] tends to be smaller than b [M]; ties count half."""
+    """Return U of a against b in standard deviations: negative if a [N] tends to be smaller than b [M]; ties count half."""
     n, m = len(a), len(b)
     both = torch.cat([a, b])
     _, tied = both.unique(return_counts=True)
@@ -97,16 +97,16 @@ def mann_whitney(a: Tensor, b: Tensor) -> float:
 
 
 def _closer(a: Tensor, b: Tensor) -> float:
-    """P(a < b) + ½ P(a = b) over all pairs."""
+    """Return P(a < b) + ½ P(a = b) over all pairs."""
     ordered = b.sort().values
     below, to = torch.searchsorted(ordered, a), torch.searchsorted(ordered, a, right=True)
     return 1 - (below + to).double().mean().item() / (2 * len(b))
 
 
 def _by_cells(mine: Tensor, my_cell: Tensor, theirs: Tensor, their_cell: Tensor, k: int) -> float:
-    """C_T: Mann-Whitney's z of each cell, weighted by its share of held-out rows; cells with too few rows are left out.
+    """Return C_T: Mann-Whitney's z of each cell, weighted by its held-out rows; cells with too few rows are left out.
 
-    It averages a score of each cell so that copying in one region is not hidden by underfitting in another.
+    The mean over cells shows copying in one region that underfitting in another would hide.
     """
     scores, weights = [], []
     for cell in range(k):

@@ -1,4 +1,4 @@
-"""Nearest neighbors among feature rows, block by block: what precision, coverage, copies and clusters stand on."""
+"""Nearest neighbors among feature rows, in blocks."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-BLOCK = 1024  # rows of the distance matrix held at once
+BLOCK = 1024  # rows of the distance matrix in memory
 
 
 def squared_distances(x: Tensor, y: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Blocks of |x_i - y_j|²: (rows of x, [n,M]). Both are centered first, which keeps the digits of the short form."""
+    """Yield blocks of |x_i - y_j|²: (rows of x, [n,M]). Both are centered first, which keeps the expanded form accurate."""
     center = y.mean(0)
     x, y = x - center, y - center
     length = y.square().sum(1)
@@ -22,9 +22,9 @@ def squared_distances(x: Tensor, y: Tensor) -> Iterator[tuple[slice, Tensor]]:
 
 
 def nearest(x: Tensor, y: Tensor, k: int = 1, same: bool = False) -> tuple[Tensor, Tensor]:
-    """Distances [N,k] of each row of x [N,F] to its k nearest of y [M,F], and which they are [N,k].
+    """Return the distances [N,k] of each row of x [N,F] to its k nearest rows of y [M,F], and their indices [N,k].
 
-    same: x is y, and a row is not its own neighbor. ValueError where there are too few rows.
+    same: x is y, and a row is not its own neighbor. Raises ValueError for too few rows.
     """
     if len(y) - same < k:
         raise ValueError(f"{len(y)} images have no {k} neighbors each: give at least {k + same}.")
@@ -34,6 +34,6 @@ def nearest(x: Tensor, y: Tensor, k: int = 1, same: bool = False) -> tuple[Tenso
             block.diagonal(rows.start).fill_(float("inf"))
         which.append(block.topk(k, dim=1, largest=False).indices)
     index = torch.cat(which)
-    # Once more directly: the short form is off by 1e-8 for equal rows, where a copy must be at exactly 0.
+    # Recomputed directly: the expanded form is off by 1e-8 for equal rows, but a copy must be at exactly 0.
     distances = torch.stack([(x - y[index[:, i]]).norm(dim=1) for i in range(k)], 1)
     return distances, index

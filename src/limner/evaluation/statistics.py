@@ -1,4 +1,4 @@
-"""Features as numbers: one table of rows, or their mean and covariance gathered chunk by chunk in float64."""
+"""Feature sets as a table of rows, or as mean and covariance accumulated in chunks in float64."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Features = Union[np.ndarray, Tensor, "Iterable[np.ndarray | Tensor]"]  # [N,F], or chunks [n,F] that make [N,F]
+Features = Union[np.ndarray, Tensor, "Iterable[np.ndarray | Tensor]"]  # [N,F], or chunks [n,F] of it
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number that was estimated from a sample, with its standard error; low and high bound it at 95 %."""
+    """An estimate from a sample, with its standard error; low and high are its 95 % interval."""
 
     value: float
     error: float
@@ -36,8 +36,8 @@ class Estimate:
 class Statistics:
     """Mean [F] and covariance [F,F] (divided by n - 1) of n feature rows, in float64.
 
-    factor [n,F] with factorᵀ·factor = covariance is kept where n <= F: it makes the Fréchet distance of small sets
-    both exact and quick, where the covariance alone is singular.
+    factor [n,F] with factorᵀ·factor = covariance is kept if n <= F: it makes the Fréchet distance of small sets exact and
+    fast, where the covariance alone is singular.
     """
 
     n: int
@@ -47,21 +47,21 @@ class Statistics:
 
 
 def chunks(features: Features) -> Iterable[Tensor]:
-    """The features as float64 chunks [n,F]; one array is one chunk. ValueError where a row is not finite."""
+    """Yield the features as float64 chunks [n,F]; an array is one chunk. Raises ValueError for rows that are not finite."""
     for chunk in [features] if isinstance(features, np.ndarray | Tensor) else features:
-        # NumPy's reversed views have strides that torch does not take.
+        # torch does not support the negative strides of reversed NumPy views
         rows = (
             torch.as_tensor(np.ascontiguousarray(chunk) if isinstance(chunk, np.ndarray) else chunk).detach().cpu().double()
         )
         if rows.ndim != 2:
-            raise ValueError(f"Features must be a table [N,F], one row an image; got the shape {tuple(rows.shape)}.")
+            raise ValueError(f"Features must be a table [N,F] with one row per image; got the shape {tuple(rows.shape)}.")
         if not torch.isfinite(rows).all():
             raise ValueError("The features hold NaN or infinite values: check the images and the feature extractor.")
         yield rows
 
 
 def table(features: Features, least: int = 1) -> Tensor:
-    """The features as one table [N,F] in float64. ValueError where there are fewer than `least` rows."""
+    """Return the features as one table [N,F] in float64. Raises ValueError for fewer than `least` rows."""
     parts = list(chunks(features))
     rows = torch.cat(parts) if parts else torch.empty(0, 0, dtype=torch.float64)
     if len(rows) < least:
@@ -70,23 +70,23 @@ def table(features: Features, least: int = 1) -> Tensor:
 
 
 def two_tables(a: Features, b: Features, least: int = 1) -> tuple[Tensor, Tensor]:
-    """Both sets as tables [N,F] and [M,F]. ValueError where their widths differ or one is too small."""
+    """Return both sets as tables [N,F] and [M,F]. Raises ValueError if their widths differ or one is too small."""
     x, y = table(a, least), table(b, least)
     same_width(x.shape[1], y.shape[1])
     return x, y
 
 
 def same_width(f: int, g: int) -> None:
-    """ValueError unless both feature sets have the same number of columns."""
+    """Raise ValueError unless both feature sets have the same number of columns."""
     if f != g:
         raise ValueError(f"The two sets have features of {f} and {g} numbers: extract both with the same extractor.")
 
 
 def statistics_of(features: Features) -> Statistics:
-    """Mean and covariance of [N,F] or of chunks of it (N at least 2), without holding more than a chunk.
+    """Return mean and covariance of [N,F] or of chunks of it (N at least 2), with one chunk in memory at a time.
 
-    Chunks are merged by their centered sums (Chan, Golub & LeVeque 1983), so a large common offset costs no digits and
-    the result does not depend on how the rows were cut. While N <= F the rows themselves are kept for the factor.
+    Chunks are merged by their centered sums (Chan, Golub & LeVeque 1983), so that a large common offset costs no precision and
+    the result does not depend on the chunks. While N <= F the rows are kept for the factor.
     """
     n, mean, scatter = 0, torch.zeros(0), torch.zeros(0)
     kept: list[Tensor] | None = []
@@ -96,7 +96,7 @@ def statistics_of(features: Features) -> Statistics:
             continue
         own_mean = rows.mean(0)
         centered = rows - own_mean
-        own_scatter = torch.from_numpy(centered.numpy().T @ centered.numpy())  # NumPy sees the symmetry and halves the work
+        own_scatter = torch.from_numpy(centered.numpy().T @ centered.numpy())  # NumPy uses the symmetry: half the work
         if n == 0:
             n, mean, scatter = m, own_mean, own_scatter
         else:

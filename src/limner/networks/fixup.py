@@ -27,7 +27,7 @@ def scaled(conv: nn.Conv2d) -> nn.Conv2d:
     return conv
 
 
-class Block(nn.Module):
+class FixupBlock(nn.Module):
     """x + 3x3(lrelu(3x3(lrelu(x)))), [N,W,H,W'] -> the same shape."""
 
     def __init__(self, width: int) -> None:
@@ -51,7 +51,7 @@ def down(channels: int, width: int, halvings: int, blocks: int) -> nn.Sequential
     inputs = channels
     for i, outputs in enumerate(widths(width, halvings)):
         layers += [nn.LeakyReLU(SLOPE)] if i else []
-        layers += [convolution(inputs, outputs, 4, 2), *(Block(outputs) for _ in range(blocks))]
+        layers += [convolution(inputs, outputs, 4, 2), *(FixupBlock(outputs) for _ in range(blocks))]
         inputs = outputs
     return nn.Sequential(*layers)
 
@@ -61,6 +61,6 @@ def up(outputs: int, width: int, halvings: int, blocks: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     sizes = widths(width, halvings)[::-1]
     for inputs, following in zip(sizes, [*sizes[1:], outputs], strict=True):
-        layers += [Block(inputs) for _ in range(blocks)]
+        layers += [FixupBlock(inputs) for _ in range(blocks)]
         layers += [nn.LeakyReLU(SLOPE), scaled(UpConv2d(inputs, following))]
     return nn.Sequential(*layers)

@@ -213,9 +213,9 @@ class VirtualBatchNorm2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y, count = x.float(), self.reference
-        statistics_of = torch.stack([y.mean((2, 3)), y.square().mean((2, 3))])  # [2,R+N,C]
-        theirs = statistics_of[:, :count].mean(1, keepdim=True)
-        own = (theirs * count + statistics_of[:, count:]) / (count + 1)
+        moments = torch.stack([y.mean((2, 3)), y.square().mean((2, 3))])  # [2,R+N,C]
+        theirs = moments[:, :count].mean(1, keepdim=True)
+        own = (theirs * count + moments[:, count:]) / (count + 1)
         mean, square = torch.cat([theirs.expand(-1, count, -1), own], 1)
         scale = (square - mean.square()).clamp_min(0).add(self.eps).rsqrt() * self.weight
         shift = self.bias - mean * scale

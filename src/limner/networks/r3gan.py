@@ -57,7 +57,7 @@ def _conv(inputs: int, outputs: int, kernel: int, gain: float, groups: int = 1, 
     return conv
 
 
-class Block(nn.Module):
+class ResidualBlock(nn.Module):
     """x + 1x1(lrelu(3x3(lrelu(1x1(x))))), [N,W,H,W'] -> the same shape."""
 
     def __init__(self, width: int, group_width: int, blocks_in_all: int) -> None:
@@ -97,7 +97,7 @@ class Generator(nn.Module):
         nn.init.normal_(self.first.weight, 0, inputs**-0.5)
         in_all = (depth + 1) * config.blocks
         self.stages = nn.ModuleList(
-            [nn.Sequential(*[Block(w, config.group_width, in_all) for _ in range(config.blocks)]) for w in widths]
+            [nn.Sequential(*[ResidualBlock(w, config.group_width, in_all) for _ in range(config.blocks)]) for w in widths]
         )
         self.transitions = nn.ModuleList([_conv(a, b, 1, 1.0) for a, b in zip(widths[:-1], widths[1:], strict=True)])
         self.last = _conv(widths[-1], spec.channels, 1, 0.5, bias=True)
@@ -123,7 +123,7 @@ class Discriminator(nn.Module):
         in_all = (depth + 1) * config.blocks
         self.first = _conv(spec.channels, widths[0], 1, GAIN, bias=True)
         self.stages = nn.ModuleList(
-            [nn.Sequential(*[Block(w, config.group_width, in_all) for _ in range(config.blocks)]) for w in widths]
+            [nn.Sequential(*[ResidualBlock(w, config.group_width, in_all) for _ in range(config.blocks)]) for w in widths]
         )
         self.transitions = nn.ModuleList([_conv(a, b, 1, 1.0) for a, b in zip(widths[:-1], widths[1:], strict=True)])
         size = spec.height >> depth, spec.width >> depth

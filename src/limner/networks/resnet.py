@@ -36,7 +36,7 @@ TINY = Config(width=8, blocks=2)
 KEPT = 3.0  # the mask's first logit: 95 % of each pixel stays
 
 
-class Block(nn.Module):
+class ResnetBlock(nn.Module):
     """x + norm(3x3(relu(norm(3x3(x))))), [N,W,H,W'] -> the same shape."""
 
     def __init__(self, width: int) -> None:
@@ -58,7 +58,7 @@ class Translator(nn.Module):
         super().__init__()
         check(config)
         w, c = config.width, spec.channels
-        blocks = [Block(4 * w) for _ in range(config.blocks or (9 if min(spec.size) >= 256 else 6))]
+        blocks = [ResnetBlock(4 * w) for _ in range(config.blocks or (9 if min(spec.size) >= 256 else 6))]
         half = len(blocks) // 2
         self.encoder = nn.ModuleList(
             [

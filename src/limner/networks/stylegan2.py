@@ -157,7 +157,7 @@ class Generator(nn.Module):
         return self.synthesis(w[:, None].expand(-1, self.layers, -1))
 
 
-class Block(nn.Module):
+class SynthesisBlock(nn.Module):
     """3x3, 3x3, downsampling, beside a downsampled 1x1; their sum keeps the variance. [N,I,H,W] -> [N,O,H/2,W/2]"""
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -179,7 +179,7 @@ class Discriminator(nn.Module):
         channels = widths(config.width, depth + 1)
         wide = channels[-1]
         self.first = EqualConv2d(spec.channels, channels[0], 1)
-        self.blocks = nn.ModuleList([Block(a, b) for a, b in zip(channels[:-1], channels[1:], strict=True)])
+        self.blocks = nn.ModuleList([SynthesisBlock(a, b) for a, b in zip(channels[:-1], channels[1:], strict=True)])
         self.minibatch_stddev = MinibatchStddev()
         self.mix = EqualConv2d(wide + 1, wide, 3)
         self.dense = EqualLinear(wide * (spec.height >> depth) * (spec.width >> depth), wide)

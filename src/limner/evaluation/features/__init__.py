@@ -24,10 +24,10 @@ def choose(
     name: str | Extractor, reference: ImageSet, weights: Path | None = None, device: str = "cpu", cache: bool = True,
     progress: Progress | None = None,
 ) -> Extractor:
-    """The extractor of that name for this reference set; an extractor is given back as it is.
+    """Return the extractor of a name for a reference set; an extractor is returned unchanged.
 
-    weights: Inception's file, the folder of DINOv2's or CLIP's, or a folder that holds them all. Raises ValueError for a name
-    that is not known, and for weights or a library not found.
+    weights: Inception's file, the folder of DINOv2's or CLIP's, or a folder that holds them all. Raises ValueError for an
+    unknown name, and for missing weights or libraries.
     """
     if not isinstance(name, str):
         return name

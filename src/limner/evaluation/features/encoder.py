@@ -1,6 +1,6 @@
-"""A small convolutional encoder and its two short trainings: on labels, or on telling pictures apart where there are none.
+"""A small convolutional encoder with two short trainings: supervised by labels, or contrastive without labels.
 
-Small on purpose: it sees a few hundred thousand pictures in about a minute on two cores.
+It is small so that a few hundred thousand pictures take about a minute on two cores.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from torch.nn import functional as F
 from limner.core.device import precision
 from limner.core.images import to_float
 
-WIDTH = 128         # numbers in a feature row
-LONGEST = 64        # larger pictures are reduced (antialiased) to this longer side
+WIDTH = 128         # features per picture
+MAX_SIDE = 64       # larger pictures are resized (antialiased) to this longer side
 BATCH = 128
-RECIPE = 1          # of network and training; raise it when either changes: cached encoders are then trained anew
+RECIPE = 1          # version of network and training; raise it when either changes, so that cached encoders are not used
 
 Progress = Callable[[int, int], None]  # (images seen, images to see)
 
 
 class Encoder(nn.Module):
-    """float [N,C,H,W] in [-1,1] -> features [N,128], and a head's outputs [N,K] by `predict`.
+    """Maps float [N,C,H,W] in [-1,1] to features [N,128], and by `predict` to the outputs of a head [N,K].
 
-    Halves the picture until its shorter side is about 4 (at most four times), then averages over what is left.
+    It halves the resolution until the shorter side is about 4 (at most four times), then averages over positions.
     """
 
     def __init__(self, channels: int, size: tuple[int, int], head: nn.Module) -> None:
@@ -37,7 +37,7 @@ class Encoder(nn.Module):
         for i, width in enumerate(widths):
             before = widths[i - 1] if i else channels
             stages += [nn.Conv2d(before, width, 4, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
-            if i:  # at full width the first stage would cost as much as all others together
+            if i:  # at full resolution it would cost as much as all other stages together
                 stages += [nn.Conv2d(width, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
         self.stages = nn.Sequential(*stages)
         self.head = head
@@ -49,7 +49,7 @@ class Encoder(nn.Module):
         return self.head(self(x))  # [N,K]
 
     def layers(self, x: Tensor) -> list[Tensor]:
-        """The activations after each stage, [N,c,h,w] each: for distances between pictures layer by layer."""
+        """Return the activations after each stage, [N,c,h,w] each, for distances between pictures layer by layer."""
         found = []
         for stage in self.stages:
             x = stage(x)
@@ -59,25 +59,25 @@ class Encoder(nn.Module):
 
 
 def working_size(height: int, width: int) -> tuple[int, int]:
-    """The size at which the encoder sees pictures of this size: their own, or with the longer side at 64; 8 at least."""
-    factor = min(1.0, LONGEST / max(height, width))
+    """Return the size at which the encoder takes pictures of this size: at most 64 on the longer side, at least 8."""
+    factor = min(1.0, MAX_SIDE / max(height, width))
     return max(8, round(height * factor)), max(8, round(width * factor))
 
 
 def budget(n: int) -> int:
-    """How many pictures training shows, for a set of n: 20 times each, but 16,000 at least and 400,000 at most."""
+    """Return the number of training images for a set of n: 20 n, at least 16,000 and at most 400,000."""
     return min(400_000, max(16_000, 20 * n))
 
 
 def contrastive_head() -> nn.Module:
-    """Two layers between the features and the codes that are compared: they take the loss of detail upon themselves."""
+    """Return the two layers between the features and the codes that are compared, which discard details instead of the features."""
     return nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH))
 
 
 def train_classifier(
     images: Tensor, labels: Tensor, classes: int, seed: int = 0, progress: Progress | None = None, shown: int | None = None
 ) -> Encoder:
-    """An encoder trained by cross-entropy on uint8 [N,C,H,W] (already at working size) and labels [N].
+    """Return an encoder trained by cross-entropy on uint8 [N,C,H,W] (already at working size) and labels [N].
 
     shown: images seen in training (default: `budget`).
     """
@@ -90,9 +90,9 @@ def train_classifier(
 
 
 def train_contrastive(images: Tensor, seed: int = 0, progress: Progress | None = None) -> Encoder:
-    """An encoder that knows two views of one picture among others (SimCLR, Chen et al. 2020, eq. 1; temperature 0.2).
+    """Return an encoder trained to match two views of a picture among others (SimCLR, Chen et al. 2020, eq. 1; temperature 0.2).
 
-    Views differ by crop, mirror, brightness and contrast, and not by blur or noise: those the features shall notice.
+    Views differ by crop, flip, brightness and contrast, but not by blur or noise, to which the features must be sensitive.
     """
 
     def loss(net: Encoder, rows: Tensor, random: torch.Generator) -> Tensor:
@@ -110,16 +110,16 @@ def _train(
     images: Tensor, head: Callable[[], nn.Module], loss: Callable[[Encoder, Tensor, torch.Generator], Tensor],
     shown: int, seed: int, progress: Progress | None,
 ) -> Encoder:
-    """AdamW, warm up and cosine, a fixed number of pictures. The same data and seed give the same weights on a machine."""
+    """Train with AdamW, warm-up and cosine decay, on a fixed number of images. Deterministic by data and seed on a machine."""
     random = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng(devices=[]):  # the caller's random numbers are its own
+    with torch.random.fork_rng(devices=[]):  # does not change the caller's random state
         torch.manual_seed(seed)
         net = Encoder(images.shape[1], (images.shape[2], images.shape[3]), head())
     net = net.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    # A set smaller than a batch is shown whole, more often.
+    # A set smaller than a batch is passed whole.
     steps, size = -(-shown // BATCH), min(BATCH, len(images))
     optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=0.02, fused=True)
-    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps, pct_start=0.1)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps, pct_start=0.1)
     half = precision(torch.device("cpu")) == torch.bfloat16
     order = torch.empty(0, dtype=torch.long)
     for step in range(steps):
@@ -131,7 +131,7 @@ def _train(
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         optimizer.step()
-        rate.step()
+        scheduler.step()
         if progress and (step % 20 == 0 or step == steps - 1):
             progress((step + 1) * size, steps * size)
     return net.eval().requires_grad_(False)

@@ -1,4 +1,4 @@
-"""What turns pictures into features, and the two ways to bring pictures to a size and to a number of channels."""
+"""The protocol of feature extractors, and the resizing and channel conversion of their inputs."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from limner.data.cache import cache_folder
 
 
 class Extractor(Protocol):
-    """uint8 [N,C,H,W] -> float32 [N,F]; row i depends on picture i alone."""
+    """Maps uint8 [N,C,H,W] to float32 [N,F]; row i depends on picture i only."""
 
-    name: str      # the short name that stands beside every number: own, inception, dinov2 … (features.NAMES)
-    identity: str  # hex; equal for extractors that give equal features, so that their numbers compare
+    name: str      # short name, part of every label: own, inception, dinov2 … (features.NAMES)
+    identity: str  # hex; equal for extractors with equal features, whose values can be compared
     width: int     # F
-    resize: str    # how pictures are brought to the extractor's size, in words
+    resize: str    # description of the resizing
 
     def __call__(self, images: Tensor) -> Tensor: ...
 
 
 def extract(extractor: Extractor, images: Tensor | Iterable[Tensor], batch: int = 256) -> Tensor:
-    """Features [N,F] of uint8 [N,C,H,W] or of batches of it, whatever the batch size to within rounding."""
+    """Return the features [N,F] of uint8 [N,C,H,W] or of batches of it; up to rounding independent of the batch size."""
     parts = images.split(batch) if isinstance(images, Tensor) else images
     with torch.inference_mode():
         rows = [extractor(part) for part in parts]
@@ -38,9 +38,9 @@ def extract(extractor: Extractor, images: Tensor | Iterable[Tensor], batch: int 
 
 
 def extract_cached(extractor: Extractor, images: Tensor, fingerprint: str) -> Tensor:
-    """`extract`, kept on disk by the content of the pictures and the identity of the extractor.
+    """Return the features as `extract`, cached on disk by the content of the pictures and the identity of the extractor.
 
-    A cache that cannot be read or written is no error: the features are then computed.
+    Failures to read or write the cache are ignored: the features are then computed.
     """
     key = hashlib.sha256(f"{fingerprint} {extractor.identity}".encode()).hexdigest()[:32]
     path = cache_folder() / "features" / f"{key}.safetensors"
@@ -60,7 +60,7 @@ def extract_cached(extractor: Extractor, images: Tensor, fingerprint: str) -> Te
 
 
 def resized(images: Tensor, size: tuple[int, int], mode: str = "bilinear") -> Tensor:
-    """uint8 [N,C,H,W] -> uint8 at `size`, antialiased where smaller; the same where it has that size. Or mode bicubic."""
+    """Return uint8 [N,C,H,W] resized to `size`, antialiased when smaller; unchanged if it has that size. mode: or bicubic."""
     if tuple(images.shape[2:]) == tuple(size):
         return images
     wide = F.interpolate(images.float(), size, mode=mode, antialias=True, align_corners=False)
@@ -68,7 +68,7 @@ def resized(images: Tensor, size: tuple[int, int], mode: str = "bilinear") -> Te
 
 
 def with_channels(images: Tensor, channels: int) -> Tensor:
-    """uint8 [N,C,H,W] -> uint8 with 1, 3 or 4 channels: transparency onto white, color to gray by Rec. 601 luma."""
+    """Return uint8 [N,C,H,W] with 1, 3 or 4 channels: transparency blended with white, color to gray by Rec. 601 luma."""
     if images.shape[1] == channels:
         return images
     if images.shape[1] == 4:
@@ -85,5 +85,5 @@ def with_channels(images: Tensor, channels: int) -> Tensor:
 
 
 def digest(*parts: object) -> str:
-    """A short hex name for what the parts say."""
+    """Return a short hex digest of the parts."""
     return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:16]

@@ -1,8 +1,8 @@
-"""`inception`: the Inception v3 of 2015 that FID is defined by, from a local weights file; never a silent download.
+"""`inception`: the Inception v3 of 2015 by which FID is defined, from a local weights file; nothing is downloaded.
 
-Szegedy et al. 2016, as the TensorFlow graph `inception-2015-12-05` has it, which differs from later forms: average pools
-leave the padding out of the mean, the last block pools by maximum, and there are 1,008 classes. The names of parameters
-are those of the field's standard file, so that a user's copy loads.
+Szegedy et al. 2016, as in the TensorFlow graph `inception-2015-12-05`, which differs from later versions: average pools exclude
+the padding from the mean, the last block uses max pooling, and there are 1,008 classes. The names of parameters are those of
+the standard file of the field, so that a user's copy loads.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class ConvNorm(nn.Module):
 
 
 def around(x: Tensor) -> Tensor:
-    """3×3 average at stride 1 over what lies within the picture: TensorFlow does not count the padding."""
+    """Return the 3×3 average at stride 1, excluding the padding, as TensorFlow does."""
     return F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
 
 
@@ -145,7 +145,7 @@ class MixedE(nn.Module):
 
 
 class InceptionV3(nn.Module):
-    """float [N,3,299,299], (x - 128) / 128 -> pool features [N,2048]; `fc` gives the 1,008 logits of them."""
+    """Maps float [N,3,299,299], (x - 128) / 128, to pool features [N,2048]; `fc` maps them to 1,008 logits."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -171,7 +171,7 @@ class InceptionV3(nn.Module):
 
 
 def resize_as_tensorflow(images: Tensor, side: int = SIDE) -> Tensor:
-    """float [N,C,H,W] -> [N,C,side,side] as TensorFlow 1 resizes: output pixel i reads the place i·H/side, no antialias.
+    """Resize float [N,C,H,W] to [N,C,side,side] as TensorFlow 1: output pixel i samples position i·H/side, without antialiasing.
 
     Corners of pixels are aligned, not their centers, and the last row repeats. FID is defined with this flaw.
     """
@@ -202,9 +202,9 @@ class Inception:
 
     @classmethod
     def load(cls, weights: Path | str | None = None, device: str = "cpu") -> Inception:
-        """From the standard file: `weights`, else $LIMNER_WEIGHTS (file or folder), else the cache folder.
+        """Load the standard file: `weights`, otherwise $LIMNER_WEIGHTS (file or folder), otherwise the cache folder.
 
-        Raises ValueError in one sentence where it is missing, damaged or another network's.
+        Raises ValueError when it is missing or damaged, or belongs to another network.
         """
         path = find(weights)
         hexes = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -219,7 +219,7 @@ class Inception:
             return torch.cat([self.net(self._prepared(part)).cpu() for part in images.split(32)])
 
     def probabilities(self, images: Tensor) -> Tensor:
-        """Class probabilities [N,1008], for the Inception score; without the bias of fc, as the field computes them."""
+        """Return class probabilities [N,1008] for the Inception score; without the bias of fc, as commonly computed."""
         with torch.no_grad():
             return (self(images).to(self.device) @ self.net.fc.weight.T).softmax(1).cpu()
 
@@ -229,14 +229,14 @@ class Inception:
 
 
 def find(weights: Path | str | None) -> Path:
-    """Where the weights lie. ValueError with what to fetch and where to put it."""
+    """Return the path of the weights. Raises ValueError that says what to download and where to put it."""
     given = weights or os.environ.get("LIMNER_WEIGHTS") or cache_folder() / "weights"
     path = Path(given).expanduser()
     path = path / STANDARD if path.is_dir() or not path.suffix else path
     if not path.is_file():
         raise ValueError(
             f"Inception features need the file {STANDARD} (95 MB, from the releases of mseitzer/pytorch-fid on GitHub): "
-            f"fetch it and put it at {path}, or name its place in LIMNER_WEIGHTS."
+            f"fetch it and put it at {path}, or set LIMNER_WEIGHTS to its path."
         )
     return path
 
@@ -246,11 +246,11 @@ def _fill(net: InceptionV3, path: Path) -> None:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{path} cannot be read (damaged or cut short): fetch {STANDARD} again.") from error
+        raise ValueError(f"{path} cannot be read (damaged or truncated): fetch {STANDARD} again.") from error
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(problem)
     ours = {key: value for key, value in net.state_dict().items() if not key.endswith("num_batches_tracked")}
     theirs = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
     if {k: v.shape for k, v in ours.items()} != {k: v.shape for k, v in theirs.items()}:
         raise ValueError(problem)
-    net.load_state_dict(theirs, strict=False)  # the count of batches alone may be absent
+    net.load_state_dict(theirs, strict=False)  # only the batch counters may be absent

@@ -1,7 +1,7 @@
-"""`own`: features that Limner learns from the reference set itself, once, so that measuring needs no download.
+"""`own`: features trained once on the reference set itself, so that measuring needs no download.
 
-Where the reference has labels of two classes or more, the encoder is a classifier; where not, it learns to tell pictures
-apart. Numbers of `own` features compare only for one and the same encoder: its identity is part of every protocol.
+If the reference has labels of two classes or more, the encoder is a classifier; otherwise it is trained contrastively. Values
+of `own` features can be compared only for the same encoder: its identity is part of every protocol.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from limner.evaluation.inputs import ImageSet
 
 
 class OwnFeatures:
-    """The extractor around a trained encoder: uint8 [N,C,H,W] of any size -> float32 [N,128].
+    """The extractor of a trained encoder: uint8 [N,C,H,W] of any size -> float32 [N,128].
 
-    It runs in fp32 (on CUDA in TF32, which PyTorch takes for convolutions unless told otherwise): bf16 was measured to
-    move the Fréchet distance by up to 3.5 % (Fashion-MNIST with faint noise).
+    It runs in fp32 (on CUDA in TF32, PyTorch's default for convolutions): bf16 was measured to change the Fréchet distance by
+    up to 3.5 % (Fashion-MNIST with faint noise).
     """
 
     name = "own"
@@ -46,7 +46,7 @@ class OwnFeatures:
         self.encoder = encoder.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.channels, self.size, self.classes = channels, size, classes
         self.resize = f"bilinear, antialiased, to {size[0]}x{size[1]}"
-        # Named by the weights themselves: two machines may train encoders that differ in the last digits.
+        # Identified by the weights: two machines may train encoders that differ in the last digits.
         total = [tensor.double().sum().item() for tensor in encoder.state_dict().values()]
         squares = [tensor.double().square().sum().item() for tensor in encoder.state_dict().values()]
         self.identity = digest("own", channels, size, classes, total, squares)
@@ -56,14 +56,14 @@ class OwnFeatures:
             return self.encoder(self._prepared(images)).cpu()
 
     def probabilities(self, images: Tensor) -> Tensor:
-        """Class probabilities [N,K]. ValueError where the reference had no labels."""
+        """Return class probabilities [N,K]. Raises ValueError if the reference had no labels."""
         if not self.classes:
-            raise ValueError("These features were learned without labels and tell no classes: give a labeled reference.")
+            raise ValueError("These features were trained without labels and cannot classify: give a labeled reference.")
         with torch.no_grad():
             return self.encoder.predict(self._prepared(images)).softmax(1).cpu()
 
     def layers(self, images: Tensor) -> list[Tensor]:
-        """Activations [N,c,h,w] after each stage, for distances between pictures (see pairs.layer_distance)."""
+        """Return activations [N,c,h,w] after each stage, for distances between pictures (see pairs.layer_distance)."""
         with torch.no_grad():
             return [layer.cpu() for layer in self.encoder.layers(self._prepared(images))]
 
@@ -73,13 +73,13 @@ class OwnFeatures:
 
 
 def own_features(reference: ImageSet, cache: bool = True, device: str = "cpu", progress: Progress | None = None) -> OwnFeatures:
-    """The encoder of this reference set: from the cache, else trained now (a few seconds to about a minute).
+    """Return the encoder of a reference set: from the cache, or trained now (a few seconds to about a minute).
 
-    It is kept by the content of the pictures and labels, as safetensors with a JSON beside it. ValueError below 16
-    pictures.
+    It is cached by the content of the pictures and labels, as safetensors with a JSON beside it. Raises ValueError for fewer
+    than 16 pictures.
     """
     if len(reference) < 16:
-        raise ValueError(f"{len(reference)} reference pictures teach no features: give 16 or more, or choose pixels.")
+        raise ValueError(f"{len(reference)} reference pictures are too few to train features: give 16 or more, or choose pixels.")
     spec = reference.spec
     size = working_size(spec.height, spec.width)
     known = 0 if reference.labels is None else len(reference.labels.unique())
@@ -103,7 +103,7 @@ def _head(classes: int) -> nn.Module:
 
 
 def _load(path: Path, channels: int, size: tuple[int, int], classes: int) -> Encoder | None:
-    """The encoder kept at `path`; None where there is none or where it is damaged."""
+    """Return the encoder cached at `path`; None if there is none or it is damaged."""
     try:
         encoder = Encoder(channels, size, _head(classes))
         encoder.load_state_dict(load_file(path))

@@ -1,11 +1,11 @@
-"""`dinov2` and `clip`: vision transformers trained on the world's pictures, from local weights; never a silent download.
+"""`dinov2` and `clip`: pretrained vision transformers, from local weights; nothing is downloaded.
 
 dinov2: the class token after the last layer norm (Oquab et al. 2023). Its Fréchet distance is FD-DINOv2 (Stein et al.
 2023), which they define with the large network at 224. clip: the projected image embedding at unit length (Radford et al.
-2021). Its MMD with σ 10 is CMMD (Jayasumana et al. 2024), which they define with ViT-L/14 at 336. ImageSet are resized
-whole to a square; where they are not square, those papers crop the middle.
+2021). Its MMD with σ 10 is CMMD (Jayasumana et al. 2024), which they define with ViT-L/14 at 336. Pictures are resized to a
+square without cropping, where those papers crop the center.
 
-The networks are the library `transformers`', an optional extra. A folder of another size of the same kind may be given.
+The networks are from the library `transformers`, an optional extra. A folder of another size of the same kind may be given.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class Kind:
-    """What tells one of these extractors from the other."""
+    """The properties of a pretrained network."""
 
     repository: str                     # the standard weights, by their name on the Hugging Face hub
     network: str                        # its class in transformers
-    types: tuple[str, ...]              # what config.json may call the network: others have other layers
-    output: str                         # the field of the network's answer that is the features
-    width: str                          # the config's field that says how many they are
-    side: int | None                    # at most this side; None: the config's own
+    types: tuple[str, ...]              # accepted names of the network in config.json: others have other layers
+    output: str                         # the output field that holds the features
+    width: str                          # the config's field with the number of features
+    side: int | None                    # maximum side; None: the config's own
     unit: bool                          # features of length 1
-    mean: tuple[float, float, float]    # of the pictures it was trained on, of 1
+    mean: tuple[float, float, float]    # of its training pictures, in [0,1]
     std: tuple[float, float, float]
 
     @property
@@ -49,7 +49,7 @@ class Kind:
 
 
 KINDS = {
-    # DINOv2's config says 518, the size of its last training steps; the papers measure at 224.
+    # DINOv2's config has 518, the size of its last training steps; the papers measure at 224.
     "dinov2": Kind(
         "facebook/dinov2-large", "Dinov2Model", ("dinov2",), "pooler_output", "hidden_size", 224, False,
         (0.485, 0.456, 0.406), (0.229, 0.224, 0.225),
@@ -63,7 +63,7 @@ KINDS = {
 
 
 class Pretrained:
-    """The extractor: uint8 [N,C,H,W] of any size -> float32 [N,F], computed in fp32."""
+    """The extractor of a pretrained network: uint8 [N,C,H,W] of any size -> float32 [N,F], computed in fp32."""
 
     def __init__(self, name: str, net: Any, device: str = "cpu") -> None:
         self.name, self.kind, self.device = name, KINDS[name], torch.device(device)
@@ -74,7 +74,7 @@ class Pretrained:
         self.width = int(getattr(config, self.kind.width))
         self.resize = f"bicubic, antialiased, to {self.size[0]}x{self.size[1]}"
         net = net.float().eval().requires_grad_(False)
-        # The same tensors are another network with another activation or another split into heads.
+        # The same tensors with another activation or number of heads are another network.
         shape = config.hidden_act, config.num_attention_heads, config.layer_norm_eps
         self.identity = digest(name, self.size, *shape, _content(net.state_dict()))
         self.net = net.to(self.device)
@@ -82,30 +82,30 @@ class Pretrained:
 
     @classmethod
     def load(cls, name: str, weights: Path | str | None = None, device: str = "cpu") -> Pretrained:
-        """From `weights` (a folder as save_pretrained writes it, or one that holds it under its standard name), else such
-        a folder in $LIMNER_WEIGHTS or in the cache, else the hub's own cache.
+        """Load from `weights` (a folder as save_pretrained writes it, or one that holds it under its standard name), otherwise
+        such a folder in $LIMNER_WEIGHTS or in the cache, otherwise the hub's own cache.
 
-        Raises ValueError in one sentence where the library or the weights are missing, damaged or another network's.
+        Raises ValueError when the library or the weights are missing or damaged, or belong to another network.
         """
         kind = KINDS[name]
         try:
             library: Any = import_module("transformers")
             network = getattr(library, kind.network)
-        except Exception as error:  # a library that is there may still fail to start, in many ways
+        except Exception as error:  # importing a broken library may raise anything
             raise ValueError(
                 f"{name} features need the library transformers: install it with pip install 'limner[features]'."
             ) from error
         folder = find(name, weights)
         source = str(folder or kind.repository)
         try:
-            with _alone(library):
+            with _offline(library):
                 found = network.config_class.get_config_dict(source, local_files_only=True)[0].get("model_type")
                 if found not in kind.types:
-                    raise ValueError(f"its config.json calls it {found!r}")
+                    raise ValueError(f"its config.json names it {found!r}")
                 net, report = network.from_pretrained(
                     source, local_files_only=True, use_safetensors=True, output_loading_info=True
                 )
-            if report["missing_keys"]:  # the library would leave them at random
+            if report["missing_keys"]:  # the library would initialize them at random
                 raise ValueError("tensors are missing")
             return cls(name, net, device)
         except Exception as error:
@@ -128,7 +128,7 @@ class Pretrained:
 
 
 def find(name: str, weights: Path | str | None = None) -> Path | None:
-    """The folder that holds the weights; None: only the hub's cache may have them. ValueError where a given one does not."""
+    """Return the folder with the weights; None if only the hub's cache may have them. Raises ValueError if a given one has none."""
     if weights is None:
         place = _place(name)
         return place if _complete(place) else None
@@ -142,7 +142,7 @@ def find(name: str, weights: Path | str | None = None) -> Path | None:
 def _place(name: str) -> Path:
     given = os.environ.get("LIMNER_WEIGHTS")
     base = Path(given).expanduser() if given else cache_folder() / "weights"
-    return (base.parent if base.is_file() else base) / KINDS[name].standard  # it may name the file of Inception
+    return (base.parent if base.is_file() else base) / KINDS[name].standard  # LIMNER_WEIGHTS may be Inception's file
 
 
 def _complete(folder: Path) -> bool:
@@ -160,8 +160,8 @@ def _missing(name: str, place: Path) -> str:
 
 
 @contextmanager
-def _alone(library: Any) -> Iterator[None]:
-    """No network: the hub's library asks for more than files. No bars, and no word on CLIP's network for text."""
+def _offline(library: Any) -> Iterator[None]:
+    """Disable network access of the hub's library, its progress bars, and its warnings about CLIP's unused text network."""
     hub, log = import_module("huggingface_hub.constants"), library.utils.logging
     offline, level, bars = hub.HF_HUB_OFFLINE, log.get_verbosity(), log.is_progress_bar_enabled()
     hub.HF_HUB_OFFLINE = True  # type: ignore[attr-defined]
@@ -177,7 +177,7 @@ def _alone(library: Any) -> Iterator[None]:
 
 
 def _content(state: dict[str, Tensor]) -> str:
-    """Hex of names and values: the same for one file or many, with or without tensors that are not used."""
+    """Return the SHA-256, in hex, of names and values: independent of the files and of unused tensors."""
     found = hashlib.sha256()
     for key in sorted(state):
         found.update(key.encode())

@@ -1,4 +1,4 @@
-"""Features that need no learning: the pixels' principal components, and a fixed random convolution."""
+"""Features without training: the pixels' principal components, and fixed random convolutions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from limner.evaluation.inputs import ImageSet
 class Pixels:
     """Pixels in [-1,1], projected on the principal components of the reference (up to 256): float32 [N,F].
 
-    Sees color, place and sharpness; knows nothing of content. Larger pictures are reduced to 32 on the longer side.
+    Sensitive to color, position and sharpness, not to content. Larger pictures are resized to 32 on the longer side.
     """
 
     name = "pixels"
@@ -27,7 +27,7 @@ class Pixels:
         self.mean = rows.mean(0)
         rows -= self.mean
         values, vectors = torch.linalg.eigh(rows.T @ rows)
-        # The sign of an eigenvector is arbitrary: make the largest entry positive, so that rows compare across runs.
+        # The sign of an eigenvector is arbitrary: make the largest entry positive, so that rows can be compared across runs.
         basis = vectors.flip(1)[:, : min(width, len(rows) - 1, rows.shape[1]) or 1]
         signs = basis.gather(0, basis.abs().argmax(0, keepdim=True)).sign()
         self.basis = basis * signs
@@ -44,9 +44,10 @@ class Pixels:
 
 
 class Convolutions:
-    """Three random convolutions of stride 2 with a fixed seed, mean and spread of the last maps: float32 [N,128].
+    """Three random convolutions of stride 2 with a fixed seed; mean and standard deviation of the last maps: float32 [N,128].
 
-    The same for every data set of a size and channel count, so its numbers compare between sets; weak but honest.
+    They are the same for every data set of a size and number of channels, so that values can be compared between sets; they
+    detect less than trained features.
     """
 
     name = "convolutions"

@@ -30,8 +30,8 @@ FORMAT = 2
 WEIGHTS, CARD = "weights.safetensors", "limner.json"
 DECISIONS = "run.json"    # decisions made at the start of a run; written before any picture
 OWN = (WEIGHTS, CARD, DECISIONS, "README.md", "preview.png", "progress.webp", "log.jsonl", "samples", "best", "checkpoint")
-MAX_LOG_BYTES = 1 << 30     # bytes
-MAX_PARAMETERS = 20_000_000_000 # a description that asks for more is damaged or hostile
+MAX_LOG_BYTES = 1 << 30
+MAX_PARAMETERS = 20_000_000_000  # a description with more is damaged or hostile
 
 
 def save(folder: Path, nets: Mapping[str, nn.Module], description: Mapping[str, Any], model_card: str) -> None:

@@ -1,4 +1,4 @@
-"""What a network is conditioned on beside a latent or an image: nothing, a class, a vector of numbers, or text tokens."""
+"""The condition of a network, besides a latent or an image: nothing, a class, a vector of numbers, or text tokens."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def name_of(precision: torch.dtype) -> str:
 
 
 def cpu_has_bf16() -> bool:
-    """Whether this CPU multiplies bf16 natively (AVX512_BF16 or AMX on x86)."""
+    """Return whether this CPU multiplies bf16 natively (AVX512_BF16 or AMX on x86)."""
     capabilities = torch.backends.cpu.get_cpu_capability()
     if not capabilities.startswith("AVX512"):
         return False

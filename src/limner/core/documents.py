@@ -59,7 +59,7 @@ class Recipe(TypedDict):
 
 
 class Network(TypedDict):
-    """What rebuilds the published network."""
+    """The description from which the published network is rebuilt."""
 
     name: Name
     architecture: Name

@@ -23,7 +23,7 @@ IMAGES = frozenset({"image", "target", "a", "b"})  # names under which a batch h
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """What the data decides about a network: the shape of an image, and what comes with it as a condition.
+    """The properties of the data that determine a network: the shape of an image, and its condition.
 
     channels 1 (gray), 3 (RGB) or 4 (RGBA, straight alpha); height and width in pixels, any size from 1 up.
     """
@@ -41,7 +41,7 @@ class ImageSpec:
 
     @property
     def classes(self) -> int:
-        """How many classes there are; 0 where images carry no label."""
+        """Number of classes; 0 without labels."""
         return self.condition.size if self.condition.kind == "classes" else 0
 
     @property

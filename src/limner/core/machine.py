@@ -1,4 +1,4 @@
-"""Where a run computes: device, precision and ranks."""
+"""The hardware of a run: device, precision and ranks."""
 
 from __future__ import annotations
 

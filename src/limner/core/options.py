@@ -34,7 +34,7 @@ _NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: 
 
 @dataclass(frozen=True)
 class Needs:
-    """What makes an option take effect: another one of the same dataclass that is not off, or has one of `values`."""
+    """A condition for an option to have an effect: another option of the same dataclass is not off, or has one of `values`."""
 
     option: str
     values: tuple[str, ...] = ()
@@ -42,7 +42,7 @@ class Needs:
 
 @dataclass(frozen=True)
 class Option:
-    """What is known of an option besides its name, type and default."""
+    """The metadata of an option, besides its name, type and default."""
 
     help: str
     low: float = -inf
@@ -108,7 +108,7 @@ def either(words: Collection[str]) -> str:
 
 
 def check(config: Any, prefix: str = "") -> None:
-    """Raises ValueError for the first value of a config, or of one in it, that its field does not take."""
+    """Raise ValueError for the first value of a config, or of one in it, that its field does not accept."""
     for name, about, kind in options(config):
         value, path = getattr(config, name), f"{prefix}{name}"
         if wanted := _wanted(value, about, kind):
@@ -118,7 +118,7 @@ def check(config: Any, prefix: str = "") -> None:
 
 
 def check_needs(config: Any, paths: Collection[str]) -> None:
-    """Raises ValueError for the first of the options `paths` (dotted names) that has no effect in the config."""
+    """Raise ValueError for the first of the options `paths` (dotted names) that has no effect in the config."""
     for path in paths:
         part, above = config, ""
         for name in path.split("."):
@@ -187,7 +187,7 @@ def _fits(value: Any, kind: Any) -> bool:
 
 
 def _wanted(value: Any, about: Option, kind: Any) -> str:
-    """What to give instead, as `give 1 or more`; empty where the option takes the value."""
+    """Return the correction of a value, such as `give 1 or more`; empty if the value is valid."""
     arms = _arms(kind)
     if not any(_fits(value, arm) for arm in arms):
         return "give " + either([_NAMES.get(arm, f"an instance of {arm.__qualname__}") for arm in arms if arm is not types.NoneType])

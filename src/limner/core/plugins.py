@@ -1,4 +1,4 @@
-"""What installed packages add to Limner, found by their entry points; nothing is imported before it is used."""
+"""Extensions by installed packages, found by their entry points; nothing is imported before it is used."""
 
 from __future__ import annotations
 

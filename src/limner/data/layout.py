@@ -1,4 +1,4 @@
-"""How pictures are arranged in a folder or zip: class folders, splits for training and validation, a labels file."""
+"""The arrangement of pictures in a folder or zip: class folders, splits for training and validation, a labels file."""
 
 from __future__ import annotations
 

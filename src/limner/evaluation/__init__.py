@@ -1,4 +1,4 @@
-"""How good are these pictures, how varied, and are they copies? Every measure, and one call that does it all."""
+"""Metrics of quality, diversity and memorization of pictures, and `evaluate`, which computes them all."""
 
 from limner.evaluation.compare import FrechetProbe, Result, evaluate, validate_metrics
 from limner.evaluation.inputs import ImageSet, load_image_set

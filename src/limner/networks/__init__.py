@@ -43,7 +43,7 @@ def architecture(name: str) -> ModuleType:
 
 
 def describe(name: str, config: Any) -> dict[str, Any]:
-    """What a description on disk must hold to build the network again."""
+    """Return the description on disk from which the network can be rebuilt."""
     return {"architecture": name, "config": dataclasses.asdict(config)}
 
 

@@ -1,4 +1,4 @@
-"""How networks take a condition: `encode` turns any kind into a row of numbers, and embeddings are linear in it.
+"""Conditioning of networks: `encode` converts any kind of condition to a row of numbers, and embeddings are linear in it.
 
     kind       c                   encode(condition, c)
     classes    int64 [N]           one-hot, [N,K]

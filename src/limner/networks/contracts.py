@@ -1,4 +1,4 @@
-"""What networks must offer: the contracts of every architecture, and abilities that only some have.
+"""Contracts of networks: those of every architecture, and optional ones.
 
 N images of C channels and size H x W; Z numbers in a latent; c is a condition as `core.condition.Condition` states it. Networks
 compute on any device, under autocast too, and return float32. A method checks for an ability with `isinstance`, never by name.

@@ -245,7 +245,7 @@ def save(state: State, folder: Path, rollback: bool = False) -> None:
 
 
 def _link(path: Path, name: Path) -> None:
-    """Give a file a second name, replacing the file that had it atomically: a valid checkpoint exists at every moment."""
+    """Give a file a second name, atomically: a valid checkpoint exists at every moment."""
     temporary = name.with_suffix(".new")
     try:
         temporary.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from cyclopts import CycloptsError
 
 from limner.cli import making, using
 from limner.cli.app import app, tell, widen
-from limner.cli.flags import flags, with_flags
+from limner.cli.flags import check_groups, flags, with_flags
 from limner.cli.mistakes import understood
 from limner.core.files import read_error
 
@@ -73,6 +73,7 @@ def _run(arguments: list[str]) -> int:
 
             name = _said(arguments, "--recipe") or AUTO
             base = defaults(name, _said(arguments, "--architecture"))
+            check_groups(type(base), arguments)
             chosen = flags(type(base), base, unset=name == AUTO)
             train = with_flags(making.train, flags(Options), chosen)
         else:

@@ -55,7 +55,7 @@ def read(folder: Path, options: Options) -> tuple[DataRequest, str, Options, dic
     for f in dataclasses.fields(options):
         if f.name not in BESIDE_RESUME and getattr(options, f.name) != getattr(default, f.name):
             flag = "--" + f.name.replace("_", "-")
-            raise ValueError(f"--resume takes everything from the run, so {flag} means nothing: leave it out (--more trains longer).")
+            raise ValueError(f"--resume takes everything from the run, so {flag} has no meaning: leave it out (--more trains longer).")
     path = folder / FILE
     try:
         if not folder.is_dir():

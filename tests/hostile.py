@@ -131,7 +131,7 @@ def scalars(change: Callable[[dict], object]) -> Damage:
     """Change the scalars of every checkpoint."""
 
     def damage(run: Path) -> None:
-        for name in ("latest", "previous", "mark"):
+        for name in ("latest", "previous", "rollback"):
             path = run / f"checkpoint/{name}.safetensors"
             with safe_open(path, "pt") as file:
                 found = json.loads(file.metadata()["scalars"])
@@ -180,7 +180,7 @@ NETWORKS: dict[str, tuple[Any, ...]] = {
 }  # fmt: skip
 DECISIONS: dict[str, tuple[Any, ...]] = {
     "decided": (DROP, {}, [], 5), "decided.images": ("many", -5, 0, 1e300, None, DROP),
-    "decided.images_per_second": (0, -1, "fast", [], DROP), "decided.precision": ("fp8", 5), "asked": (DROP, [], 5),
+    "decided.images_per_second": (0, -1, "fast", [], DROP), "decided.precision": ("fp8", 5), "request": (DROP, [], 5),
 }  # fmt: skip
 SCALARS: dict[str, Callable[[dict], object]] = {
     "nothing": lambda s: s.clear(), "a list": lambda s: [], "seen 10^12": lambda s: s.update(seen=10**12),

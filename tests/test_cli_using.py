@@ -59,7 +59,7 @@ def test_interpolate_and_traverse(runs: Path, squares: Path, tmp_path: Path) -> 
     assert Image.open(out).size == (5 * 64 + 4 * 2, 64)
     out = tmp_path / "axes.png"
     told = said("traverse", runs / "vae", squares, "--dims", 3, "--steps", 5, "--around", a, "--out", out)
-    assert "3 of 8 numbers" in told and "nats a picture, measured on 96 pictures" in told
+    assert "3 of 8 latent dimensions" in told and "nats a picture, measured on 96 pictures" in told
     assert Image.open(out).mode == "RGB" and Image.open(out).size[0] > 5 * 64
 
 
@@ -125,7 +125,7 @@ def test_translate_refuses_in_a_sentence(runs: Path, strange: Path, tmp_path: Pa
     back = limner("translate", run, strange, tmp_path / "out", "--direction", "b2a")
     assert "translates a2b, not 'b2a'" in sentence(back) and not (tmp_path / "out").exists()
     assert "cannot be used" in sentence(limner("translate", run, strange / "broken.png", tmp_path / "x.png"))
-    assert "would be lost" in sentence(limner("translate", run, strange, strange))
+    assert "would overwrite" in sentence(limner("translate", run, strange, strange))
     assert "not as 'x.jpg'" in sentence(limner("translate", run, strange, tmp_path / "out", "--sheet", tmp_path / "x.jpg"))
     assert not (tmp_path / "out").exists()
 

@@ -22,7 +22,7 @@ from limner.methods.gan import GAN
 from limner.methods.terms import Augmentation
 from limner.networks import conv
 from limner.training import state as checkpoints
-from limner.training.run import recall
+from limner.training.run import read_decisions
 from limner.training.state import OptimizerConfig, State
 
 ODD = st.one_of(
@@ -80,7 +80,7 @@ def read_all(folder: Path, name: str) -> None:
 
     readers = {
         "limner.json": [lambda: show.table(folder), lambda: load(folder, "cpu"), lambda: doctor.read_report(folder)],
-        "run.json": [lambda: recall(folder, {})],
+        "run.json": [lambda: read_decisions(folder, {})],
         "log.jsonl": [lambda: artifact.read_log(folder), lambda: doctor.table(doctor.read_report(folder))],
         "weights.safetensors": [lambda: load(folder, "cpu")],
         "checkpoint/latest.safetensors": [resume],

@@ -12,7 +12,7 @@ import limner
 from limner.apps.model import GeneratorModel
 from limner.apps.sample import sample, walk
 from limner.apps.truncation import LATENTS, truncated
-from limner.apps.typical import OF_CLASS, POOL, SHOWN, Typicality, learn_features, reduced
+from limner.apps.typical import FEATURE_IMAGES, FEATURE_SAMPLES, PICTURES_PER_CLASS, Typicality, learn_features, reduced
 from limner.networks.contracts import StyleBased
 
 TINY = {
@@ -111,7 +111,7 @@ def test_factors_out_of_range_are_refused(psi: float, styled: Path, tmp_path: Pa
 
 
 def test_calibration_reports_its_progress_once_and_for_the_classes_that_occur(styled: Path, plain: Path, tmp_path: Path) -> None:
-    for run, count, once in ((styled, LATENTS, 0), (plain, OF_CLASS, POOL + SHOWN)):
+    for run, count, once in ((styled, LATENTS, 0), (plain, PICTURES_PER_CLASS, FEATURE_SAMPLES + FEATURE_IMAGES)):
         model, seen, drawn = limner.load(run, "cpu"), [], []
         report = lambda done, total, seen=seen: seen.append((done, total))  # noqa: E731
         sample(model, tmp_path / "a.png", 3, label="0", truncation=0.5, calibration=report)

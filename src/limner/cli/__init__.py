@@ -14,6 +14,7 @@ from limner.cli import making, using
 from limner.cli.app import app, tell, widen
 from limner.cli.flags import flags, with_flags
 from limner.cli.mistakes import understood
+from limner.cli.plugins import add_verbs
 from limner.core.files import read_error
 
 __all__ = ["app", "main", "making", "using"]
@@ -80,6 +81,7 @@ def _run(arguments: list[str]) -> int:
         if "train" in app:  # of an earlier call in this process, with another recipe's flags
             del app["train"]
         app.command(train, name="train")
+        add_verbs(app, arguments)
         app(arguments, exit_on_error=False, print_error=False)  # ends the process itself, with what the verb returns
     except SystemExit as ended:
         if isinstance(ended.__context__, BrokenPipeError):  # Rich met it, and would end with 1

@@ -16,6 +16,7 @@ from limner.cli import inference, training
 from limner.cli.app import app, tell, widen
 from limner.cli.errors import parse_error_message
 from limner.cli.flags import check_groups, flags, with_flags
+from limner.cli.plugins import add_verbs
 from limner.core.files import read_error
 
 __all__ = ["app", "inference", "main", "training"]
@@ -83,6 +84,7 @@ def _run(arguments: list[str]) -> int:
         if "train" in app:  # from an earlier call in this process, with the flags of another recipe
             del app["train"]
         app.command(train, name="train")
+        add_verbs(app, arguments)
         app(arguments, exit_on_error=False, print_error=False)  # raises SystemExit with the command's return value
     except SystemExit as ended:
         if isinstance(ended.__context__, BrokenPipeError):  # raised in Rich, which would exit with 1

@@ -163,7 +163,7 @@ BYTES = {"nothing": b"", "not UTF-8": b"\xff\xfe{", "zeros": b"\0" * 64, "deep":
          "a list": b"[]", "a number": b"7", "null": b"null", "deep object": b'{"format":' * 50_000}  # fmt: skip
 
 DESCRIPTIONS: dict[str, tuple[Any, ...]] = {
-    "format": (DROP, "1", 99), "kind": (DROP, [], "painter", ""), "recipe": (DROP, [], {"name": []}), "recipe.name": (DROP, ["x"], ""),
+    "format": (DROP, "1", 99), "kind": (DROP, "painter", [], ""), "recipe": (DROP, [], {"name": []}), "recipe.name": (DROP, ["x"], ""),
     "data": (DROP, [], "x"), "data.name": (DROP, [], 5), "data.origin": (DROP, {}), "data.count": ("s", -1, [], 1e400),
     "data.spec": (DROP, [], {}), "data.spec.height": ("16", -1, 0, 10**12, True), "data.spec.channels": (2, "1", [1]),
     "data.spec.condition": (DROP, 3, {}), "data.spec.condition.kind": (DROP, "sound", 3), "data.spec.condition.size": (3, -1, 10**12, "two"), "data.spec.condition.length": (DROP, 5, -1),

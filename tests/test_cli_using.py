@@ -140,6 +140,6 @@ def test_a_translator_is_measured_on_pairs(runs: Path, tmp_path: Path) -> None:
     found = json.loads(done.stdout)
     assert [m["name"] for m in found["metrics"]] == ["psnr", "ssim"] and found["metrics"][0]["value"] < 20
     assert found["protocol"]["pairs"]["n"] == 20 and "ms_ssim is left out" in found["warnings"][-1]
-    assert "Farthest from their truth" in page.read_text()
+    assert "Worst pairs" in page.read_text()
     alone = limner("evaluate", runs / "a", "--data", runs / "a", runs / "b", "--metrics", "psnr")
     assert "only a translator takes two" in sentence(alone)

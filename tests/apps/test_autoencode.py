@@ -195,7 +195,7 @@ def test_a_generator_is_refused(squares: Path, tmp_path: Path) -> None:
 def conditional(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "classes"
     changes = {"network": vae.TINY, "batch": 16, "ema_half_life": 100.0}
-    limner.train(squares, images=6400, recipe="vae", changes=changes, out=out, device="cpu", quiet=True)
+    limner.train(squares, images=8000, recipe="vae", changes=changes, out=out, device="cpu", quiet=True)
     return out
 
 

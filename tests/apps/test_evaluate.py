@@ -24,7 +24,7 @@ def run(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_run_against_its_data_with_the_curve_of_its_training(run: Path, squares: Path) -> None:
-    result, report = evaluate(run, str(squares), ["fd", "mmd"], ["convolutions"], n=90)
+    result, report = evaluate(limner.load(run, "cpu"), str(squares), ["fd", "mmd"], ["convolutions"], n=90)
     assert np.isfinite(result["fd_convolutions"]) and len(result.generated) == 90
     page = report.read_text()
     assert report == run / "evaluation.html" and "data:image/png;base64" in page and "http" not in page.split("<body", 1)[1]
@@ -79,7 +79,7 @@ def test_what_would_be_ignored_or_overwrite_is_refused(more: dict, said: str, ru
     (tmp_path / "folder.html").mkdir()
     place = {"out": tmp_path / more["out"]} if "out" in more else {}
     with pytest.raises(ValueError, match=said):
-        evaluate(run, "nowhere", ["fd"], ["pixels"], **more | place)
+        evaluate(limner.load(run, "cpu"), "nowhere", ["fd"], ["pixels"], **more | place)
 
 
 def test_an_unknown_metric_is_refused_before_anything_is_drawn(
@@ -87,7 +87,7 @@ def test_an_unknown_metric_is_refused_before_anything_is_drawn(
 ) -> None:
     monkeypatch.setattr("limner.apps.evaluate.draw_samples", lambda *a: pytest.fail("it drew samples first"))
     with pytest.raises(ValueError, match="no metric 'fidd': choose from fd"):
-        evaluate(run, str(squares), ["fidd"])
+        evaluate(limner.load(run, "cpu"), str(squares), ["fidd"])
 
 
 def test_from_the_command_line(run: Path, squares: Path, tmp_path: Path) -> None:
@@ -115,4 +115,4 @@ def test_a_folder_of_mixed_sizes_is_told(squares: Path, tmp_path: Path) -> None:
 
 def test_a_generator_has_no_truths(run: Path, squares: Path) -> None:
     with pytest.raises(ValueError, match=r"psnr has no meaning for .* its samples are new pictures"):
-        evaluate(run, str(squares), ["psnr"])
+        evaluate(limner.load(run, "cpu"), str(squares), ["psnr"])

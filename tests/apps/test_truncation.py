@@ -15,7 +15,9 @@ from limner.apps.truncation import LATENTS, truncated
 from limner.apps.typical import FEATURE_IMAGES, FEATURE_SAMPLES, PICTURES_PER_CLASS, Typicality, learn_features, reduced
 from limner.networks.contracts import StyleBased
 
-TINY = {"network.width": 8, "network.mapping": 2, "network.z_size": 16, "network.w_size": 16}
+TINY = {
+    "generator.width": 8, "generator.mapping": 2, "generator.z_size": 16, "generator.w_size": 16, "discriminator.width": 8,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +30,7 @@ def styled(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def plain(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "plain"
-    limner.train(squares, images=64, recipe="spectral", changes={"network.width": 8}, out=out)
+    limner.train(squares, images=64, recipe="spectral", changes={"generator.width": 8, "discriminator.width": 8}, out=out)
     return out
 
 

@@ -64,7 +64,7 @@ def test_a_generator_follows_its_condition(condition: Condition, draw, bound: fl
     plan = Plan(images=BATCH * ITERATIONS, batch=BATCH, optimizers={"generator": mover, "discriminator": mover}, ema_half_life=500)
     fit(method.method, stream, tmp_path, plan, device=CPU, quiet=True)
     c, x = draw(np.random.default_rng(2), 512)
-    generator = method.nets["generator"].eval()
+    generator = method.method.nets["generator"].eval()
     with torch.no_grad():
         made = generator(torch.randn(512, 8), c)
         shuffled = generator(torch.randn(512, 8), c[torch.randperm(512)])

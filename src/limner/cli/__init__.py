@@ -15,7 +15,8 @@ from cyclopts import CycloptsError
 from limner.cli import inference, training
 from limner.cli.app import app, tell, widen
 from limner.cli.errors import parse_error_message
-from limner.cli.flags import flags, with_flags
+from limner.cli.flags import check_groups, flags, with_flags
+from limner.cli.plugins import add_verbs
 from limner.core.files import read_error
 
 __all__ = ["app", "inference", "main", "training"]
@@ -75,6 +76,7 @@ def _run(arguments: list[str]) -> int:
 
             name = _option_value(arguments, "--recipe") or AUTO
             base = defaults(name, _option_value(arguments, "--architecture"))
+            check_groups(type(base), arguments)
             chosen = flags(type(base), base, unset=name == AUTO)
             train = with_flags(training.train, flags(Options), chosen)
         else:
@@ -82,6 +84,7 @@ def _run(arguments: list[str]) -> int:
         if "train" in app:  # from an earlier call in this process, with the flags of another recipe
             del app["train"]
         app.command(train, name="train")
+        add_verbs(app, arguments)
         app(arguments, exit_on_error=False, print_error=False)  # raises SystemExit with the command's return value
     except SystemExit as ended:
         if isinstance(ended.__context__, BrokenPipeError):  # raised in Rich, which would exit with 1

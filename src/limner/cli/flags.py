@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -38,6 +38,19 @@ def flags(cls: type, values: Any = None, unset: bool = False) -> type:
     made = dataclasses.make_dataclass(cls.__name__, fields, kw_only=True, frozen=True)
     made.__module__ = __name__  # cyclopts treats a class of the module `types` as a builtin without fields
     return made
+
+
+def check_groups(cls: type, arguments: Sequence[str], prefix: str = "--") -> None:
+    """Raises ValueError for a group of options that is given a value itself: `--generator 5` for `--generator.width 5`."""
+    for name, _, _ in options(cls):
+        inner = getattr(cls(), name)
+        if not dataclasses.is_dataclass(inner):
+            continue
+        flag = prefix + name.replace("_", "-")
+        if given := next((a for a in arguments if a.partition("=")[0].replace("_", "-") == flag), None):
+            first = next(options(type(inner)))[0].replace("_", "-")
+            raise ValueError(f"{given.partition('=')[0]} is a group of options and takes no value: give one of them, such as {flag}.{first}.")
+        check_groups(type(inner), arguments, f"{flag}.")
 
 
 def changes(choices: Any, defaults: Any, prefix: str = "") -> dict[str, Any]:

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -19,16 +21,30 @@ class Entry:
     def name(self) -> str:
         return self.point.name
 
-    def load(self) -> Any:
-        """The object. Raises ValueError when its package is broken."""
+    @property
+    def package(self) -> str:
+        return self.point.dist.name if self.point.dist else "a package"
+
+    @property
+    def summary(self) -> str:
+        """The package's description in one line."""
+        return str((self.point.dist.metadata["Summary"] if self.point.dist else "") or "")
+
+    def load(self, kind: type[T]) -> T:
+        """The object, an instance of `kind`. Raises ValueError when it is none, and when its package is broken."""
         try:
-            return self.point.load()
-        except Exception as error:  # a package of strangers may fail in any way
-            package = self.point.dist.name if self.point.dist else "a package"
+            found = self.point.load()
+        except Exception as error:  # any package may be installed, and fail in any way
             raise ValueError(
-                f"{package} adds {self.name!r} to Limner, which cannot be loaded ({type(error).__name__}: {error}): mend or "
-                "uninstall it."
+                f"{self.package} adds {self.name!r} to Limner, which cannot be loaded ({type(error).__name__}: {error}): "
+                "fix or uninstall it."
             ) from error
+        if not isinstance(found, kind):
+            raise ValueError(
+                f"{self.package} adds {self.name!r} to Limner, whose type is {type(found).__name__} and must be "
+                f"{kind.__name__}: fix or uninstall it."
+            )
+        return found
 
 
 @cache

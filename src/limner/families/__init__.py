@@ -86,7 +86,7 @@ def families() -> Mapping[str, Family]:
     Raises ValueError for an entry point that cannot be loaded, and for a kind or preset name that exists already.
     """
     found: dict[str, Family] = {}
-    for family in (*BUILT_IN, *(entry.load() for entry in entries("limner.families"))):
+    for family in (*BUILT_IN, *(entry.load(Family) for entry in entries("limner.families"))):
         taken = {name for other in found.values() for name in other.presets}
         if family.kind in found or taken & family.presets.keys():
             name = family.kind if family.kind in found else sorted(taken & family.presets.keys())[0]

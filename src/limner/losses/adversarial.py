@@ -1,7 +1,7 @@
 """Adversarial objectives by name, in `OBJECTIVES`: pairs of losses of logits.
 
 Losses are per sample and unreduced: logits [N] -> [N]. `real` are the discriminator's logits of real pictures, `fake` those of
-generated pictures. A new objective is a new entry of the dict.
+generated pictures. A new objective is a new entry of the dict, or an entry point of an installed package.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from limner.core import distributed
-from limner.core.plugins import entry
+from limner.core.plugins import entries, entry
 
 Pair = Callable[[Tensor, Tensor], Tensor]
 
@@ -108,14 +108,19 @@ OBJECTIVES: dict[str, Objective] = {
 PATCH_OBJECTIVES = ("non-saturating", "least-squares", "hinge", "relativistic")  # for patch discriminators, whose logits are maps
 
 
-def objective(name: str, among: Collection[str] = OBJECTIVES) -> Objective:
+def objective_names() -> tuple[str, ...]:
+    """Every objective: the built-in ones, then those of installed packages."""
+    return (*OBJECTIVES, *(added.name for added in entries("limner.objectives")))
+
+
+def objective(name: str, among: Collection[str] | None = None) -> Objective:
     """The objective of a name: a built-in one, or what an installed package adds by the entry point `limner.objectives`.
 
-    Raises ValueError for one that is unknown or not `among` those that fit.
+    among: the objectives that fit (default: all). Raises ValueError for one that is unknown or not among them.
     """
-    if name not in OBJECTIVES and (added := entry("limner.objectives", name)):
-        return added.load()
-    if name not in among:
-        problem = "does not fit this recipe's discriminator" if name in OBJECTIVES else "is unknown"
-        raise ValueError(f"The objective {name!r} {problem}: choose one of {', '.join(among)}.")
-    return OBJECTIVES[name]
+    known = objective_names()
+    if name not in (known if among is None else among):
+        problem = "does not fit this recipe's discriminator" if name in known else "is unknown"
+        raise ValueError(f"The objective {name!r} {problem}: choose one of {', '.join(known if among is None else among)}.")
+    added = None if name in OBJECTIVES else entry("limner.objectives", name)
+    return added.load(Objective) if added else OBJECTIVES[name]

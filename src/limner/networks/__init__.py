@@ -8,17 +8,16 @@
 
 `spec` (an `ImageSpec`) is what the data decides: any size from 16 up, 1, 3 or 4 channels, and the condition c, which
 `networks.condition` embeds. `networks.contracts` states what each network must offer.
-A new architecture is a new file and its name in `NAMES`.
+A new architecture is a new file and its name in `NAMES`, or an entry point of an installed package.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -32,14 +31,26 @@ NAMES = ("mlp", "dcgan", "conv", "sngan", "sagan", "biggan", "progan", "stylegan
 AUTOENCODERS = ("vae", "vqvae")
 TRANSLATORS = ("unet", "resnet")
 DIRECTIONS = ("a2b", "b2a")
+PARTS = ("Generator", "GeneratorConfig", "Discriminator", "DiscriminatorConfig")  # what the module of a GAN's architecture holds
+
+C = TypeVar("C")
+
+
+def architecture_names() -> tuple[str, ...]:
+    """Every architecture of a GAN: the built-in ones, then those of installed packages."""
+    return (*NAMES, *(added.name for added in entries("limner.architectures")))
 
 
 def architecture(name: str) -> ModuleType:
     """The module of a GAN's architecture: a built-in one, or what an installed package adds by the entry point
-    `limner.architectures`. Raises ValueError for an unknown name."""
-    if name not in NAMES and (added := entry("limner.architectures", name)):
-        return added.load()
-    return _one_of((*NAMES, *(added.name for added in entries("limner.architectures"))), name)
+    `limner.architectures`. Raises ValueError for an unknown name, and for a package's module that lacks a part."""
+    added = None if name in NAMES else entry("limner.architectures", name)
+    if added is None:
+        return _one_of(architecture_names(), name)
+    home = added.load(ModuleType)
+    if missing := [part for part in PARTS if not hasattr(home, part)]:
+        raise ValueError(f"{added.package} adds the architecture {name!r}, which has no {missing[0]}: fix or uninstall it.")
+    return home
 
 
 def describe(name: str, config: Any) -> dict[str, Any]:
@@ -52,13 +63,14 @@ def rebuild_generator(spec: ImageSpec, description: Mapping[str, Any]) -> nn.Mod
 
     Raises ValueError when the description names an unknown architecture or options that it does not have.
     """
-    return _rebuilt(description, architecture, "GeneratorConfig", lambda home, config: home.Generator(spec, config))
+    home = architecture(description["architecture"])
+    return rebuild(description, home.GeneratorConfig, lambda config: home.Generator(spec, config))
 
 
 def rebuild_autoencoder(spec: ImageSpec, description: Mapping[str, Any]) -> nn.Module:
     """The autoencoder of a description, as `rebuild_generator` gives a generator."""
-    home = partial(_one_of, AUTOENCODERS)
-    return _rebuilt(description, home, "Config", lambda home, config: home.Autoencoder(spec, config))
+    home = _one_of(AUTOENCODERS, description["architecture"])
+    return rebuild(description, home.Config, lambda config: home.Autoencoder(spec, config))
 
 
 def translators(name: str, spec: ImageSpec, config: Any, directions: Sequence[str]) -> nn.ModuleDict:
@@ -71,30 +83,20 @@ def translators(name: str, spec: ImageSpec, config: Any, directions: Sequence[st
 
 def rebuild_translators(spec: ImageSpec, description: Mapping[str, Any]) -> nn.Module:
     """The translators of a description, as `rebuild_generator` gives a generator."""
-
-    def build(home: ModuleType, config: Any) -> nn.Module:
-        return translators(description["architecture"], spec, config, description["directions"])
-
-    return _rebuilt(description, partial(_one_of, TRANSLATORS), "Config", build)
+    name = description["architecture"]
+    home = _one_of(TRANSLATORS, name)
+    return rebuild(description, home.Config, lambda config: translators(name, spec, config, description["directions"]))
 
 
-def _one_of(names: tuple[str, ...], name: str) -> ModuleType:
-    if name not in names:
-        raise ValueError(f"The architecture {name!r} is unknown: choose one of {', '.join(names)}.")
-    return import_module(f"limner.networks.{name}")
+def rebuild(description: Mapping[str, Any], config_class: type[C], build: Callable[[C], nn.Module]) -> nn.Module:
+    """The network that `build` makes of the config in a description, on the meta device.
 
-
-def _rebuilt(
-    description: Mapping[str, Any],
-    find: Callable[[str], ModuleType],
-    config_class: str,
-    build: Callable[[ModuleType, Any], nn.Module],
-) -> nn.Module:
+    Raises ValueError when the description holds options that the config does not have, or values that no network can have.
+    """
     try:
-        home = find(description["architecture"])
-        config = parse(getattr(home, config_class), description["config"], "network.config")
+        config = parse(config_class, description["config"], "network.config")
         with torch.device("meta"):
-            return build(home, config)
+            return build(config)
     except Mismatch as error:
         raise ValueError(f"The run's limner.json is damaged: {error}.") from error
     except (KeyError, TypeError, AttributeError, RuntimeError, OverflowError, ZeroDivisionError) as error:
@@ -102,6 +104,12 @@ def _rebuilt(
             "The run's limner.json describes a network that this Limner cannot build: update Limner, or the file is "
             "damaged."
         ) from error
+
+
+def _one_of(names: tuple[str, ...], name: str) -> ModuleType:
+    if name not in names:
+        raise ValueError(f"The architecture {name!r} is unknown: choose one of {', '.join(names)}.")
+    return import_module(f"limner.networks.{name}")
 
 
 def parameter_count(net: nn.Module) -> int:

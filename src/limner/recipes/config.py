@@ -9,10 +9,10 @@ from typing import Any
 from limner.core.latents import DISTRIBUTIONS as DISTRIBUTIONS
 from limner.core.options import Needs, group, option
 from limner.core.schedule import DECAYS
-from limner.losses.adversarial import OBJECTIVES, PATCH_OBJECTIVES
+from limner.losses.adversarial import PATCH_OBJECTIVES, objective_names
 from limner.losses.penalties import PENALTIES
 from limner.losses.regularizers import REGULARIZERS
-from limner.networks import NAMES, conv, diffaugment, patch, resnet, unet, vae, vqvae
+from limner.networks import architecture_names, conv, diffaugment, patch, resnet, unet, vae, vqvae
 from limner.training.state import OptimizerConfig
 
 
@@ -34,10 +34,10 @@ class Training:
 class Recipe(Training):
     """A generative adversarial network: two networks, the loss of each, and how they are optimized."""
 
-    architecture: str = option("conv", "Architecture of both networks.", choices=lambda: NAMES)
+    architecture: str = option("conv", "Architecture of both networks.", choices=architecture_names)
     generator: Any = group(conv.GeneratorConfig, "The generator, by its architecture's options.")
     discriminator: Any = group(conv.DiscriminatorConfig, "The discriminator, by its architecture's options.")
-    objective: str = option("hinge", "Adversarial losses of both networks.", choices=lambda: OBJECTIVES)
+    objective: str = option("hinge", "Adversarial losses of both networks.", choices=objective_names)
     penalty: str = option("none", "Penalty on the discriminator; -fast approximates gradient norms by finite differences.", choices=lambda: ("none", *PENALTIES))
     gamma: float | None = option(None, "Weight of the penalty; by default the paper's, or from resolution and batch size.", low=0, needs=Needs("penalty"))
     penalty_every: int = option(1, "Iterations between penalties (lazy regularization), each weighted as much more.", low=1, needs=Needs("penalty"))

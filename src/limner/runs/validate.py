@@ -56,7 +56,7 @@ def frechet(
     def probe() -> FrechetProbe:
         return FrechetProbe(reference.some(REFERENCE), features=features, cache=features == "own")
 
-    name = f"fid_{features}{suffix}"
+    name = f"fd_{features}{suffix}"
 
     def measure(network: nn.Module) -> Mapping[str, float]:
         (value,) = probe()(sample(network, samples)).values()

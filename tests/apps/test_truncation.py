@@ -105,7 +105,7 @@ def test_every_frame_of_a_walk_is_truncated(styled: Path) -> None:
 def test_factors_out_of_range_are_refused(psi: float, styled: Path, tmp_path: Path) -> None:
     model = limner.load(styled, "cpu")
     model.network.mapping = lambda *_: pytest.fail("something was drawn")
-    with pytest.raises(ValueError, match=rf"factor of the styles, 0 to 1, not {psi:g}\.$"):
+    with pytest.raises(ValueError, match=rf"factor on the styles, 0 to 1, not {psi:g}\.$"):
         sample(model, tmp_path / "x.png", 4, truncation=psi)
     assert not list(tmp_path.iterdir())
 

@@ -97,7 +97,7 @@ def test_the_head_is_as_wide_as_the_critics_last_layer(home, width: int) -> None
 def test_pictures_without_classes_are_refused_in_a_sentence(tmp_path: Path) -> None:
     pictures = np.zeros((20, 16, 16), np.uint8)
     for choice in ({"recipe": "acgan"}, {"recipe": "spectral", "classifier": 1.0}):
-        with pytest.raises(ValueError, match=r"^The classifier names classes, and these pictures have none: [^\n]+\.$"):
+        with pytest.raises(ValueError, match=r"^The classifier needs classes, and these pictures have none: [^\n]+\.$"):
             limner.train(pictures, images=8, out=tmp_path / "run", quiet=True, **choice)
 
 

@@ -145,7 +145,7 @@ def test_a_run_of_another_version_is_named(squares: Path, tmp_path: Path, monkey
     kept = json.loads((tmp_path / "run.json").read_text())
     del kept["request"]["options"]["lr_warmup"]
     (tmp_path / "run.json").write_text(json.dumps(kept))
-    with pytest.raises(ValueError, match=r"another version of Limner \(.*\), whose options are others \(options.lr_warmup\)"):
+    with pytest.raises(ValueError, match=r"another version of Limner \(.*\), with other options \(options.lr_warmup\)"):
         train(squares, **more)
 
 
@@ -165,7 +165,7 @@ def test_a_run_keeps_the_precision_it_was_started_in(
     with pytest.raises(ValueError, match=r"was started with precision fp32, now it is bf16: .* leave --precision out"):
         run_once("broken", "bf16")
     run_once("broken")
-    assert "started in fp32 and goes on in it" in capsys.readouterr().err
+    assert "started in fp32 and continues in it" in capsys.readouterr().err
     one, two = (load_file(tmp_path / run / "weights.safetensors") for run in ("whole", "broken"))
     assert all(torch.equal(value, two[key]) for key, value in one.items())
     assert json.loads((tmp_path / "broken/limner.json").read_text())["training"]["machine"].endswith("fp32")

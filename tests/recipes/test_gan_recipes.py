@@ -145,7 +145,7 @@ def test_a_run_of_another_version_is_named(squares: Path, tmp_path: Path, monkey
     kept = json.loads((tmp_path / "run.json").read_text())
     del kept["request"]["options"]["lr_warmup"]
     (tmp_path / "run.json").write_text(json.dumps(kept))
-    with pytest.raises(ValueError, match=r"another version of Limner \(.*\), with other options \(options.lr_warmup\)"):
+    with pytest.raises(ValueError, match=r"another version of Limner \(.*\) with other options \(options.lr_warmup\)"):
         train(squares, **more)
 
 

@@ -46,7 +46,7 @@ def evaluate(
     validate_metrics(metrics)  # said before the work is done, as is what is wrong with the report's place
     if out:
         page_of(out)
-    curve: list = []
+    curve: list[dict[str, float]] = []
     sides = (size, size) if isinstance(size, int) else size
     model = None if isinstance(given, Path) else given
     subject = given if isinstance(given, Path) else given.folder

@@ -80,7 +80,7 @@ def option(
     Typed as its default, so that a type checker compares the default with the annotation.
     """
     about = Option(help, low, high, choices, needs)
-    return dataclasses.field(default=default, metadata={KEY: about})  # type: ignore[return-value]
+    return dataclasses.field(default=default, metadata={KEY: about})
 
 
 def group(make: Callable[[], T], help: str, *, needs: Needs | None = None) -> T:

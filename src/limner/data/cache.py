@@ -10,6 +10,7 @@ import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -58,7 +59,7 @@ def room_for(shape: tuple[int, ...]) -> np.ndarray:
         return np.empty(shape, np.uint8)
 
 
-def load(key: str) -> tuple[np.ndarray, dict] | None:
+def load(key: str) -> tuple[np.ndarray, dict[str, Any]] | None:
     """The pictures [N,H,W,C] and facts stored under `key`; None where there are none, or where they are damaged."""
     pictures_path, facts_path = _paths(key)
     try:
@@ -76,7 +77,7 @@ def load(key: str) -> tuple[np.ndarray, dict] | None:
     return pictures, facts
 
 
-def store(key: str, pictures: np.ndarray, facts: dict) -> str:
+def store(key: str, pictures: np.ndarray, facts: dict[str, Any]) -> str:
     """Keep pictures and facts under `key`, whole or not at all. Returns "", or why it could not be done."""
     pictures_path, facts_path = _paths(key)
     try:

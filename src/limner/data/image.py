@@ -138,7 +138,7 @@ def header(image: Image.Image) -> Header:
 def as_color(background: str) -> tuple[int, int, int]:
     """A color name, #rrggbb or rgb(...) -> (red, green, blue). Raises ValueError in one sentence."""
     try:
-        return ImageColor.getrgb(background)[:3]  # type: ignore[return-value]
+        return ImageColor.getrgb(background)[:3]
     except ValueError:
         raise ValueError(
             f"{background!r} is not a color: give a name such as white, or #rrggbb, as background."

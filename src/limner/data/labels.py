@@ -26,7 +26,7 @@ Table = tuple[str, Callable[[], bytes]]  # a file of labels: its name, and what 
 Labels = Path | bool  # the file that names classes; True: what lies with the pictures; False: none are wanted
 
 
-def natural(text: str) -> list:
+def natural(text: str) -> list[tuple[int, int, str]]:
     """A sort key that puts "2" before "10"."""
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part.lower()) for part in re.findall(r"\d+|\D+", text)]
 

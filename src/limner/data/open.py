@@ -23,7 +23,10 @@ PACKED = (".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 
 
 def open_source(
-    data: str | Path | np.ndarray | tuple, labels: Labels = True, classes_from: ClassesFrom = "auto", splits: bool = True
+    data: str | Path | np.ndarray | tuple[np.ndarray, np.ndarray | None],
+    labels: Labels = True,
+    classes_from: ClassesFrom = "auto",
+    splits: bool = True,
 ) -> Source:
     """A folder, zip, IDX file or folder of them, .npy, .npz, array, (array, labels) or embedded sample -> a Source.
 

@@ -25,7 +25,7 @@ def listed(items: Sequence[str], shown: int = SHOWN) -> str:
 def facts(report: Report) -> list[tuple[str, str]]:
     """The report as (heading, text) in plain words; what does not apply is left out."""
 
-    def by(pairs: dict) -> list[str]:
+    def by(pairs: dict[str, int]) -> list[str]:
         return [f"{name} {count:,}" for name, count in sorted(pairs.items(), key=lambda p: -p[1])]
 
     sizes = {f"{h}x{w}": count for (h, w), count in report.sizes.items()}

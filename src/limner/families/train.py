@@ -12,11 +12,12 @@ from typing import Any
 
 from limner.core import amounts, distributed
 from limner.core.files import lies_in
+from limner.core.options import check
 from limner.data.open import located
 from limner.data.request import DataRequest
 from limner.families import Family, families, family_of, presets
 from limner.recipes import automatic
-from limner.recipes.changes import changed, check
+from limner.recipes.changes import changed
 from limner.recipes.config import Recipe
 from limner.recipes.measured import measurements, protocol, told
 from limner.runs import command

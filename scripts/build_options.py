@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from limner import networks, recipes
+from limner import networks
 from limner.core.options import rows
 from limner.networks import patch, resnet, unet, vae, vqvae
 from limner.recipes.config import (
@@ -21,6 +21,7 @@ from limner.recipes.config import (
     VAERecipe,
     VQVAERecipe,
 )
+from limner.runs.options import Options
 from limner.training.state import OptimizerConfig
 
 PAGE = Path(__file__).parents[1] / "docs/options.md"

@@ -55,7 +55,7 @@ def record(name: str, precision: str, kind: str, batch: int) -> dict[str, object
         out = folder / "run"
         limner.train(
             *map(str, data), recipe=name, size=SIZE, images=ITERATIONS * batch, out=out, quiet=True, threads=1, device="cpu",
-            precision=precision, seed=1,
+            precision=precision, seed=1, doctor=False, metric="none",
         )  # fmt: skip
         lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
         kept = [{k: v for k, v in line.items() if k not in IGNORED and not k.startswith(("fid", "fd"))} for line in lines]

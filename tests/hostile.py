@@ -131,7 +131,7 @@ def scalars(change: Callable[[dict], object]) -> Damage:
     """Change the scalars of every checkpoint."""
 
     def damage(run: Path) -> None:
-        for name in ("latest", "previous", "mark"):
+        for name in ("latest", "previous", "rollback"):
             path = run / f"checkpoint/{name}.safetensors"
             with safe_open(path, "pt") as file:
                 found = json.loads(file.metadata()["scalars"])
@@ -163,7 +163,7 @@ BYTES = {"nothing": b"", "not UTF-8": b"\xff\xfe{", "zeros": b"\0" * 64, "deep":
          "a list": b"[]", "a number": b"7", "null": b"null", "deep object": b'{"format":' * 50_000}  # fmt: skip
 
 DESCRIPTIONS: dict[str, tuple[Any, ...]] = {
-    "format": (DROP, "1", 99), "kind": (DROP, [], "painter", ""), "recipe": (DROP, [], {"name": []}), "recipe.name": (DROP, ["x"], ""),
+    "format": (DROP, "1", 99), "kind": (DROP, "painter", [], ""), "recipe": (DROP, [], {"name": []}), "recipe.name": (DROP, ["x"], ""),
     "data": (DROP, [], "x"), "data.name": (DROP, [], 5), "data.origin": (DROP, {}), "data.count": ("s", -1, [], 1e400),
     "data.spec": (DROP, [], {}), "data.spec.height": ("16", -1, 0, 10**12, True), "data.spec.channels": (2, "1", [1]),
     "data.spec.condition": (DROP, 3, {}), "data.spec.condition.kind": (DROP, "sound", 3), "data.spec.condition.size": (3, -1, 10**12, "two"), "data.spec.condition.length": (DROP, 5, -1),
@@ -180,7 +180,7 @@ NETWORKS: dict[str, tuple[Any, ...]] = {
 }  # fmt: skip
 DECISIONS: dict[str, tuple[Any, ...]] = {
     "decided": (DROP, {}, [], 5), "decided.images": ("many", -5, 0, 1e300, None, DROP),
-    "decided.images_per_second": (0, -1, "fast", [], DROP), "decided.precision": ("fp8", 5), "asked": (DROP, [], 5),
+    "decided.images_per_second": (0, -1, "fast", [], DROP), "decided.precision": ("fp8", 5), "request": (DROP, [], 5),
 }  # fmt: skip
 SCALARS: dict[str, Callable[[dict], object]] = {
     "nothing": lambda s: s.clear(), "a list": lambda s: [], "seen 10^12": lambda s: s.update(seen=10**12),

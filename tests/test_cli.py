@@ -22,8 +22,11 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import limner as package
-from limner import cli, recipes
+from limner import cli
 from limner.cli.flags import flags
+from limner.families import presets
+from limner.families.train import AUTO, defaults, train
+from limner.runs.options import Options
 
 LIMNER = [sys.executable, "-m", "limner"]
 TINY = ["--recipe", "spectral", "--generator.width", "8", "--discriminator.width", "8", "--batch", "16", "--device", "cpu", "--threads", "1"]
@@ -93,7 +96,7 @@ def test_recipes_and_their_own_help() -> None:
     assert "--schedule STR Learning-rate schedule. One of: constant, linear, cosine. [default: constant]" in words
 
 
-@pytest.mark.parametrize("name", ["options", recipes.AUTO, *recipes.PRESETS])
+@pytest.mark.parametrize("name", ["options", AUTO, *presets()])
 def test_every_option_has_help(name: str) -> None:
     def silent(made: type) -> list[str]:
         found = []
@@ -104,7 +107,7 @@ def test_every_option_has_help(name: str) -> None:
                 found.append(f.name)
         return found
 
-    values = recipes.Options() if name == "options" else recipes.defaults(name)
+    values = Options() if name == "options" else defaults(name)
     assert not silent(flags(type(values), values))
 
 
@@ -190,7 +193,7 @@ def test_a_run_made_longer_equals_the_longer_run_under_a_constant_schedule(squar
     assert described["images"] == described["budget"] == 640
     again = limner("train", "--resume", run)
     assert again.returncode == 0 and "Done: 640" in again.stderr and same(run, tmp_path / "long")
-    assert json.loads((run / "checkpoint/command.json").read_text())["data"] == str(squares)
+    assert json.loads((run / "checkpoint/command.json").read_text())["data"]["data"] == str(squares)
 
 
 def test_a_run_is_killed_while_it_is_made_longer_and_resumed_by_its_folder(squares: Path, tmp_path: Path) -> None:
@@ -228,11 +231,11 @@ def test_a_run_of_minutes_is_killed_and_ends_as_its_decisions_say(squares: Path,
     [
         (["--resume", "nowhere"], "There is no folder nowhere"),
         (["--resume", "."], "is not the folder of a run"),
-        (["DATA", "--resume", "RUN"], "data means nothing"),
-        (["--resume", "RUN", "--seed", "3"], "--seed means nothing"),
-        (["--resume", "RUN", "--minutes", "3"], "--minutes means nothing"),
-        (["--resume", "RUN", "--size", "8"], "size means nothing"),
-        (["--resume", "RUN", "--batch", "4"], "batch means nothing"),
+        (["DATA", "--resume", "RUN"], "data has no meaning"),
+        (["--resume", "RUN", "--seed", "3"], "--seed has no meaning"),
+        (["--resume", "RUN", "--minutes", "3"], "--minutes has no meaning"),
+        (["--resume", "RUN", "--size", "8"], "size has no meaning"),
+        (["--resume", "RUN", "--batch", "4"], "batch has no meaning"),
         (["--resume", "RUN", "--more", "long"], "is not understood"),
         (["--resume", "RUN", "--more", "-3"], "must be more than 0"),
         (["DATA", "--more", "3"], "name its folder with --resume"),
@@ -328,7 +331,7 @@ def test_an_unwritable_place(squares: Path, tmp_path: Path) -> None:
         (["train", "DATA", "--objective", "best", "--images", "16"], "choose minimax, non-saturating"),
         (["train", "DATA", "--schedule", "cubic", "--images", "16"], "choose constant, linear or cosine"),
         (["train", "DATA", "--mixing", "0.5", "--images", "16"], "conv has no styles to mix: choose --mixing 0"),
-        (["train", "DATA", "--device", "tpu", "--images", "16"], "say auto, cpu, cuda or mps"),
+        (["train", "DATA", "--device", "tpu", "--images", "16"], "choose auto, cpu, cuda or mps"),
         (["train", "DATA", "--augmentation", "wild", "--images", "16"], "choose auto, none, light, full or ada"),
         (["train", "DATA", "--sizee", "32"], "--size"),
         (["train"], "data requires an argument"),
@@ -380,17 +383,17 @@ def test_mistakes_are_sentences(arguments: list[str], said: str, squares: Path, 
         ("auto", {"images": None, "minutes": math.inf}, "The budget must be more than 0 and at most one year"),
         ("auto", {"seed": 2**70}, "The option seed is 1180591620717411303424: give 0 to 9223372036854775807."),
         ("auto", {"ada_target": 0.5}, "ada_target does nothing while augmentation is auto: set augmentation to ada"),
-        ("vqvae", {"labels": Path("classes.csv")}, "--labels means nothing to the recipe vqvae"),
+        ("vqvae", {"labels": Path("classes.csv")}, "--labels has no meaning to the recipe vqvae"),
         ("auto", {"labels": Path("classes.csv"), "unconditional": True}, "leave one out"),
-        ("pix2pix", {"drop_duplicates": True}, "--drop-duplicates means nothing to the recipe pix2pix"),
-        ("cyclegan", {"unconditional": True}, "--unconditional means nothing to the recipe cyclegan"),
-        ("cut", {"labels": Path("classes.csv")}, "--labels means nothing to the recipe cut"),
+        ("pix2pix", {"drop_duplicates": True}, "--drop-duplicates has no meaning to a recipe that translates"),
+        ("cyclegan", {"unconditional": True}, "--unconditional has no meaning to a recipe that translates"),
+        ("cut", {"labels": Path("classes.csv")}, "--labels has no meaning to a recipe that translates"),
     ],
 )
 def test_values_that_make_no_sense(recipe: str, changes: dict, said: str, squares: Path, tmp_path: Path) -> None:
     second = squares if recipe in ("cyclegan", "pix2pix", "cut") else None
     with pytest.raises(ValueError, match=said):
-        recipes.train(squares, second, recipe=recipe, out=tmp_path / "run", device="cpu", **{"images": 16, **changes})
+        train(squares, second, recipe=recipe, out=tmp_path / "run", device="cpu", **{"images": 16, **changes})
     assert not (tmp_path / "run").exists()
 
 
@@ -398,7 +401,7 @@ def test_a_critic_may_be_left_out(squares: Path, tmp_path: Path) -> None:
     """Options of a discriminator that a preset states, and nobody asked for, are no reason to refuse."""
     for recipe, changes in (("pix2pix", {"adversarial": False}), ("vaegan", {"adversarial": 0.0})):
         second = squares if recipe == "pix2pix" else None
-        run = recipes.train(squares, second, recipe=recipe, images=16, out=tmp_path / recipe, quiet=True, **changes)
+        run = train(squares, second, recipe=recipe, images=16, out=tmp_path / recipe, quiet=True, **changes)
         assert run.outcome.finished
 
 
@@ -412,7 +415,7 @@ def test_pictures_without_a_class_are_trained_on_where_classes_mean_nothing(
     for i in range(6):
         Image.fromarray(rng.integers(0, 256, (16, 16), np.uint8)).save(folder / f"{i}.png")
     (folder / "labels.csv").write_text("file,label\n0.png,a\n1.png,b\n2.png,a\n3.png,b\n")
-    run = recipes.train(folder, recipe=recipe, images=16, batch=4, out=tmp_path / "run", quiet=True, device="cpu", **more)
+    run = train(folder, recipe=recipe, images=16, batch=4, out=tmp_path / "run", quiet=True, device="cpu", **more)
     description = package.load(run.folder).description
     assert description["data"]["count"] == 6 and not package.load(run.folder).spec.classes
     assert not (run.folder / "skipped.txt").exists()

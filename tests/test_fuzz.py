@@ -19,9 +19,10 @@ from limner.families.load import load
 from limner.families.train import train
 from limner.losses.adversarial import objective
 from limner.methods.gan import GAN
+from limner.methods.terms import Augmentation
 from limner.networks import conv
 from limner.training import state as checkpoints
-from limner.training.run import recall
+from limner.training.run import read_decisions
 from limner.training.state import OptimizerConfig, State
 
 ODD = st.one_of(
@@ -74,12 +75,12 @@ def read_all(folder: Path, name: str) -> None:
     def resume() -> None:
         spec = ImageSpec(1, 16, 16, Condition.classes(2))
         nets = [conv.Generator(spec, conv.TINY_GENERATOR), conv.Discriminator(spec, conv.TINY_DISCRIMINATOR)]
-        state = State(GAN(*nets, objective("hinge"), augmentation="light"), {"discriminator": OptimizerConfig(), "generator": OptimizerConfig()})
+        state = State(GAN(*nets, objective("hinge"), augmentation=Augmentation("light")).method, {"discriminator": OptimizerConfig(), "generator": OptimizerConfig()})
         checkpoints.load(state, folder / "checkpoint", torch.device("cpu"), most=48)
 
     readers = {
         "limner.json": [lambda: show.table(folder), lambda: load(folder, "cpu"), lambda: doctor.read_report(folder)],
-        "run.json": [lambda: recall(folder, {})],
+        "run.json": [lambda: read_decisions(folder, {})],
         "log.jsonl": [lambda: artifact.read_log(folder), lambda: doctor.table(doctor.read_report(folder))],
         "weights.safetensors": [lambda: load(folder, "cpu")],
         "checkpoint/latest.safetensors": [resume],

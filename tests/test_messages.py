@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 import limner
-from limner import recipes
-from limner.cli import making, using
+from limner.cli import inference, training
+from limner.families import presets
+from limner.families.train import AUTO, defaults, next_command
 from limner.networks import NAMES, architecture
 from limner.runs.run import Options
 
@@ -32,11 +33,12 @@ def dotted(values: Any, prefix: str = "") -> Iterator[str]:
 def options() -> set[str]:
     """Every option of every command and recipe."""
     names = {f.name for f in dataclasses.fields(Options)} | {"number", "help", "version"}
-    for recipe in recipes.PRESETS:
-        names |= set(dotted(recipes.defaults(recipe)))
+    for recipe in presets():
+        names |= set(dotted(defaults(recipe)))
     for name in NAMES:
-        names |= set(dotted(architecture(name).Config(), "network."))
-    for module in (making, using):
+        names |= set(dotted(architecture(name).GeneratorConfig(), "generator."))
+        names |= set(dotted(architecture(name).DiscriminatorConfig(), "discriminator."))
+    for module in (training, inference):
         for function in vars(module).values():
             if inspect.isfunction(function) and function.__module__ == module.__name__:
                 names |= set(inspect.signature(function).parameters)
@@ -60,10 +62,10 @@ def test_messages_name_options_that_exist(path: Path) -> None:
     assert named(path) <= KNOWN
 
 
-@pytest.mark.parametrize("recipe", [recipes.AUTO, *recipes.PRESETS])
+@pytest.mark.parametrize("recipe", [AUTO, *presets()])
 def test_the_next_command_has_all_that_it_needs(recipe: str) -> None:
     """A translator's was `limner translate RUN`, which is refused without pictures and a place for them."""
-    program, verb, *arguments = recipes.next_command(recipe, Path("run")).split()
-    parameters = inspect.signature(getattr(using, verb)).parameters.values()
+    program, verb, *arguments = next_command(recipe, Path("run")).split()
+    parameters = inspect.signature(getattr(inference, verb)).parameters.values()
     needed = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY and p.default is p.empty]
     assert program == "limner" and arguments[0] == "run" and len(arguments) == len(needed)

@@ -48,7 +48,7 @@ from limner.networks import describe, rebuild
 from limner.networks.condition import ConditionEmbedding, Projection, encode
 from limner.recipes.sources import one_set
 from limner.runs.options import Options
-from limner.runs.validate import FIDELITY, PAIRS, chosen, fidelity
+from limner.runs.validate import FIDELITY, PAIRS, choose_metric, fidelity
 
 # ---- architecture ----------------------------------------------------------------------------------------------------
 
@@ -193,7 +193,7 @@ def build(name: str, recipe: ColorizerRecipe, dataset: Dataset, options: Options
     """The experiment: network, method, optimizer, how it is measured, and what is published."""
     torch.manual_seed(options.seed)
     network = Network(recipe.network).to(machine.device)
-    metric = chosen(options.metric, FIDELITY, "colorizer")
+    metric = choose_metric(options.metric, FIDELITY, "colorizer")
     training, held_out = split(dataset, options.seed) if metric else (dataset, None)
     shown = training if held_out is None else held_out
     pictures = shown.images[:PAIRS]

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import limner
-from limner.apps.evaluate import as_trained, evaluate, watched
+from limner.apps.evaluate import evaluate, metric_curve, prepare_like_training
 from limner.evaluation.report import curves
 
 
@@ -24,7 +24,7 @@ def run(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_run_against_its_data_with_the_curve_of_its_training(run: Path, squares: Path) -> None:
-    result, report = evaluate(run, str(squares), ["fd", "mmd"], ["convolutions"], n=90)
+    result, report = evaluate(limner.load(run, "cpu"), str(squares), ["fd", "mmd"], ["convolutions"], n=90)
     assert np.isfinite(result["fd_convolutions"]) and len(result.generated) == 90
     page = report.read_text()
     assert report == run / "evaluation.html" and "data:image/png;base64" in page and "http" not in page.split("<body", 1)[1]
@@ -39,7 +39,7 @@ def test_what_the_doctor_said_at_a_moment_of_the_metric_is_no_curve(tmp_path: Pa
     finding = {"finding": "mode-collapse", "message": "x", "advice": "y", "action": ""}
     lines = [{"images": i, "logit_gap": 0.5, "fd_own": 3.0 - i} | ({"doctor": finding} if i else {}) for i in range(2)]
     (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in [*lines, {"images": 2, "logit_gap": 1.0}]))
-    points = watched(tmp_path)
+    points = metric_curve(tmp_path)
     assert points == [{"images": 0, "fd_own": 3.0}, {"images": 1, "fd_own": 2.0}]
     assert "fd_own" in curves(points)
 
@@ -61,7 +61,7 @@ def test_real_pictures_are_brought_to_their_shape_as_in_training(run: Path, tmp_
     model = limner.load(run)
     for how, seen in (({}, [255, 255]), ({"background": "black"}, [0, 0])):
         model.description["data"] |= how
-        assert as_trained(model, str(tmp_path), (16, 16)).images[0, 0, 8, [0, 8]].tolist() == seen
+        assert prepare_like_training(model, str(tmp_path), (16, 16)).images[0, 0, 8, [0, 8]].tolist() == seen
 
 
 @pytest.mark.parametrize(
@@ -69,9 +69,9 @@ def test_real_pictures_are_brought_to_their_shape_as_in_training(run: Path, tmp_
     [
         ({"out": "result.json"}, r"as an \.html, with a \.json beside it, not as 'result\.json'"),
         ({"out": "folder.html"}, "not as 'folder.html'"),
-        ({"out": "run.html"}, "take the place of a run's own"),
-        ({"out": "limner.html"}, "take the place of a run's own"),
-        ({"direction": "b2a"}, "no translator, which --direction is for"),
+        ({"out": "run.html"}, "replace a file of a run"),
+        ({"out": "limner.html"}, "replace a file of a run"),
+        ({"direction": "b2a"}, "not a translator, which --direction is for"),
         ({"size": 128}, "leave --size out"),
     ],
 )
@@ -79,15 +79,15 @@ def test_what_would_be_ignored_or_overwrite_is_refused(more: dict, said: str, ru
     (tmp_path / "folder.html").mkdir()
     place = {"out": tmp_path / more["out"]} if "out" in more else {}
     with pytest.raises(ValueError, match=said):
-        evaluate(run, "nowhere", ["fd"], ["pixels"], **more | place)
+        evaluate(limner.load(run, "cpu"), "nowhere", ["fd"], ["pixels"], **more | place)
 
 
 def test_an_unknown_metric_is_refused_before_anything_is_drawn(
     run: Path, squares: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("limner.apps.evaluate.sampled", lambda *a: pytest.fail("it drew samples first"))
+    monkeypatch.setattr("limner.apps.evaluate.draw_samples", lambda *a: pytest.fail("it drew samples first"))
     with pytest.raises(ValueError, match="no metric 'fidd': choose from fd"):
-        evaluate(run, str(squares), ["fidd"])
+        evaluate(limner.load(run, "cpu"), str(squares), ["fidd"])
 
 
 def test_from_the_command_line(run: Path, squares: Path, tmp_path: Path) -> None:
@@ -115,4 +115,4 @@ def test_a_folder_of_mixed_sizes_is_told(squares: Path, tmp_path: Path) -> None:
 
 def test_a_generator_has_no_truths(run: Path, squares: Path) -> None:
     with pytest.raises(ValueError, match=r"psnr has no meaning for .* its samples are new pictures"):
-        evaluate(run, str(squares), ["psnr"])
+        evaluate(limner.load(run, "cpu"), str(squares), ["psnr"])

@@ -318,7 +318,7 @@ def test_damaged_or_changed_weights_are_refused(run: Path, tmp_path: Path) -> No
     name = next(key for key, value in tensors.items() if value.dtype == np.float32)
     tensors[name].flat[0] = np.nan
     seal(tensors, weights)
-    with pytest.raises(ValueError, match="no finite numbers"):
+    with pytest.raises(ValueError, match="not finite"):
         limner.load(folder)
     weights.write_bytes(b"\x80\x04pickle")
     with pytest.raises(ValueError, match="does not fit its description"):

@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 
 import limner
-from limner.apps.evaluate import translated
+from limner.apps.evaluate import translate_data
 from limner.apps.tiles import in_tiles, starts
-from limner.apps.translate import Translator, translate, written_as
+from limner.apps.translate import Translator, output_names, translate
 from limner.core.images import ImageSpec
 from limner.data.pairs import prepare_pairs
 from limner.networks import patch, resnet
@@ -144,7 +144,7 @@ def test_names_that_would_meet_stay_apart(model: Translator, tmp_path: Path) -> 
     ],
 )
 def test_every_translation_has_a_name_of_its_own_that_leads_nowhere_else(names: list[str], written: list[str]) -> None:
-    assert written_as(names) == written
+    assert output_names(names) == written
 
 
 def test_a_very_long_name_does_not_end_a_folder(model: Translator, tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_originals_and_translations_are_never_overwritten(
     with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:
         archive.write(tmp_path / "in/one.png", "one.png")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
-    with pytest.raises(ValueError, match=r"lost: choose another place|of a translation: choose another name|written as a .png"):
+    with pytest.raises(ValueError, match=r"an original: choose another place|the originals: choose another place|replace a translation: choose another name|written as a .png"):
         translate(model, tmp_path / source, tmp_path / out, sheet=sheet and tmp_path / sheet)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()} == before
 
@@ -230,10 +230,10 @@ def test_equal_names_are_pairs_where_a_model_learned_from_pairs_or_pairs_are_ask
 ) -> None:
     def measured(recipe: dict, metrics: list[str] | None = None, second: Path = model.folder.parent / "b.npz"):
         apart = Translator(model.networks, model.spec, model.description | {"recipe": recipe}, torch.device("cpu"), model.folder)
-        return translated(apart, [str(model.folder.parent / "a.npz"), str(second)], "a2b", metrics, None, 5, 0, None)
+        return translate_data(apart, [str(model.folder.parent / "a.npz"), str(second)], "a2b", metrics, None, 5, 0, None)
 
     made, truths, paired = measured(model.description["recipe"])
-    assert not paired and len(made) == 5 and len(truths) == 8 and "learned without pairs" in made.notes[-1]
+    assert not paired and len(made) == 5 and len(truths) == 8 and "trained without pairs" in made.notes[-1]
     assert measured(model.description["recipe"], ["ms-ssim"])[2] and measured({"l1": 25.0})[2]
     (tmp_path / "b").mkdir()
     PICTURES["gray"].save(tmp_path / "b/other.png")

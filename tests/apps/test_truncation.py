@@ -9,13 +9,15 @@ import pytest
 import torch
 
 import limner
-from limner.apps.model import Model
+from limner.apps.model import GeneratorModel
 from limner.apps.sample import sample, walk
 from limner.apps.truncation import LATENTS, truncated
-from limner.apps.typical import OF_CLASS, POOL, SHOWN, Typicality, learn_features, reduced
+from limner.apps.typical import FEATURE_IMAGES, FEATURE_SAMPLES, PICTURES_PER_CLASS, Typicality, learn_features, reduced
 from limner.networks.contracts import StyleBased
 
-TINY = {"network.width": 8, "network.mapping": 2, "network.z_size": 16, "network.w_size": 16}
+TINY = {
+    "generator.width": 8, "generator.mapping": 2, "generator.z_size": 16, "generator.w_size": 16, "discriminator.width": 8,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -28,11 +30,11 @@ def styled(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def plain(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "plain"
-    limner.train(squares, images=64, recipe="spectral", changes={"network.width": 8}, out=out)
+    limner.train(squares, images=64, recipe="spectral", changes={"generator.width": 8, "discriminator.width": 8}, out=out)
     return out
 
 
-def styles(model: Model, z: torch.Tensor, label: int) -> torch.Tensor:
+def styles(model: GeneratorModel, z: torch.Tensor, label: int) -> torch.Tensor:
     assert isinstance(model.network, StyleBased)
     with torch.no_grad():
         return model.network.mapping(z, torch.full((len(z),), label))
@@ -109,7 +111,7 @@ def test_factors_out_of_range_are_refused(psi: float, styled: Path, tmp_path: Pa
 
 
 def test_calibration_reports_its_progress_once_and_for_the_classes_that_occur(styled: Path, plain: Path, tmp_path: Path) -> None:
-    for run, count, once in ((styled, LATENTS, 0), (plain, OF_CLASS, POOL + SHOWN)):
+    for run, count, once in ((styled, LATENTS, 0), (plain, PICTURES_PER_CLASS, FEATURE_SAMPLES + FEATURE_IMAGES)):
         model, seen, drawn = limner.load(run, "cpu"), [], []
         report = lambda done, total, seen=seen: seen.append((done, total))  # noqa: E731
         sample(model, tmp_path / "a.png", 3, label="0", truncation=0.5, calibration=report)

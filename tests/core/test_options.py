@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from limner import networks, recipes
+from limner import networks
 from limner.core.options import (
     Needs,
     bounds,
@@ -28,6 +28,8 @@ from limner.core.options import (
     rows,
 )
 from limner.core.schema import Mismatch
+from limner.families import presets
+from limner.runs.options import Options
 
 PAGES = Path(__file__).parents[2] / "scripts/build_options.py"
 KINDS = ["linear"]  # what a plug-in adds to
@@ -53,8 +55,8 @@ class Outer:
 
 def every_config() -> dict[str, Any]:
     """Each config that a person can set, with its defaults."""
-    found: dict[str, Any] = {"options": recipes.Options()}
-    found |= {name: preset.make() for name, preset in recipes.PRESETS.items()}
+    found: dict[str, Any] = {"options": Options()}
+    found |= {name: preset.make() for name, preset in presets().items()}
     for name in networks.NAMES:
         home = networks.architecture(name)
         found |= {f"{name}.generator": home.GeneratorConfig(), f"{name}.discriminator": home.DiscriminatorConfig()}

@@ -79,8 +79,8 @@ def test_the_cache_gives_the_same_and_big_sets_are_mapped(place: Path, monkeypat
     fresh = prepare_native(source, cache=False)
     opened: list[int] = []
     counting = replace(source, content=lambda i: (opened.append(i), source.content(i))[1])
-    for big, reads in ((store.BIG, 1), (store.BIG, 0), (1000, 0)):
-        monkeypatch.setattr(store, "BIG", big)
+    for big, reads in ((store.MAX_MEMORY_BYTES, 1), (store.MAX_MEMORY_BYTES, 0), (1000, 0)):
+        monkeypatch.setattr(store, "MAX_MEMORY_BYTES", big)
         opened.clear()
         native = prepare_native(counting)
         assert bool(opened) == bool(reads) and (big > 1000 or isinstance(native.pixels, np.memmap))
@@ -88,8 +88,8 @@ def test_the_cache_gives_the_same_and_big_sets_are_mapped(place: Path, monkeypat
         assert torch.equal(Crops(native, 20).batch(0, 16, 1)["image"], Crops(fresh, 20).batch(0, 16, 1)["image"])
     mapped = prepare_native(counting, cache=False)
     assert isinstance(mapped.pixels, np.memmap) and mapped.fingerprint == fresh.fingerprint
-    monkeypatch.setattr(store, "room_for", lambda shape: np.empty(shape, np.uint8))  # as where the disk is full
-    with pytest.raises(ValueError, match=r"These pictures take 0\.0 GB decoded, for which .* has no room: free some"):
+    monkeypatch.setattr(store, "allocate", lambda shape: np.empty(shape, np.uint8))  # as where the disk is full
+    with pytest.raises(ValueError, match=r"These pictures need 0\.0 GB decoded, for which .* has no space: free some"):
         prepare_native(source, cache=False)
 
 
@@ -165,5 +165,5 @@ def test_smaller_pictures_are_left_out_and_listed(native: Native) -> None:
     assert small not in {row for row, _, _ in windows(native, crops.batch(0, 30, 0))}
     with pytest.raises(ValueError, match=r"Every picture is smaller than the crop of 64x64: choose one of at most 90x41\."):
         Crops(native, 64)
-    with pytest.raises(ValueError, match="cannot be turned by 90 degrees"):
+    with pytest.raises(ValueError, match="cannot be rotated by 90 degrees"):
         Crops(native, (20, 17), rotate=True)

@@ -33,7 +33,7 @@ def test_idx_pair_by_file_and_folder(tmp_path: Path, packed: bool) -> None:
     assert any("train-images" in note for note in data.notes)
     test = open_source(tmp_path / f"t10k-images-idx3-ubyte{end}")
     assert len(test) == 3 and test.labels.tolist() == [0, 1, 2]
-    with pytest.raises(ValueError, match="holds labels and not pictures"):
+    with pytest.raises(ValueError, match="holds labels, not pictures"):
         open_source(tmp_path / f"train-labels-idx1-ubyte{end}")
 
 
@@ -108,7 +108,7 @@ def test_channels_follow_the_pictures() -> None:
     rgba[0, 0, 0, 3] = 0
     assert prepare(open_source(rgba)).spec.channels == 4
     flat = prepare(open_source(rgba), channels=3, background="#0000ff")
-    assert flat.images[0, :, 0, 0].tolist() == [0, 0, 255] and any("flattened on #0000ff" in n for n in flat.notes)
+    assert flat.images[0, :, 0, 0].tolist() == [0, 0, 255] and any("blended with #0000ff" in n for n in flat.notes)
 
 
 @pytest.mark.parametrize("name", SAMPLES)
@@ -133,7 +133,7 @@ def test_a_path_goes_before_a_sample_and_says_so(folder: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("data, words", [
-    ("fashon", "did you mean fashion"), ("sample:x", "choose fashion or emoji"), ("", "No data is named"),
+    ("fashon", "did you mean fashion"), ("sample:x", "choose fashion or emoji"), ("", "No data is given"),
     ("nowhere/at/all", "give a folder of pictures, or a sample: fashion or emoji"), ("x" * 5000, "cannot be reached"),
 ])
 def test_wrong_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: str, words: str) -> None:
@@ -143,7 +143,7 @@ def test_wrong_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: str,
 
 
 def test_wrong_kinds_of_file(folder: Path) -> None:
-    for name, words in (("0.png", "single picture"), ("a.tar.gz", "unpack it"), ("a.xyz", "no known kind")):
+    for name, words in (("0.png", "single picture"), ("a.tar.gz", "unpack it"), ("a.xyz", "unknown kind")):
         (folder / name).touch()
         with pytest.raises(ValueError, match=words):
             open_source(folder / name)
@@ -167,7 +167,7 @@ def test_a_labels_file_that_cannot_be_used_is_the_one_to_blame(tmp_path: Path) -
     (tmp_path / "labels.csv").write_text("file,label\n0,a\n")
     np.savez(tmp_path / "labels.npz", labels=np.arange(3))
     for name in ("labels.csv", "labels.npz"):
-        with pytest.raises(ValueError, match=rf"The labels file .*{name} is no array"):
+        with pytest.raises(ValueError, match=rf"The labels file .*{name} is not an array"):
             open_source(tmp_path / "pics.npy", tmp_path / name)
     for data, words in (("fashion", "has labels of its own"), ("sample:emoji", "has labels of its own"), (images, "come with it")):
         with pytest.raises(ValueError, match=words):

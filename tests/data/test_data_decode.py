@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from limner.data.image import Damaged, decoded, header, opened, reason, resized, upright, wide_gray
+from limner.data.image import Damaged, decode_image, gray_to_uint8, header, open_image, reason, resized, upright
 
 WHITE = (255, 255, 255)
 
@@ -20,11 +20,11 @@ def stored(image: Image.Image, kind: str = "PNG", **options) -> Image.Image:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     buffer.seek(0)
-    return opened(buffer)
+    return open_image(buffer)
 
 
 def pixels(image: Image.Image, channels: int, size: tuple[int, int] = (16, 16), fit: str = "crop") -> np.ndarray:
-    return decoded(image, size, channels, fit, WHITE)[0]
+    return decode_image(image, size, channels, fit, WHITE)[0]
 
 
 @pytest.mark.parametrize("value, expected", [(0, 0), (0x8000, 128), (0xFFFF, 255), (0x0100, 1), (0x00FF, 1)])
@@ -41,9 +41,9 @@ def test_sixteen_bits_big_endian_and_mode_i() -> None:
 
 
 def test_floats_take_their_usual_ranges() -> None:
-    assert wide_gray(np.array([[0.0, 0.5, 1.0]], np.float32)).tolist() == [[0, 128, 255]]
-    assert wide_gray(np.array([[0.0, 100, 255]], np.float32)).tolist() == [[0, 100, 255]]
-    assert wide_gray(np.array([[-5.0, 0, 5]], np.float32)).tolist() == [[0, 128, 255]]
+    assert gray_to_uint8(np.array([[0.0, 0.5, 1.0]], np.float32)).tolist() == [[0, 128, 255]]
+    assert gray_to_uint8(np.array([[0.0, 100, 255]], np.float32)).tolist() == [[0, 100, 255]]
+    assert gray_to_uint8(np.array([[-5.0, 0, 5]], np.float32)).tolist() == [[0, 128, 255]]
 
 
 def test_exif_orientation_six_turns_the_picture() -> None:
@@ -75,15 +75,15 @@ def test_damaged_exif_is_no_reason_to_lose_a_picture_and_damaged_pixels_are(nois
     assert upright(stored(noise(20, 30), exif=b"hello")).size == (30, 20)
     whole = io.BytesIO()
     noise(20, 30).save(whole, "PNG")
-    with pytest.raises(Damaged, match="cut short"):
-        upright(opened(io.BytesIO(whole.getvalue()[:-300])))
+    with pytest.raises(Damaged, match="truncated"):
+        upright(open_image(io.BytesIO(whole.getvalue()[:-300])))
 
 
 def test_jpeg_draft_of_a_turned_picture_is_large_enough(noise) -> None:
     exif = Image.Exif()
     exif[0x0112] = 8
     image = stored(noise(128, 512), "JPEG", exif=exif)
-    decoded(image, (128, 32), 3, "crop", WHITE)
+    decode_image(image, (128, 32), 3, "crop", WHITE)
     assert image.size == (256, 64)  # as stored, half of it: twice what is needed
 
 
@@ -122,7 +122,7 @@ def test_an_animation_gives_its_first_frame() -> None:
 def test_no_dark_fringe_where_transparency_ends() -> None:
     array = np.zeros((64, 64, 4), np.uint8)  # clear black around
     array[16:48, 16:48] = (255, 200, 100, 255)
-    small, real = decoded(stored(Image.fromarray(array)), (24, 24), 4, "crop", WHITE)
+    small, real = decode_image(stored(Image.fromarray(array)), (24, 24), 4, "crop", WHITE)
     seen = small[small[..., 3] > 8].astype(int)
     assert real and np.abs(seen[:, :3] - (255, 200, 100)).max() <= 16  # rounding at faint alpha, not a dark fringe
     assert (small[small[..., 3] == 0][:, :3] == 255).all()
@@ -135,10 +135,10 @@ def test_geometry_of_crop_pad_and_stretch() -> None:
     assert resized(image, (20, 36), "crop").size == resized(image, (20, 36), "stretch").size == (36, 20)
     square = pixels(stored(image), 3, (30, 30))
     assert (square[:, 2:-2] == (0, 255, 0)).all()  # the central 30 columns and no red
-    padded = decoded(stored(image), (20, 36), 3, "pad", (0, 0, 255))[0]
+    padded = decode_image(stored(image), (20, 36), 3, "pad", (0, 0, 255))[0]
     assert (padded[:, 0] == (0, 0, 255)).all() and (padded[:, -1] == (0, 0, 255)).all()
     assert padded[10, 18].tolist() == [0, 255, 0]
-    clear = decoded(stored(image), (20, 36), 4, "pad", (0, 0, 255))[0]
+    clear = decode_image(stored(image), (20, 36), 4, "pad", (0, 0, 255))[0]
     assert (clear[:, 0] == (0, 0, 255, 0)).all() and clear[10, 18].tolist() == [0, 255, 0, 255]
     stretched = pixels(stored(image), 3, (20, 36), "stretch")
     assert stretched[10, 1].tolist() == [255, 0, 0] and stretched[10, 34].tolist() == [255, 0, 0]
@@ -150,7 +150,7 @@ def test_geometry_of_crop_pad_and_stretch() -> None:
     st.sampled_from(["crop", "pad", "stretch"]), st.sampled_from([1, 3, 4]), st.sampled_from(["L", "RGB", "RGBA"]),
 )
 def test_any_size_to_any_size(source: tuple, target: tuple, fit: str, channels: int, mode: str) -> None:
-    array, _ = decoded(Image.new(mode, (source[1], source[0])), target, channels, fit, WHITE)
+    array, _ = decode_image(Image.new(mode, (source[1], source[0])), target, channels, fit, WHITE)
     assert array.shape == (*target, channels) and array.dtype == np.uint8
 
 
@@ -178,7 +178,7 @@ def bomb() -> bytes:
 ])
 def test_unusable_files_have_a_reason(content: bytes, words: str) -> None:
     with pytest.raises(Damaged, match=words):
-        opened(io.BytesIO(content))
+        open_image(io.BytesIO(content))
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"])
@@ -189,11 +189,11 @@ def test_files_cut_anywhere_are_damaged_and_never_crash(kind: str, noise) -> Non
     content = buffer.getvalue()
     for part in (0.01, 0.1, 0.5, 0.8):
         with pytest.raises(Damaged) as caught:
-            decoded(opened(io.BytesIO(content[: int(len(content) * part)])), (64, 64), 3, "crop", WHITE)
+            decode_image(open_image(io.BytesIO(content[: int(len(content) * part)])), (64, 64), 3, "crop", WHITE)
         assert 0 < len(str(caught.value)) < 80
 
 
 def test_reasons_are_plain_words() -> None:
     assert reason(PermissionError(13, "x")) == "no permission to read it"
-    assert reason(OSError("image file is truncated (5 bytes not processed)")) == "cut short: the file ends too early"
+    assert reason(OSError("image file is truncated (5 bytes not processed)")) == "truncated: the file ends too early"
     assert reason(OSError(5, "Input/output error")) == "cannot be read (Input/output error)"

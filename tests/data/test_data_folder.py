@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from limner.data import open_source, prepare
-from limner.data.labels import matched, natural, read_labels
-from limner.training.run import remember
+from limner.data.labels import match_labels, natural_key, read_labels
+from limner.training.run import write_decisions
 
 
 def put(path: Path, image: Image.Image) -> None:
@@ -73,7 +73,7 @@ def test_link_loops_and_broken_links(folder: Path) -> None:
     (folder / "loop").symlink_to(folder)
     (folder / "gone.png").symlink_to(folder / "nowhere.png")
     source = open_source(folder)
-    assert len(source) == 5 and source.bad == [("gone.png", "a link that leads nowhere")]
+    assert len(source) == 5 and source.bad == [("gone.png", "a link to nothing")]
 
 
 def test_runs_among_the_pictures_are_no_data(folder: Path, noise) -> None:
@@ -81,12 +81,12 @@ def test_runs_among_the_pictures_are_no_data(folder: Path, noise) -> None:
     run = folder / "runs" / "first"
     put(run / "samples" / "1.png", noise())
     put(run / "preview.png", noise())
-    remember(run, {}, {})
+    write_decisions(run, {}, {})
     put(folder / "copied" / "preview.png", noise())
     (folder / "copied" / "limner.json").write_text("{}")
     source = open_source(folder)
-    assert source.fingerprint() == before and source.notes[-1].endswith("passed over: copied, runs/first.")
-    with pytest.raises(ValueError, match="is a run and no set of pictures"):
+    assert source.fingerprint() == before and source.notes[-1].endswith("skipped: copied, runs/first.")
+    with pytest.raises(ValueError, match="is a run, not a set of pictures"):
         open_source(folder / "copied")
 
 
@@ -98,7 +98,7 @@ def test_subfolders_are_classes(tmp_path: Path, noise) -> None:
     assert dict(zip(data.names, data.labels.tolist(), strict=True)) == {"2/a.png": 0, "10/b.png": 1, "10/deep/c.png": 1}
     put(tmp_path / "loose.png", noise())
     mixed = open_source(tmp_path)
-    assert mixed.classes == () and mixed.labels is None and "not taken as classes" in mixed.notes[0]
+    assert mixed.classes == () and mixed.labels is None and "not used as classes" in mixed.notes[0]
 
 
 def test_classes_below_a_lone_folder_as_in_a_zip(tmp_path: Path, noise) -> None:
@@ -150,7 +150,7 @@ def test_labels_that_nobody_asks_for_cost_no_picture(folder: Path, name: str, co
 def test_a_table_of_one_class_costs_no_picture(folder: Path) -> None:
     (folder / "labels.csv").write_text("file,label\n0.png,cat\n1.png,cat\n2.png,cat\n")
     source = open_source(folder)
-    assert len(source) == 5 and not source.classes and not source.bad and "one class only" in source.notes[0]
+    assert len(source) == 5 and not source.classes and not source.bad and "single class" in source.notes[0]
 
 
 @pytest.mark.parametrize("name, content, words", [
@@ -199,10 +199,10 @@ def test_label_tables() -> None:
     assert read_labels(b'{"labels": null}', "dataset.json") == {}
     with pytest.raises(ValueError, match="needs the columns file and label"):
         read_labels(b"a,b,c\n1,2,3\n", "l.csv")
-    assert matched(["x/a.png", "y/a.png"], {"x/a.png": "1", "y/a.png": "2"}) == ["1", "2"]
-    assert matched(["z/a.png"], {"x/a.png": "1", "y/a.png": "2"}) == [None]
-    assert sorted(["10", "2", "a"], key=natural) == ["2", "10", "a"]
-    assert sorted(["①", "10", "2"], key=natural) == ["2", "10", "①"]
+    assert match_labels(["x/a.png", "y/a.png"], {"x/a.png": "1", "y/a.png": "2"}) == ["1", "2"]
+    assert match_labels(["z/a.png"], {"x/a.png": "1", "y/a.png": "2"}) == [None]
+    assert sorted(["10", "2", "a"], key=natural_key) == ["2", "10", "a"]
+    assert sorted(["①", "10", "2"], key=natural_key) == ["2", "10", "①"]
 
 
 def test_damage_is_reported_and_skipped(folder: Path, noise) -> None:
@@ -214,8 +214,8 @@ def test_damage_is_reported_and_skipped(folder: Path, noise) -> None:
     data = prepare(open_source(folder))
     assert len(data) == 5
     assert dict(data.bad) == {
-        "empty.png": "empty file", "text.jpg": "not a picture, whatever its name says",
-        "cut.png": "cut short: the file ends too early", "phone.HEIC": "HEIC needs conversion to JPEG or PNG first",
+        "empty.png": "empty file", "text.jpg": "not a picture, despite its name",
+        "cut.png": "truncated: the file ends too early", "phone.HEIC": "HEIC needs conversion to JPEG or PNG first",
         "drawing.svg": "a vector drawing needs conversion to PNG first",
     }
 
@@ -233,7 +233,7 @@ def test_unreadable_files_and_folders(folder: Path, noise) -> None:
 def test_a_file_that_vanishes_after_opening(folder: Path) -> None:
     source = open_source(folder)
     (folder / "3.png").unlink()
-    assert prepare(source).bad == [("3.png", "it is gone")]
+    assert prepare(source).bad == [("3.png", "the file no longer exists")]
 
 
 @pytest.mark.parametrize("files, words", [
@@ -295,5 +295,5 @@ def test_zip_encrypted_bombs_and_dataset_json(tmp_path: Path, noise) -> None:
 @pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04" + b"\0" * 50])
 def test_damaged_zip_is_one_sentence(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.zip").write_bytes(content)
-    with pytest.raises(ValueError, match="cannot be opened: it is damaged or no zip at all"):
+    with pytest.raises(ValueError, match="cannot be opened: it is damaged or not a zip"):
         open_source(tmp_path / "a.zip")

@@ -48,7 +48,7 @@ def test_equal_names_match_before_those_equal_but_for_their_ending(a, b, pairs, 
 
 def test_partners_of_other_proportions_only_are_a_sentence(tmp_path: Path) -> None:
     picture(tmp_path / "a/x.png", 0, (32, 32)), picture(tmp_path / "b/x.png", 0, (64, 32))
-    with pytest.raises(ValueError, match=r"No pair of .* is usable, such as x.png \(other proportions.*\)\.$"):
+    with pytest.raises(ValueError, match=r"No pair of .* is usable, such as x.png \(another aspect ratio.*\)\.$"):
         prepare_pairs(tmp_path / "a", tmp_path / "b", paired=True)
 
 
@@ -64,7 +64,7 @@ def test_wrong_partners_are_listed_and_left_out(folders: tuple[Path, Path]) -> N
     pairs = prepare_pairs(a, b, paired=True)
     assert pairs.a.names == pairs.b.names and len(pairs) == 6
     told = {name.split(".")[0]: why for name, why in pairs.bad}
-    assert "no partner" in told["alone"] and "no partner" in told["nobody"] and "proportions" in told["shape"]
+    assert "no partner" in told["alone"] and "no partner" in told["nobody"] and "aspect ratio" in told["shape"]
     assert {"broken", "cut"} <= told.keys() and "left out" in pairs.notes[0]
 
 
@@ -74,7 +74,7 @@ def test_what_is_told_of_one_set_is_told_of_two(folders: tuple[Path, Path], tmp_
         Image.new("RGBA", (20, 20), (10 * i, 0, 0, 99)).save(a / f"{i}.png")
     (a / "bad.png").write_bytes(b"nothing"), (b / "bad.png").write_bytes(b"nothing")
     pairs = prepare_pairs(a, b, paired=False, size=32, channels="3", background="red")
-    enlarged, clear = "6 of 6 pictures are smaller than 32x32 and are enlarged.", "transparency, which is flattened on red"
+    enlarged, clear = "6 of 6 pictures are smaller than 32x32 and are enlarged.", "transparency, which is blended with red"
     assert pairs.notes[1] == enlarged and clear in pairs.notes[2] and len(pairs.notes) == 3
     assert [name for name, _ in pairs.bad] == [f"bad.png of the folder {place}" for place in (a.name, b.name)]
     picture(b / "big.png", 0, (40, 40))

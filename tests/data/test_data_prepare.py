@@ -19,10 +19,10 @@ from rich.console import Console
 from limner.data import Source, default_size, open_source, prepare, report_table, scan, write_sheet
 from limner.data import cache as store
 from limner.data.decode import decode_all
-from limner.data.image import in_channels
+from limner.data.image import convert_channels
 from limner.data.report import facts
 from limner.data.sampler import permutation
-from limner.data.scan import evenly, spread
+from limner.data.scan import evenly_spaced, size_range
 
 NUMBERED = np.arange(7, dtype=np.uint8).reshape(7, 1, 1) * np.ones((1, 16, 16), np.uint8)
 
@@ -88,7 +88,7 @@ def test_default_size(sizes: list, expected: tuple) -> None:
 def test_options_that_make_no_sense_are_sentences(folder: Path) -> None:
     source = open_source(folder)
     for options, words in (
-        ({"size": 8}, "too small"), ({"size": (32, 15)}, "too small"), ({"size": 10**5}, "beyond"),
+        ({"size": 8}, "too small"), ({"size": (32, 15)}, "too small"), ({"size": 10**5}, "too large to train on"),
         ({"size": (1, 2, 3)}, "not understood"), ({"fit": "squash"}, "choose crop, pad, stretch"),
         ({"channels": 2}, "choose auto, 1"), ({"background": "blurple"}, "not a color"),
     ):
@@ -142,10 +142,10 @@ def test_a_failing_system_is_not_remembered(folder: Path, error: Exception, monk
         calls.append(1)
         if len(calls) == 1:
             raise error
-        return in_channels(*given)
+        return convert_channels(*given)
 
     with monkeypatch.context() as broken:
-        broken.setattr("limner.data.image.in_channels", failing_once)  # within all that reading is wrapped in
+        broken.setattr("limner.data.image.convert_channels", failing_once)  # within all that reading is wrapped in
         assert len(prepare(source, workers=1).bad) == 1
     data = prepare(source)
     assert len(data) == 5 and not data.bad
@@ -175,13 +175,13 @@ def test_an_unwritable_cache_is_only_a_note(folder: Path, tmp_path: Path, monkey
     (tmp_path / "file").touch()
     monkeypatch.setenv("LIMNER_CACHE", str(tmp_path / "file" / "cache"))
     data = prepare(open_source(folder))
-    assert len(data) == 5 and any("could not be kept for next time" in note for note in data.notes)
+    assert len(data) == 5 and any("could not be cached" in note for note in data.notes)
 
 
 def test_big_sets_are_mapped_and_equal(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "cut.png").write_bytes((folder / "0.png").read_bytes()[:300])
     small = prepare(open_source(folder), size=24, cache=False)
-    monkeypatch.setattr(store, "BIG", 1000)
+    monkeypatch.setattr(store, "MAX_MEMORY_BYTES", 1000)
     for _ in range(2):
         big = prepare(open_source(folder), size=24)
         assert torch.equal(small.images, big.images) and small.fingerprint == big.fingerprint
@@ -190,14 +190,14 @@ def test_big_sets_are_mapped_and_equal(folder: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="nothing to reserve with")
 def test_a_full_disk_is_known_before_anything_is_mapped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "BIG", 1000)
-    assert isinstance(store.room_for((5, 16, 16, 3)), np.memmap)
+    monkeypatch.setattr(store, "MAX_MEMORY_BYTES", 1000)
+    assert isinstance(store.allocate((5, 16, 16, 3)), np.memmap)
 
     def full(*_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    room = store.room_for((5, 16, 16, 3))
+    room = store.allocate((5, 16, 16, 3))
     assert room.shape == (5, 16, 16, 3) and not isinstance(room, np.memmap)
 
 
@@ -280,9 +280,9 @@ def test_writing_is_told_by_the_name_of_the_set_alone(tmp_path: Path, noise, nam
 
 def test_thumbnails_are_spread_over_classes() -> None:
     labels = np.array([0] * 90 + [1] * 5 + [2] * 5)
-    chosen = evenly(labels, 100, 12)
-    assert np.bincount(labels[chosen]).tolist() == [4, 4, 4] and len(evenly(None, 5, 64)) == 5
-    assert spread({(1, 2): 3}) == ((1, 2), (1, 2), (1, 2))
+    chosen = evenly_spaced(labels, 100, 12)
+    assert np.bincount(labels[chosen]).tolist() == [4, 4, 4] and len(evenly_spaced(None, 5, 64)) == 5
+    assert size_range({(1, 2): 3}) == ((1, 2), (1, 2), (1, 2))
 
 
 def test_nothing_usable_in_memory_either(tmp_path: Path) -> None:

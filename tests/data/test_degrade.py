@@ -63,13 +63,13 @@ def test_transparency_is_no_color() -> None:
 
 @pytest.mark.parametrize("sigma", [-1, (5, 2), float("nan"), float("inf"), (-1, 5)])
 def test_no_strength_is_a_sentence(sigma: float | tuple[float, float]) -> None:
-    with pytest.raises(ValueError, match="is no strength of noise: give a number from 0"):
+    with pytest.raises(ValueError, match="is not a noise level: give a number from 0"):
         GaussianNoise(sigma)
 
 
 def test_degradations_are_known_by_name() -> None:
     assert degradation("noise", sigma=(1.0, 2.0)) == GaussianNoise((1.0, 2.0))
-    with pytest.raises(ValueError, match="The degradation 'nose' is not known: choose noise"):
+    with pytest.raises(ValueError, match="The degradation 'nose' is unknown: choose noise"):
         degradation("nose")
 
 

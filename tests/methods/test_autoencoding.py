@@ -293,4 +293,4 @@ def test_every_preset_names_its_source_and_family() -> None:
     for name in SMALL:
         made = preset(name)
         assert made.summary and any(c.isdigit() for c in made.source)
-        assert name in family_of(made.make()).PRESETS
+        assert name in family_of(made.make()).presets

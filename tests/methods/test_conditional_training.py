@@ -54,7 +54,7 @@ def texts(rng: np.random.Generator, n: int) -> tuple[Tensor, Tensor]:
 def test_a_generator_follows_its_condition(condition: Condition, draw, bound: float, tmp_path: Path) -> None:
     torch.manual_seed(0)
     spec = ImageSpec(1, 16, 16, condition)
-    method = GAN(conv.Generator(spec, conv.TINY), conv.Discriminator(spec, conv.TINY), objective("hinge"))
+    method = GAN(conv.Generator(spec, conv.TINY_GENERATOR), conv.Discriminator(spec, conv.TINY_DISCRIMINATOR), objective("hinge"))
 
     def stream(first: int, count: int) -> dict[str, Tensor]:
         c, x = draw(np.random.default_rng([1, first]), count)
@@ -62,9 +62,9 @@ def test_a_generator_follows_its_condition(condition: Condition, draw, bound: fl
 
     mover = OptimizerConfig(lr=2e-3, beta1=0.0, beta2=0.9)
     plan = Plan(images=BATCH * ITERATIONS, batch=BATCH, optimizers={"generator": mover, "discriminator": mover}, ema_half_life=500)
-    fit(method, stream, tmp_path, plan, device=CPU, quiet=True)
+    fit(method.method, stream, tmp_path, plan, device=CPU, quiet=True)
     c, x = draw(np.random.default_rng(2), 512)
-    generator = method.nets["generator"].eval()
+    generator = method.method.nets["generator"].eval()
     with torch.no_grad():
         made = generator(torch.randn(512, 8), c)
         shuffled = generator(torch.randn(512, 8), c[torch.randperm(512)])

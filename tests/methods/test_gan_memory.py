@@ -40,7 +40,7 @@ def game(home=conv, **more) -> GAN:
     torch.manual_seed(0)
     name = more.pop("objective", "hinge")
     if more.get("classifier"):
-        unlabeled = home.Discriminator(replace(SPEC, classes=0), home.TINY_DISCRIMINATOR)
+        unlabeled = home.Discriminator(replace(SPEC, condition=Condition.none()), home.TINY_DISCRIMINATOR)
         head = Classifier(unlabeled, SPEC.classes)
         return gan_of(home.Generator(SPEC, home.TINY_GENERATOR), unlabeled, name, **more | {"classifier": head})
     return gan_of(home.Generator(SPEC, home.TINY_GENERATOR), home.Discriminator(SPEC, home.TINY_DISCRIMINATOR), name, **more)
@@ -308,7 +308,7 @@ def remembering(options: dict) -> GAN:
 @pytest.mark.parametrize("options", MEMORABLE.values(), ids=MEMORABLE)
 def test_resume_is_exact_with_memory(options: dict, tmp_path: Path) -> None:
     whole = remembering(options)
-    assert measure(whole, stream, PLAN, CPU, seconds=0.05) > 0  # which must leave the memory alone
+    assert measure(whole.method, stream, PLAN, CPU, seconds=0.05) > 0  # which must leave the memory alone
     whole = played(whole, tmp_path / "whole")
     plain = played(remembering(options), tmp_path / "plain")
     assert all(torch.equal(value, everything(whole)[key]) for key, value in everything(plain).items())
@@ -318,15 +318,15 @@ def test_resume_is_exact_with_memory(options: dict, tmp_path: Path) -> None:
     again = remembering(options)
     played(again, tmp_path / "broken")
     assert all(torch.equal(value, everything(whole)[key]) for key, value in everything(again).items())
-    for name, thing in whole.memory.items():
+    for name, thing in whole.method.memory.items():
         for key, value in thing.state_dict().items():
             other = again.method.memory[name].state_dict()[key]
             assert torch.equal(value, other) if isinstance(value, Tensor) else value == other
-    state = State(remembering(options), PLAN.optimizers)
+    state = State(remembering(options).method, PLAN.optimizers)
     checkpoints.load(state, tmp_path / "whole" / "checkpoint", CPU)
     for name, mean in state.averages.items():
         if hasattr(mean, "progress"):  # the average shows about the level that its weights have seen
-            assert 0.5 < float(mean.progress) <= float(whole.nets[name].progress)
+            assert 0.5 < float(mean.progress) <= float(whole.method.nets[name].progress)
 
 
 @pytest.mark.parametrize(

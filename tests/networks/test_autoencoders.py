@@ -103,7 +103,7 @@ def test_patch_critic_judges_patches(norm: str, size: tuple[int, int]) -> None:
     torch.manual_seed(0)
     discriminator = patch.Discriminator(ImageSpec(3, *size), patch.Config(width=8, norm=norm))
     x = torch.randn(2, 3, *size)
-    maps, logits = discriminator.look(x)
+    maps, logits = discriminator.forward_with_features(x)
     assert logits.shape == (2, *(side >> len(maps) - 1 for side in size)) and logits.dtype == torch.float32
     logits.square().sum().backward()
     # a bias before instance normalization is subtracted again

@@ -22,7 +22,7 @@ def build(name: str, condition: Condition) -> tuple[nn.Module, nn.Module, torch.
     torch.manual_seed(0)
     spec = ImageSpec(1, 16, 16, condition)
     home = networks.architecture(name)
-    return home.Generator(spec, home.TINY), home.Discriminator(spec, home.TINY), condition.examples(4)
+    return home.Generator(spec, home.TINY_GENERATOR), home.Discriminator(spec, home.TINY_DISCRIMINATOR), condition.examples(4)
 
 
 def embeddings(net: nn.Module) -> dict[str, nn.Parameter]:
@@ -76,7 +76,7 @@ def test_rows_do_not_see_each_others_conditions(name: str, condition: Condition)
 def test_virtual_normalization_conditions_its_reference_too(condition: Condition) -> None:
     torch.manual_seed(0)
     home = networks.architecture("dcgan")
-    generator = home.Generator(ImageSpec(1, 16, 16, condition), home.Config(z_size=8, width=8, norm="virtual", reference=6))
+    generator = home.Generator(ImageSpec(1, 16, 16, condition), home.GeneratorConfig(z_size=8, width=8, norm="virtual", reference_batch=6))
     expected = condition.examples(6)
     assert expected is not None and generator.reference_c.shape == expected.shape and generator.reference_c.dtype == expected.dtype
     c = condition.examples(2)

@@ -85,7 +85,7 @@ def test_unknown_options_of_a_recipe_are_sentences(
         limner.train(squares, images=32, out=tmp_path, color=3)
     with pytest.raises(ValueError, match=r"no option 'discriminator\.speed'"):
         limner.train(squares, images=32, out=tmp_path, changes={"discriminator.speed": 3})
-    with pytest.raises(ValueError, match="The option metric is 'beauty': choose none, convolutions"):
+    with pytest.raises(ValueError, match="The option metric is 'beauty': choose auto, convolutions"):
         limner.train("nowhere", images=32, out=tmp_path, metric="beauty")  # said before pictures are looked for
     monkeypatch.setattr("limner.runs.run.find_spec", lambda name: None)
     with pytest.raises(ValueError, match="TensorBoard is not installed"):

@@ -21,7 +21,7 @@ from limner.apps.sample import walk
 from limner.cli import app, main
 from limner.core import device, distributed, schedule
 from limner.core.images import ImageSpec
-from limner.core.latents import KINDS
+from limner.core.latents import DISTRIBUTIONS
 from limner.core.options import options
 from limner.families.load import load
 from limner.families.train import train
@@ -33,7 +33,7 @@ from limner.recipes import gan
 from limner.recipes.changes import changed
 from limner.recipes.config import Recipe
 from limner.runs import decide, run
-from limner.runs.costs import watching_seconds
+from limner.runs.costs import validation_seconds
 from limner.runs.experiment import Validator
 from limner.sampling.generate import preview_of, sampler_of
 from limner.training.loop import Outcome
@@ -123,13 +123,13 @@ def test_minutes_pay_for_the_pictures_that_people_watch_by(
     network = torch.nn.Linear(1, 1)
     product = SimpleNamespace(network="generator", preview=lambda net: time.sleep(0.01))
     validator = Validator(columns=("x",), title="", better="lower", measure=lambda net: {}, cost=lambda net: 0.5)
-    watched: Any = SimpleNamespace(method=SimpleNamespace(nets={"generator": network}), product=product, validators=[validator])
+    experiment: Any = SimpleNamespace(method=SimpleNamespace(nets={"generator": network}), product=product, validators=[validator])
     marks = len(schedule.preview_milestones(10**6))
-    assert marks * (0.01 + 0.5) <= watching_seconds(watched) < marks * (0.01 + 0.5) * 2
-    watched.validators = []
-    assert marks * 0.01 <= watching_seconds(watched) < marks * 0.01 * 5
+    assert marks * (0.01 + 0.5) <= validation_seconds(experiment) < marks * (0.01 + 0.5) * 2
+    experiment.validators = []
+    assert marks * 0.01 <= validation_seconds(experiment) < marks * 0.01 * 5
     monkeypatch.setattr(decide, "measure", lambda *a, **k: 100.0)
-    monkeypatch.setattr(decide, "watching_seconds", lambda job: 30.0)
+    monkeypatch.setattr(decide, "validation_seconds", lambda job: 30.0)
     monkeypatch.setattr(run, "fit", lambda *a, **k: Outcome(0, 0.0, False, None))
     train(squares, recipe="spectral", minutes=1, device="cpu", quiet=True, out=tmp_path, changes=small("spectral"))
     decided = json.loads((tmp_path / "run.json").read_text())["decided"]
@@ -143,7 +143,7 @@ def test_a_run_of_another_version_is_named(squares: Path, tmp_path: Path, monkey
     more = {"recipe": "spectral", "images": 8, "device": "cpu", "quiet": True, "out": tmp_path}
     train(squares, **more)
     kept = json.loads((tmp_path / "run.json").read_text())
-    del kept["asked"]["options"]["lr_warmup"]
+    del kept["request"]["options"]["lr_warmup"]
     (tmp_path / "run.json").write_text(json.dumps(kept))
     with pytest.raises(ValueError, match=r"another version of Limner \(.*\), whose options are others \(options.lr_warmup\)"):
         train(squares, **more)
@@ -178,7 +178,7 @@ def test_a_preset_names_its_source_and_changes_only_what_it_says(name: str) -> N
     recipe = preset.make()
     assert recipe.objective in OBJECTIVES and recipe.architecture in NAMES
     assert recipe.penalty in (*PENALTIES, "none") and recipe.regularizer in (*REGULARIZERS, "none")
-    assert recipe.augmentation in (*diffaugment.POLICIES, "ada", "auto") and recipe.noise in KINDS
+    assert recipe.augmentation in (*diffaugment.POLICIES, "ada", "auto") and recipe.noise in DISTRIBUTIONS
 
 
 def test_sngans_rates_fall_on_a_line_from_the_first_picture() -> None:
@@ -190,7 +190,7 @@ def test_sngans_rates_fall_on_a_line_from_the_first_picture() -> None:
 
 def test_the_options_of_the_recipe_have_every_choice() -> None:
     taken = {name: about.values for name, about, _ in options(Recipe)}
-    assert taken["objective"] == tuple(OBJECTIVES) and taken["architecture"] == NAMES and taken["noise"] == tuple(KINDS)
+    assert taken["objective"] == tuple(OBJECTIVES) and taken["architecture"] == NAMES and taken["noise"] == tuple(DISTRIBUTIONS)
     assert taken["penalty"] == ("none", *PENALTIES) and taken["regularizer"] == ("none", *REGULARIZERS)
     assert taken["augmentation"] == ("auto", *diffaugment.POLICIES, "ada")
 

@@ -91,7 +91,7 @@ def test_an_autoencoder_that_does_not_move_learns_nothing(clothes: np.ndarray, t
     assert "learns-nothing" in doctor.read_report(out).verdict
     doctor.write_page(doctor.read_report(out), tmp_path / "doctor.html")
     page = (tmp_path / "doctor.html").read_text()
-    assert f"explained: {doctor.MEANINGS['explained']}" in page and "learns-nothing" in page
+    assert f"explained: {doctor.DESCRIPTIONS['explained']}" in page and "learns-nothing" in page
 
 
 def test_a_codebook_of_one_code_gives_one_output(clothes: np.ndarray, tmp_path: Path) -> None:
@@ -106,8 +106,8 @@ def test_codes_that_no_picture_chooses_are_dead(clothes: np.ndarray, tmp_path: P
 def test_a_paired_translator_that_does_not_move_learns_nothing(emoji: np.ndarray, tmp_path: Path) -> None:
     changes = {"translator_optimizer.lr": 0.0}
     assert found(tmp_path / "run", "pix2pix", emoji, tinted(emoji), images=160, **changes) == ["learns-nothing"]
-    (finding,) = doctor.examine(tmp_path / "run").findings
-    assert finding["advice"] == "its weights do not move: raise --translator-optimizer.lr."
+    (finding,) = doctor.read_report(tmp_path / "run").findings
+    assert finding["advice"] == "its weights do not change: raise --translator-optimizer.lr."
 
 
 @pytest.mark.parametrize("recipe, weight", [("cut", "nce"), ("cyclegan", "cycle")])
@@ -135,7 +135,7 @@ def test_a_healthy_autoencoder_raises_no_alarm(recipe: str, images: int, clothes
     assert found(tmp_path / "run", recipe, clothes, images=images) == []
     report = doctor.read_report(tmp_path / "run")
     last = [e for e in report.entries if "explained" in e][-1]
-    assert report.visits == 40 and report.verdict.startswith("Nothing is wrong") and last["explained"] > 0.3
+    assert report.checks == 40 and report.verdict.startswith("Nothing is wrong") and last["explained"] > 0.3
 
 
 def test_a_healthy_paired_translator_raises_no_alarm(emoji: np.ndarray, tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_a_run_that_is_watched_has_the_weights_of_one_that_is_not(
     for folder, visits in ((watched, 4), (alone, 0)):
         description = json.loads((folder / "limner.json").read_text())["training"]
         report = doctor.read_report(folder)
-        assert description["doctor"] == (visits > 0) and report.visits == visits
+        assert description["doctor"] == (visits > 0) and report.checks == visits
         assert sum(signal in e for e in report.entries) == visits
     assert "--no-doctor" in doctor.read_report(alone).verdict
 
@@ -274,7 +274,7 @@ def test_a_discriminator_of_translations_is_ahead_when_it_leaves_no_gradient() -
     start = [{"d_accuracy": 1.0, "d_accuracy_b2a": 1.0, "gradient_translator": 0.5}] * (ONE_WAY_COPY_CHECK - 8)
     late = {"d_accuracy": 1.0, "d_accuracy_b2a": 1.0, "gradient_translator": 0.005}
     found = rule([*start, *[late] * 8])
-    assert found is not None and found.name == "discriminator-too-strong" and "to 1.0% of what it was" in found.says
+    assert found is not None and found.name == "discriminator-too-strong" and "to 1.0% of its maximum" in found.message
     assert rule([*start[1:], *[late] * 8]) is None, "too early"
     assert rule([*start, *[late] * 7, late | {"d_accuracy_b2a": 0.9}]) is None, "one direction is learning"
     assert rule([*start, *[late | {"gradient_translator": 0.05}] * 8]) is None, "as in a healthy run before it leaves its input"

@@ -21,7 +21,7 @@ from limner.methods.phase import Batch, Clock, Phase
 from limner.training import state as checkpoints
 from limner.training.interrupt import Diverged
 from limner.training.loop import Outcome, Plan, View, fit
-from limner.training.run import claimed
+from limner.training.run import locked
 from limner.training.state import OptimizerConfig, State
 from limner.training.trial import measure
 
@@ -151,7 +151,7 @@ def test_a_step_back_is_kept_at_once(tmp_path: Path) -> None:
     method = Toy()
     method.poison = {120}
     with pytest.raises(KeyError):
-        run(tmp_path, method, replace(PLAN, mark_every=64, checkpoint_seconds=1e9), callbacks=[Killed()])
+        run(tmp_path, method, replace(PLAN, rollback_every=64, checkpoint_seconds=1e9), callbacks=[Killed()])
     state = State(Toy(), PLAN.optimizers)
     checkpoints.load(state, tmp_path / "checkpoint", CPU)
     assert (state.seen, state.nonfinite_count) == (64, 1)
@@ -161,7 +161,7 @@ def test_a_step_back_is_kept_at_once(tmp_path: Path) -> None:
 def test_it_goes_back_to_the_same_state_however_often_the_run_was_saved_or_stopped(
     seconds: float, stops: tuple[int, ...], tmp_path: Path
 ) -> None:
-    plan, whole, poison = replace(PLAN, mark_every=64), Toy(), {120}
+    plan, whole, poison = replace(PLAN, rollback_every=64), Toy(), {120}
     whole.poison = {120}
     run(tmp_path / "whole", whole, replace(plan, checkpoint_seconds=1e9))
     for callbacks in (*([StopAt(at)] for at in stops), []):
@@ -253,12 +253,12 @@ def test_a_disk_without_links_that_is_full_is_a_sentence(tmp_path: Path, monkeyp
 
 def test_a_new_start_sweeps_what_kills_left_half_written(tmp_path: Path) -> None:
     left = []
-    for name in ("checkpoint/latest.safetensors", "checkpoint/mark.safetensors", "weights.safetensors", "other.txt"):
+    for name in ("checkpoint/latest.safetensors", "checkpoint/rollback.safetensors", "weights.safetensors", "other.txt"):
         with writing(tmp_path / name) as temporary:
             temporary.write_bytes(b"whole")
         left.append(temporary)
         temporary.write_bytes(b"half")  # as after a kill
-    with claimed(tmp_path):
+    with locked(tmp_path):
         assert [path.exists() for path in left] == [False, False, False, True]
         assert (tmp_path / "weights.safetensors").read_bytes() == b"whole"
 
@@ -293,7 +293,7 @@ def test_restored_optimisers_keep_the_layout_of_their_parameters(tmp_path: Path)
 def test_clipping_bounds_the_gradient(tmp_path: Path) -> None:
     method = Toy()
     start = weights(method)
-    plan = replace(PLAN, images=8, clip=1e-3, optimizers={"a": OptimizerConfig(name="sgd", lr=1.0, beta1=0.0),
+    plan = replace(PLAN, images=8, grad_clip=1e-3, optimizers={"a": OptimizerConfig(name="sgd", lr=1.0, beta1=0.0),
                                                           "b": OptimizerConfig()}, lr_factor=lambda c: 1.0)  # fmt: skip
     method.phases = method.phases[:1]
     run(tmp_path, method, plan)
@@ -333,10 +333,10 @@ def test_layers_that_come_into_play_late_begin_with_steps_of_the_rate_and_resume
         return method
 
     plan = replace(PLAN, lr_factor=lambda clock: 1.0, optimizers={k: OptimizerConfig(name=name, lr=1e-3) for k in "ab"})
-    whole, short, recorded_request = build(), build(), build()
+    whole, short, started = build(), build(), build()
     run(tmp_path / "whole", whole, plan)
-    run(tmp_path / "recorded_request", recorded_request, replace(plan, images=88))
-    moved = (recorded_request.nets["b"][1].weight - short.nets["b"][1].weight).abs().max().item()
+    run(tmp_path / "started", started, replace(plan, images=88))
+    moved = (started.nets["b"][1].weight - short.nets["b"][1].weight).abs().max().item()
     assert name == "sgd" or 0 < moved < 1.01e-3 / (0.1 if name == "rmsprop" else 1)  # rmsprop corrects no bias
     for at in (40, 120):
         broken, again = build(), build()

@@ -1,1 +1,1 @@
-"""What one does with a trained thing."""
+"""Uses of a trained model: sample, translate, encode, reconstruct, evaluate, diagnose."""

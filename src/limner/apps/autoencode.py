@@ -1,4 +1,4 @@
-"""An autoencoder in the hand, and what one does with it: reconstruct, blend between pictures, encode to numbers."""
+"""`limner reconstruct`, `interpolate`, `traverse` and `encode`: uses of a trained autoencoder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from limner.apps.model import CHUNK, SHEETS, GeneratorModel, Pictures, check_sheet, form
+from limner.apps.model import CHUNK, SHEETS, GeneratorModel, ImageArray, check_sheet, form
 from limner.apps.sample import at_least_one, check_film, destination, is_film, write_film
 from limner.apps.traverse import Traversal, traversal
 from limner.core import artifact
@@ -21,12 +21,12 @@ from limner.core.images import ImageSpec, grid, png, to_float, to_uint8, write_p
 from limner.core.text import counted
 from limner.data import Damaged, Dataset, open_source, prepare
 from limner.data.dataset import and_skipped
-from limner.data.image import as_color, decoded, opened, reason
-from limner.data.scan import evenly
+from limner.data.image import decode_image, open_image, parse_color, reason
+from limner.data.scan import evenly_spaced
 
 
 class Autoencoder(GeneratorModel):
-    """A trained autoencoder: everything that a generator can, where it has a prior, and the way back."""
+    """A trained autoencoder. It samples as a generator does if it has a prior, and also encodes and reconstructs pictures."""
 
     def __init__(self, network: nn.Module, spec: ImageSpec, description: dict[str, Any], where: torch.device,
                  folder: Path) -> None:  # fmt: skip
@@ -35,27 +35,31 @@ class Autoencoder(GeneratorModel):
 
     @property
     def z_size(self) -> int:
-        """Numbers in a latent. Raises ValueError for codes, which have no prior to draw from."""
+        """Dimensions of a latent. Raises ValueError for a model of discrete codes, which has no prior to sample from."""
         if not hasattr(self.autoencoder, "z_size"):
-            raise ValueError("This model codes pictures as symbols and draws none: train `--recipe vae` to sample.")
+            raise ValueError("This model encodes pictures as discrete codes and has no prior: train `--recipe vae` to sample.")
         return int(self.autoencoder.z_size)
 
     def latents(self, n: int, rng: np.random.Generator, labels: np.ndarray | None = None) -> np.ndarray:
-        """Latents [n, z_size] as those of pictures are distributed, of the classes `labels` [n] where there are classes (by
-        default as frequent as in the training data)."""
-        noise = super().latents(n, rng)
-        return self._placed(noise, rng.random(n, np.float32), self.labels(n, None, rng) if labels is None else labels)
+        """Return n latents of the prior, float32 [n, z_size].
 
-    def keys(self, count: int, n: int, rng: np.random.Generator, labels: np.ndarray | None = None) -> np.ndarray:
-        """Each walk stays in one component of the prior: between two of them lie no pictures."""
+        labels: class numbers [n] of a model with classes; by default drawn as frequently as in the training data.
+        """
+        noise = super().latents(n, rng)
+        return self._from_prior(noise, rng.random(n, np.float32), self.labels(n, None, rng) if labels is None else labels)
+
+    def key_latents(self, count: int, n: int, rng: np.random.Generator, labels: np.ndarray | None = None) -> np.ndarray:
+        """Return `count` latents for each of n walks, each walk within one component of the prior: no pictures lie between two."""
         noise = [super(Autoencoder, self).latents(n, rng) for _ in range(count)]
         chance = rng.random(n, np.float32)
         labels = self.labels(n, None, rng) if labels is None else labels
-        return np.stack([self._placed(one, chance, labels) for one in noise])
+        return np.stack([self._from_prior(one, chance, labels) for one in noise])
 
-    def _placed(self, noise: np.ndarray, chance: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
-        """Standard normal [N,Z] -> where the latents of pictures (of the classes [N]) lie; the chance [N] chooses the
-        component."""
+    def _from_prior(self, noise: np.ndarray, chance: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
+        """Return samples of the prior for standard normal noise [N,Z].
+
+        chance: uniform numbers [N] that choose the component of the mixture. labels: class numbers [N], or None.
+        """
         y, parts = None if labels is None else torch.from_numpy(labels), []
         for start in range(0, max(1, len(noise)), CHUNK):  # each row needs a matrix of its own
             one, two = (torch.from_numpy(x[start : start + CHUNK]).to(self._device) for x in (noise, chance))
@@ -64,53 +68,52 @@ class Autoencoder(GeneratorModel):
         return np.concatenate(parts)
 
     def encode(self, pictures: np.ndarray) -> np.ndarray:
-        """uint8 [N,C,H,W] -> latents float32 [N,Z], or codes int64 [N,h,w]"""
+        """Encode pictures uint8 [N,C,H,W] to latents float32 [N,Z], or to codes int64 [N,h,w]."""
         if pictures.shape[1:] != (self.spec.channels, *self.spec.size) or pictures.dtype != np.uint8:
             raise ValueError(
                 f"This model takes uint8 pictures of {self.spec}, not {pictures.dtype} {pictures.shape[1:]}."
             )
         return self._in_chunks(np.asarray(pictures), lambda x: self.autoencoder.encode(to_float(x)))
 
-    def decode(self, latents: np.ndarray) -> Pictures:
-        """What `encode` gave -> uint8 [N,C,H,W]"""
+    def decode(self, latents: np.ndarray) -> ImageArray:
+        """Decode latents float32 [N,Z], or codes int64 [N,h,w], to pictures uint8 [N,C,H,W]."""
         latents = np.asarray(latents, np.float32 if hasattr(self.autoencoder, "z_size") else np.int64)
-        return self._in_chunks(latents, lambda z: to_uint8(self.autoencoder.decode(z)).contiguous()).view(Pictures)
+        return self._in_chunks(latents, lambda z: to_uint8(self.autoencoder.decode(z)).contiguous()).view(ImageArray)
 
-    def reconstruct(self, pictures: np.ndarray) -> Pictures:
-        """uint8 [N,C,H,W] -> the same pictures after coding and decoding."""
+    def reconstruct(self, pictures: np.ndarray) -> ImageArray:
+        """Return the reconstructions of pictures uint8 [N,C,H,W]."""
         return self.decode(self.encode(pictures))
 
     @torch.no_grad()
-    def between(self, a: np.ndarray, b: np.ndarray, steps: int) -> Pictures:
-        """`steps` pictures on the way from picture a uint8 [C,H,W] to picture b, both ends included."""
+    def between(self, a: np.ndarray, b: np.ndarray, steps: int) -> ImageArray:
+        """Return `steps` pictures of an interpolation from picture a, uint8 [C,H,W], to picture b, both ends included."""
         if steps < 2:
             raise ValueError("An interpolation has at least 2 steps.")
         one, two = (torch.from_numpy(z).to(self._device) for z in np.split(self.encode(np.stack([a, b])), 2))
         t = torch.linspace(0, 1, steps, device=self._device)
         parts = [to_uint8(self.autoencoder.between(one, two, part)).cpu().numpy() for part in t.split(CHUNK)]
-        return np.ascontiguousarray(np.concatenate(parts)).view(Pictures)
+        return np.ascontiguousarray(np.concatenate(parts)).view(ImageArray)
 
     def traverse(
         self, pictures: np.ndarray, dims: int = 8, steps: int = 7, around: np.ndarray | None = None
     ) -> Traversal:
-        """What each number of a latent does: the `dims` that cost most, each moved alone over 3 standard deviations on
-        either side of its mean.
+        """Vary the `dims` latent dimensions of the largest KL divergence, each alone, over 3 standard deviations on either
+        side of its mean.
 
-        pictures: uint8 [N,C,H,W], on which costs, means and deviations are measured. around: a picture uint8 [C,H,W] at
-        whose latent the others are held; None holds them at their means. Raises ValueError for codes, which are not
-        numbers.
+        pictures: uint8 [N,C,H,W], on which divergences, means and deviations are measured. around: a picture uint8 [C,H,W]
+        whose latent the other dimensions keep; None keeps them at their means. Raises ValueError for discrete codes.
         """
         if not hasattr(self.autoencoder, "z_size"):
-            raise ValueError("This model codes pictures as symbols, between which nothing lies: train `--recipe vae`.")
-        statistics_of = self._in_chunks(pictures, lambda x: torch.cat(self.autoencoder.encoder(to_float(x)), 1))
+            raise ValueError("This model encodes pictures as discrete codes, which have no values in between: train `--recipe vae`.")
+        moments = self._in_chunks(pictures, lambda x: torch.cat(self.autoencoder.encoder(to_float(x)), 1))  # [N,2Z]
         base = None if around is None else self.encode(around[None])[0]
-        means, log_variances = np.split(statistics_of, 2, axis=1)
+        means, log_variances = np.split(moments, 2, axis=1)
         return traversal(means, log_variances, self.decode, base, dims, steps)
 
     @torch.no_grad()
     def _in_chunks(self, array: np.ndarray, work: Callable[[Tensor], Tensor]) -> np.ndarray:
         parts = []
-        for start in range(0, max(1, len(array)), CHUNK):  # none at all go through as well, for the shape
+        for start in range(0, max(1, len(array)), CHUNK):  # an empty array is passed too, for the shape of the result
             part = torch.from_numpy(np.ascontiguousarray(array[start : start + CHUNK])).to(self._device)
             with autocast(self._device, self._precision):
                 parts.append(work(part).cpu().numpy())
@@ -118,43 +121,45 @@ class Autoencoder(GeneratorModel):
 
 
 def pictures_of(model: Autoencoder, data: str) -> Dataset:
-    """Pictures at the model's size and channels."""
+    """Return the pictures of a data set at the model's size and channels."""
     how = artifact.preparation(model.description)
     return prepare(open_source(data, labels=False, splits=False), size=model.spec.size, channels=str(model.spec.channels), **how)
 
 
 def some(found: Dataset, n: int) -> np.ndarray:
-    """At most n pictures uint8 [N,C,H,W], spread evenly: the first ones of a folder of classes are all of one class."""
-    return found.images[evenly(None, len(found), n)].numpy()
+    """Return at most n pictures uint8 [N,C,H,W], spread evenly: the first ones of a folder of classes are all of one class."""
+    return found.images[evenly_spaced(None, len(found), n)].numpy()
 
 
 def picture_of(model: Autoencoder, path: Path) -> np.ndarray:
-    """One picture file at the model's size, uint8 [C,H,W]. Raises ValueError when it cannot be read."""
+    """Return a picture file at the model's size, uint8 [C,H,W]. Raises ValueError when it cannot be read."""
     try:
-        image = opened(io.BytesIO(path.read_bytes()))
+        image = open_image(io.BytesIO(path.read_bytes()))
         how = artifact.preparation(model.description)
-        array, _ = decoded(image, model.spec.size, model.spec.channels, how["fit"], as_color(how["background"]))
+        array, _ = decode_image(image, model.spec.size, model.spec.channels, how["fit"], parse_color(how["background"]))
     except (OSError, Damaged) as error:
         raise ValueError(f"{path} cannot be used: {reason(error)}.") from error
     return np.ascontiguousarray(array.transpose(2, 0, 1))
 
 
-def tell_of(found: Dataset, say: Callable[[str], None]) -> str:
-    """Say what a person should know of the pictures, and which were skipped; returns the end of a sentence on these."""
+def report_skipped(found: Dataset, say: Callable[[str], None]) -> str:
+    """Print the notes on the pictures and the names of those skipped; return the end of a sentence that counts the latter."""
     each = found.bad if len(found.bad) > 1 else ()  # a single one is named by the notes
-    for said in (*found.notes, *(f"Skipped {name}: {why}." for name, why in each)):
-        say(said)
+    for note in (*found.notes, *(f"Skipped {name}: {why}." for name, why in each)):
+        say(note)
     return and_skipped(len(found.bad))
 
 
 def reconstruct(model: Autoencoder, data: str, out: Path | None = None, n: int = 32, say: Callable[[str], None] = print) -> str:
-    """Write a sheet (default: reconstructed.png in the run folder) of n pictures spread evenly over the set, each row above
-    its reconstruction; returns a sentence with the error."""
+    """Write a sheet of n pictures spread evenly over the set, each row above its reconstructions; return a sentence with the PSNR.
+
+    out: a .png; None writes reconstructed.png in the run folder.
+    """
     at_least_one(n)
     out = destination(model.folder, out, "reconstructed.png")
     png(out)
     found = pictures_of(model, data)
-    skipped = tell_of(found, say)
+    skipped = report_skipped(found, say)
     x = some(found, n)
     y = np.asarray(model.reconstruct(x))
     error = np.square(x.astype(np.float64) - y).mean()
@@ -166,15 +171,17 @@ def reconstruct(model: Autoencoder, data: str, out: Path | None = None, n: int =
             blank = np.full((columns - len(row), *row.shape[1:]), 255, np.uint8)
             rows.append(np.concatenate([row, blank]))
     write_png(out, grid(np.concatenate(rows), columns=columns))
-    ratio = 10 * np.log10(255**2 / error) if error else np.inf
-    return f"{counted(len(x), 'picture above its reconstruction is', 'pictures above their reconstructions are')} in {out}: PSNR {ratio:.2f} dB{skipped}."
+    psnr = 10 * np.log10(255**2 / error) if error else np.inf
+    return f"{counted(len(x), 'picture above its reconstruction is', 'pictures above their reconstructions are')} in {out}: PSNR {psnr:.2f} dB{skipped}."
 
 
 def interpolate(model: Autoencoder, a: Path, b: Path, out: Path | None = None, steps: int = 10,
                 seconds: float | None = None) -> str:  # fmt: skip
-    """Write the way from the picture a to b: a row (.png, .jpg, .webp), every picture (a folder, .zip) or a film (.gif,
-    .mp4, and .webp where `seconds` is given; 4 seconds by default). None: between.png in the run folder. Returns a
-    sentence."""
+    """Write an interpolation from picture a to picture b; return a sentence.
+
+    out: a row (.png, .jpg, .webp), every picture (a folder, .zip) or a film (.gif, .mp4, and .webp if `seconds` is given; 4
+    seconds by default). None writes between.png in the run folder.
+    """
     out = destination(model.folder, out, "between.png")
     if is_film(out, seconds):
         seconds = 4.0 if seconds is None else seconds
@@ -185,7 +192,7 @@ def interpolate(model: Autoencoder, a: Path, b: Path, out: Path | None = None, s
         return f"A film of {len(frames)} frames is in {out}."
     if seconds is not None:
         raise ValueError("Only a film lasts --seconds: write it to a .gif, .webp or .mp4, or leave them out.")
-    if form(out) in SHEETS:  # said before the work is done
+    if form(out) in SHEETS:  # before the pictures are computed
         check_sheet(out, steps, model.spec, max(1, steps))
     one, two = (picture_of(model, path) for path in (a, b))
     model.between(one, two, steps).save(out, columns=steps if form(out) in SHEETS else None)
@@ -194,31 +201,35 @@ def interpolate(model: Autoencoder, a: Path, b: Path, out: Path | None = None, s
 
 def traverse(model: Autoencoder, data: str, out: Path | None = None, dims: int = 8, steps: int = 7, around: Path | None = None,
              n: int = 1000, say: Callable[[str], None] = print) -> str:  # fmt: skip
-    """Write the sheet (default: traverse.png in the run folder) of a traversal that is measured on n pictures spread evenly
-    over the set; returns a sentence."""
+    """Write the sheet of a traversal, measured on n pictures spread evenly over the set; return a sentence.
+
+    out: a .png; None writes traverse.png in the run folder.
+    """
     at_least_one(n)
     out = destination(model.folder, out, "traverse.png")
     png(out)
     pictures = pictures_of(model, data)
-    skipped = tell_of(pictures, say)
+    skipped = report_skipped(pictures, say)
     x = some(pictures, n)
     found = model.traverse(x, dims, steps, None if around is None else picture_of(model, around))
     found.save(out)
     return (
-        f"{len(found.rows)} of {len(found.nats)} numbers of a latent, each moved alone, are in {out}: {found.active} are "
-        f"active, and all together cost {found.nats.sum():.1f} nats a picture, measured on {counted(len(x), 'picture')}{skipped}."
+        f"{len(found.rows)} of {len(found.nats)} latent dimensions, each varied alone, are in {out}: {found.active} are active, "
+        f"and the KL divergence of all is {found.nats.sum():.1f} nats a picture, measured on {counted(len(x), 'picture')}{skipped}."
     )
 
 
 def encode(model: Autoencoder, data: str, out: Path | None = None, say: Callable[[str], None] = print) -> str:
-    """Write `latents` (or codes) and `names` of every picture to an .npz (default: latents.npz in the run folder); returns
-    a sentence."""
+    """Write the `latents` (or codes) and `names` of all pictures to an .npz file; return a sentence.
+
+    out: None writes latents.npz in the run folder.
+    """
     out = destination(model.folder, out, "latents.npz")
     if out.suffix.lower() != ".npz":
         raise ValueError(f"Latents are written to an .npz file, not to {out.name!r}.")
     found = pictures_of(model, data)
-    skipped = tell_of(found, say)
-    latents = model.encode(found.images.numpy())  # a large set stays on the disk
+    skipped = report_skipped(found, say)
+    latents = model.encode(found.images.numpy())  # a large set stays memory-mapped
     buffer = io.BytesIO()
     np.savez_compressed(buffer, latents=latents, names=np.array(found.names))
     write_whole(out, buffer.getvalue())

@@ -1,4 +1,4 @@
-"""`limner evaluate`: a run or any pictures against real ones, as a table, a JSON and a picture report."""
+"""`limner evaluate`: compares a run or any pictures with real ones; writes a table, a JSON and an HTML report."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from limner.evaluation import PAIRED, ImageSet, Result, validate_metrics
 from limner.evaluation import evaluate as compare
 from limner.evaluation.report import write_html, write_json
 
-Watch = Callable[[int, int], None]
+Progress = Callable[[int, int], None]  # (done, total)
 
 
 def evaluate(
-    given: Path | GeneratorModel | Translator,
+    evaluated: Path | GeneratorModel | Translator,
     data: str | Sequence[str],
     metrics: Sequence[str] | None = None,
     features: Sequence[str] = ("own",),
@@ -33,27 +33,28 @@ def evaluate(
     out: Path | None = None,
     device: str = "auto",
     size: int | tuple[int, int] | None = None,
-    progress: Watch | None = None,
+    progress: Progress | None = None,
     direction: str | None = None,
     halves: bool = False,
 ) -> tuple[Result, Path | None]:
-    """Compare what a run makes, or any pictures, with real ones; write the report and its JSON beside it.
+    """Compare the outputs of a run, or any pictures, with real ones; write the report and its JSON beside it.
 
-    given: a generator (n samples are drawn); a translator (data is then what it was trained on, or like it:
-    two sets or one of pairs, and the first is translated, or with direction "b2a" the second); or any pictures. Returns
-    the result and the report's path: evaluation.html in the run folder by default, and none for pictures without a run. Raises ValueError in one sentence for what cannot be compared.
+    evaluated: a generator, of which n samples are drawn; a translator; or a path to pictures. For a translator, data is its
+    training data or similar: two sets or one set of pairs, of which the first side is translated, or with direction "b2a" the
+    second. Returns the result and the path of the report: by default evaluation.html in the run folder, None for pictures
+    without a run. Raises ValueError for what cannot be compared.
     """
-    validate_metrics(metrics)  # said before the work is done, as is what is wrong with the report's place
+    validate_metrics(metrics)  # as the report's path, before any work is done
     if out:
-        page_of(out)
+        validate_report_path(out)
     curve: list[dict[str, float]] = []
     sides = (size, size) if isinstance(size, int) else size
-    model = None if isinstance(given, Path) else given
-    subject = given if isinstance(given, Path) else given.folder
+    model = None if isinstance(evaluated, Path) else evaluated
+    subject = evaluated if isinstance(evaluated, Path) else evaluated.folder
     pictures: ImageSet | str = str(subject)
     places = [data] if isinstance(data, str) else list(data)
     if not places:
-        raise ValueError("Say what to compare with: --data and a set of pictures.")
+        raise ValueError("There is nothing to compare with: give --data and a set of pictures.")
     reference: Dataset | ImageSet | str = places[0]
     held: Dataset | str | None = held_out
     folder: Path | None = None
@@ -62,27 +63,27 @@ def evaluate(
         if len(places) != 1:
             raise ValueError(f"{subject} is compared with one set of pictures: only a translator takes two.")
         if direction:
-            raise ValueError(f"{subject} is no translator, which --direction is for: leave it out.")
+            raise ValueError(f"{subject} is not a translator, which --direction is for: leave it out.")
         if model is not None and size:
-            raise ValueError(f"{subject} makes pictures of one size, at which it is measured: leave --size out.")
+            raise ValueError(f"{subject} generates pictures of one size, at which it is measured: leave --size out.")
     if model is not None and not isinstance(model, Translator) and (of_pairs := [m for m in validate_metrics(metrics) if m in PAIRED]):
         raise ValueError(
-            f"{of_pairs[0]} has no meaning for {subject}: its samples are new pictures, none of which has a truth to be "
-            "compared with; leave it out."
+            f"{of_pairs[0]} has no meaning for {subject}: its samples are new pictures without a target to compare them with; "
+            "leave it out."
         )
     if isinstance(model, Translator):
         folder = subject
-        pictures, reference, paired = translated(model, places, direction or "a2b", metrics, sides, n, seed, progress, halves)
+        pictures, reference, paired = translate_data(model, places, direction or "a2b", metrics, sides, n, seed, progress, halves)
         sides = pictures.spec.size
     elif model is not None:
         if not isinstance(model, GeneratorModel):
-            raise ValueError(f"{subject} holds a {model.description['kind']}, whose pictures this command cannot draw.")
-        curve = watched(subject)
-        pictures, sides, folder = sampled(model, n, seed), model.spec.size, subject
-        reference = as_trained(model, places[0], sides)
+            raise ValueError(f"{subject} holds a {model.description['kind']}, which this command cannot evaluate.")
+        curve = metric_curve(subject)
+        pictures, sides, folder = draw_samples(model, n, seed), model.spec.size, subject
+        reference = prepare_like_training(model, places[0], sides)
         held = held or prepare_validation(reference)
-    if model is not None and held_out:  # the model's own pictures decide what other data is brought to
-        held = as_trained(model, held_out, sides)
+    if model is not None and held_out:  # at the size and channels of the model's own pictures
+        held = prepare_like_training(model, held_out, sides)
     result = compare(
         pictures,
         reference,
@@ -102,27 +103,27 @@ def evaluate(
     report = out or (folder / "evaluation.html" if folder else None)
     if report is None:
         return result, None
-    write_html(result, report, title_of(subject, places))
+    write_html(result, report, report_title(subject, places))
     write_json(result, report.with_suffix(".json"))
     return result, report
 
 
-def title_of(subject: Path, places: Sequence[str]) -> str:
-    """What was compared with what, by names alone: a report is shared, and a path tells of the machine it lay on."""
+def report_title(subject: Path, places: Sequence[str]) -> str:
+    """Return the title of a report, with names only: a report is shared, and full paths would reveal the author's machine."""
     return f"{subject.resolve().name} against {' and '.join(Path(place).resolve().name for place in places)}"
 
 
-def page_of(path: Path) -> Path:
-    """The path of a report. Raises ValueError where it, or the JSON beside it, would take the place of something else."""
+def validate_report_path(path: Path) -> Path:
+    """Return the path of a report. Raises ValueError when it or the JSON beside it would replace another file."""
     if path.suffix.lower() != ".html" or path.is_dir():
         raise ValueError(f"The report is written as an .html, with a .json beside it, not as {path.name!r}.")
     if path.with_suffix(".json").name in (artifact.CARD, artifact.DECISIONS):
-        raise ValueError(f"The JSON beside {path} would take the place of a run's own: choose another name.")
+        raise ValueError(f"The JSON beside {path} would replace a file of a run: choose another name.")
     return path
 
 
-def watched(folder: Path) -> list[dict[str, float]]:
-    """The points of the metric that a run watched while it trained, without what else its log tells at those moments."""
+def metric_curve(folder: Path) -> list[dict[str, float]]:
+    """Return the points of the validation metric in a run's log, without the other columns."""
     points = [
         {name: value for name, value in entry.items() if name == "images" or name.startswith(("fid", "fd_"))}
         for entry in artifact.read_log(folder)
@@ -130,15 +131,15 @@ def watched(folder: Path) -> list[dict[str, float]]:
     return [point for point in points if len(point) > 1]
 
 
-def as_trained(model: GeneratorModel | Translator, place: str, size: tuple[int, int] | None) -> Dataset:
-    """ImageSet brought to their shape as those were that the model learned from, at (H,W) `size`."""
+def prepare_like_training(model: GeneratorModel | Translator, place: str, size: tuple[int, int] | None) -> Dataset:
+    """Return the pictures at `place`, preprocessed as the model's training data, at (H,W) `size`."""
     how = artifact.preparation(model.description)
     return prepare(open_source(place), size=size, channels=model.spec.channels, **how)
 
 
-def sampled(model: GeneratorModel, n: int, seed: int) -> ImageSet:
-    """n samples with classes as frequent as in the training data."""
-    labels = model.labels(n, None, np.random.default_rng(seed).spawn(2)[0])  # those of the same seed's samples
+def draw_samples(model: GeneratorModel, n: int, seed: int) -> ImageSet:
+    """Return n samples with classes as frequent as in the training data."""
+    labels = model.labels(n, None, np.random.default_rng(seed).spawn(2)[0])  # the labels that `sample` draws for this seed
     images = model.sample(n, seed=seed)
     return ImageSet(
         torch.from_numpy(np.asarray(images)),
@@ -148,7 +149,7 @@ def sampled(model: GeneratorModel, n: int, seed: int) -> ImageSet:
     )
 
 
-def translated(
+def translate_data(
     model: Translator,
     places: Sequence[str],
     direction: str,
@@ -156,16 +157,16 @@ def translated(
     size: tuple[int, int] | None,
     n: int,
     seed: int,
-    progress: Watch | None,
+    progress: Progress | None,
     halves: bool = False,
 ) -> tuple[ImageSet, ImageSet, bool]:
-    """(at most n translations, what they should be or be like, whether they are pairs), at the size of the training.
+    """Return (at most n translations, their targets or the target set, whether they are pairs), at the training's size.
 
-    places: as at the training, two sets or one that holds pairs. Two sets are pairs where the translator learned from
-    pairs or metrics of pairs are asked for: equal names of two heaps may be an accident, such as numbers.
+    places: two sets, or one that holds pairs. Two sets are treated as pairs if the translator was trained on pairs or paired
+    metrics are requested: equal names in two unpaired sets may be a coincidence, such as numbers.
     """
     if len(places) > 2:
-        raise ValueError("A translator is measured on two sets of pictures at most: what it translates, and the truth.")
+        raise ValueError("A translator is measured on at most two sets of pictures: inputs and targets.")
     network = model._network(direction)
     second = places[1] if len(places) == 2 else None
     swap = bool(model.description["recipe"].get("swap"))
@@ -177,19 +178,19 @@ def translated(
             channels=str(model.spec.channels), **artifact.preparation(model.description),
         )  # fmt: skip
 
-    asked = any(name in PAIRED for name in validate_metrics(metrics))
-    learned = "l1" in model.description["recipe"]  # the weight of the L1 distance, which recipes of pairs alone have
-    if second is None or asked:
+    requested = any(name in PAIRED for name in validate_metrics(metrics))
+    trained_on_pairs = "l1" in model.description["recipe"]  # the weight of the L1 loss, which only recipes of pairs have
+    if second is None or requested:
         pairs = pairs_of(True)
-    elif learned:
+    elif trained_on_pairs:
         try:
             pairs = pairs_of(True)
         except ValueError as error:
             pairs = pairs_of(False)
-            notes.append(f"The sets are compared as wholes, not as pairs. {error}")
+            notes.append(f"The sets are compared as a whole, not as pairs. {error}")
     else:
         pairs = pairs_of(False)
-        notes.append("The sets are compared as wholes, as the model learned without pairs; --metrics psnr ssim takes pairs.")
+        notes.append("The sets are compared as a whole, since the model was trained without pairs; --metrics psnr ssim compares pairs.")
     before, after = (_set(data) for data in ((pairs.a, pairs.b) if direction == "a2b" else (pairs.b, pairs.a)))
     before = before.some(n, seed)
     after = after.some(n, seed) if pairs.paired else after

@@ -1,4 +1,4 @@
-"""A trained generator in the hand: sample it, save what it made."""
+"""A trained generator that samples, and writers of sheets, folders and zips of pictures."""
 
 from __future__ import annotations
 
@@ -14,31 +14,41 @@ from PIL import Image
 from torch import Tensor, nn
 
 from limner.apps.truncation import LATENTS, mean_style, truncated
-from limner.apps.typical import MODES, OF_CLASS, PICTURES, POOL, SHOWN, Features, Typicality, learn_features, reduced
+from limner.apps.typical import (
+    FEATURE_IMAGES,
+    FEATURE_SAMPLES,
+    MODES,
+    PICTURES_PER_CLASS,
+    PICTURES_PER_MODE,
+    Features,
+    Typicality,
+    learn_features,
+    reduced,
+)
 from limner.core import device, latents
 from limner.core.device import autocast
 from limner.core.files import write_error, write_whole, writing
 from limner.core.images import ImageSpec, grid, to_pil, to_uint8
 from limner.networks.contracts import StyleBased
 
-CHUNK = 64                       # pictures a forward pass
-MOST = 10_000_000                # pictures that one call makes
-LEAST_TRUNCATION = 0.05          # of a share: every picture is then chosen among 20
-TRIES = 40                       # times 1/truncation draws; after so many the most typical one is taken
+CHUNK = 64                         # pictures per forward pass
+MAX_PICTURES = 10_000_000          # per call
+MIN_TRUNCATION = 0.05              # of a fraction: each picture is then chosen among 20
+MAX_DRAWS = 40                     # per picture, times 1/truncation; after that the most typical one is taken
 SHEETS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
-SIDE = {"PNG": 2**31 - 1, "JPEG": 65_535, "WEBP": 16_383}  # pixels a side that the format can hold
-SHEET_BYTES = 400_000_000        # of a sheet in memory
-Progress = Callable[[int, int], None]  # (done, of how many)
+MAX_SIDE = {"PNG": 2**31 - 1, "JPEG": 65_535, "WEBP": 16_383}  # pixels, of the file format
+MAX_SHEET_BYTES = 400_000_000      # in memory
+Progress = Callable[[int, int], None]  # (done, total)
 
 
-class Pictures(np.ndarray):
-    """uint8 [N,C,H,W] that can save itself."""
+class ImageArray(np.ndarray):
+    """ImageArray as an array uint8 [N,C,H,W], with a method that writes them to files."""
 
     def save(self, path: str | Path, columns: int | None = None) -> Path:
-        """Write a sheet (.png, .jpg or .webp), every picture by itself (a folder) or in a .zip. Returns the path.
+        """Write a sheet (.png, .jpg or .webp), or each picture as a file of a folder or a .zip. Returns the path.
 
-        columns: of a sheet; None makes it about square. Raises ValueError for another ending, for a sheet too large for
-        its format, and when the place cannot be written.
+        columns: of a sheet; None makes it about square. Raises ValueError for another suffix, for a sheet too large for its
+        format, and when the path cannot be written.
         """
         pictures = np.asarray(self)
         write_pictures(Path(path), iter([pictures]), len(pictures), ImageSpec(*pictures.shape[1:]), columns)
@@ -47,8 +57,10 @@ class Pictures(np.ndarray):
 
 def write_pictures(path: Path, batches: Iterable[np.ndarray], n: int, spec: ImageSpec, columns: int | None = None,
                    progress: Progress | None = None, rows: Sequence[int] | None = None) -> None:  # fmt: skip
-    """Write n pictures that come in batches uint8 [B,C,H,W]: a sheet, a .zip, or a folder of .png files. A batch is written
-    as it comes, except into a sheet. rows: of a sheet, as of `grid`. Raises ValueError as `Pictures.save` does."""
+    """Write n pictures that come in batches uint8 [B,C,H,W] to a sheet, a .zip, or a folder of .png files.
+
+    Batches are written as they come, except to a sheet. rows: of a sheet, as in `grid`. Raises ValueError as `ImageArray.save`.
+    """
     ending = form(path)
     if ending in SHEETS:
         check_sheet(path, n, spec, columns, rows)
@@ -87,13 +99,13 @@ def _counted(batches: Iterable[np.ndarray], n: int, progress: Progress | None) -
 def check_sheet(
     path: Path, n: int, spec: ImageSpec, columns: int | None = None, rows: Sequence[int] | None = None
 ) -> None:
-    """Raises ValueError when n pictures are too many for one sheet of that format, before anything is drawn."""
+    """Raise ValueError when n pictures are too many for one sheet of that format; called before they are generated."""
     if columns is not None and columns < 1:
-        raise ValueError("A sheet has 1 column at least.")
+        raise ValueError("A sheet has at least 1 column: give --columns 1 or more.")
     columns = max(rows) if rows else min(n, columns or max(1, round((n * spec.height / spec.width) ** 0.5)))
     height, width = (len(rows) if rows else -(-n // columns)) * (spec.height + 2), columns * (spec.width + 2)
-    most = SIDE[SHEETS[path.suffix.lower()]]
-    if max(height, width) > most or height * width * spec.channels > SHEET_BYTES:
+    max_side = MAX_SIDE[SHEETS[path.suffix.lower()]]
+    if max(height, width) > max_side or height * width * spec.channels > MAX_SHEET_BYTES:
         raise ValueError(
             f"A sheet of {n:,} pictures would have {width:,}x{height:,} pixels, too many for {path.name!r}: write to a folder "
             "or a .zip, or ask for fewer."
@@ -101,7 +113,7 @@ def check_sheet(
 
 
 def write_sheet(path: Path, image: np.ndarray) -> None:
-    """Write one picture uint8 [C,H,W] as .png, .jpg (flattened on white) or .webp (lossless)."""
+    """Write one picture uint8 [C,H,W] as .png, .jpg (on a white background) or .webp (lossless)."""
     kind, picture = SHEETS[path.suffix.lower()], to_pil(image)
     if kind == "JPEG" and picture.mode == "RGBA":
         white = Image.new("RGBA", picture.size, "white")
@@ -114,11 +126,13 @@ def write_sheet(path: Path, image: np.ndarray) -> None:
 
 
 def form(path: Path) -> str:
-    """How pictures are saved at a path: the ending of a sheet, ".zip" or "" (a folder, whose name may have a dot if it is
-    there). Raises ValueError for another ending."""
+    """Return the format in which pictures are written to a path: the suffix of a sheet, ".zip", or "" for a folder.
+
+    The name of an existing folder may have a suffix. Raises ValueError for another suffix.
+    """
     ending = "" if path.is_dir() else path.suffix.lower()
     if ending not in (*SHEETS, ".zip", ""):
-        raise ValueError(f"Pictures are saved as a sheet (.png, .jpg, .webp), a .zip or a folder, not as {path.name!r}.")
+        raise ValueError(f"ImageArray are saved as a sheet (.png, .jpg, .webp), a .zip or a folder, not as {path.name!r}.")
     return ending
 
 
@@ -131,7 +145,7 @@ def _png(picture: np.ndarray) -> bytes:
 class GeneratorModel:
     """A trained generator.
 
-    spec: shape of its pictures and number of classes. classes: their names. description: all of limner.json.
+    spec: shape of its pictures and number of classes. classes: their names. description: the content of limner.json.
     """
 
     def __init__(self, network: nn.Module, spec: ImageSpec, description: dict[str, Any], where: torch.device,
@@ -141,34 +155,34 @@ class GeneratorModel:
         self.noise = latents.validate_name(description["network"].get("noise", "normal"))
         self._device = where
         self._precision = device.precision(where)
-        self._features: Features | None = None if spec.classes > 1 else reduced  # None: not learned yet
-        self._typicality: dict[int, Typicality] = {}  # class, or -1 without classes -> what its pictures are like
-        self._mean_styles: dict[int, Tensor] = {}  # the same -> its mean style [W], of a style-based network
+        self._features: Features | None = None if spec.classes > 1 else reduced  # None: not trained yet
+        self._typicality: dict[int, Typicality] = {}  # by class, -1 without classes
+        self._mean_styles: dict[int, Tensor] = {}  # by class, -1 without classes: the mean style [W] of a style-based network
 
     @property
     def z_size(self) -> int:
         return int(self.network.z_size)  # type: ignore[arg-type]
 
     def sample(self, n: int = 16, *, seed: int = 0, label: str | int | Sequence[int] | None = None,
-               truncation: float | None = None) -> Pictures:  # fmt: skip
-        """n pictures, uint8 [n,C,H,W]; the same seed gives the same pictures, and fewer of them are the first of more.
+               truncation: float | None = None) -> ImageArray:  # fmt: skip
+        """Return n pictures, uint8 [n,C,H,W]. A seed always gives the same pictures; a smaller n gives the first of them.
 
-        label: a class by name or number, "all" (classes in turn), one number a picture, or None (as frequent as in the
-        training data). truncation: as of `stream`. Raises ValueError for an unknown label and for numbers out of range.
+        label: a class by name or number, "all" (classes in turn), one number per picture, or None (as frequent as in the
+        training data). truncation: see `stream`. Raises ValueError for an unknown label and for numbers out of range.
         """
         parts: list[np.ndarray] = list(self.stream(n, seed=seed, label=label, truncation=truncation))
         empty = np.zeros((0, self.spec.channels, *self.spec.size), np.uint8)
-        return np.concatenate(parts or [empty]).view(Pictures)
+        return np.concatenate(parts or [empty]).view(ImageArray)
 
     def stream(self, n: int, *, seed: int = 0, label: str | int | Sequence[int] | None = None,
-               truncation: float | None = None, calibration: Progress | None = None) -> Iterator[Pictures]:  # fmt: skip
-        """What `sample` gives, in batches of at most CHUNK pictures.
+               truncation: float | None = None, calibration: Progress | None = None) -> Iterator[ImageArray]:  # fmt: skip
+        """Yield the pictures of `sample`, in batches of at most CHUNK.
 
-        truncation: 1 leaves samples as they are; fidelity rises as it falls, at the cost of variety. For a network with
-        a style space it is psi, from 0 up: the same pictures, their styles drawn towards the mean (`apps.truncation`).
-        For every other it is the share of the model's pictures to choose from, 0.05 or more: samples are drawn again
-        until they are among that share of the most typical ones of their mode (`apps.typical`), so that a picture costs
-        1/truncation drawn ones. calibration: progress of what is drawn beforehand to know the mean style or the mode.
+        truncation: 1 leaves samples unchanged; lower values raise fidelity at the cost of diversity. For a network with a
+        style space it is psi, 0 to 1: the same pictures with styles moved toward the mean (`apps.truncation`). For other
+        networks it is the fraction of the model's pictures to choose from, 0.05 to 1: latents are redrawn until the picture
+        is among that fraction of the most typical ones of its mode (`apps.typical`), about 1/truncation draws per picture.
+        calibration: progress of the calibration (`calibrate`).
         """
         check_numbers(n, seed)
         psi = self.check_truncation(truncation)
@@ -186,27 +200,29 @@ class GeneratorModel:
 
     @property
     def has_styles(self) -> bool:
-        """Whether `truncation` is psi in the space of styles; else it is a share of typical pictures."""
+        """Return whether `truncation` is psi in the style space; otherwise it is a fraction of typical pictures."""
         return isinstance(self.network, StyleBased)
 
     def check_truncation(self, truncation: float | None) -> float:
-        """The truncation, 1 for None. Raises ValueError for one out of this model's range."""
-        least, what = LEAST_TRUNCATION, "share of the model's pictures to choose from"
+        """Return the truncation, 1 for None. Raises ValueError when it is outside the range of this model."""
+        lower, meaning = MIN_TRUNCATION, "fraction of the model's pictures to choose from"
         if self.has_styles:
-            least, what = 0.0, "factor of the styles"
-        if truncation is not None and not least <= truncation <= 1:  # nan is neither
-            raise ValueError(f"The truncation is the {what}, {least:g} to 1, not {truncation:g}.")
+            lower, meaning = 0.0, "factor on the styles"
+        if truncation is not None and not lower <= truncation <= 1:  # also False for NaN
+            raise ValueError(f"The truncation is the {meaning}, {lower:g} to 1, not {truncation:g}.")
         return 1.0 if truncation is None else truncation
 
     def calibrate(self, labels: np.ndarray | None, progress: Progress | None = None) -> None:
-        """Learn once what truncation needs of each class of `labels` [N] (or of all without classes): its mean style, or
-        the modes of its pictures. Drawn from seeds of their own, so that no sample depends on what came before."""
-        known: dict[int, Any] = self._mean_styles if self.has_styles else self._typicality
-        missing = [group for group in np.unique(_groups(1, labels)).tolist() if group not in known]
-        modes, pictures = (MODES, MODES * PICTURES) if labels is None else (1, OF_CLASS)
+        """Compute what truncation needs for each class of `labels` [N], or without classes: the mean style, or the modes.
+
+        The result is kept. The samples have seeds of their own, so that it does not depend on earlier calls.
+        """
+        calibrated: dict[int, Any] = self._mean_styles if self.has_styles else self._typicality
+        missing = [group for group in np.unique(_groups(1, labels)).tolist() if group not in calibrated]
+        modes, pictures = (MODES, MODES * PICTURES_PER_MODE) if labels is None else (1, PICTURES_PER_CLASS)
         count = LATENTS if self.has_styles else pictures
         learning = missing and not self.has_styles and self._features is None
-        total, done = len(missing) * count + (POOL + SHOWN if learning else 0), 0
+        total, done = len(missing) * count + (FEATURE_SAMPLES + FEATURE_IMAGES if learning else 0), 0
 
         def advance(steps: int) -> None:
             nonlocal done
@@ -215,24 +231,24 @@ class GeneratorModel:
                 progress(done, total)
 
         if learning:
-            even = np.arange(POOL) % self.spec.classes
-            pool = self._draw(POOL, even, -1, advance)
+            even = np.arange(FEATURE_SAMPLES) % self.spec.classes
+            pool = self._draw(FEATURE_SAMPLES, even, -1, advance)
             seen = done
             self._features = learn_features(
                 pool, torch.from_numpy(even), self.spec.classes,
-                lambda shown, of: advance(seen + SHOWN * shown // of - done),
+                lambda shown, of: advance(seen + FEATURE_IMAGES * shown // of - done),
             )  # fmt: skip
         for group in missing:
             y = None if labels is None else np.full(count, group)
             if self.has_styles:
-                known[group] = self._mean_style(self.latents(count, np.random.default_rng([0, 0, 0, group + 1]), y), y)
+                calibrated[group] = self._mean_style(self.latents(count, np.random.default_rng([0, 0, 0, group + 1]), y), y)
                 advance(count)
             else:
                 assert self._features is not None
-                known[group] = Typicality(self._features, self._draw(count, y, group, advance), modes)
+                calibrated[group] = Typicality(self._features, self._draw(count, y, group, advance), modes)
 
     def _draw(self, count: int, labels: np.ndarray | None, group: int, advance: Callable[[int], None]) -> Tensor:
-        """Calibration pictures uint8 [count,C,H,W] of a group, -1 for all classes; `advance` gets the number of each batch."""
+        """Return calibration pictures uint8 [count,C,H,W] of a class, -1 for all. advance: called with the size of each batch."""
         z, made = self.latents(count, np.random.default_rng([0, 0, 0, group + 1]), labels), []
         for start in range(0, count, CHUNK):
             made.append(self.render(z[start : start + CHUNK], None if labels is None else labels[start : start + CHUNK]))
@@ -241,7 +257,7 @@ class GeneratorModel:
 
     @torch.no_grad()
     def _mean_style(self, z: np.ndarray, labels: np.ndarray | None) -> Tensor:
-        """Latents [N,Z] of one class -> their mean style [W] on the device."""
+        """Return the mean style [W], on the device, of latents [N,Z] of one class."""
         latent = latents.transform(torch.from_numpy(z).to(self._device), self.noise)
         assert isinstance(self.network, StyleBased)
         with autocast(self._device, self._precision):
@@ -249,17 +265,17 @@ class GeneratorModel:
 
     def _typical_draws(
         self, streams: Sequence[np.random.Generator], labels: np.ndarray | None, truncation: float
-    ) -> tuple[np.ndarray, Pictures]:
-        """For each row, the first latent of its own stream whose picture is typical enough: latents [N,Z] and pictures.
+    ) -> tuple[np.ndarray, ImageArray]:
+        """Return for each row the first latent of its random stream whose picture is typical enough: latents [N,Z], pictures.
 
-        Rows have streams of their own, so that neither their number nor the batch decides what a row becomes.
+        Each row has its own stream, so that the result does not depend on the number of rows or the batch.
         """
         n = len(streams)
         z = np.zeros((n, self.z_size), np.float32)
         pictures = np.zeros((n, self.spec.channels, *self.spec.size), np.uint8)
         best = np.full(n, np.inf)
         waiting = np.arange(n)
-        for _ in range(round(TRIES / truncation)):
+        for _ in range(round(MAX_DRAWS / truncation)):
             y = None if labels is None else labels[waiting]
             drawn = np.concatenate([
                 self.latents(1, streams[i], None if labels is None else labels[i : i + 1]) for i in waiting.tolist()
@@ -271,10 +287,10 @@ class GeneratorModel:
             waiting = waiting[best[waiting] > truncation]
             if not len(waiting):
                 break
-        return z, pictures.view(Pictures)
+        return z, pictures.view(ImageArray)
 
     def _ranks(self, pictures: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
-        """uint8 [N,C,H,W] -> how typical each is of its mode, 0 most, [N]; their classes are calibrated."""
+        """Return the ranks [N] of pictures uint8 [N,C,H,W] in their modes, 0 for the most typical; the classes are calibrated."""
         ranks = np.zeros(len(pictures))
         groups = _groups(len(pictures), labels)
         for group in np.unique(groups).tolist():
@@ -283,35 +299,35 @@ class GeneratorModel:
         return ranks
 
     def latents(self, n: int, rng: np.random.Generator, labels: np.ndarray | None = None) -> np.ndarray:
-        """Standard normal latents [n, z_size]; `render` bends them to the model's kind.
+        """Return standard normal latents [n, z_size]; `render` transforms them to the model's latent distribution.
 
         labels: class numbers [n], for models whose latents depend on the class.
         """
         return latents.normal(rng, n, self.z_size)
 
-    def keys(self, count: int, n: int, rng: np.random.Generator, labels: np.ndarray | None = None) -> np.ndarray:
-        """What n walks pass: `count` latents for each, between which latents are as likely, float32 [count, n, z_size]."""
+    def key_latents(self, count: int, n: int, rng: np.random.Generator, labels: np.ndarray | None = None) -> np.ndarray:
+        """Return `count` latents for each of n walks, which interpolations keep likely, float32 [count, n, z_size]."""
         return np.stack([self.latents(n, rng, labels) for _ in range(count)])
 
-    def typical_keys(self, count: int, n: int, seed: int, labels: np.ndarray | None, truncation: float) -> np.ndarray:
-        """As `keys`, each of them a latent of a typical picture; what lies between two is not chosen."""
+    def typical_key_latents(self, count: int, n: int, seed: int, labels: np.ndarray | None, truncation: float) -> np.ndarray:
+        """Return `key_latents` of typical pictures; latents between two of them are not selected."""
         return np.stack([
             self._typical_draws([np.random.default_rng([seed, i, k]) for i in range(n)], labels, truncation)[0]
             for k in range(count)
         ])  # fmt: skip
 
     def labels(self, n: int, label: str | int | Sequence[int] | None, rng: np.random.Generator) -> np.ndarray | None:
-        """One class number a picture, int64 [n], or None for a model without a condition.
+        """Return one class number per picture, int64 [n], or None for a model without a condition.
 
-        Raises ValueError for an unknown label, and for a model with another condition than classes, which `render` takes.
+        Raises ValueError for an unknown label, and for a model with a condition other than classes, which `render` takes.
         """
         condition = self.spec.condition
         if condition.kind not in ("none", "classes"):
-            raise ValueError(f"This model is conditioned on {condition}, not on classes that a label could name: give the condition to `render(z, labels)`.")
+            raise ValueError(f"This model is conditioned on {condition}, not on classes that have labels: give the condition to `render(z, labels)`.")
         count = condition.size
         if not count:
             if label is not None:
-                raise ValueError("This model knows no classes: leave the label out.")
+                raise ValueError("This model has no classes: leave the label out.")
             return None
         if label is None:
             frequencies = np.asarray(self.description["data"].get("class_counts") or [1] * count, float)
@@ -324,7 +340,7 @@ class GeneratorModel:
             if (found := names.get(label, names.get(label.lower()))) is not None:
                 return np.full(n, found)
             if not label.isdigit():
-                raise ValueError(f"The label {label!r} is not known: say all, or one of {', '.join(self.classes)}.")
+                raise ValueError(f"The label {label!r} is unknown: choose all, or one of {', '.join(self.classes)}.")
             label = int(label)
         numbers = np.broadcast_to(np.asarray(label, np.int64), (n,)).copy()
         if numbers.min() < 0 or numbers.max() >= count:
@@ -332,11 +348,11 @@ class GeneratorModel:
         return numbers
 
     @torch.no_grad()
-    def render(self, z: np.ndarray, labels: np.ndarray | None = None, psi: float = 1.0) -> Pictures:
-        """Standard normal latents float32 [n, z_size] (and class numbers [n]) -> uint8 [n,C,H,W].
+    def render(self, z: np.ndarray, labels: np.ndarray | None = None, psi: float = 1.0) -> ImageArray:
+        """Generate pictures uint8 [n,C,H,W] from standard normal latents float32 [n, z_size] (and class numbers [n]).
 
-        A model trained from another kind of noise gets them bent to that kind, as `core.latents` does. psi: of a
-        style-based network whose classes are calibrated, how far styles are from the mean.
+        The latents are transformed to the model's latent distribution (`core.latents`). psi: for a style-based network whose
+        classes are calibrated, the factor on the distance of styles from their mean.
         """
         parts = []
         for start in range(0, len(z), CHUNK):
@@ -350,23 +366,23 @@ class GeneratorModel:
                     mean = torch.stack([self._mean_styles[group] for group in groups.tolist()])  # [N,W]
                     made = truncated(self.network, latent, y, mean, psi)
             if not torch.isfinite(made).all():
-                raise ValueError("The model makes values that are no numbers: its weights are damaged, so copy it again.")
+                raise ValueError("The model's outputs are not finite: its weights are damaged, so copy it again.")
             parts.append(to_uint8(made).contiguous().cpu().numpy())
         empty = np.zeros((0, self.spec.channels, *self.spec.size), np.uint8)
-        return np.concatenate(parts or [empty]).view(Pictures)
+        return np.concatenate(parts or [empty]).view(ImageArray)
 
 
 def _groups(n: int, labels: np.ndarray | None) -> np.ndarray:
-    """What truncation tells apart: the class numbers [n], or -1 without classes."""
+    """Return the group of each picture for truncation: the class numbers [n], or -1 without classes."""
     return np.full(n, -1) if labels is None else labels
 
 
 def check_numbers(n: int, seed: int = 0) -> None:
-    """Raises ValueError for a number of pictures or a seed that nothing can be made of."""
+    """Raise ValueError for an invalid number of pictures or seed."""
     for value, what in ((n, "number of pictures"), (seed, "seed")):
         if isinstance(value, bool) or not isinstance(value, int | np.integer):
             raise ValueError(f"The {what} is a whole number, not {value!r}.")
-    if not 0 <= n <= MOST:
-        raise ValueError(f"At most {MOST:,} pictures are made at once: ask for fewer, with another --seed for more.")
+    if not 0 <= n <= MAX_PICTURES:
+        raise ValueError(f"At most {MAX_PICTURES:,} pictures are made at once: ask for fewer, with another --seed for more.")
     if not 0 <= seed < 2**64:
         raise ValueError("The seed is a whole number from 0 up, below 2^64.")

@@ -1,4 +1,4 @@
-"""`limner show`: a run folder told in a table."""
+"""`limner show`: a run folder as a table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def table(folder: Path) -> Table:
-    """What the run's description says. Raises ValueError when the folder holds none."""
+    """Return the run's description as a rich table. Raises ValueError when the folder holds none."""
     from rich.markup import escape
     from rich.table import Table
 

@@ -1,4 +1,4 @@
-"""Large pictures piece by piece: overlapping tiles, normalized alike and blended, so that no seam is seen."""
+"""Tiled inference for large pictures: overlapping tiles, normalized with shared statistics and blended without seams."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 def starts(length: int, tile: int, overlap: int) -> list[int]:
-    """Where tiles begin along a side: they cover it, and neighbors share at least `overlap` pixels."""
+    """Return the start positions of tiles along an axis: they cover it, and neighbors share at least `overlap` pixels."""
     if length <= tile:
         return [0]
     count = -(-(length - overlap) // (tile - overlap))
@@ -20,8 +20,11 @@ def starts(length: int, tile: int, overlap: int) -> list[int]:
 
 
 def window(length: int, before: int, after: int, margin: int) -> Tensor:
-    """A tile's weight along a side: 0 within `margin` of an edge that has a neighbor, then rising over the rest of the
-    `before` or `after` pixels that are shared; 1 elsewhere. Two neighbors sum to 1 where they share pixels evenly."""
+    """Return the blending weights of a tile along an axis.
+
+    They are 0 within `margin` of an edge that has a neighbor, rise over the rest of the `before` or `after` pixels that are
+    shared, and are 1 elsewhere. Two neighbors with equal overlaps sum to 1.
+    """
     weight = torch.ones(length)
     for shared, flipped in ((before, False), (after, True)):
         if shared:
@@ -33,7 +36,7 @@ def window(length: int, before: int, after: int, margin: int) -> Tensor:
 
 
 def thumbnail(x: Tensor, side: int, least: int) -> Tensor:
-    """x [1,C,H,W] with its longer side brought to `side`, antialiased, and its shorter one not below `least`."""
+    """Return x [1,C,H,W] resized to a longer side of `side`, antialiased, with a shorter side of at least `least`."""
     factor = side / max(x.shape[-2:])
     size = [max(min(least, length), round(length * factor)) for length in x.shape[-2:]]
     return F.interpolate(x, size, mode="bilinear", antialias=True, align_corners=False)
@@ -41,21 +44,21 @@ def thumbnail(x: Tensor, side: int, least: int) -> Tensor:
 
 @contextmanager
 def normalized_as(network: nn.Module, translate: Callable[[Tensor], Tensor], small: Tensor) -> Iterator[None]:
-    """Within, every instance normalization of the network takes mean and variance from the picture `small`.
+    """Make every instance normalization of the network use the mean and variance of the picture `small`, within the context.
 
-    By its own statistics each tile would be stretched differently, an empty one into noise; by those of the whole
-    picture made small, all are treated alike (Chen et al. 2022, "Towards ultra-resolution neural style transfer via thumbnail
-    instance normalization", section 3.2).
+    With its own statistics each tile would be normalized differently, and an empty one would become noise; those of the
+    downscaled whole picture treat all tiles alike (Chen et al. 2022, "Towards ultra-resolution neural style transfer via
+    thumbnail instance normalization", section 3.2).
     """
     norms = [module for module in network.modules() if isinstance(module, nn.InstanceNorm2d)]
-    known: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+    moments: dict[nn.Module, tuple[Tensor, Tensor]] = {}
 
     def measure(norm: nn.Module, inputs: Any) -> None:
         x = inputs[0].float()
-        known[norm] = x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0)
+        moments[norm] = x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0)
 
     def normalize(norm: Any, inputs: Any, output: Tensor) -> Tensor:
-        made = F.batch_norm(inputs[0].float(), *known[norm], norm.weight, norm.bias, eps=norm.eps)
+        made = F.batch_norm(inputs[0].float(), *moments[norm], norm.weight, norm.bias, eps=norm.eps)
         return made.to(output.dtype)
 
     with ExitStack() as stack:
@@ -72,10 +75,10 @@ def in_tiles(
     translate: Callable[[Tensor], Tensor], x: Tensor, tile: int, overlap: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
-    """`translate` [1,C,H,W] -> the same shape, applied to tiles of at most `tile` pixels a side and blended.
+    """Apply `translate` [1,C,H,W] -> [1,C,H,W] to tiles of at most `tile` pixels a side and blend the results.
 
-    What lies within a quarter of the overlap of a tile's inner edge does not count: for a network that looks no farther
-    than that, the result is that of the whole picture. progress: called with (tiles done, tiles).
+    Outputs within a quarter of the overlap of a tile's inner edge get no weight: for a network with a receptive field no
+    larger than that, the result equals that of the whole picture. progress: called with (tiles done, tiles).
     """  # fmt: skip
     assert 0 <= overlap <= tile // 2, (tile, overlap)
     h, w = x.shape[-2:]
@@ -98,7 +101,7 @@ def in_tiles(
 
 
 def _shared(begins: list[int], i: int, tile: int) -> tuple[int, int]:
-    """How many pixels tile i shares with the one before and the one after."""
+    """Return the number of pixels that tile i shares with the previous and with the next tile."""
     before = begins[i - 1] + tile - begins[i] if i else 0
     after = begins[i] + tile - begins[i + 1] if i + 1 < len(begins) else 0
     return before, after

@@ -1,4 +1,4 @@
-"""A translator in the hand: one picture or many, of any size, mode and ending."""
+"""A trained translator, and `limner translate`: one picture or many, of any size, mode and format."""
 
 from __future__ import annotations
 
@@ -24,33 +24,33 @@ from limner.core.files import write_error, write_whole, writing
 from limner.core.images import MODES, WHITE, ImageSpec, grid, png, to_float, to_pil, to_uint8, write_png
 from limner.data import Damaged, open_source
 from limner.data.dataset import and_skipped
-from limner.data.folder import kind, walk
-from limner.data.image import ENDINGS, as_color, clean, in_channels, opened, reason, upright
+from limner.data.folder import kind, list_files
+from limner.data.image import SUFFIXES, convert_channels, fill_transparent, open_image, parse_color, reason, upright
 
-TILE, OVERLAP = 512, 64  # pixels; larger pictures go through in pieces
+TILE, OVERLAP = 512, 64  # pixels; larger pictures are processed in tiles
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
-SHOWN = 8  # pictures on a before/after sheet
-Progress = Callable[[int, int], None]  # (done, of how many)
+MAX_SHEET_PICTURES = 8  # on a before/after sheet
+Progress = Callable[[int, int], None]  # (done, total)
 
 
 class Translator:
-    """Trained translators. spec: what they were trained on. directions: "a2b", "b2a" or both."""
+    """A trained translator. spec: of its training pictures. directions: "a2b", "b2a" or both."""
 
     def __init__(self, networks: nn.Module, spec: ImageSpec, description: dict[str, Any], where: torch.device,
                  folder: Path) -> None:  # fmt: skip
         assert isinstance(networks, nn.ModuleDict)
         self.networks, self.spec, self.description, self.folder = networks, spec, description, folder
         self.directions = list(networks)
-        self.ground = as_color(artifact.preparation(description)["background"])  # what it saw behind the transparent
+        self.background = parse_color(artifact.preparation(description)["background"])  # of transparent training pictures
         self._device, self._precision = where, device.precision(where)
 
     def translate(self, image: Image.Image | np.ndarray | str | Path, direction: str = "a2b", tile: int = TILE,
                   overlap: int = OVERLAP, progress: Progress | None = None) -> Image.Image:  # fmt: skip
-        """One picture at its own size: a file, a Pillow image or uint8 [C,H,W]. progress: of its tiles, if it is large.
+        """Translate one picture at its own size: a file, a Pillow image or uint8 [C,H,W]. progress: over its tiles.
 
-        It is turned upright as its EXIF says. Transparency is kept: colors are translated on what the training had
-        behind the transparent, unless the model knows transparency itself. Raises ValueError for an unknown direction
-        and a picture that cannot be read.
+        The EXIF orientation is applied. Transparency is kept: colors are translated on the background of the training data,
+        unless the model was trained on RGBA pictures. Raises ValueError for an unknown direction and for a picture that
+        cannot be read.
         """
         network = self._network(direction)
         if isinstance(image, np.ndarray):
@@ -63,9 +63,9 @@ class Translator:
         elif isinstance(image, (str, Path)):
             image = read(Path(image))
         seen = upright(image)
-        array = np.array(in_channels(seen, self.spec.channels, self.ground)).reshape(seen.height, seen.width, -1)
+        array = np.array(convert_channels(seen, self.spec.channels, self.background)).reshape(seen.height, seen.width, -1)
         if self.spec.channels == 4:
-            clean(array, self.ground)
+            fill_transparent(array, self.background)
         x = torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))[None]
         made = self.render(x, network, tile, overlap, progress)[0]
         result = to_pil(made)
@@ -77,10 +77,10 @@ class Translator:
     @torch.no_grad()
     def render(self, pictures: Tensor, network: nn.Module, tile: int = TILE, overlap: int = OVERLAP,
                progress: Progress | None = None) -> Tensor:  # fmt: skip
-        """uint8 [N,C,H,W] -> translated uint8 [N,C,H,W], in tiles where they are large."""
+        """Translate uint8 [N,C,H,W] -> uint8 [N,C,H,W], in tiles if the pictures are large."""
 
         def through(x: Tensor) -> Tensor:
-            x, size = _at_least(x, int(network.least))  # type: ignore[arg-type]
+            x, size = _pad_to_minimum(x, int(network.least))  # type: ignore[arg-type]
             with autocast(self._device, self._precision):
                 return network(x)[..., : size[0], : size[1]].float()
 
@@ -101,24 +101,24 @@ class Translator:
         return self.networks[direction]
 
 
-def _at_least(x: Tensor, least: int) -> tuple[Tensor, tuple[int, int]]:
-    """x with its border repeated until no side is shorter than `least`, and the size that it had."""
+def _pad_to_minimum(x: Tensor, least: int) -> tuple[Tensor, tuple[int, int]]:
+    """Return x with its border replicated until no side is shorter than `least`, and its original (H, W)."""
     h, w = x.shape[-2:]
     below, right = max(0, least - h), max(0, least - w)
     return (F.pad(x, (0, right, 0, below), mode="replicate") if below or right else x), (h, w)
 
 
 def read(path: Path) -> Image.Image:
-    """A picture file, upright, in mode L, RGB or RGBA. Raises ValueError in one sentence."""
+    """Return a picture file, upright, in mode L, RGB or RGBA. Raises ValueError when it cannot be read."""
     try:
-        return upright(opened(io.BytesIO(path.read_bytes())))
+        return upright(open_image(io.BytesIO(path.read_bytes())))
     except (Damaged, OSError) as error:
         raise ValueError(f"{path} cannot be used: {reason(error)}.") from error
 
 
 # ---- many ------------------------------------------------------------------------------------------------------------
 
-Sink = Callable[[str, bytes], None]
+Writer = Callable[[str, bytes], None]
 
 
 def translate(
@@ -130,20 +130,20 @@ def translate(
     progress: Progress | None = None,
     say: Callable[[str], None] = print,
 ) -> str:
-    """Translate a file, a folder or a zip; names are kept. Returns a sentence that says what was written.
+    """Translate a file, a folder or a zip; names are kept. Returns a sentence that names the output.
 
-    out: a file for a file; a folder or a .zip for many. sheet: write a PNG of pictures above their translations.
-    A damaged picture is told through `say` and skipped. Raises ValueError when none could be translated.
+    out: a file for a file; a folder or a .zip for many. sheet: a PNG of pictures above their translations. say: called with a
+    sentence for each damaged picture, which is skipped. Raises ValueError when none could be translated.
     """
     model._network(direction)
     if sheet:
-        png(sheet)  # said before hours are spent
+        png(sheet)  # before any picture is translated
     shown: list[tuple[Image.Image, Image.Image]] = []
     if source.is_file() and source.suffix.lower() not in (".zip", ".npy", ".npz"):
         before = read(source)
         out = out / source.name if out.is_dir() or not out.suffix else out
         out = out if out.suffix.lower() in FORMATS else out.with_name(out.name + ".png")
-        _keep_apart([source], [out], sheet)
+        _check_no_overwrite([source], [out], sheet)
         after = model.translate(before, direction, progress=progress)
         write_whole(out, encoded(after, out.suffix))
         shown.append((before, after))
@@ -154,18 +154,18 @@ def translate(
         if not zipped and not out.is_dir() and (out.suffix or out.is_file()):
             raise ValueError(f"Many pictures go into a folder or a .zip, not into {out.name!r}.")
         inside = source.is_dir() and not zipped and source.resolve() in (out.resolve(), *out.resolve().parents)
-        if inside:  # the next time, translations would be translated
-            raise ValueError(f"In {out} the originals would be lost: choose another place to write to.")
-        names = written_as(pictures.names)
+        if inside:  # the next run would translate the translations
+            raise ValueError(f"{out} would overwrite the originals: choose another place to write to.")
+        names = output_names(pictures.names)
         originals = [source]
         if source.is_dir():
-            originals = [source / name for name, _ in walk(source)[0] if kind(name) != "other"]
-        _keep_apart(originals, [out, *(() if zipped else (out / name for name in names))], sheet)
+            originals = [source / name for name, _ in list_files(source)[0] if kind(name) != "other"]
+        _check_no_overwrite(originals, [out, *(() if zipped else (out / name for name in names))], sheet)
         done, bad = 0, len(pictures.bad)
         for name, why in pictures.bad:
             say(f"Skipped {name}: {why}.")
         with ExitStack() as stack:
-            put = _sink(out, zipped, stack)
+            write = _writer(out, zipped, stack)
             for i, name in enumerate(pictures.names):
                 if progress and i:
                     progress(i, len(pictures))
@@ -176,31 +176,31 @@ def translate(
                     say(f"Skipped {name}: {reason(error)}.")
                     bad += 1
                     continue
-                put(names[i], encoded(after, PurePosixPath(names[i]).suffix))
+                write(names[i], encoded(after, PurePosixPath(names[i]).suffix))
                 done += 1
-                if len(shown) < SHOWN:
+                if len(shown) < MAX_SHEET_PICTURES:
                     shown.append((before, after))
             if progress:
                 progress(len(pictures), len(pictures))
-            if not done:  # said in here, so that no empty .zip is left behind
+            if not done:  # raised within the context, so that no empty .zip is left behind
                 raise ValueError(f"No picture of {source} could be translated: all {bad:,} are damaged.")
     if sheet:
         write_png(sheet, before_after(shown))
     return f"{done:,} translated picture{'s are' if done > 1 else ' is'} in {out}{and_skipped(bad)}."
 
 
-def _keep_apart(originals: Iterable[Path], targets: Sequence[Path], sheet: Path | None) -> None:
-    """Raises ValueError where a file to write would take the place of an original, or the sheet that of a translation."""
+def _check_no_overwrite(originals: Iterable[Path], targets: Sequence[Path], sheet: Path | None) -> None:
+    """Raise ValueError when a file to write would replace an original, or the sheet a translation."""
     kept = {_identity(path) for path in originals}
     for path in (*targets, *([sheet] if sheet else [])):
         if _identity(path) in kept:
-            raise ValueError(f"In {path} an original would be lost: choose another place to write to.")
+            raise ValueError(f"{path} would overwrite an original: choose another place to write to.")
     if sheet and _identity(sheet) in {_identity(path) for path in targets}:
-        raise ValueError(f"The sheet {sheet} would take the place of a translation: choose another name for it.")
+            raise ValueError(f"The sheet {sheet} would replace a translation: choose another name for it.")
 
 
 def _identity(path: Path) -> object:
-    """Equal for all names of one file, whether it exists or is still to be written."""
+    """Return a value that is equal for all names of one file, whether or not it exists."""
     try:
         found = path.stat()
     except OSError:
@@ -208,15 +208,15 @@ def _identity(path: Path) -> object:
     return found.st_dev, found.st_ino
 
 
-def written_as(names: Sequence[str]) -> list[str]:
-    """The names of translations: those of their pictures, with .png where the picture's format is not written here.
+def output_names(names: Sequence[str]) -> list[str]:
+    """Return the file names of translations: those of their pictures, with .png if the format cannot be written.
 
-    No two are equal, not even where a and A are one letter, and none leads out of the folder or zip it is written to.
+    They are unique, also on file systems that ignore case, and stay within the folder or zip.
     """
-    inner = ["/".join(_harmless(part) for part in PurePosixPath(name).parts if part.strip("./")) for name in names]
-    taken = {str(folder).casefold() for name in inner for folder in PurePosixPath(name).parents}  # where no file can be
+    inner = ["/".join(_without_drive(part) for part in PurePosixPath(name).parts if part.strip("./")) for name in names]
+    taken = {str(folder).casefold() for name in inner for folder in PurePosixPath(name).parents}  # names of folders
     found: dict[int, str] = {}
-    for i, name in enumerate(inner):  # a picture that may keep its name goes before those that must change theirs
+    for i, name in enumerate(inner):  # names that can be kept take precedence over those that must change
         if name == names[i] and name.casefold() not in taken and PurePosixPath(name).suffix.lower() in FORMATS:
             taken.add(name.casefold())
             found[i] = name
@@ -227,30 +227,30 @@ def written_as(names: Sequence[str]) -> list[str]:
     return [found[i] for i in range(len(names))]
 
 
-def _harmless(part: str) -> str:
-    """A part of a name that is no drive of Windows: `C:` there leads out of any folder, in front of a name too."""
+def _without_drive(part: str) -> str:
+    """Return a part of a path without a Windows drive: there `C:` in front of any part leads out of the folder."""
     return part.replace(":", "") if PureWindowsPath(part).drive else part
 
 
 def _new_names(name: str) -> Iterator[str]:
-    """What a translation may be called, the best first."""
+    """Yield candidates for the name of a translation, the best first."""
     path = PurePosixPath(name)
-    known = path.suffix.lower() in ENDINGS  # a dot may also be part of the name
+    is_format = path.suffix.lower() in SUFFIXES  # a dot may also be part of the name
     ending = path.suffix if path.suffix.lower() in FORMATS else ".png"
-    stem = str(path.with_suffix("")) if known else name
+    stem = str(path.with_suffix("")) if is_format else name
     yield stem + ending
     if ending != path.suffix:
         yield name + ending
     yield from (f"{stem}-{i}{ending}" for i in count(2))
 
 
-def _sink(out: Path, zipped: bool, stack: ExitStack) -> Sink:
-    """Where translations go by name: a .zip, or a folder."""
+def _writer(out: Path, zipped: bool, stack: ExitStack) -> Writer:
+    """Return a function that writes a named file into the .zip or folder `out`."""
     if zipped:
         archive = stack.enter_context(zipfile.ZipFile(stack.enter_context(writing(out)), "w"))
         return archive.writestr
 
-    def put(name: str, content: bytes) -> None:
+    def write(name: str, content: bytes) -> None:
         path = out / name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -258,25 +258,25 @@ def _sink(out: Path, zipped: bool, stack: ExitStack) -> Sink:
             raise write_error(error, path) from error
         write_whole(path, content)
 
-    return put
+    return write
 
 
 def encoded(image: Image.Image, ending: str) -> bytes:
-    """A picture as the bytes of a file of that ending; JPEG, which knows no transparency, is flattened on white."""
+    """Return a picture as the bytes of a file with that suffix; JPEG has no transparency and gets a white background."""
     form = FORMATS[ending.lower()]
     if form == "JPEG" and image.mode == "RGBA":
-        image = in_channels(image, 3, WHITE)
+        image = convert_channels(image, 3, WHITE)
     buffer = io.BytesIO()
     image.save(buffer, form, **({"quality": 95} if form == "JPEG" else {}))
     return buffer.getvalue()
 
 
 def before_after(pairs: list[tuple[Image.Image, Image.Image]]) -> np.ndarray:
-    """A sheet uint8 [3,H,W]: pictures in a row, each fitted into a square of 64 to 256 pixels, above their translations."""
+    """Return a sheet uint8 [3,H,W]: a row of pictures, each fitted into a square of 64 to 256 pixels, above their translations."""
     side = min(256, max(64, *(max(before.size) for before, _ in pairs)))
     cells = []
     for row in zip(*pairs, strict=True):
         for image in row:
-            flat = in_channels(upright(image), 3, WHITE)
+            flat = convert_channels(upright(image), 3, WHITE)
             cells.append(np.asarray(ImageOps.pad(flat, (side, side), color=WHITE)).transpose(2, 0, 1))
     return grid(np.stack(cells), columns=len(pairs))

@@ -1,4 +1,4 @@
-"""What each number of a latent does: a sheet with a row for each, the one that says most first."""
+"""Latent traversals: a sheet with one row per latent dimension, the one of the largest KL divergence first."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from limner.apps.model import Pictures
+from limner.apps.model import ImageArray
 from limner.core.images import WHITE, grid, to_pil, write_png
-from limner.data.image import in_channels
+from limner.data.image import convert_channels
 from limner.networks.vae import ACTIVE
 
-REACH = 3.0  # standard deviations on either side
+MAX_DEVIATIONS = 3.0  # standard deviations on either side of the mean
 
 
 @dataclass(frozen=True)
 class Traversal:
-    """Rows of pictures along single numbers of a latent, the others held."""
+    """ImageArray along single latent dimensions, with the others fixed."""
 
-    pictures: Pictures     # uint8 [rows * columns, C,H,W]
-    rows: list[int]        # which number of the latent each row moves
-    columns: list[float]   # how many standard deviations from that number's mean each column is
-    nats: np.ndarray       # [Z] what each number costs: KL(q(z|x) || N(0,1)), the mean over the pictures
-    active: int            # numbers that vary from picture to picture
+    pictures: ImageArray   # uint8 [rows * columns, C,H,W]
+    rows: list[int]        # the latent dimension that each row varies
+    columns: list[float]   # standard deviations from the dimension's mean
+    nats: np.ndarray       # [Z] KL(q(z|x) || N(0,1)) of each dimension, averaged over pictures
+    active: int            # dimensions that vary from picture to picture
 
     def save(self, path: str | Path) -> Path:
-        """Write the sheet with its legend as a PNG; returns the path. Raises ValueError for another ending."""
+        """Write the sheet with its legend as a PNG; return the path. Raises ValueError for another suffix."""
         write_png(Path(path), self.sheet())
         return Path(path)
 
     def sheet(self) -> np.ndarray:
-        """uint8 [3,H,W]: rows named by the number and its nats, columns by standard deviations."""
-        flat = np.stack([np.asarray(in_channels(to_pil(p), 3, WHITE)) for p in np.asarray(self.pictures)])
+        """Return the sheet uint8 [3,H,W]: rows named by dimension and KL divergence, columns by standard deviations."""
+        flat = np.stack([np.asarray(convert_channels(to_pil(p), 3, WHITE)) for p in np.asarray(self.pictures)])
         cells = to_pil(grid(flat.transpose(0, 3, 1, 2), columns=len(self.columns)))
         left, top, size = 96, 26, 15
         sheet = Image.new("RGB", (left + cells.width, top + cells.height), WHITE)
@@ -42,8 +42,8 @@ class Traversal:
         pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size)
         across, down = cells.width / len(self.columns), cells.height / len(self.rows)
         for i, deviations in enumerate(self.columns):
-            said = f"{deviations:+.3g} sd" if deviations else "mean"
-            pen.text((left + (i + 0.5) * across, top / 2), said, "black", font, "mm")
+            caption = f"{deviations:+.3g} sd" if deviations else "mean"
+            pen.text((left + (i + 0.5) * across, top / 2), caption, "black", font, "mm")
         for i, number in enumerate(self.rows):
             middle = top + (i + 0.5) * down
             pen.text((left - 8, middle - 9), f"z{number}", "black", font, "rm")
@@ -52,23 +52,23 @@ class Traversal:
 
 
 def traversal(
-    means: np.ndarray, log_variances: np.ndarray, decode: Callable[[np.ndarray], Pictures], base: np.ndarray | None,
+    means: np.ndarray, log_variances: np.ndarray, decode: Callable[[np.ndarray], ImageArray], base: np.ndarray | None,
     dims: int, steps: int,
 ) -> Traversal:
-    """Move the `dims` numbers that cost most, each alone.
+    """Vary the `dims` latent dimensions of the largest KL divergence, each alone.
 
     means, log_variances: [N,Z], of q(z|x) for N pictures.
-    base: the latent [Z] whose other numbers are held; None holds them at their means.
+    base: the latent [Z] that the other dimensions keep; None keeps them at their means.
     """  # fmt: skip
     if dims < 1 or steps < 2:
-        raise ValueError("A traversal has 1 row and 2 steps at least.")
+        raise ValueError("A traversal has at least 1 row and 2 steps.")
     if len(means) < 2:
-        raise ValueError("Give 2 pictures at least, better some hundred: what each number costs is measured on them.")
+        raise ValueError("Give at least 2 pictures, better some hundred: the KL divergence is measured on them.")
     means, variances = means.astype(np.float64), np.exp(log_variances.astype(np.float64))
     nats = 0.5 * (means**2 + variances - 1 - np.log(variances)).mean(0)  # Kingma & Welling 2014, appendix B
     center, deviation = means.mean(0), np.sqrt(means.var(0) + variances.mean(0))
     rows = np.argsort(-nats, kind="stable")[:dims].tolist()
-    columns = np.linspace(-REACH, REACH, steps)
+    columns = np.linspace(-MAX_DEVIATIONS, MAX_DEVIATIONS, steps)
     latents = np.tile(center if base is None else base, (len(rows), steps, 1))
     for latent, number in zip(latents, rows, strict=True):
         latent[:, number] = center[number] + columns * deviation[number]

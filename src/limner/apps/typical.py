@@ -1,12 +1,12 @@
-"""How typical a generated picture is of what its generator makes: what truncation selects by.
+"""How typical a generated picture is among its generator's samples: the criterion of truncation by selection.
 
-Shrinking or clipping latents leaves the shell |z| = sqrt(Z) that a generator was trained on, and most generators fail
-there. Selecting among ordinary samples never does: it needs only the generator. Modes are kept apart, so that the
-selection does not favor one of them (multimodal truncation: Mokady et al. 2022, "Self-distilled StyleGAN", section 4.2),
-and within a mode the density of a Gaussian ranks the pictures (as DeVries et al. 2020, "Instance selection for GANs",
-section 3.1, rank real ones). Of a generator with classes its features are those of a small classifier of the generator's
-own samples; without classes they are reduced pixels: features learned by contrast lowered precision where the generator is
-bad, and those of a classifier of clusters raised it less.
+Shrinking or clipping latents leaves the shell |z| = sqrt(Z) that a generator was trained on, and most generators fail there.
+Selecting among ordinary samples never does: it needs only the generator. Each mode has its own ranking, so that the selection
+favors none of them (multimodal truncation: Mokady et al. 2022, "Self-distilled StyleGAN", section 4.2); within a mode the
+density of a Gaussian ranks the pictures (as DeVries et al. 2020, "Instance selection for GANs", section 3.1, rank real ones).
+With classes, the features are those of a small classifier of the generator's own samples; without classes they are downscaled
+pixels: contrastive features lowered precision where the generator is bad, and those of a classifier of clusters raised it
+less.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ from limner.evaluation.features.encoder import Progress, train_classifier, worki
 from limner.evaluation.features.extractor import resized
 from limner.evaluation.features.own import OwnFeatures
 
-SIDE = 16        # pixels that pictures without classes are reduced to
-COMPONENTS = 64  # principal components, at most
-MODES = 16       # clusters of pictures without classes
-PICTURES = 64    # calibration pictures a mode
-OF_CLASS = 256   # calibration pictures of a class, which is one mode
-POOL = 2560      # samples of all classes that features are learned from
-SHOWN = 4096     # images seen in learning them: four times as many were no better
+MAX_PIXELS = 16            # a side, to which pictures without classes are downscaled
+MAX_COMPONENTS = 64        # principal components
+MODES = 16                 # clusters of pictures without classes
+PICTURES_PER_MODE = 64     # for calibration
+PICTURES_PER_CLASS = 256   # for calibration; a class is one mode
+FEATURE_SAMPLES = 2560     # samples of all classes on which the features are trained
+FEATURE_IMAGES = 4096      # images seen in that training: four times as many were no better
 Features = Callable[[Tensor], Tensor]  # uint8 [N,C,H,W] -> float [N,F]
 
 
 def reduced(pictures: Tensor) -> Tensor:
-    """uint8 [N,C,H,W] -> float64 [N,F], at most SIDE pixels a side."""
-    size = (min(SIDE, pictures.shape[2]), min(SIDE, pictures.shape[3]))
+    """Return pictures uint8 [N,C,H,W] downscaled to at most MAX_PIXELS a side, as features float64 [N,F]."""
+    size = (min(MAX_PIXELS, pictures.shape[2]), min(MAX_PIXELS, pictures.shape[3]))
     return F.adaptive_avg_pool2d(pictures.float() / 127.5 - 1, size).flatten(1).double()
 
 
 def learn_features(pictures: Tensor, labels: Tensor, classes: int, progress: Progress | None = None) -> OwnFeatures:
-    """The features of a small classifier of a generator's samples uint8 [N,C,H,W] with labels [N] (0 to classes - 1).
+    """Return the features of a classifier trained on a generator's samples uint8 [N,C,H,W] with labels [N] in [0, classes).
 
-    The same samples give the same features on a machine.
+    Deterministic on a machine.
     """
     size = working_size(pictures.shape[2], pictures.shape[3])
     images = torch.cat([resized(part, size) for part in pictures.split(1024)])
-    encoder = train_classifier(images, labels, classes, progress=progress, shown=SHOWN)
+    encoder = train_classifier(images, labels, classes, progress=progress, shown=FEATURE_IMAGES)
     return OwnFeatures(encoder, pictures.shape[1], size, classes)
 
 
@@ -57,7 +57,7 @@ class Typicality:
         self.mean = x.mean(0)
         x = x - self.mean
         _, vectors = torch.linalg.eigh(x.T @ x)
-        self.basis = vectors[:, -max(1, min(COMPONENTS, len(x) // 4)) :]  # [F,D], the largest components
+        self.basis = vectors[:, -max(1, min(MAX_COMPONENTS, len(x) // 4)) :]  # [F,D], the largest components
         x = x @ self.basis
         self.centers = _centers(x, modes)
         mode = torch.cdist(x, self.centers).argmin(1)
@@ -66,7 +66,7 @@ class Typicality:
         self.sorted = [distance[mode == i].sort().values for i in range(len(self.centers))]
 
     def rank(self, pictures: Tensor) -> Tensor:
-        """uint8 [N,C,H,W] -> the share of the calibration pictures of its mode that are more typical, in [0,1], [N]."""
+        """Return for uint8 [N,C,H,W] the fraction [N], in [0,1], of the mode's calibration pictures that are more typical."""
         x = (self.features(pictures).double() - self.mean) @ self.basis
         mode = torch.cdist(x, self.centers).argmin(1)
         distance = (((x - self.centers[mode]) @ self.whiten).square()).sum(1)
@@ -75,8 +75,10 @@ class Typicality:
 
 
 def _centers(x: Tensor, count: int, iterations: int = 30) -> Tensor:
-    """Centers [K,D] of k-means from a k-means++ start (Arthur & Vassilvitskii 2007) of fixed seed. Clusters that end empty
-    are left out."""
+    """Return the centers [K,D] of k-means from a k-means++ start (Arthur & Vassilvitskii 2007) with a fixed seed.
+
+    Clusters that end empty are left out.
+    """
     generator = torch.Generator().manual_seed(0)
     centers = x.mean(0, keepdim=True)
     if count == 1:
@@ -94,8 +96,8 @@ def _centers(x: Tensor, count: int, iterations: int = 30) -> Tensor:
 
 
 def _shrunk_covariance(x: Tensor) -> Tensor:
-    """Covariance [D,D] of centered rows [N,D], shrunk towards the identity (Chen et al. 2010, "Shrinkage algorithms for
-    MMSE covariance estimation", eq. 23)."""
+    """Return the covariance [D,D] of centered rows [N,D], shrunk toward the identity (Chen et al. 2010, "Shrinkage algorithms
+    for MMSE covariance estimation", eq. 23)."""
     n, d = x.shape
     s = x.T @ x / n
     mean = s.trace() / d

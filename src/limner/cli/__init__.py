@@ -1,5 +1,7 @@
-"""The verbs. Flags are derived from typed functions and from the recipes' dataclasses, never written twice; heavy rooms
-are imported by the verb that needs them, so that `limner --help` answers at once."""
+"""The command-line interface. Flags are derived from typed functions and the recipes' dataclasses, never written twice.
+
+Heavy modules are imported by the command that needs them, so that `limner --help` is fast.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +12,18 @@ from contextlib import suppress
 
 from cyclopts import CycloptsError
 
-from limner.cli import making, using
+from limner.cli import inference, training
 from limner.cli.app import app, tell, widen
-from limner.cli.flags import flags, with_flags
-from limner.cli.mistakes import understood
+from limner.cli.errors import parse_error_message
+from limner.cli.flags import check_groups, flags, with_flags
 from limner.cli.plugins import add_verbs
 from limner.core.files import read_error
 
-__all__ = ["app", "main", "making", "using"]
+__all__ = ["app", "inference", "main", "training"]
 
 
-def _said(arguments: Sequence[str], option: str) -> str | None:
-    """The value of an option among the arguments, before it is known which options there are."""
+def _option_value(arguments: Sequence[str], option: str) -> str | None:
+    """Return the value of an option in the arguments, before the parser's options are defined; None if it is absent."""
     for i, argument in enumerate(arguments):
         if argument == option and i + 1 < len(arguments):
             return arguments[i + 1]
@@ -31,26 +33,26 @@ def _said(arguments: Sequence[str], option: str) -> str | None:
 
 
 def _out_of_memory(error: Exception) -> bool:
-    """Whether memory was short: PyTorch tells so in words, of whatever device, and its own type is not imported here."""
-    said = str(error).lower()
-    return isinstance(error, MemoryError) or "out of memory" in said or "can't allocate memory" in said
+    """Return whether an error is due to a lack of memory: PyTorch states this in the message only, for every device."""
+    message = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in message or "can't allocate memory" in message
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The console script. Exit codes: 0 done, 2 something a person can mend (one sentence), 128 + signal when stopped."""
+    """Run the console script. Exit codes: 0 success, 2 an error that the user can correct, 128 + signal when stopped."""
     try:
         code = _run(list(sys.argv[1:] if arguments is None else arguments))
-        sys.stdout.flush()  # a full disk or a closed pipe shows here rather than in the interpreter's last moments
+        sys.stdout.flush()  # a full disk or a closed pipe raises here rather than at the interpreter's exit
     except BrokenPipeError:
         code = _silenced(128 + 13)  # SIGPIPE, by number: Windows has none
     except OSError as error:
         code = _silenced(2)
-        tell(f"What was printed could not be written: {error.strerror}.")
+        tell(f"The output could not be written: {error.strerror}.")
     sys.exit(code)
 
 
 def _silenced(code: int) -> int:
-    """The code, after what is still to be printed was sent to where it disturbs nobody."""
+    """Redirect output streams that cannot be flushed to the null device; return the code."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         for stream in (sys.stdout, sys.stderr):
@@ -62,47 +64,48 @@ def _silenced(code: int) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    """The exit code of a command. Raises OSError when its output cannot be written."""
+    """Run a command and return its exit code. Raises OSError when its output cannot be written."""
     widen()
     code = 2
     try:
         if "train" in arguments[:1]:
             if not {"--help", "-h", "--quiet"} & {*arguments}:
-                tell("Starting (loading PyTorch) ...")  # which is silent for seconds
+                tell("Starting (loading PyTorch) ...")  # takes seconds without other output
             from limner.families.train import AUTO, defaults
             from limner.runs.options import Options
 
-            name = _said(arguments, "--recipe") or AUTO
-            base = defaults(name, _said(arguments, "--architecture"))
+            name = _option_value(arguments, "--recipe") or AUTO
+            base = defaults(name, _option_value(arguments, "--architecture"))
+            check_groups(type(base), arguments)
             chosen = flags(type(base), base, unset=name == AUTO)
-            train = with_flags(making.train, flags(Options), chosen)
+            train = with_flags(training.train, flags(Options), chosen)
         else:
-            train = with_flags(making.train, type("Options", (), {}), type("Choices", (), {}))
-        if "train" in app:  # of an earlier call in this process, with another recipe's flags
+            train = with_flags(training.train, type("Options", (), {}), type("Choices", (), {}))
+        if "train" in app:  # from an earlier call in this process, with the flags of another recipe
             del app["train"]
         app.command(train, name="train")
         add_verbs(app, arguments)
-        app(arguments, exit_on_error=False, print_error=False)  # ends the process itself, with what the verb returns
+        app(arguments, exit_on_error=False, print_error=False)  # raises SystemExit with the command's return value
     except SystemExit as ended:
-        if isinstance(ended.__context__, BrokenPipeError):  # Rich met it, and would end with 1
+        if isinstance(ended.__context__, BrokenPipeError):  # raised in Rich, which would exit with 1
             return 128 + 13
         code = ended.code if isinstance(ended.code, int) else 0
     except CycloptsError as error:
-        tell(understood(error))
+        tell(parse_error_message(error))
     except ValueError as error:
         tell(str(error))
     except BrokenPipeError:
         raise
     except OSError as error:
-        if error.filename is None:  # what is printed cannot be written; every file has a name
+        if error.filename is None:  # an output stream; files have a name
             raise
         tell(str(read_error(error, error.filename)))
     except (MemoryError, RuntimeError) as error:
         if not _out_of_memory(error):
             raise
         tell(
-            "There is not enough memory: train with a smaller --batch, --size or network width (--generator.width, --network.width), or with fewer pictures a "
-            "pass (--micro-batch 8); use what is trained with a smaller -n."
+            "There is not enough memory: train with a smaller --batch, --size or network width (--generator.width, --network.width), or with fewer pictures per "
+            "pass (--micro-batch 8); use a trained model with a smaller -n."
         )
     except KeyboardInterrupt:
         code = 130

@@ -1,4 +1,4 @@
-"""The application that verbs register with, and how it speaks to people."""
+"""The application that commands register with, and its output to the terminal."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from cyclopts import App
 import limner
 from limner.core.text import printable, sentence
 
-STARTED = time.monotonic()  # of the command, nearly: what is heavy is imported later
-LEAST_WIDTH = 40  # columns; folded into fewer, help takes minutes, and into one it never ends
+STARTED = time.monotonic()  # about the start of the command: heavy imports come later
+MIN_WIDTH = 40  # columns; Rich needs minutes to wrap help to fewer, and never finishes with one
 
 app = App(
     name="limner",
@@ -27,24 +27,24 @@ app = App(
 
 
 def tell(text: str) -> None:
-    """Say a sentence to the person; of several ranks only the first speaks."""
+    """Print a sentence to stderr, on rank 0 only."""
     if os.environ.get("RANK", "0") == "0":
         print(sentence(text), file=sys.stderr, flush=True)
 
 
 def widen() -> None:
-    """Let tables and help be as wide as they can be folded to, whatever the terminal or COLUMNS says."""
-    if shutil.get_terminal_size().columns < LEAST_WIDTH:
-        os.environ["COLUMNS"] = str(LEAST_WIDTH)
+    """Set COLUMNS to at least MIN_WIDTH for tables and help, whatever the terminal's size."""
+    if shutil.get_terminal_size().columns < MIN_WIDTH:
+        os.environ["COLUMNS"] = str(MIN_WIDTH)
 
 
 def print_line(text: str) -> None:
-    """Print what a verb did, as one line."""
+    """Print the result of a command, as one line."""
     print(sentence(text))
 
 
 def show_table(renderable: Any) -> None:
-    """Print a table. What stands in it may come from a stranger's files: of its text only what is printable is written."""
+    """Print a table. Its text may come from untrusted files: non-printable characters are removed."""
     from rich.console import Console
     from rich.segment import Segment
 
@@ -58,7 +58,7 @@ def show_table(renderable: Any) -> None:
 
 
 def open_model(run: Path, device: str, kind: Any, verb: str) -> Any:
-    """The model of a run folder, for a verb that needs one of the class `kind`. Raises ValueError when it holds another."""
+    """Return the model of a run folder, for a command that needs the class `kind`. Raises ValueError for another kind."""
     from limner.core.device import configure_runtime
     from limner.families.load import load_kind
 
@@ -67,7 +67,7 @@ def open_model(run: Path, device: str, kind: Any, verb: str) -> Any:
 
 
 class Progress:
-    """A bar for reading pictures, shown when it takes long enough to be worth it, and on a terminal only."""
+    """A progress bar, on a terminal only."""
 
     def __init__(self, verb: str) -> None:
         self.verb = verb
@@ -93,4 +93,4 @@ class Progress:
         self.bar.update(self.task, completed=done, total=total)
         if done >= total:
             self.bar.stop()
-            self.bar = None  # what comes next has a bar of its own
+            self.bar = None  # the next phase has its own bar

@@ -146,7 +146,7 @@ class Decisions(TypedDict):
     """`run.json`."""
 
     limner: str
-    asked: dict[str, Any]
+    request: dict[str, Any]
     decided: Decided
 
 

@@ -1,4 +1,4 @@
-"""A zip of pictures as a Source, read in memory: nothing is ever unpacked to disk, so no path in it can do harm."""
+"""A zip of pictures as a Source, read in memory: nothing is unpacked to disk, so paths in the zip cannot do harm."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from typing import BinaryIO
 from limner.core.text import printable
 from limner.data.folder import ignored, kind, label_file, looks_like_picture, no_pictures
 from limner.data.image import Damaged
-from limner.data.labels import LABEL_FILES, LARGEST, Labels, Table
-from limner.data.layout import Files, Wish, arrange, as_source, common_folder
+from limner.data.labels import LABEL_FILES, MAX_LABEL_BYTES, Labels, Table
+from limner.data.layout import ArrangeOptions, Files, arrange, as_source, common_folder
 from limner.data.source import Rejected, Source, short_name
 
-MAX_ENTRY = 1 << 29  # bytes a single entry may claim to unpack to
+MAX_ENTRY_BYTES = 1 << 29  # of one entry, uncompressed, as its header states
 
 
-def entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int = MAX_ENTRY) -> bytes:
-    """The bytes of one entry. Raises Damaged with the reason."""
+def entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int = MAX_ENTRY_BYTES) -> bytes:
+    """Return the bytes of one entry. Raises Damaged with the reason."""
     if info.flag_bits & 1:
         raise Damaged("encrypted: unpack the zip with its password first")
     if info.file_size > limit:
@@ -30,17 +30,17 @@ def entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int = MAX_ENTR
         with archive.open(info) as file:
             return file.read()
     except NotImplementedError as error:
-        raise Damaged("packed with a method that cannot be read here") from error
+        raise Damaged("compressed with a method that is not supported") from error
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
         raise Damaged("damaged inside the zip") from error
 
 
-def open_zip(path: Path, stop_requested: Wish) -> Source:
-    """A zip of pictures, nested or not. Raises ValueError in one sentence when damaged or without a picture."""
+def open_zip(path: Path, options: ArrangeOptions) -> Source:
+    """Open a zip of pictures, nested or not. Raises ValueError when it is damaged or holds no picture."""
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError, ValueError, EOFError) as error:
-        why = "it cannot be read" if isinstance(error, PermissionError) else "it is damaged or no zip at all"
+        why = "it cannot be read" if isinstance(error, PermissionError) else "it is damaged or not a zip"
         raise ValueError(f"The zip {path} cannot be opened: {why}; make or download it again.") from error
     bad: list[Rejected] = []
     others: Counter[str] = Counter()
@@ -80,19 +80,19 @@ def open_zip(path: Path, stop_requested: Wish) -> Source:
         [f"{name}\0{info.file_size}\0{info.CRC}\n" for name, info in zip(names, entries, strict=True)],
     )  # fmt: skip
     return as_source(
-        found, arrange(found, _table(archive, tables, stop_requested.labels), stop_requested), name=short_name(path.stem), mark="zip",
+        found, arrange(found, _table(archive, tables, options.labels), options), name=short_name(path.stem), version="zip",
         origin=f"the zip {printable(path.resolve().name)}", bad=bad, others=dict(others),
     )  # fmt: skip
 
 
 def _wrapper(names: Sequence[str]) -> str:
-    """The one folder that a whole zip lies in, as packing a folder makes it: "pets/"; "" where pictures lie right in it."""
+    """Return the single folder that holds everything in the zip, such as "pets/"; "" if pictures lie at the top level."""
     top = common_folder(names).split("/", 1)[0]
     return f"{top}/" if top and all(name.count("/") > 1 for name in names) else ""
 
 
 def _table(archive: zipfile.ZipFile, tables: dict[str, zipfile.ZipInfo], labels: Labels) -> Table | None:
-    """The file of labels: the one given, else the outermost inside the zip."""
+    """Return the file of labels: the given one, otherwise the outermost one inside the zip."""
     if isinstance(labels, Path):
         return label_file(labels)
     order = sorted(tables, key=lambda n: (n.count("/"), LABEL_FILES.index(PurePosixPath(n).name.lower())))
@@ -101,7 +101,7 @@ def _table(archive: zipfile.ZipFile, tables: dict[str, zipfile.ZipInfo], labels:
 
     def content() -> bytes:
         try:
-            return entry(archive, tables[order[0]], LARGEST)
+            return entry(archive, tables[order[0]], MAX_LABEL_BYTES)
         except Damaged as damage:
             raise ValueError(f"{printable(order[0])} cannot be read: {damage}.") from damage
 

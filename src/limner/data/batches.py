@@ -1,14 +1,14 @@
-"""The contract of everything that feeds a run, and the random numbers of one position of its order.
+"""The protocol of training data, and the random generator of one position of its order.
 
-A batch is a mapping of named tensors, and the name says what a tensor is:
+A batch is a mapping of named tensors:
 
     image           the picture, or the input of a restorer       uint8 [count,C,H,W]
-    target          what a restorer makes of it                   uint8 [count,C,H,W]
+    target          the ground truth of a restorer                uint8 [count,C,H,W]
     a, b            the two sides of a translation                uint8 [count,C,H,W]
-    label           the class, an index                           int64 [count]
+    label           the class index                               int64 [count]
 
-The training loop rescales the pictures (`core.images.IMAGES`) to [-1,1] and passes any other tensor, such as a uint8 mask,
-as it is.
+The training loop rescales the pictures (`core.images.IMAGES`) to [-1,1] and leaves other tensors, such as a uint8 mask,
+unchanged.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from limner.core.images import ImageSpec
 
 
 class Batches(Protocol):
-    """Items numbered in an endless order; item `position` is a pure function of (seed, position).
+    """Items in an endless order; the item at `position` is a pure function of (seed, position).
 
-    So batches may be cut anywhere: one rank or four, whole or accumulated, unbroken or resumed, all see the same items.
+    Batches can therefore be cut anywhere: one rank or four, whole or accumulated, unbroken or resumed, see the same items.
     """
 
     @property
     def spec(self) -> ImageSpec:
-        """The shape of the pictures: of `target` where a batch has one."""
+        """Shape of the pictures: of `target` if a batch has one."""
         ...
 
     def __len__(self) -> int:
-        """How many different items there are: an epoch."""
+        """Number of different items: an epoch."""
         ...
 
     def batch(self, first: int, count: int, seed: int) -> dict[str, Tensor]:
-        """Items number first ... first + count - 1 of the order of `seed`, one row each."""
+        """Return items first ... first + count - 1 of the order of `seed`, one row each."""
         ...
 
 
@@ -48,7 +48,7 @@ class Splittable(Batches, Protocol):
 
     @property
     def names(self) -> Sequence[str]:
-        """One an item, in the order of rows."""
+        """Names of the items [N], in the order of rows."""
         ...
 
     @property
@@ -58,18 +58,18 @@ class Splittable(Batches, Protocol):
 
     @property
     def duplicates(self) -> Sequence[Sequence[str]]:
-        """Names of items that are equal, by group."""
+        """Groups of names of identical items."""
         ...
 
     def subset(self, rows: np.ndarray) -> Any:
-        """The items of some rows, int64 [n], as an index view of the same pictures, and of the same kind of data."""
+        """Return the items of the rows int64 [n], as a view of the same kind."""
         ...
 
     def own_validation(self) -> Any | None:
-        """The validation split that the data came with, decoded; None where it came with none."""
+        """Return the validation split that the data contains, decoded; None if it contains none."""
         ...
 
 
 def generator_at(seed: int, position: int, use: str) -> np.random.Generator:
-    """The random numbers of one position of an order, for one use of them: the same on any rank and in any batch."""
+    """Return the random generator of one position and one use: the same on any rank and in any batch."""
     return np.random.Generator(np.random.PCG64([seed % 2**64, position, crc32(use.encode())]))

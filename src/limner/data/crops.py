@@ -1,4 +1,4 @@
-"""Crops: random windows of pictures that are kept at their own size, by the contract of `data.batches`."""
+"""Random crops of pictures that are kept at their own size, with the protocol of `data.batches`."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from limner.data.source import Rejected
 
 
 class Crops:
-    """One window of each picture an epoch, cut anew in every epoch.
+    """One random crop of each picture per epoch.
 
-    Which picture comes is the order of `Sampler`; where it is cut and how it is turned is a pure function of (seed,
-    position). Smaller pictures than the window are left out, and listed in `bad`: a reflected border would be learned.
+    The order of pictures is that of `Sampler`; position, flip and rotation of a crop are a pure function of (seed, position).
+    Pictures smaller than the crop are left out and listed in `bad`, since padding would be learned.
     """
 
     def __init__(
         self, pictures: Native, size: int | tuple[int, int], *, flip: bool = False, rotate: bool = False,
         kept: np.ndarray | None = None,
     ) -> None:
-        """size: side or (H,W) of the window. flip: mirror every other one, left to right. rotate: turn by 0, 90, 180 or
-        270 degrees. kept: the rows to cut from, int64 [n]; None for all.
+        """size: side or (H,W) of the crop. flip: mirror horizontally with probability 1/2. rotate: by 0, 90, 180 or 270
+        degrees. kept: the rows to crop from, int64 [n]; None for all.
 
-        Raises ValueError in one sentence for a size that makes no sense, when every picture is smaller, and for quarter
-        turns of a window that is not square.
+        Raises ValueError for an invalid size, when every picture is smaller, and for rotations of a crop that is not
+        square.
         """  # fmt: skip
         height, width = target_size(size, [])
         if rotate and height != width:
-            raise ValueError(f"Crops of {height}x{width} cannot be turned by 90 degrees: choose a square size, or leave out rotate.")
+            raise ValueError(f"Crops of {height}x{width} cannot be rotated by 90 degrees: choose a square size, or leave out rotate.")
         rows = np.arange(len(pictures)) if kept is None else kept
         fits = (pictures.sizes[rows] >= (height, width)).all(1)
         small = rows[~fits].tolist()
@@ -56,9 +56,9 @@ class Crops:
         return len(self.kept)
 
     def batch(self, first: int, count: int, seed: int) -> dict[str, Tensor]:
-        """Crops number first ... first + count - 1 of the endless order of `seed`.
+        """Return crops first ... first + count - 1 of the endless order of `seed`.
 
-        Returns image: uint8 [count,C,H,W] channels_last, and with classes label: int64 [count].
+        Returns image: uint8 [count,C,H,W] channels_last, and label: int64 [count] if there are classes.
         """
         rows = self._order.positions(first, count, seed)
         height, width = self.spec.size
@@ -69,7 +69,7 @@ class Crops:
         return {"image": images} if self.labels is None else {"image": images, "label": self.labels[torch.from_numpy(rows)]}
 
     def _cut(self, picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """A window of a picture [H,W,C], turned. All numbers are drawn whatever is asked for: a flip moves no window."""
+        """Return a crop of a picture [H,W,C]. All random numbers are always drawn, so that a flip does not change the position."""
         height, width = self.spec.size
         top, left = (int(rng.integers(side - span + 1)) for side, span in zip(picture.shape, (height, width), strict=False))
         mirrored, turns = rng.integers(2), rng.integers(4)
@@ -78,13 +78,13 @@ class Crops:
         return window[:, ::-1] if self.flip and mirrored else window
 
     def subset(self, rows: np.ndarray) -> Crops:
-        """Crops of some of these pictures, rows int64 [n], as an index view."""
+        """Return crops of the pictures of rows int64 [n], as a view."""
         return self._on(replace(self.pictures, validation=None), self.kept[rows])
 
     def own_validation(self) -> Crops | None:
-        """Crops of the same size of the held-out split, where the pictures came with one.
+        """Return crops of the same size from the validation split that the data contains; None if it contains none.
 
-        Raises ValueError in one sentence when none of its pictures is usable, or large enough.
+        Raises ValueError when none of its pictures is usable or large enough.
         """
         given = self.pictures
         if given.validation is None:

@@ -1,4 +1,4 @@
-"""A Dataset: every picture decoded once into one uint8 array, and batches of it in an order that is a pure function."""
+"""A Dataset: pictures decoded once into one uint8 array, and batches of it in an order that is a pure function of the seed."""
 
 from __future__ import annotations
 
@@ -16,40 +16,40 @@ from torch import Tensor
 from limner.core.condition import Condition
 from limner.core.images import ImageSpec
 from limner.data import cache as store
-from limner.data.decode import Decoded, Progress, compact, decode_all, target_size
-from limner.data.image import FITS, as_color
+from limner.data.decode import Decoded, Progress, decode_all, select_rows, target_size
+from limner.data.image import FITS, parse_color
 from limner.data.sampler import Sampler
 from limner.data.source import Rejected, Source
 
 CHANNELS = {"auto": None, "1": 1, "3": 3, "4": 4}
-LITTLE = 100 << 20  # bytes; pictures that are one array this small already are not worth a file in the cache
+MIN_CACHED_BYTES = 100 << 20  # of pictures that are one array already; smaller arrays are not cached
 
 
 @dataclass
 class Dataset:
-    """Pictures ready to train on."""
+    """Pictures of one size, ready for training."""
 
     images: Tensor                                   # uint8 [N,C,H,W], channels_last: a view of storage [N,H,W,C]
     labels: Tensor | None                            # int64 [N], an index into classes
-    classes: tuple[str, ...]                         # empty: no labels
+    classes: tuple[str, ...]                         # empty without labels
     names: list[str]                                 # [N]
     spec: ImageSpec
     name: str                                        # short, for a run folder
-    origin: str                                      # for people
-    attribution: str                                 # who made it and the license, for embedded samples
-    fingerprint: str                                 # sha256 hex of the pictures and labels themselves
+    origin: str                                      # as shown to people
+    attribution: str                                 # author and license of an embedded sample
+    fingerprint: str                                 # SHA-256, in hex, of the pictures and labels
     bad: list[Rejected] = field(default_factory=list)     # skipped pictures with the reason
-    notes: list[str] = field(default_factory=list)   # decisions a person should know of
-    sizes: dict[tuple[int, int], int] = field(default_factory=dict)  # upright (H,W) as stored -> how many
-    modes: dict[str, int] = field(default_factory=dict)              # Pillow mode as stored -> how many
-    duplicates: list[list[str]] = field(default_factory=list)        # names of pictures that are equal, by group
+    notes: list[str] = field(default_factory=list)   # decisions to report to the user
+    sizes: dict[tuple[int, int], int] = field(default_factory=dict)  # upright (H,W) of the files -> count
+    modes: dict[str, int] = field(default_factory=dict)              # Pillow mode of the files -> count
+    duplicates: list[list[str]] = field(default_factory=list)        # groups of names of identical pictures
     fit: str = "crop"                                # how they were brought to their size
-    background: str = "white"                        # the color behind what is transparent or padded
+    background: str = "white"                        # color behind transparent pictures, and of padding
     validation: Source | None = None                 # the held-out split, not decoded yet: see prepare_validation
 
     def __post_init__(self) -> None:
         assert self.images.dtype == torch.uint8 and self.images.shape[1:] == (self.spec.channels, *self.spec.size)
-        self._rows = self.images.permute(0, 2, 3, 1)  # the storage again: gathering from it copies whole rows
+        self._rows = self.images.permute(0, 2, 3, 1)  # the contiguous storage: index_select then copies whole rows
         assert self._rows.is_contiguous()
         self._order = Sampler(len(self.images))
 
@@ -57,29 +57,29 @@ class Dataset:
         return len(self.images)
 
     def batch(self, first: int, count: int, seed: int) -> dict[str, Tensor]:
-        """Pictures number first ... first + count - 1 of the endless order of `seed` (`data.sampler.Sampler`).
+        """Return pictures first ... first + count - 1 of the endless order of `seed` (`data.sampler.Sampler`).
 
-        Returns image: uint8 [count,C,H,W] channels_last, and with classes label: int64 [count].
+        Returns image: uint8 [count,C,H,W] channels_last, and label: int64 [count] if there are classes.
         """
         return self.rows(self._order.positions(first, count, seed))
 
     def rows(self, rows: np.ndarray) -> dict[str, Tensor]:
-        """The pictures (and labels) of some rows, int64 [count]."""
+        """Return the pictures (and labels) of rows int64 [count]."""
         index = torch.from_numpy(rows)
         images = self._rows.index_select(0, index).permute(0, 3, 1, 2)
         return {"image": images} if self.labels is None else {"image": images, "label": self.labels.index_select(0, index)}
 
     def subset(self, rows: np.ndarray) -> Subset:
-        """Some pictures, rows int64 [n], as an index view."""
+        """Return the pictures of rows int64 [n], as a view."""
         return Subset(self, rows)
 
     def own_validation(self) -> Dataset | None:
-        """The held-out split of the place that the pictures came from, at the same shape (`prepare_validation`)."""
+        """Return the validation split that the data contains, at the same shape (`prepare_validation`)."""
         return prepare_validation(self)
 
     def copied(self, rows: np.ndarray) -> Dataset:
-        """Some pictures, rows int64 [n], as a Dataset of its own."""
-        pictures = compact(self._rows.numpy(), rows, self.spec.channels)
+        """Return the pictures of rows int64 [n] as a new Dataset."""
+        pictures = select_rows(self._rows.numpy(), rows, self.spec.channels)
         labels = None if self.labels is None else self.labels[torch.from_numpy(rows)]
         return replace(
             self, images=as_images(pictures), labels=labels, names=[self.names[i] for i in rows],
@@ -88,10 +88,10 @@ class Dataset:
 
 
 class Subset:
-    """Some pictures of a dataset, in an order of their own; an index view, which copies no picture."""
+    """Some pictures of a dataset, in an order of their own; a view, which copies no picture."""
 
     def __init__(self, dataset: Dataset, kept: np.ndarray) -> None:
-        assert len(kept), "a side without pictures"
+        assert len(kept), "a subset without pictures"
         self.dataset, self.kept = dataset, kept
         self.spec, self.classes, self.duplicates = dataset.spec, dataset.classes, dataset.duplicates
         self.name, self.origin = dataset.name, dataset.origin
@@ -103,28 +103,28 @@ class Subset:
         return len(self.kept)
 
     def batch(self, first: int, count: int, seed: int) -> dict[str, Tensor]:
-        """As `Dataset.batch`, of these pictures alone."""
+        """Return a batch as `Dataset.batch` does, of these pictures alone."""
         return self.rows(self._order.positions(first, count, seed))
 
     @property
     def images(self) -> Tensor:
-        """These pictures as one array, uint8 [N,C,H,W] channels_last: a copy, made at every call."""
+        """These pictures as one array, uint8 [N,C,H,W] channels_last; copied at every call."""
         return self.rows(np.arange(len(self)))["image"]
 
     def rows(self, rows: np.ndarray) -> dict[str, Tensor]:
-        """As `Dataset.rows`, where row 0 is the first of these pictures."""
+        """Return rows as `Dataset.rows` does, where row 0 is the first of these pictures."""
         return self.dataset.rows(self.kept[rows])
 
     def subset(self, rows: np.ndarray) -> Subset:
-        """Some of these pictures, rows int64 [n]."""
+        """Return the pictures of rows int64 [n] of this subset."""
         return Subset(self.dataset, self.kept[rows])
 
     def own_validation(self) -> None:
-        """None: what is held out of a subset are pictures of it."""
+        """Return None: pictures are held out of a subset by row."""
 
 
 def as_images(pictures: np.ndarray) -> Tensor:
-    """Storage uint8 [N,H,W,C] -> a view [N,C,H,W] of it; copied only where it may not be written, as torch demands."""
+    """Return a view [N,C,H,W] of storage uint8 [N,H,W,C], which is copied only if it is read-only, as torch requires."""
     return torch.from_numpy(pictures if pictures.flags.writeable else pictures.copy()).permute(0, 3, 1, 2)
 
 
@@ -133,21 +133,21 @@ def prepare(
     background: str = "white", workers: int | None = None, progress: Progress | None = None,
     drop_duplicates: bool = False, cache: bool = True,
 ) -> Dataset:
-    """Decode every picture of `source` once, or take them from the cache.
+    """Decode every picture of `source` once, or load them from the cache.
 
-    size: side, (H,W), or None for the pictures' own where they share a small one, else 64 (see default_size).
-    fit: crop | pad | stretch. channels: auto | 1 | 3 | 4. background: the color behind what is transparent or padded.
-    workers: decoding threads, None for one a core. progress: called with (done, total).
-    Raises ValueError in one sentence for options that make no sense and when no picture is usable.
+    size: side, (H,W), or None for the pictures' own if most share one of at most 64 pixels, otherwise 64 (see default_size).
+    fit: crop | pad | stretch. channels: auto | 1 | 3 | 4. background: color behind transparent pictures, and of padding.
+    workers: decoding threads, None for one per core. progress: called with (done, total).
+    Raises ValueError for invalid options and when no picture is usable.
     """
     if fit not in FITS:
-        raise ValueError(f"fit {fit!r} is not known: choose {', '.join(FITS)}.")
+        raise ValueError(f"fit {fit!r} is unknown: choose {', '.join(FITS)}.")
     if str(channels) not in CHANNELS:
-        raise ValueError(f"channels {channels!r} is not known: choose auto, 1 (gray), 3 (RGB) or 4 (RGBA).")
-    as_color(background)  # complain before reading anything
-    size = None if size is None else list(target_size(size, []))  # one key for 64 and 64x64
+        raise ValueError(f"channels {channels!r} is unknown: choose auto, 1 (gray), 3 (RGB) or 4 (RGBA).")
+    parse_color(background)  # raises before anything is read
+    size = None if size is None else list(target_size(size, []))  # the same cache key for 64 and 64x64
     options = [size, fit, CHANNELS[str(channels)], background]
-    cache = cache and (source.array is None or source.array.nbytes > LITTLE)
+    cache = cache and (source.array is None or source.array.nbytes > MIN_CACHED_BYTES)
     key, note = "", ""
     if cache:
         text = json.dumps([store.VERSION, PIL.__version__, options, source.fingerprint()])
@@ -158,19 +158,19 @@ def prepare(
     labels = None if source.labels is None else source.labels[result.kept]
     fingerprint = store.content_hash(result.pictures, labels)
     result.equal = equal_rows(result.pictures)
-    if cache and result.pictures is not source.array and not result.passing:
+    if cache and result.pictures is not source.array and not result.transient:
         problem = store.store(key, result.pictures, _to_facts(result, labels, fingerprint))
         if problem:
-            note = f"The decoded pictures could not be kept for next time: {problem}"
-        elif result.pictures.nbytes > store.BIG and (found := store.load(key)):
-            result.pictures = found[0]  # the nameless file they were decoded into can go
+            note = f"The decoded pictures could not be cached: {problem}"
+        elif result.pictures.nbytes > store.MAX_MEMORY_BYTES and (found := store.load(key)):
+            result.pictures = found[0]  # releases the unlinked file they were decoded into
     return _finish(source, result, options, drop_duplicates, fingerprint, note)
 
 
 def prepare_validation(dataset: Dataset, progress: Progress | None = None) -> Dataset | None:
-    """The held-out split of what `dataset` came from, brought to the same shape; None where it has none.
+    """Return the held-out split of the source of `dataset`, at the same shape; None if it has none.
 
-    Raises ValueError in one sentence as `prepare` does.
+    Raises ValueError as `prepare` does.
     """
     if dataset.validation is None:
         return None
@@ -197,7 +197,7 @@ def _from_facts(pictures: np.ndarray, facts: dict[str, Any]) -> Decoded:
 
 
 def equal_rows(pictures: np.ndarray) -> list[list[int]]:
-    """Groups of rows of [N,H,W,C] that are equal pixel for pixel, each in order."""
+    """Return groups of rows of [N,H,W,C] that are identical in all pixels, each in order."""
     groups: dict[bytes, list[int]] = {}
     for i, picture in enumerate(pictures):
         groups.setdefault(hashlib.blake2b(picture.tobytes(), digest_size=16).digest(), []).append(i)
@@ -213,12 +213,12 @@ def _finish(
     if drop_duplicates and equal:
         extra = [row for rows in equal for row in rows[1:]]
         rows = np.setdiff1d(np.arange(len(pictures)), extra)
-        pictures, kept = compact(pictures, rows, pictures.shape[-1]), [kept[row] for row in rows]
+        pictures, kept = select_rows(pictures, rows, pictures.shape[-1]), [kept[row] for row in rows]
         labels = None if labels is None else labels[rows]
         fingerprint = store.content_hash(pictures, labels)
     n, h, w, c = pictures.shape
     spec = ImageSpec(c, h, w, Condition.classes(len(source.classes)))
-    bad = source.bad + result.bad  # what the source knows is known anew each time, whatever the cache holds
+    bad = source.bad + result.bad  # those of the source are found at every opening, so the cache does not hold them
     notes = source.notes + _notes(result, bad, spec, options, equal, drop_duplicates) + ([note] if note else [])
     return Dataset(
         images=as_images(pictures), labels=None if labels is None else torch.from_numpy(labels.copy()),
@@ -233,17 +233,17 @@ def _finish(
 def _notes(
     result: Decoded, bad: list[Rejected], spec: ImageSpec, options: list[Any], equal: list[list[int]], dropped: bool
 ) -> list[str]:
-    """What was decided about the pictures, a sentence each."""
+    """Return sentences on the decisions made about the pictures."""
     size, fit, channels, background = options
     n, notes = len(result.kept), []
     if bad:
         notes.append(skipped_note(bad))
     if size is None and set(result.sizes) != {spec.size}:
-        notes.append(f"Pictures are brought to {spec.height}x{spec.width}; give a size to choose another.")
+        notes.append(f"Pictures are resized to {spec.height}x{spec.width}; give a size to choose another.")
     if result.enlarged:
         notes.append(f"{result.enlarged:,} of {n:,} pictures are smaller than {spec.height}x{spec.width} and are enlarged.")
     if result.alpha and spec.channels < 4:
-        notes.append(f"{result.alpha:,} of {n:,} pictures have transparency, which is flattened on {background}.")
+        notes.append(f"{result.alpha:,} of {n:,} pictures have transparency, which is blended with {background}.")
     elif result.alpha and channels is None:
         notes.append(f"{result.alpha:,} of {n:,} pictures have transparency, which is kept (RGBA).")
     if fit == "pad" and any(h * spec.width != w * spec.height for h, w in result.sizes):
@@ -260,12 +260,12 @@ def skipped_note(bad: Sequence[Rejected]) -> str:
 
 
 def and_skipped(count: int) -> str:
-    """The end of a verb's sentence: how many pictures it left out."""
+    """Return the end of a sentence on a result: how many pictures were skipped."""
     return f"; {count:,} {'was' if count == 1 else 'were'} skipped" if count else ""
 
 
 def duplicates_note(groups: Sequence[Sequence[object]], dropped: bool = False) -> str:
-    """groups: of equal pictures, as rows or names."""
+    """Return a sentence on duplicates. groups: of identical pictures, as rows or names."""
     extra = sum(len(group) - 1 for group in groups)
     verb = "were dropped" if dropped else "are exact duplicates of others; `limner train --drop-duplicates` leaves them out"
     return f"{extra:,} {_s(range(extra), 'picture')} {verb}{' as exact duplicates' if dropped else ''}."

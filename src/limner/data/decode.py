@@ -1,4 +1,4 @@
-"""All pictures of a Source at once: their headers, then their pixels, in parallel and each decoded once."""
+"""Decoding of all pictures of a Source: first the headers, then the pixels, in parallel and each decoded once."""
 
 from __future__ import annotations
 
@@ -14,69 +14,69 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
-from limner.data.cache import room_for
-from limner.data.image import Damaged, Header, as_color, decoded, header, passing, scales
+from limner.data.cache import allocate
+from limner.data.image import Damaged, Header, decode_image, header, is_transient, parse_color, scales
 from limner.data.source import Rejected, Source
 
 Progress = Callable[[int, int], None]
-HELD = 1 << 28   # bytes of small files kept open between the two passes, so that each is opened once
-LEAST = 16       # pixels a side
-CHUNK = 16       # pictures a turn of a thread
+MAX_OPEN_BYTES = 1 << 28  # of small files kept open between the two passes, so that each is opened once
+MIN_SIDE = 16             # pixels
+CHUNK = 16                # pictures per task of a thread
 
 
 @dataclass
 class Decoded:
-    """What came of decoding: pictures uint8 [N,H,W,C], and where each comes from."""
+    """The result of decoding: pictures uint8 [N,H,W,C] and facts about them."""
 
     pictures: np.ndarray
-    kept: list[int]                  # the number in the Source of each picture
-    bad: list[Rejected]                   # what decoding found, beside what the Source knew before
-    sizes: dict[tuple[int, int], int] = field(default_factory=dict)  # upright (H,W) as stored -> how many
-    modes: dict[str, int] = field(default_factory=dict)              # Pillow mode -> how many
-    alpha: int = 0                   # how many have real transparency
-    enlarged: int = 0                # how many were smaller than the target
-    equal: list[list[int]] | None = None  # groups of rows equal pixel for pixel, once someone has looked
-    passing: bool = False            # some may be readable the next time
+    kept: list[int]                  # number in the Source of each picture
+    bad: list[Rejected]              # found by decoding, in addition to those of the Source
+    sizes: dict[tuple[int, int], int] = field(default_factory=dict)  # upright (H,W) of the files -> count
+    modes: dict[str, int] = field(default_factory=dict)              # Pillow mode -> count
+    alpha: int = 0                   # number of pictures with transparent pixels
+    enlarged: int = 0                # number of pictures smaller than the target
+    equal: list[list[int]] | None = None  # groups of identical rows, once computed
+    transient: bool = False          # whether some failures may not occur again
 
 
 def default_size(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """The (H,W) to train at: what at least nine in ten pictures share where that is 16 to 64 a side, else 64x64."""
+    """Return the default (H,W): the size of at least 90% of the pictures if it has 16 to 64 pixels a side, otherwise 64x64."""
     if sizes:
         (common, count), = Counter(sizes).most_common(1)
-        if count >= 0.9 * len(sizes) and all(LEAST <= side <= 64 for side in common):
+        if count >= 0.9 * len(sizes) and all(MIN_SIDE <= side <= 64 for side in common):
             return common
     return 64, 64
 
 
 def target_size(size: int | Sequence[int] | None, sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """The `size` a person gave (a side, (H,W) or None for default_size) as (H,W). Raises ValueError in a sentence."""
+    """Return `size` (a side, (H,W) or None for default_size) as (H,W). Raises ValueError for an invalid size."""
     if size is None:
         return default_size(sizes)
     both = (size, size) if isinstance(size, int) else tuple(size)
     if len(both) != 2 or not all(isinstance(side, int) for side in both):
         raise ValueError(f"size {size!r} is not understood: give one whole number, or height and width.")
-    if min(both) < LEAST:
-        raise ValueError(f"size {both[0]}x{both[1]} is too small to learn from: give at least {LEAST} a side.")
+    if min(both) < MIN_SIDE:
+        raise ValueError(f"size {both[0]}x{both[1]} is too small to learn from: give at least {MIN_SIDE} a side.")
     if max(both) > 4096:
-        raise ValueError(f"size {both[0]}x{both[1]} is beyond what can be trained: give at most 4096 a side.")
+        raise ValueError(f"size {both[0]}x{both[1]} is too large to train on: give at most 4096 a side.")
     return both[0], both[1]
 
 
-def threads() -> int:
-    """How many decoding threads this process may keep busy."""
+def cpu_count() -> int:
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
-def quietly() -> Iterator[None]:
-    """Pillow warns of large pictures and odd EXIF on stderr; what matters of it is in our reasons."""
+def suppress_warnings() -> Iterator[None]:
+    """Suppress Pillow's warnings about large pictures and invalid EXIF; the reasons of skipped pictures cover what matters."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
-def each(work: Callable[[int], None], count: int, workers: int, tick: Callable[[int], None]) -> None:
-    """work(0) ... work(count - 1) on several threads; tick(k) on this one after every k. An interruption ends soon."""
+def parallel_for(work: Callable[[int], None], count: int, workers: int, tick: Callable[[int], None]) -> None:
+    """Call work(0) ... work(count - 1) on several threads, and tick(k) on this one after every k. Interrupts end it soon."""
     if workers <= 1:
         for i in range(count):
             work(i)
@@ -99,15 +99,15 @@ def each(work: Callable[[int], None], count: int, workers: int, tick: Callable[[
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def headers_of(
+def read_headers(
     source: Source, workers: int, tick: Callable[[int], None], skip: Callable[[int, Damaged], None]
 ) -> tuple[list[Header | None], dict[int, Image.Image]]:
-    """The header of every picture (None for one that `skip` was called with), and small files that stay open, by number."""
+    """Return the headers of all pictures (None for those that `skip` was called with), and small files left open, by number."""
     headers: list[Header | None] = [None] * len(source)
-    held: dict[int, Image.Image] = {}
-    budget = [HELD]
+    open_files: dict[int, Image.Image] = {}
+    budget = [MAX_OPEN_BYTES]
 
-    def look(i: int) -> None:
+    def read_header(i: int) -> None:
         try:
             image = source.open(i)
         except Damaged as damage:
@@ -117,28 +117,28 @@ def headers_of(
         file = getattr(image, "fp", None)
         if isinstance(file, io.BytesIO) and budget[0] > 0:
             budget[0] -= file.getbuffer().nbytes
-            held[i] = image
+            open_files[i] = image
         elif file is not None:
             image.close()
 
-    each(look, len(source), workers, tick)
-    return headers, held
+    parallel_for(read_header, len(source), workers, tick)
+    return headers, open_files
 
 
 def decode_all(
     source: Source, size: int | Sequence[int] | None, fit: str, channels: int | None, background: str,
     workers: int | None = None, progress: Progress | None = None,
 ) -> Decoded:
-    """Every usable picture of `source` at one size and number of channels (None: what the pictures need).
+    """Decode the usable pictures of `source` to one size and number of channels (None: as many as the pictures need).
 
-    Raises ValueError in one sentence when none is usable.
+    Raises ValueError when none is usable.
     """
-    ground = as_color(background)
-    if source.array is not None and (whole := _as_it_is(source.array, size, channels)):
-        return whole
-    count, workers, seen = len(source), workers or threads(), 0
+    fill = parse_color(background)
+    if source.array is not None and (unchanged := _reuse_array(source.array, size, channels)):
+        return unchanged
+    count, workers, seen = len(source), workers or cpu_count(), 0
     reasons: dict[int, str] = {}
-    again: set[int] = set()
+    retry: set[int] = set()
 
     def tick(more: int) -> None:
         nonlocal seen
@@ -148,26 +148,26 @@ def decode_all(
 
     def skip(i: int, damage: Damaged) -> None:
         reasons[i] = str(damage)
-        if passing(damage):
-            again.add(i)
+        if is_transient(damage):
+            retry.add(i)
 
-    with quietly():
-        headers, held = headers_of(source, workers, tick, skip)
+    with suppress_warnings():
+        headers, open_files = read_headers(source, workers, tick, skip)
         good = [i for i, head in enumerate(headers) if head is not None]
         heads = [head for head in headers if head is not None]
         target = target_size(size, [(head.height, head.width) for head in heads])
         wide = channels or (4 if any(h.alpha for h in heads) else 3 if any(h.color for h in heads) else 1)
-        pictures = room_for((len(good), *target, wide))
+        pictures = allocate((len(good), *target, wide))
         real = np.zeros(len(good), bool)
-        colored = [channels is not None]  # whether a color was met, or none need be looked for
+        colored = [channels is not None]  # whether a colored pixel was found, or none needs to be searched for
         usable = np.ones(len(good), bool)
 
-        def draw(row: int) -> None:
+        def decode_row(row: int) -> None:
             i = good[row]
             try:
-                image = held.pop(i, None) or source.open(i)
+                image = open_files.pop(i, None) or source.open(i)
                 try:
-                    array, real[row] = decoded(image, target, wide, fit, ground)
+                    array, real[row] = decode_image(image, target, wide, fit, fill)
                 finally:
                     if not isinstance(getattr(image, "fp", None), io.BytesIO):
                         image.close()
@@ -181,7 +181,7 @@ def decode_all(
                 colored[0] = bool((red != array[..., 1]).any() or (red != array[..., 2]).any())
 
         tick(count - len(good))
-        each(draw, len(good), workers, tick)
+        parallel_for(decode_row, len(good), workers, tick)
     found = [(source.names[i], reasons[i]) for i in sorted(reasons)]
     rows = np.flatnonzero(usable)
     if not len(rows):
@@ -194,27 +194,27 @@ def decode_all(
     needed = channels or (4 if alpha else 3 if colored[0] else 1)
     used = [heads[row] for row in rows]
     return Decoded(
-        compact(pictures, rows, needed), [good[row] for row in rows], found,
+        select_rows(pictures, rows, needed), [good[row] for row in rows], found,
         dict(Counter((h.height, h.width) for h in used).most_common()), dict(Counter(h.mode for h in used)),
-        alpha, sum(max(scales((h.height, h.width), target, fit)) > 1 for h in used), passing=bool(again),
+        alpha, sum(max(scales((h.height, h.width), target, fit)) > 1 for h in used), transient=bool(retry),
     )
 
 
-def compact(pictures: np.ndarray, rows: np.ndarray, channels: int) -> np.ndarray:
-    """The given rows of [N,H,W,C] with the first `channels` only; the array itself where that is all of it."""
+def select_rows(pictures: np.ndarray, rows: np.ndarray, channels: int) -> np.ndarray:
+    """Return the given rows of [N,H,W,C] with the first `channels` only; the array itself if that is all of it."""
     if len(rows) == len(pictures) and channels == pictures.shape[-1]:
         return pictures
-    chosen = room_for((len(rows), *pictures.shape[1:3], channels))
+    chosen = allocate((len(rows), *pictures.shape[1:3], channels))
     for i in range(0, len(rows), 1024):
         chosen[i : i + 1024] = pictures[rows[i : i + 1024], ..., :channels]
     return chosen
 
 
-def _as_it_is(array: np.ndarray, size: int | Sequence[int] | None, channels: int | None) -> Decoded | None:
-    """An array of pictures that needs no resizing nor any change of channels, as Decoded; else None."""
+def _reuse_array(array: np.ndarray, size: int | Sequence[int] | None, channels: int | None) -> Decoded | None:
+    """Return an array of pictures that needs neither resizing nor another number of channels as Decoded, otherwise None."""
     n, h, w, c = array.shape
     target = target_size(size, [(h, w)])
-    if (h, w) != target or (channels or c) != c or c == 4:  # with 4, clear pixels still want their clean color
+    if (h, w) != target or (channels or c) != c or c == 4:  # with 4, the color of transparent pixels must be normalized
         return None
     if c == 3 and channels is None and not any(
         (array[i : i + 256, ..., :1] != array[i : i + 256, ..., 1:]).any() for i in range(0, n, 256)

@@ -1,8 +1,8 @@
-"""Degradations made while training: pairs of a degraded and a clean picture, made of clean pictures alone.
+"""Degradations during training: pairs of a degraded and a clean picture, made from clean pictures alone.
 
-A degradation is a function of one picture and a random generator. `DEGRADATIONS` names them all; another is added as one
-class and one entry there. `Degraded` makes pairs with it, anew at every position of the order: the same picture is never
-degraded twice in the same way, and yet all of it is a pure function of (seed, position).
+A degradation is a function of one picture and a random generator. `DEGRADATIONS` lists them; a new one is a class and an entry
+there. `Degraded` applies it anew at every position of the order: a picture is never degraded twice in the same way, yet the
+result is a pure function of (seed, position).
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from limner.data.batches import Splittable, generator_at
 
 
 class Degradation(Protocol):
-    """What a picture suffers."""
+    """Degrades one picture."""
 
     @property
     def scale(self) -> int:
-        """How many times smaller, at each side, the degraded picture is; 1 keeps the size."""
+        """Downscaling factor of each side; 1 keeps the size."""
         ...
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """[H,W,C] -> [H/scale,W/scale,C] of the same dtype, in 8-bit units.
+        """Degrade [H,W,C] to [H/scale,W/scale,C] of the same dtype, in 8-bit units. The input is not changed.
 
-        uint8 is rounded to nearest and clipped, as a file would hold it; float32 is neither, so that several degradations
-        in a row round once. C is 1, 3 or 4, where the fourth is transparency. The input is not changed.
+        uint8 is rounded to nearest and clipped, as in a file; float32 is neither, so that a chain of degradations rounds
+        once. C is 1, 3 or 4, the fourth being alpha.
         """
         ...
 
@@ -41,9 +41,9 @@ class Degradation(Protocol):
 class GaussianNoise:
     """Additive white Gaussian noise, independent for each pixel and color, as in Zhang et al. 2017 (DnCNN), section III.
 
-    sigma: its standard deviation in 8-bit units, or a range (least, greatest) from which every picture draws its own
-    uniformly. Rounding to uint8 adds a variance of 1/12; clipping takes some away near black and white. Transparency stays.
-    Raises ValueError in one sentence for a sigma that is negative, no number, or a range that runs backwards.
+    sigma: standard deviation in 8-bit units, or a range (minimum, maximum) from which it is drawn uniformly for each picture.
+    Rounding to uint8 adds a variance of 1/12; clipping reduces it near black and white. Alpha is unchanged.
+    Raises ValueError for a negative or non-finite sigma, and for a reversed range.
     """
 
     sigma: float | tuple[float, float] = 25.0
@@ -53,7 +53,7 @@ class GaussianNoise:
     def __post_init__(self) -> None:
         low, high = self._range
         if not (0 <= low <= high and math.isfinite(high)):
-            raise ValueError(f"sigma {self.sigma!r} is no strength of noise: give a number from 0, or a range such as (5, 50).")
+            raise ValueError(f"sigma {self.sigma!r} is not a noise level: give a number from 0, or a range such as (5, 50).")
 
     @property
     def _range(self) -> tuple[float, float]:
@@ -69,7 +69,7 @@ class GaussianNoise:
 
 
 def in_dtype(image: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """float32 [H,W,C] in 8-bit units -> the same, or uint8 rounded to nearest (ties to even) and clipped to 0 ... 255."""
+    """Return float32 [H,W,C] in 8-bit units as it is, or as uint8, rounded to nearest (ties to even) and clipped to 0 ... 255."""
     return np.clip(np.rint(image), 0, 255).astype(np.uint8) if dtype == np.uint8 else image
 
 
@@ -77,17 +77,17 @@ DEGRADATIONS: Mapping[str, Callable[..., Degradation]] = {"noise": GaussianNoise
 
 
 def degradation(name: str, **options: Any) -> Degradation:
-    """The degradation of a name. Raises ValueError in one sentence for an unknown name, or for options that it refuses."""
+    """Return the degradation of a name. Raises ValueError for an unknown name and for invalid options."""
     if name not in DEGRADATIONS:
-        raise ValueError(f"The degradation {name!r} is not known: choose {', '.join(DEGRADATIONS)}.")
+        raise ValueError(f"The degradation {name!r} is unknown: choose {', '.join(DEGRADATIONS)}.")
     return DEGRADATIONS[name](**options)
 
 
 class Degraded:
-    """Pairs for a restorer, by the contract of `data.batches`: `target` is the clean picture, `image` what is left of it."""
+    """Pairs for a restorer, with the protocol of `data.batches`: `target` is the clean picture, `image` the degraded one."""
 
     def __init__(self, clean: Splittable, degradation: Degradation) -> None:
-        """clean: pictures (a Dataset, a subset of one, or Crops). Raises ValueError for a size that `scale` does not divide."""
+        """clean: a Dataset, Subset or Crops. Raises ValueError for a size that is not a multiple of `scale`."""
         height, width = clean.spec.size
         if height % degradation.scale or width % degradation.scale:
             raise ValueError(
@@ -98,7 +98,7 @@ class Degraded:
 
     @property
     def spec(self) -> ImageSpec:
-        """The shape of the targets; an image is `degradation.scale` times smaller."""
+        """Shape of the targets; an image is `degradation.scale` times smaller."""
         return self.clean.spec
 
     @property
@@ -117,10 +117,10 @@ class Degraded:
         return len(self.clean)
 
     def batch(self, first: int, count: int, seed: int) -> dict[str, Tensor]:
-        """Pairs number first ... first + count - 1 of the order of `seed`, which is that of the clean pictures.
+        """Return pairs first ... first + count - 1 of the order of `seed`, which is that of the clean pictures.
 
-        Returns image: uint8 [count,C,H/scale,W/scale], target: uint8 [count,C,H,W], both channels_last, and what else the
-        clean pictures come with.
+        Returns image: uint8 [count,C,H/scale,W/scale], target: uint8 [count,C,H,W], both channels_last, and the other
+        tensors of the clean batch.
         """
         batch = self.clean.batch(first, count, seed)
         target = batch.pop("image")
@@ -131,10 +131,10 @@ class Degraded:
         return {"image": torch.from_numpy(made).permute(0, 3, 1, 2), "target": target, **batch}
 
     def subset(self, rows: np.ndarray) -> Degraded:
-        """Pairs of some of the clean pictures, rows int64 [n]."""
+        """Return pairs of the clean pictures of rows int64 [n], as a view."""
         return Degraded(self.clean.subset(rows), self.degradation)
 
     def own_validation(self) -> Degraded | None:
-        """Pairs of the clean pictures' own validation split, degraded in the same way."""
+        """Return pairs from the validation split that the clean data contains, degraded in the same way."""
         held = self.clean.own_validation()
         return None if held is None else Degraded(held, self.degradation)

@@ -1,4 +1,4 @@
-"""A folder of pictures as a Source; and from the names of files, which are pictures at all (shared with zips)."""
+"""A folder of pictures as a Source, and the classification of files by name (shared with zips)."""
 
 from __future__ import annotations
 
@@ -11,42 +11,43 @@ from typing import BinaryIO
 
 from limner.core.artifact import CARD, DECISIONS
 from limner.core.text import printable, shortened
-from limner.data.image import ENDINGS, UNREADABLE, reason
-from limner.data.labels import LABEL_FILES, LARGEST, Table
-from limner.data.layout import Files, Wish, arrange, as_source
+from limner.data.image import SUFFIXES, UNREADABLE, reason
+from limner.data.labels import LABEL_FILES, MAX_LABEL_BYTES, Table
+from limner.data.layout import ArrangeOptions, Files, arrange, as_source
 from limner.data.source import Rejected, Source, short_name
 
-SMALL = 1 << 20  # bytes; smaller files are read in one go, larger ones only as far as needed
-QUIET = {"thumbs.db", "desktop.ini", "__macosx", "icon\r"}  # what systems leave behind
-RUN = {CARD, DECISIONS}  # a folder with one of these was written by a training
+MAX_BUFFERED_BYTES = 1 << 20  # of a file that is read at once; larger ones are read only as far as needed
+SYSTEM_FILES = {"thumbs.db", "desktop.ini", "__macosx", "icon\r"}  # created by operating systems
+RUN_FILES = {CARD, DECISIONS}  # a folder with one of these is a run folder
 MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF")
 
 
 def ignored(part: str) -> bool:
-    """Whether a file or folder of this name is no one's picture: hidden, or left behind by a system."""
-    return part.startswith(".") or part.lower() in QUIET
+    """Return whether a file or folder of this name is ignored: hidden, or created by an operating system."""
+    return part.startswith(".") or part.lower() in SYSTEM_FILES
 
 
 def looks_like_picture(head: bytes) -> bool:
-    """Whether the first bytes of a file without an ending are those of a common picture format."""
+    """Return whether the first bytes of a file without a suffix are those of a common picture format."""
     return head.startswith(MAGIC)
 
 
 def kind(name: str) -> str:
-    """"picture", "labels", "other", "bare" (no ending: look inside), or the reason why such a picture is unreadable."""
+    """Return "picture", "labels", "other", "bare" (no suffix: read the content), or the reason why a picture is unreadable."""
     path = PurePosixPath(name)
     ending = path.suffix.lower()
     if path.name.lower() in LABEL_FILES:
         return "labels"
-    if ending in ENDINGS:
+    if ending in SUFFIXES:
         return "picture"
     return UNREADABLE.get(ending, "other" if ending else "bare")
 
 
-def walk(root: Path) -> tuple[list[tuple[str, os.stat_result]], list[Rejected], list[str]]:
-    """Every file below `root` as (relative name with "/", stat), sorted by name; links followed, each folder once.
+def list_files(root: Path) -> tuple[list[tuple[str, os.stat_result]], list[Rejected], list[str]]:
+    """Return (files below `root` as (relative name with "/", stat), damaged ones, run folders), sorted by name.
 
-    Folders of runs are passed over and named last: the previews in them change while a run goes on, and are no data.
+    Links are followed, each folder is listed once. Run folders are skipped: their previews change during training and are
+    not data.
     """
     files: list[tuple[str, os.stat_result]] = []
     bad: list[Rejected] = []
@@ -55,17 +56,17 @@ def walk(root: Path) -> tuple[list[tuple[str, os.stat_result]], list[Rejected], 
 
     def children(folder: Path, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
         stat = folder.stat()
-        if (stat.st_dev, stat.st_ino) in seen:  # a link that leads back
+        if (stat.st_dev, stat.st_ino) in seen:  # a cyclic link
             return iter(())
         seen.add((stat.st_dev, stat.st_ino))
         with os.scandir(folder) as entries:
             found = sorted(entries, key=lambda entry: entry.name)
-        if prefix and any(entry.name in RUN for entry in found):
+        if prefix and any(entry.name in RUN_FILES for entry in found):
             runs.append(prefix.rstrip("/"))
             return iter(())
         return iter([(prefix + entry.name, entry) for entry in found if not ignored(entry.name)])
 
-    above = [children(root, "")]  # the folders entered and not yet finished: any depth, where recursion has an end
+    above = [children(root, "")]  # open folders, as a stack: recursion would limit the depth
     while above:
         name, entry = next(above[-1], (None, None))
         if name is None or entry is None:
@@ -77,20 +78,20 @@ def walk(root: Path) -> tuple[list[tuple[str, os.stat_result]], list[Rejected], 
             elif entry.is_file():
                 files.append((name, entry.stat()))
             elif entry.is_symlink() and not Path(entry.path).exists():
-                bad.append((name, "a link that leads nowhere"))
-            elif kind(name) == "picture":  # opening a pipe would wait for a writer, and reading a device has no end
+                bad.append((name, "a link to nothing"))
+            elif kind(name) == "picture":  # opening a pipe would block, and reading a device may never end
                 bad.append((name, "a pipe or a device, not a file"))
         except OSError as error:
             bad.append((name, reason(error)))
     return files, bad, runs
 
 
-def open_folder(root: Path, stop_requested: Wish) -> Source:
-    """A folder of pictures, nested or not. Raises ValueError in one sentence when it holds none."""
+def open_folder(root: Path, options: ArrangeOptions) -> Source:
+    """Open a folder of pictures, nested or not. Raises ValueError when it holds none."""
     try:
         if (root / CARD).is_file():
-            raise ValueError(f"The folder {root} is a run and no set of pictures: give each a folder of its own.")
-        files, bad, runs = walk(root)
+            raise ValueError(f"The folder {root} is a run, not a set of pictures: give each a folder of its own.")
+        files, bad, runs = list_files(root)
     except OSError as error:
         raise ValueError(f"The folder {shortened(root)} cannot be read: {reason(error)}.") from error
     others: Counter[str] = Counter()
@@ -115,9 +116,9 @@ def open_folder(root: Path, stop_requested: Wish) -> Source:
     if not stats:
         raise ValueError(no_pictures(f"The folder {root}", bad, others))
     beside = next((root / name for name in LABEL_FILES if (root / name).is_file()), None)
-    table = stop_requested.labels if isinstance(stop_requested.labels, Path) else beside
+    table = options.labels if isinstance(options.labels, Path) else beside
     paths = [root / name for name in stats]
-    small = [stat.st_size <= SMALL for stat in stats.values()]
+    small = [stat.st_size <= MAX_BUFFERED_BYTES for stat in stats.values()]
 
     def content(index: int) -> BinaryIO:
         path = paths[index]
@@ -127,16 +128,16 @@ def open_folder(root: Path, stop_requested: Wish) -> Source:
         [printable(name) for name in stats], content,
         [f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n" for name, stat in stats.items()],
     )  # fmt: skip
-    passed = f"Folders of runs hold no data and are passed over: {', '.join(map(printable, runs))}."
+    skipped = f"Run folders hold no data and are skipped: {', '.join(map(printable, runs))}."
     return as_source(
-        found, arrange(found, label_file(table) if table else None, stop_requested), mark=f"folder:{root.resolve()}",
+        found, arrange(found, label_file(table) if table else None, options), version=f"folder:{root.resolve()}",
         name=short_name(root.resolve().name), origin=f"the folder {printable(root.resolve().name)}", bad=bad, others=dict(others),
-        notes=[passed] if runs else [],
+        notes=[skipped] if runs else [],
     )  # fmt: skip
 
 
 def no_pictures(what: str, bad: Sequence[Rejected], others: dict[str, int]) -> str:
-    """The one sentence for a place without a usable picture."""
+    """Return the error message for a place without a usable picture."""
     what = printable(what)
     if bad:
         return f"{what} holds no usable picture: {len(bad):,} cannot be read, such as {printable(bad[0][0])} ({bad[0][1]})."
@@ -147,12 +148,12 @@ def no_pictures(what: str, bad: Sequence[Rejected], others: dict[str, int]) -> s
 
 
 def label_file(path: Path) -> Table:
-    """A file of labels outside a zip; reading it raises ValueError in one sentence."""
+    """Return a file of labels outside a zip; reading it raises ValueError."""
 
     def content() -> bytes:
         try:
-            if (size := path.stat().st_size) > LARGEST:
-                raise ValueError(f"The labels file {path} is too large to be one ({size >> 20:,} MiB).")
+            if (size := path.stat().st_size) > MAX_LABEL_BYTES:
+                raise ValueError(f"The labels file {path} is too large ({size >> 20:,} MiB).")
             return path.read_bytes()
         except OSError as error:
             raise ValueError(f"The labels file {path} cannot be read: {reason(error)}.") from error

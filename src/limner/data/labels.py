@@ -1,4 +1,4 @@
-"""Which class each picture belongs to: by a CSV or JSON file beside the pictures (by their folders: data.layout)."""
+"""Classes of pictures from a CSV or JSON file (classes from folders: data.layout)."""
 
 from __future__ import annotations
 
@@ -14,52 +14,53 @@ import numpy as np
 
 from limner.core.text import printable
 
-LABEL_FILES = ("labels.csv", "labels.json", "dataset.json", "metadata.csv")  # looked for in this order
-LARGEST = 128 << 20  # bytes of such a file: that of ImageNet's 1.3 million pictures is half as large
+LABEL_FILES = ("labels.csv", "labels.json", "dataset.json", "metadata.csv")  # in order of precedence
+MAX_LABEL_BYTES = 128 << 20  # of a labels file; that of ImageNet's 1.3 million pictures has half of it
 FILE_COLUMNS = ("file", "filename", "file_name", "name", "image", "path")
 LABEL_COLUMNS = ("label", "labels", "class", "category", "target")
 TEXT_LIKE = re.compile(
     r"mnist|svhn|glyph|captcha|handwrit|(?<![a-z])(digit|letter|alphabet|font|text)s?(?![a-z])", re.IGNORECASE
 )
 Labeled = tuple[tuple[str, ...], np.ndarray]  # (classes, int64 [N])
-Table = tuple[str, Callable[[], bytes]]  # a file of labels: its name, and what reads it or raises ValueError
-Labels = Path | bool  # the file that names classes; True: what lies with the pictures; False: none are wanted
+Table = tuple[str, Callable[[], bytes]]  # a labels file: its name, and a function that reads it or raises ValueError
+Labels = Path | bool  # the labels file; True: the one that lies with the pictures; False: no labels
 
 
-def natural(text: str) -> list[tuple[int, int, str]]:
-    """A sort key that puts "2" before "10"."""
+def natural_key(text: str) -> list[tuple[int, int, str]]:
+    """Return a sort key that puts "2" before "10"."""
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part.lower()) for part in re.findall(r"\d+|\D+", text)]
 
 
-def numbered(values: Sequence[str]) -> Labeled:
-    """One class name a picture -> the distinct names in natural order, and each picture's index among them."""
-    classes = sorted(set(values), key=lambda v: (natural(v), v))
+def encode_classes(values: Sequence[str]) -> Labeled:
+    """Return the distinct class names in natural order, and the index among them of each value."""
+    classes = sorted(set(values), key=lambda v: (natural_key(v), v))
     index = {name: i for i, name in enumerate(classes)}
     return tuple(classes), np.array([index[v] for v in values], np.int64)
 
 
 def read_labels(content: bytes, name: str, named: bool = False) -> dict[str, str]:
-    """The bytes of a CSV or JSON file -> {file: class name}; empty where it holds no labels.
+    """Parse the bytes of a CSV or JSON file to {file: class name}; empty if it holds no labels.
 
-    CSV: columns file and label (or their usual other names), or two columns without a header; comma, semicolon or
-    tab. named: the person said that it holds labels, so what stands beside the files is one whatever its title. JSON: {file: label}, [[file, label], ...] or {"labels": [[file, label], ...]} as StyleGAN writes it.
-    Raises ValueError in one sentence when it is neither.
+    CSV: columns file and label (or common synonyms), or two columns without a header; separated by comma, semicolon or tab.
+    named: the user gave the file as one of labels, so the column beside the files holds them whatever its title. JSON:
+    {file: label}, [[file, label], ...] or {"labels": [[file, label], ...]} as of StyleGAN.
+    Raises ValueError when it cannot be parsed.
     """
-    if len(content) > LARGEST:
+    if len(content) > MAX_LABEL_BYTES:
         raise ValueError(f"{name} is too large to be a table of labels ({len(content) >> 20:,} MiB).")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = content.decode("latin-1")
     found = _from_json(text, name) if name.lower().endswith(".json") else _from_csv(text, name, named)
-    return {printable(file): printable(label) for file, label in found.items()}  # as the pictures' names are
+    return {printable(file): printable(label) for file, label in found.items()}  # as the names of pictures
 
 
 def _from_json(text: str, name: str) -> dict[str, str]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
-        raise ValueError(f"{name} is not valid JSON: mend it.") from None
+        raise ValueError(f"{name} is not valid JSON: correct it.") from None
     if isinstance(value, dict) and "labels" in value and not isinstance(value["labels"], (str, int)):
         value = value["labels"]
     pairs = list(value.items()) if isinstance(value, dict) else value or []
@@ -78,7 +79,7 @@ def _from_csv(text: str, name: str, named: bool) -> dict[str, str]:
     try:
         rows = [row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if any(cell.strip() for cell in row)]
         if "\0" in text:
-            raise csv.Error("UTF-16, or no text at all")
+            raise csv.Error("UTF-16, or not a text")
     except csv.Error as error:
         raise ValueError(f"{name} cannot be read as a table ({error}): save it as CSV in UTF-8.") from error
     if not rows:
@@ -93,14 +94,14 @@ def _from_csv(text: str, name: str, named: bool) -> dict[str, str]:
     elif len(titles) == 2 and file is None and label is None and "." in titles[0]:
         file, label = 0, 1
     elif file is not None:
-        return {}  # a table about the pictures that names no class, such as captions
+        return {}  # a table about the pictures without classes, such as captions
     else:
         raise ValueError(f"{name} needs the columns file and label in its first line, but has: {', '.join(titles)}.")
     return {row[file].strip(): row[label].strip() for row in rows if len(row) > max(file, label)}
 
 
-def matched(names: Sequence[str], table: Mapping[str, str]) -> list[str | None]:
-    """Each picture's class name from `table`, by its relative name, else its file name, else that without ending."""
+def match_labels(names: Sequence[str], table: Mapping[str, str]) -> list[str | None]:
+    """Return each picture's class name in `table`, by its relative name, its file name, or its file name without suffix."""
 
     def plain(text: str) -> str:
         return unicodedata.normalize("NFC", text.replace("\\", "/").removeprefix("./"))
@@ -109,7 +110,7 @@ def matched(names: Sequence[str], table: Mapping[str, str]) -> list[str | None]:
     loose: dict[str, str | None] = {}
     for file, label in exact.items():
         for key in {PurePosixPath(file).name, PurePosixPath(file).stem}:
-            loose[key] = label if loose.get(key, label) == label else None  # None: two files of that name disagree
+            loose[key] = label if loose.get(key, label) == label else None  # None: two files of that name differ in class
     found: list[str | None] = []
     for name in map(plain, names):
         path = PurePosixPath(name)
@@ -118,7 +119,7 @@ def matched(names: Sequence[str], table: Mapping[str, str]) -> list[str | None]:
 
 
 def text_like(name: str, classes: Sequence[str]) -> bool:
-    """Whether a set looks like writing, which must not be mirrored: by its name, or by single-character classes."""
+    """Return whether a set looks like text, which must not be mirrored: by its name, or by single-character classes."""
     single = [c for c in classes if len(c) == 1 and c.isalnum()]
     if "fashion" in name.lower():
         return False

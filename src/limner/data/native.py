@@ -1,7 +1,7 @@
-"""Native: pictures decoded once and kept each at its own size, for crops. Beside it stands Dataset, all at one size.
+"""Pictures decoded once and kept at their own sizes, for crops (in a Dataset all have one size).
 
-All pixels lie in one array, which is in memory up to 1 GiB and beyond that a file in the cache, mapped into memory: a crop
-of a large picture reads its own rows and no others, and nothing is decoded twice.
+All pixels lie in one array, in memory up to 1 GiB and otherwise memory-mapped from the cache: a crop of a large picture reads
+only its own rows, and nothing is decoded twice.
 """
 
 from __future__ import annotations
@@ -21,38 +21,38 @@ from torch import Tensor
 
 from limner.core.images import MODES
 from limner.data import cache as store
-from limner.data.dataset import CHANNELS, LITTLE, duplicates_note, skipped_note
-from limner.data.decode import Progress, each, headers_of, quietly, threads
-from limner.data.image import Damaged, as_color, clean, in_channels, passing, upright
+from limner.data.dataset import CHANNELS, MIN_CACHED_BYTES, duplicates_note, skipped_note
+from limner.data.decode import Progress, cpu_count, parallel_for, read_headers, suppress_warnings
+from limner.data.image import Damaged, convert_channels, fill_transparent, is_transient, parse_color, upright
 from limner.data.source import Rejected, Source
 
 
 @dataclass(frozen=True, eq=False)
 class Native:
-    """Pictures at their own sizes."""
+    """Pictures at their own sizes, ready for crops."""
 
-    pixels: np.ndarray                               # uint8 [bytes]: the pictures [H,W,C], one after the other
-    offsets: np.ndarray                              # int64 [N]: where each begins
-    sizes: np.ndarray                                # int64 [N,2]: its height and width
+    pixels: np.ndarray                               # uint8 [bytes]: the pictures [H,W,C], concatenated
+    offsets: np.ndarray                              # int64 [N]: start of each picture
+    sizes: np.ndarray                                # int64 [N,2]: height and width of each
     channels: int                                    # 1 (gray), 3 (RGB) or 4 (RGBA, straight alpha)
     labels: Tensor | None                            # int64 [N], an index into classes
-    classes: tuple[str, ...]                         # empty: no labels
+    classes: tuple[str, ...]                         # empty without labels
     names: list[str]                                 # [N]
     name: str                                        # short, for a run folder
-    origin: str                                      # for people
-    attribution: str                                 # who made it and the license, for embedded samples
-    fingerprint: str                                 # sha256 hex of the pictures and labels themselves
+    origin: str                                      # as shown to people
+    attribution: str                                 # author and license of an embedded sample
+    fingerprint: str                                 # SHA-256, in hex, of the pictures and labels
     bad: list[Rejected] = field(default_factory=list)           # skipped pictures with the reason
-    notes: list[str] = field(default_factory=list)              # decisions a person should know of
-    duplicates: list[list[str]] = field(default_factory=list)   # names of pictures that are equal, by group
-    background: str = "white"                        # the color behind what is transparent
+    notes: list[str] = field(default_factory=list)              # decisions to report to the user
+    duplicates: list[list[str]] = field(default_factory=list)   # groups of names of identical pictures
+    background: str = "white"                        # color behind transparent pictures
     validation: Source | None = None                 # the held-out split, not decoded yet
 
     def __len__(self) -> int:
         return len(self.offsets)
 
     def picture(self, row: int) -> np.ndarray:
-        """One picture, uint8 [H,W,C]: a view of the pixels, which may not be written."""
+        """Return a picture, uint8 [H,W,C]: a read-only view of the pixels."""
         height, width = self.sizes[row]
         start = self.offsets[row]
         return self.pixels[start : start + height * width * self.channels].reshape(height, width, self.channels)
@@ -62,40 +62,40 @@ def prepare_native(
     source: Source, *, channels: int | str = "auto", background: str = "white", workers: int | None = None,
     progress: Progress | None = None, cache: bool = True,
 ) -> Native:
-    """Decode every picture of `source` once at its own size, upright, or take them from the cache.
+    """Decode every picture of `source` once at its own size, upright, or load them from the cache.
 
-    channels: 1, 3, 4, or auto: gray where the headers of all files say so, else RGB. background: the color behind what is
-    transparent where channels are not 4. workers: decoding threads, None for one a core. progress: called with (done, total).
-    Raises ValueError in one sentence for options that make no sense, when no picture is usable, and when the disk of the
-    cache has no room for pictures of more than 1 GiB.
+    channels: 1, 3, 4, or auto: gray if the headers of all files are gray, otherwise RGB. background: color behind transparent
+    pictures, unless there are 4 channels. workers: decoding threads, None for one per core. progress: called with (done, total).
+    Raises ValueError for invalid options, when no picture is usable, and when the cache's disk has no space for pictures of
+    more than 1 GiB.
     """
     if str(channels) not in CHANNELS:
-        raise ValueError(f"channels {channels!r} is not known: choose auto, 1 (gray), 3 (RGB) or 4 (RGBA).")
-    as_color(background)  # complain before reading anything
+        raise ValueError(f"channels {channels!r} is unknown: choose auto, 1 (gray), 3 (RGB) or 4 (RGBA).")
+    parse_color(background)  # raises before anything is read
     wanted = CHANNELS[str(channels)]
-    cache = cache and (source.array is None or source.array.nbytes > LITTLE)
+    cache = cache and (source.array is None or source.array.nbytes > MIN_CACHED_BYTES)
     key, note = "", ""
     if cache:
         text = json.dumps([store.VERSION, "native", PIL.__version__, wanted, background, source.fingerprint()])
         key = hashlib.sha256(text.encode()).hexdigest()[:40]
         if found := store.load(key):
             return _finish(source, *found, background, "")
-    pixels, facts, again = _decode(source, wanted, background, workers or threads(), progress)
-    if cache and not again:
+    pixels, facts, retry = _decode(source, wanted, background, workers or cpu_count(), progress)
+    if cache and not retry:
         if problem := store.store(key, pixels, facts):
-            note = f"The decoded pictures could not be kept for next time: {problem}"
-        elif pixels.nbytes > store.BIG and (found := store.load(key)):
-            pixels = found[0]  # the nameless file they were decoded into can go
+            note = f"The decoded pictures could not be cached: {problem}"
+        elif pixels.nbytes > store.MAX_MEMORY_BYTES and (found := store.load(key)):
+            pixels = found[0]  # releases the unlinked file they were decoded into
     return _finish(source, pixels, facts, background, note)
 
 
 def _decode(
     source: Source, wanted: int | None, background: str, workers: int, progress: Progress | None
 ) -> tuple[np.ndarray, dict[str, Any], bool]:
-    """(pixels uint8 [bytes], facts about them, whether some may be readable the next time)."""
-    count, seen, ground = len(source), 0, as_color(background)
+    """Return (pixels uint8 [bytes], facts about them, whether some failures may not occur again)."""
+    count, seen, fill = len(source), 0, parse_color(background)
     reasons: dict[int, str] = {}
-    again: set[int] = set()
+    retry: set[int] = set()
 
     def tick(more: int) -> None:
         nonlocal seen
@@ -105,30 +105,30 @@ def _decode(
 
     def skip(i: int, damage: Damaged) -> None:
         reasons[i] = str(damage)
-        if passing(damage):
-            again.add(i)
+        if is_transient(damage):
+            retry.add(i)
 
-    with quietly():
-        headers, held = headers_of(source, workers, tick, skip)
+    with suppress_warnings():
+        headers, open_files = read_headers(source, workers, tick, skip)
         heads = [(i, head) for i, head in enumerate(headers) if head is not None]
         channels = wanted or (3 if any(head.color for _, head in heads) else 1)
         lengths = [head.height * head.width * channels for _, head in heads]
         offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-        pixels = _room(int(offsets[-1]))
+        pixels = _allocate(int(offsets[-1]))
         digests: list[bytes | None] = [None] * len(heads)
 
-        def draw(row: int) -> None:
+        def decode_row(row: int) -> None:
             i, head = heads[row]
             place = pixels[offsets[row] : offsets[row + 1]]
             try:
-                image = held.pop(i, None) or source.open(i)
+                image = open_files.pop(i, None) or source.open(i)
                 try:
-                    array = _whole(image, channels, ground)
+                    array = _decode_whole(image, channels, fill)
                 finally:
                     if not isinstance(getattr(image, "fp", None), io.BytesIO):
                         image.close()
                 if array.shape[:2] != (head.height, head.width):
-                    raise Damaged("its size is not what its header says")
+                    raise Damaged("its size differs from that in its header")
             except Damaged as damage:
                 skip(i, damage)
                 place[:] = 0
@@ -137,7 +137,7 @@ def _decode(
             digests[row] = hashlib.blake2b(f"{array.shape}".encode() + array.tobytes(), digest_size=16).digest()
 
         tick(count - len(heads))
-        each(draw, len(heads), workers, tick)
+        parallel_for(decode_row, len(heads), workers, tick)
     rows = [row for row, digest in enumerate(digests) if digest is not None]
     bad = [(source.names[i], reasons[i]) for i in sorted(reasons)]
     if not rows:
@@ -157,26 +157,26 @@ def _decode(
         "sizes": [[heads[row][1].height, heads[row][1].width] for row in rows],
         "equal": [group for group in groups.values() if len(group) > 1],
     }  # fmt: skip
-    return pixels, facts, bool(again)
+    return pixels, facts, bool(retry)
 
 
-def _room(size: int) -> np.ndarray:
-    """A new array uint8 [size], on disk beyond 1 GiB. Raises ValueError where the disk has no room for it."""
-    pixels = store.room_for((size,))
-    if size > store.BIG and not isinstance(pixels, np.memmap):
+def _allocate(size: int) -> np.ndarray:
+    """Return a new array uint8 [size], on disk beyond 1 GiB. Raises ValueError when the disk has no space for it."""
+    pixels = store.allocate((size,))
+    if size > store.MAX_MEMORY_BYTES and not isinstance(pixels, np.memmap):
         raise ValueError(
-            f"These pictures take {size / 1e9:.1f} GB decoded, for which {store.cache_folder()} has no room: free some, name a "
-            "folder on another disk in LIMNER_CACHE, or take fewer pictures."
+            f"These pictures need {size / 1e9:.1f} GB decoded, for which {store.cache_folder()} has no space: free some, set "
+            "LIMNER_CACHE to a folder on another disk, or use fewer pictures."
         )
     return pixels
 
 
-def _whole(image: Image.Image, channels: int, ground: tuple[int, int, int]) -> np.ndarray:
-    """An opened image -> uint8 [H,W,C], upright. Raises Damaged."""
-    turned = in_channels(upright(image), channels, ground)
+def _decode_whole(image: Image.Image, channels: int, fill: tuple[int, int, int]) -> np.ndarray:
+    """Decode an opened image to uint8 [H,W,C], upright. Raises Damaged."""
+    turned = convert_channels(upright(image), channels, fill)
     array = np.array(turned).reshape(turned.height, turned.width, channels)
     if channels == 4:
-        clean(array, ground)
+        fill_transparent(array, fill)
     return array
 
 

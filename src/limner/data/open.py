@@ -1,4 +1,4 @@
-"""From what a person gives (a path, a name, an array) to a Source: the one place that decides what kind it is."""
+"""Opens any data that a user gives (a path, a sample's name, an array) as a Source."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from limner.core.text import printable, shortened
 from limner.data.archive import open_zip
 from limner.data.arrays import IDX_IMAGES, from_array, idx_images, open_idx, open_numpy
 from limner.data.folder import open_folder
-from limner.data.image import ENDINGS, UNREADABLE
+from limner.data.image import SUFFIXES, UNREADABLE
 from limner.data.labels import Labels, text_like
-from limner.data.layout import CLASSES_FROM, ClassesFrom, Wish
+from limner.data.layout import CLASSES_FROM, ArrangeOptions, ClassesFrom
 from limner.data.samples import SAMPLES, open_sample
 from limner.data.source import Source
 
-PACKED = (".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
+UNSUPPORTED_ARCHIVES = (".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 
 
 def open_source(
@@ -28,63 +28,63 @@ def open_source(
     classes_from: ClassesFrom = "auto",
     splits: bool = True,
 ) -> Source:
-    """A folder, zip, IDX file or folder of them, .npy, .npz, array, (array, labels) or embedded sample -> a Source.
+    """Return a Source of a folder, zip, IDX file or folder of them, .npy, .npz, array, (array, labels) or embedded sample.
 
-    labels: a CSV or JSON file that names each picture's class (an IDX or .npy file for arrays of those kinds); True
-    for those that lie with the pictures; False where none are wanted, so that none is missed and none can be wrong.
-    classes_from: whether the innermost (parent) or the outermost (top) folders of pictures are classes; auto recognizes
-    folders of splits first, and classes below them. splits: hold the validation split out (`Source.validation`) where
-    classes_from is auto; False takes every picture.
-    A path that exists goes before an embedded sample of the same name; "sample:fashion" always means the sample.
-    Raises ValueError in one sentence that says what to do.
+    labels: a CSV or JSON file with each picture's class (an IDX or .npy file for arrays of those kinds); True for the labels
+    that lie with the pictures; False for none, which skips reading them.
+    classes_from: whether the innermost (parent) or the outermost (top) folders of pictures are classes; auto first recognizes
+    folders of splits, then classes below them. splits: hold out the validation split (`Source.validation`) if classes_from is
+    auto; False uses every picture.
+    An existing path takes precedence over an embedded sample of the same name; "sample:fashion" is always the sample.
+    Raises ValueError when the data cannot be opened.
     """
     if not isinstance(data, (str, Path)) and not isinstance(labels, bool):
-        raise ValueError("The labels of an array come with it: give (array, labels), and no labels file.")
+        raise ValueError("The labels of an array come with it: give (array, labels), and not a labels file.")
     if classes_from not in CLASSES_FROM:
-        raise ValueError(f"classes_from {classes_from!r} is not known: choose {', '.join(CLASSES_FROM)}.")
+        raise ValueError(f"classes_from {classes_from!r} is unknown: choose {', '.join(CLASSES_FROM)}.")
     if classes_from != "auto" and not isinstance(labels, bool):
-        raise ValueError("--labels names the classes, and --classes-from takes them from folders: leave one out.")
+        raise ValueError("--labels gives the classes, and --classes-from takes them from folders: leave one out.")
     if isinstance(data, tuple):
         source = from_array(np.asarray(data[0]), None if data[1] is None or not labels else np.asarray(data[1]))
     elif not isinstance(data, (str, Path)):
         source = from_array(np.asarray(data))
     else:
-        source = _open_path(str(data), Wish(labels, classes_from, splits))
+        source = _open_path(str(data), ArrangeOptions(labels, classes_from, splits))
     if text_like(source.name, source.classes):
-        source.notes.append("This looks like writing, which reads wrong in a mirror: leave flips off.")
+        source.notes.append("The pictures seem to show text, which must not be mirrored: leave flips off.")
     return source
 
 
-def _open_path(data: str, stop_requested: Wish) -> Source:
+def _open_path(data: str, options: ArrangeOptions) -> Source:
     if not data.strip():
-        raise ValueError(f"No data is named: give a folder of pictures, or a sample: {' or '.join(SAMPLES)}.")
-    if not isinstance(stop_requested.labels, bool):
-        table = located(stop_requested.labels)
+        raise ValueError(f"No data is given: give a folder of pictures, or a sample: {' or '.join(SAMPLES)}.")
+    if not isinstance(options.labels, bool):
+        table = expand_path(options.labels)
         if not is_file(table):
-            raise ValueError(f"The labels file {shortened(table)} does not exist, or is no file.")
-        stop_requested = replace(stop_requested, labels=table)
+            raise ValueError(f"The labels file {shortened(table)} does not exist, or is not a file.")
+        options = replace(options, labels=table)
     if data.startswith("sample:"):
         if data.removeprefix("sample:") not in SAMPLES:
             raise ValueError(f"There is no sample {data.removeprefix('sample:')}: choose {' or '.join(SAMPLES)}.")
-        return _sample(data.removeprefix("sample:"), stop_requested)
-    path = located(data)
+        return _sample(data.removeprefix("sample:"), options)
+    path = expand_path(data)
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
         if data in SAMPLES:
-            return _sample(data, stop_requested)
+            return _sample(data, options)
         raise ValueError(_missing(data, path)) from None
     except (OSError, ValueError) as error:  # a ValueError: a null character
         raise ValueError(f"{shortened(data)} cannot be reached: {reason_of(error)}.") from error
-    source = open_directory(path, stop_requested) if path.is_dir() else open_file(path, stop_requested)
+    source = open_directory(path, options) if path.is_dir() else open_file(path, options)
     if data in SAMPLES:
-        said = f"Your own {path} is used and not the embedded sample of that name; sample:{data} means that one."
-        source = replace(source, notes=[*source.notes, said])
+        note = f"Your own {path} is used and not the embedded sample of that name; give sample:{data} for the sample."
+        source = replace(source, notes=[*source.notes, note])
     return source
 
 
-def located(path: str | Path) -> Path:
-    """A path with ~ replaced by a home folder. Raises ValueError in one sentence where there is no such home."""
+def expand_path(path: str | Path) -> Path:
+    """Return a path with ~ expanded. Raises ValueError when the home folder is unknown."""
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
@@ -92,7 +92,7 @@ def located(path: str | Path) -> Path:
 
 
 def is_file(path: Path) -> bool:
-    """Whether a file stands there, which is neither a pipe nor a device. Raises ValueError where that cannot be known."""
+    """Return whether a path is a regular file, not a pipe or device. Raises ValueError when this cannot be determined."""
     try:
         return path.is_file()
     except (OSError, ValueError) as error:
@@ -100,54 +100,54 @@ def is_file(path: Path) -> bool:
 
 
 def reason_of(error: OSError | ValueError) -> str:
-    """The system's words for an error, in lower case."""
+    """Return the system's message for an error, in lower case."""
     return (getattr(error, "strerror", None) or str(error)).lower()
 
 
-def _sample(name: str, stop_requested: Wish) -> Source:
-    if isinstance(stop_requested.labels, Path):
+def _sample(name: str, options: ArrangeOptions) -> Source:
+    if isinstance(options.labels, Path):
         raise ValueError(f"The sample {name} has labels of its own: leave --labels out.")
-    _no_folders(f"The sample {name}", stop_requested)
-    return open_sample(name, stop_requested.labels)
+    _check_no_folders(f"The sample {name}", options)
+    return open_sample(name, options.labels)
 
 
-def _no_folders(what: str, stop_requested: Wish) -> None:
-    if stop_requested.classes_from != "auto":
-        raise ValueError(f"{what} holds no folders that --classes-from could take classes from: leave it out.")
+def _check_no_folders(what: str, options: ArrangeOptions) -> None:
+    if options.classes_from != "auto":
+        raise ValueError(f"{what} holds no folders that --classes-from could use as classes: leave it out.")
 
 
-def open_directory(path: Path, stop_requested: Wish) -> Source:
-    """A folder that exists: IDX files where it holds those, else pictures."""
+def open_directory(path: Path, options: ArrangeOptions) -> Source:
+    """Open an existing folder: its IDX files if it holds some, otherwise its pictures."""
     try:
         arrays = idx_images(path)
     except OSError as error:
         raise ValueError(f"The folder {shortened(path)} cannot be read: {reason_of(error)}.") from error
     if arrays:
-        _no_folders(f"The folder of IDX files {path}", stop_requested)
-        return open_idx(path, stop_requested.labels)
-    return open_folder(path, stop_requested)
+        _check_no_folders(f"The folder of IDX files {path}", options)
+        return open_idx(path, options.labels)
+    return open_folder(path, options)
 
 
-def open_file(path: Path, stop_requested: Wish) -> Source:
-    """What exists and is no folder, by its ending."""
+def open_file(path: Path, options: ArrangeOptions) -> Source:
+    """Open an existing path other than a folder, by its suffix."""
     if not path.is_file():
-        raise ValueError(f"{path} is a pipe or a device and no file: give a folder, a zip, an IDX file, a .npy or a .npz.")
+        raise ValueError(f"{path} is a pipe or a device, not a file: give a folder, a zip, an IDX file, a .npy or a .npz.")
     ending = path.suffix.lower()
     idx, array = bool(IDX_IMAGES.search(path.name)) or "idx1" in path.name, ending in (".npy", ".npz")
     if idx or array:
-        _no_folders(str(path), stop_requested)
-        return open_idx(path, stop_requested.labels) if idx else open_numpy(path, stop_requested.labels)
+        _check_no_folders(str(path), options)
+        return open_idx(path, options.labels) if idx else open_numpy(path, options.labels)
     if ending == ".zip" or zipfile.is_zipfile(path):
-        return open_zip(path, stop_requested)
-    if ending in ENDINGS or ending in UNREADABLE:
+        return open_zip(path, options)
+    if ending in SUFFIXES or ending in UNREADABLE:
         raise ValueError(f"{path} is a single picture: give the folder that holds all of your pictures.")
-    if ending in PACKED:
-        raise ValueError(f"{path} is packed in a way that is not read here: unpack it and give the folder, or use a zip.")
-    raise ValueError(f"{path} is no known kind of data: give a folder, a zip, an IDX file, a .npy or a .npz.")
+    if ending in UNSUPPORTED_ARCHIVES:
+        raise ValueError(f"{path} is an archive of an unsupported format: unpack it and give the folder, or use a zip.")
+    raise ValueError(f"{path} is an unknown kind of data: give a folder, a zip, an IDX file, a .npy or a .npz.")
 
 
 def _missing(data: str, path: Path) -> str:
-    """The sentence for a path that does not exist, with what was probably meant."""
+    """Return the error message for a path that does not exist, with a suggestion."""
     try:
         beside = [p.name for p in path.parent.iterdir() if not p.name.startswith(".")]
     except OSError:

@@ -1,4 +1,4 @@
-"""Two sets of pictures to translate between, decoded at one shape: pairs, or two sets without pairs."""
+"""Two sets of pictures to translate between, decoded to one shape: pairs, or two unpaired sets."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from torch import Tensor
 from limner.core.images import ImageSpec
 from limner.core.text import counted
 from limner.data.dataset import Dataset, Subset, duplicates_note, prepare, skipped_note
-from limner.data.open import located, open_source
+from limner.data.open import expand_path, open_source
 from limner.data.sides import first_few, from_csv, halves, paired_pictures, side_folders
 from limner.data.source import Rejected
 
-UNPAIRED_SEED = 0x5B  # the second set of an unpaired run has an order of its own
+UNPAIRED_SEED = 0x5B  # XORed to the seed for the order of the second set of an unpaired run
 
 
 @dataclass
 class Pairs:
-    """Two Datasets of one shape; `paired` when row i of one is the truth for row i of the other."""
+    """Two Datasets of one shape; `paired` if row i of one is the target of row i of the other."""
 
     a: Dataset | Subset
     b: Dataset | Subset
@@ -33,7 +33,7 @@ class Pairs:
     attribution: str = ""
     fit: str = "crop"
     background: str = "white"
-    classes: tuple[str, ...] = ()  # none: translators take no labels
+    classes: tuple[str, ...] = ()  # empty: translators take no labels
     labels: Tensor | None = None
     bad: list[Rejected] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -42,9 +42,9 @@ class Pairs:
         return len(self.a) if self.paired else max(len(self.a), len(self.b))
 
     def batch(self, first: int, count: int, seed: int) -> dict[str, Tensor]:
-        """Pairs number first ... of the endless order of `seed`: {"a", "b"}, each uint8 [count,C,H,W].
+        """Return pairs first ... first + count - 1 of the endless order of `seed`: {"a", "b"}, each uint8 [count,C,H,W].
 
-        Unpaired sets go each in an order of their own.
+        Unpaired sets have an order each.
         """
         return {
             "a": self.a.batch(first, count, seed)["image"],
@@ -53,23 +53,23 @@ class Pairs:
 
     @property
     def names(self) -> list[str]:
-        """The names of pairs, which are those of either side."""
+        """Names of the pairs, which are those of either side."""
         return self.a.names
 
     @property
     def duplicates(self) -> list[list[str]]:
-        """Names of pairs that have an equal side, by group."""
+        """Groups of names of pairs with an identical side."""
         return [*self.a.duplicates, *self.b.duplicates]
 
     def subset(self, rows: np.ndarray) -> Pairs:
-        """Some pairs, rows int64 [n], as an index view of both sides."""
-        assert self.paired, "sets without pairs are cut one by one"
+        """Return the pairs of rows int64 [n], as a view of both sides."""
+        assert self.paired, "unpaired sets are split one by one"
         return replace(self, a=self.a.subset(rows), b=self.b.subset(rows))
 
     def own_validation(self) -> Pairs | None:
-        """The held-out pairs (or sets) of the place that the pictures came from, at the same shape; None without any.
+        """Return the held-out pairs (or sets) that the data contains, at the same shape; None if it contains none.
 
-        Raises ValueError in one sentence when none of them is usable.
+        Raises ValueError when none of them is usable.
         """
         a, b = self.a.own_validation(), self.b.own_validation()
         return _joined(a, b, self.paired, [], self.name, self.fit, self.background) if a and b else None
@@ -79,13 +79,13 @@ def prepare_pairs(
     data: Any, second: Any = None, *, paired: bool, swap: bool = False, as_halves: bool = False, size: int | tuple[int, int] | None = None,
     fit: str = "crop", channels: str = "auto", background: str = "white", progress: Any = None,
 ) -> Pairs:
-    """Decode two sets of pictures at one shape.
+    """Decode two sets of pictures to one shape.
 
-    data, second: two folders (or whatever `open_source` takes); or one CSV with two columns of files; or one set with
-    the folders trainA and trainB (or A and B); or one of pictures that each hold both sides, left and right: about twice
-    as wide as tall, or as_halves, of any even width. paired: partners are found by equal names (`matching`), and
-    those without one, or of other proportions, are listed in `bad` and left out. swap: exchange the two sides.
-    Raises ValueError in one sentence when nothing is left to train on.
+    data, second: two folders (or anything that `open_source` takes); or one CSV with two columns of files; or one set with
+    the folders trainA and trainB (or A and B); or one set of pictures that each hold both sides, left and right: about twice
+    as wide as tall, or with as_halves of any even width. paired: pictures with equal names form pairs (`matching`); those
+    without a partner, or with another aspect ratio, are left out and listed in `bad`. swap: exchange the two sides.
+    Raises ValueError when nothing is left to train on.
     """
     bad: list[Rejected] = []
     if second is not None:
@@ -93,7 +93,7 @@ def prepare_pairs(
         if paired:
             a, b, bad = paired_pictures(a, b)
     elif str(data).lower().endswith(".csv"):
-        a, b, bad = from_csv(located(str(data)))
+        a, b, bad = from_csv(expand_path(str(data)))
     else:
         source = open_source(data, labels=False)
         if sides := side_folders(source):
@@ -121,8 +121,8 @@ def prepare_pairs(
 def _joined(
     one: Dataset, two: Dataset, paired: bool, bad: list[Rejected], name: str, fit: str, background: str, places: bool = False
 ) -> Pairs:
-    """Two decoded sets as Pairs. places: they lie in two, and `bad` says in which. Raises ValueError when a side is empty."""
-    if paired:  # a picture that could not be decoded takes its partner with it
+    """Return two decoded sets as Pairs. places: name the set in `bad`. Raises ValueError when a side is empty."""
+    if paired:  # if a picture could not be decoded, its partner is left out too
         common = set(one.names) & set(two.names)
         one, two = (
             d if len(common) == len(d) else d.copied(np.array([i for i, n in enumerate(d.names) if n in common], int))
@@ -130,7 +130,7 @@ def _joined(
         )
     for side in (one, two):
         bad += [(f"{item} of {side.origin}" if places else item, why) for item, why in side.bad]
-    bad = list(dict.fromkeys(bad))  # a picture of two sides is damaged on both
+    bad = list(dict.fromkeys(bad))  # a picture with two sides is damaged on both
     if not len(one) or not len(two):
         raise ValueError(f"No pair of pictures is usable: {counted(len(bad), 'was', 'were')} left out, such as {first_few(bad)}.")
     notes = [f"{counted(len(bad), 'picture was', 'pictures were')} left out, such as {first_few(bad)}."] if bad else []
@@ -145,12 +145,12 @@ def _joined(
 
 
 def _notes(one: Dataset, two: Dataset) -> list[str]:
-    """What a person should know of two sets, each thing once; not of skipped pictures nor of duplicates, none of which
-    can be dropped from pairs."""
-    said: list[str] = []
+    """Return the notes on two sets, each once, without those on skipped pictures and duplicates, which cannot be dropped
+    from pairs."""
+    notes: list[str] = []
     for side in (one, two):
-        aside = [skipped_note(side.bad)] if side.bad else []
-        aside += [duplicates_note(side.duplicates)] if side.duplicates else []
-        more = [note for note in side.notes if note not in (*aside, *said)]
-        said += more if side is one else [f"{two.origin[:1].upper()}{two.origin[1:]}: {note}" for note in more]
-    return said
+        excluded = [skipped_note(side.bad)] if side.bad else []
+        excluded += [duplicates_note(side.duplicates)] if side.duplicates else []
+        more = [note for note in side.notes if note not in (*excluded, *notes)]
+        notes += more if side is one else [f"{two.origin[:1].upper()}{two.origin[1:]}: {note}" for note in more]
+    return notes

@@ -1,4 +1,4 @@
-"""A Report for the eye: a table for the terminal and a sheet of thumbnails."""
+"""Output of a DataReport: a table for the terminal and a sheet of thumbnails."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from limner.core.images import grid, write_png
-from limner.data.scan import Report
+from limner.data.scan import DataReport
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-SHOWN = 8  # of a long list
+MAX_LISTED = 8  # entries of a long list
 
 
-def listed(items: Sequence[str], shown: int = SHOWN) -> str:
-    """The first of a list, and how many more there are."""
+def listed(items: Sequence[str], shown: int = MAX_LISTED) -> str:
+    """Return the first items of a list as text, and the number of the others."""
     more = f", and {len(items) - shown:,} more" if len(items) > shown else ""
     return ", ".join(items[:shown]) + more
 
 
-def facts(report: Report) -> list[tuple[str, str]]:
-    """The report as (heading, text) in plain words; what does not apply is left out."""
+def facts(report: DataReport) -> list[tuple[str, str]]:
+    """Return the report as (heading, text); facts that do not apply are left out."""
 
     def by(pairs: dict[str, int]) -> list[str]:
         return [f"{name} {count:,}" for name, count in sorted(pairs.items(), key=lambda p: -p[1])]
@@ -55,8 +55,8 @@ def facts(report: Report) -> list[tuple[str, str]]:
     return rows
 
 
-def report_table(report: Report) -> RenderableType:
-    """The report as a rich renderable: facts, the skipped pictures by name, and notes. Names are never markup."""
+def report_table(report: DataReport) -> RenderableType:
+    """Return the report as a rich renderable: facts, the names of skipped pictures, and notes. Names are never markup."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -69,10 +69,10 @@ def report_table(report: Report) -> RenderableType:
     parts: list[RenderableType] = [table]
     if report.bad:
         broken = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-        for name, why in report.bad[:SHOWN]:
+        for name, why in report.bad[:MAX_LISTED]:
             broken.add_row(Text(f"  {name}"), Text(why, style="yellow"))
-        if len(report.bad) > SHOWN:
-            broken.add_row(Text(f"  and {len(report.bad) - SHOWN:,} more"))
+        if len(report.bad) > MAX_LISTED:
+            broken.add_row(Text(f"  and {len(report.bad) - MAX_LISTED:,} more"))
         parts += [Text("\nSkipped", style="bold"), broken]
     if report.notes:
         parts.append(Text("\nNotes", style="bold"))
@@ -80,6 +80,6 @@ def report_table(report: Report) -> RenderableType:
     return Group(*parts)
 
 
-def write_sheet(path: Path, report: Report) -> None:
-    """Write the thumbnails as one PNG, whole or not at all. Raises ValueError as core.files does."""
+def write_sheet(path: Path, report: DataReport) -> None:
+    """Write the thumbnails as one PNG, atomically. Raises ValueError as core.files does."""
     write_png(path, grid(report.thumbnails, gap=4, scale=1))

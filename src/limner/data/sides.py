@@ -1,4 +1,4 @@
-"""Where the two sides of pairs lie: two places with equal names, two folders of one, halves of one picture, or a CSV."""
+"""The two sides of pairs: two sets with equal names, two folders of one set, halves of one picture, or a CSV."""
 
 from __future__ import annotations
 
@@ -13,59 +13,59 @@ from typing import BinaryIO
 import numpy as np
 
 from limner.core.text import printable
-from limner.data.image import ENDINGS, UNREADABLE, Damaged, header, reason, upright
-from limner.data.layout import common_folder, tops
+from limner.data.image import SUFFIXES, UNREADABLE, Damaged, header, reason, upright
+from limner.data.layout import common_folder, top_folders
 from limner.data.open import is_file
 from limner.data.source import Rejected, Source, short_name
 
-TWICE = 0.05  # by how much a picture of two sides may differ from twice as wide as tall
-FOLDERS = {  # folders of one set that hold the two sides, lower case -> (split, side)
+WIDTH_TOLERANCE = 0.05  # relative deviation of a picture with two sides from twice as wide as tall
+FOLDERS = {  # folders of a set that hold the two sides, lower case -> (split, side)
     "a": ("train", "a"), "b": ("train", "b"),
     **{split + side: (split, side) for split in ("train", "val", "test") for side in "ab"},
 }
-ASPECT_TOLERANCE = 0.02  # by how much the proportions of partners may differ
+ASPECT_TOLERANCE = 0.02  # relative difference of the aspect ratios of partners
 
 
 def first_few(bad: list[Rejected]) -> str:
-    """Some of what was left out, with the reasons."""
+    """Return the first entries of `bad` as text, with the reasons."""
     return ", ".join(f"{name} ({why})" for name, why in bad[:3]) or "none"
 
 
-# ---- two places, equal names -----------------------------------------------------------------------------------------
+# ---- two sets with equal names ---------------------------------------------------------------------------------------
 
 
 def paired_pictures(a: Source, b: Source) -> tuple[Source, Source, list[Rejected]]:
-    """The pictures that have a partner in the other set, under the names of the first; and those left out, with the reason.
+    """Return the pictures with a partner in the other set, under the names of the first, and those left out with the reason.
 
-    Raises ValueError when none has one.
+    Raises ValueError when there is no pair.
     """
-    pairs, alone, lonely = matching(a.names, b.names)
-    bad = [(a.names[i], "no partner in the second set") for i in alone]
-    bad += [(b.names[j], "no partner in the first set") for j in lonely]
+    pairs, unmatched_a, unmatched_b = matching(a.names, b.names)
+    bad = [(a.names[i], "no partner in the second set") for i in unmatched_a]
+    bad += [(b.names[j], "no partner in the first set") for j in unmatched_b]
     if not pairs:
         raise ValueError(
             f"No file of {a.origin} has the name of one of {b.origin}: pairs need equal names, or train `--recipe cut`."
         )
-    kept, unlike = [], []
+    kept, mismatched = [], []
     for i, j in pairs:
-        if why := _unlike(a, i, b, j):
-            unlike.append((a.names[i], why))
+        if why := _mismatch(a, i, b, j):
+            mismatched.append((a.names[i], why))
         else:
             kept.append((i, j))
     if not kept:
-        raise ValueError(f"No pair of {a.origin} and {b.origin} is usable, such as {first_few(unlike)}.")
+        raise ValueError(f"No pair of {a.origin} and {b.origin} is usable, such as {first_few(mismatched)}.")
     names = [a.names[i] for i, _ in kept]
     one, two = _part(a, [i for i, _ in kept], names), _part(b, [j for _, j in kept], names)
     if a.validation is None or b.validation is None:
-        return replace(one, validation=None), replace(two, validation=None), bad + unlike
+        return replace(one, validation=None), replace(two, validation=None), bad + mismatched
     held = a.validation, b.validation
-    return *_with_validation(one, two, lambda: paired_pictures(*held)), bad + unlike
+    return *_with_validation(one, two, lambda: paired_pictures(*held)), bad + mismatched
 
 
 def _with_validation(
     a: Source, b: Source, held_out: Callable[[], tuple[Source, Source, list[Rejected]]]
 ) -> tuple[Source, Source]:
-    """Two sides with those of the held-out split as their `validation`; without it where it holds no pair."""
+    """Return two sides with those of the held-out split as their `validation`, or without it if it holds no pair."""
     try:
         one, two, bad = held_out()
     except ValueError as error:
@@ -75,28 +75,28 @@ def _with_validation(
 
 
 def matching(a: Sequence[str], b: Sequence[str]) -> tuple[list[tuple[int, int]], list[int], list[int]]:
-    """Which name of a belongs to which of b, in the order of a; and the numbers of those of a and of b left alone.
+    """Return (pairs of indices of matching names, in the order of a; indices without a partner in a; and in b).
 
-    Equal names belong together; of the others, the first that are equal without a picture's ending.
+    Equal names match; of the others, the first that are equal without the suffix of a picture format.
     """
     found: dict[int, int] = {}
-    alone, lonely = list(range(len(a))), list(range(len(b)))
+    unmatched_a, unmatched_b = list(range(len(a))), list(range(len(b)))
     for key in (str, _stem):
-        one, two = ({key(names[i]): i for i in reversed(rest)} for names, rest in ((a, alone), (b, lonely)))
+        one, two = ({key(names[i]): i for i in reversed(rest)} for names, rest in ((a, unmatched_a), (b, unmatched_b)))
         found |= {i: two[name] for name, i in one.items() if name in two}
-        alone = [i for i in alone if i not in found]
+        unmatched_a = [i for i in unmatched_a if i not in found]
         taken = set(found.values())
-        lonely = [j for j in lonely if j not in taken]
-    return sorted(found.items()), alone, lonely
+        unmatched_b = [j for j in unmatched_b if j not in taken]
+    return sorted(found.items()), unmatched_a, unmatched_b
 
 
 def _stem(name: str) -> str:
     path = PurePosixPath(name)
-    return str(path.with_suffix("") if path.suffix.lower() in ENDINGS else path)
+    return str(path.with_suffix("") if path.suffix.lower() in SUFFIXES else path)
 
 
-def _unlike(a: Source, i: int, b: Source, j: int) -> str:
-    """Why two pictures cannot be a pair; empty when they can."""
+def _mismatch(a: Source, i: int, b: Source, j: int) -> str:
+    """Return why two pictures cannot be a pair; empty if they can."""
     shapes = []
     for source, index in ((a, i), (b, j)):
         try:
@@ -106,25 +106,25 @@ def _unlike(a: Source, i: int, b: Source, j: int) -> str:
             return str(damage) if a.origin == b.origin else f"{damage}, in {source.origin}"
         shapes.append((head.height, head.width))
     (h, w), (k, v) = shapes
-    return f"other proportions than its partner, {h}x{w} and {k}x{v}" if abs(h * v / (w * k) - 1) > ASPECT_TOLERANCE else ""
+    return f"another aspect ratio than its partner, {h}x{w} and {k}x{v}" if abs(h * v / (w * k) - 1) > ASPECT_TOLERANCE else ""
 
 
 def _part(source: Source, rows: list[int], names: list[str]) -> Source:
-    """Some pictures of a Source under other names."""
+    """Return some pictures of a Source under other names."""
     content = source.content
     array = None if source.array is None else source.array[rows]
     return replace(source, names=names, content=lambda i: content(rows[i]), array=array, notes=[*source.notes])
 
 
-# ---- one picture, two sides ------------------------------------------------------------------------------------------
+# ---- one picture with two sides --------------------------------------------------------------------------------------
 
 
 def side_folders(source: Source) -> tuple[Source, Source] | None:
-    """The two sides of a set whose outermost folders are trainA and trainB, or A and B; None for another set.
+    """Return the two sides of a set whose outermost folders are trainA and trainB, or A and B; None for another set.
 
-    testA, testB, valA and valB beside them are held out: valA and valB, or else testA and testB, for validation.
+    Of testA, testB, valA and valB beside them, valA and valB are used for validation, or else testA and testB.
     """
-    where = tops(source.names)
+    where = top_folders(source.names)
     names = {top.lower() for top in where}
     if not ({"traina", "trainb"} <= names or names == {"a", "b"}) or not names <= FOLDERS.keys():
         return None
@@ -134,7 +134,7 @@ def side_folders(source: Source) -> tuple[Source, Source] | None:
         rows = [i for i, top in enumerate(where) if FOLDERS[top.lower()] == (split, side)]
         folder = where[rows[0]]
         found = _part(source, rows, [source.names[i][shared + len(folder) + 1 :] for i in rows])
-        return replace(found, origin=f"{folder} of {source.origin}", mark=_marked(source, split + side), validation=None)
+        return replace(found, origin=f"{folder} of {source.origin}", version=_version(source, split + side), validation=None)
 
     a, b = part("train", "a"), part("train", "b")
     if split := next((s for s in ("val", "test") if {f"{s}a", f"{s}b"} <= names), ""):
@@ -145,14 +145,14 @@ def side_folders(source: Source) -> tuple[Source, Source] | None:
     return a, b
 
 
-def _marked(source: Source, side: str) -> Callable[[], str]:
-    return lambda: f"{source.mark()} {side}"  # equal names of the two sides must not share a place in the cache
+def _version(source: Source, side: str) -> Callable[[], str]:
+    return lambda: f"{source.version()} {side}"  # equal names of the two sides need different cache keys
 
 
 def halves(source: Source, paired: bool = True, as_halves: bool = True) -> tuple[Source, Source, list[Rejected]]:
-    """The left and the right sides of each picture; those of odd width are left out.
+    """Return the left and the right half of each picture; pictures of odd width are left out.
 
-    Raises ValueError where most pictures are not about twice as wide as tall, unless as_halves says that they have sides.
+    Raises ValueError when most pictures are not about twice as wide as tall, unless as_halves is set.
     """
     kept, bad, ordinary = [], [], 0
     for i, name in enumerate(source.names):
@@ -163,7 +163,7 @@ def halves(source: Source, paired: bool = True, as_halves: bool = True) -> tuple
         except Damaged as damage:
             bad.append((name, str(damage)))
             continue
-        if not as_halves and abs(width / (2 * head.height) - 1) > TWICE:
+        if not as_halves and abs(width / (2 * head.height) - 1) > WIDTH_TOLERANCE:
             bad.append((name, f"{head.height}x{width}, which is not twice as wide as tall"))
             ordinary += 1
         elif width % 2:
@@ -195,22 +195,22 @@ def halves(source: Source, paired: bool = True, as_halves: bool = True) -> tuple
     names = [source.names[i] for i in kept]
     note = "Each picture holds two sides: the left half is translated to the right half."
     left = replace(
-        source, names=names, content=side(False), array=None, mark=lambda: source.mark() + " left",
+        source, names=names, content=side(False), array=None, version=lambda: source.version() + " left",
         notes=[*source.notes, note],
     )  # fmt: skip
-    right = replace(left, content=side(True), mark=lambda: source.mark() + " right")
+    right = replace(left, content=side(True), version=lambda: source.version() + " right")
     if (held := source.validation) is not None:
         left, right = _with_validation(left, right, lambda: halves(held, paired, as_halves))
     return left, right, bad
 
 
-# ---- a table ---------------------------------------------------------------------------------------------------------
+# ---- a CSV -----------------------------------------------------------------------------------------------------------
 
 
 def from_csv(path: Path) -> tuple[Source, Source, list[Rejected]]:
-    """A CSV of two columns, files relative to its own folder, with or without a heading. Raises ValueError."""
+    """Return the two sides of a CSV of two columns of files, relative to its folder, with or without a header. Raises ValueError."""
     if path.exists() and not is_file(path):
-        raise ValueError(f"The CSV {path} is a pipe, a device or a folder and no file.")
+        raise ValueError(f"The CSV {path} is a pipe, a device or a folder, not a file.")
     try:
         rows = [row for row in csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"))) if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -219,16 +219,16 @@ def from_csv(path: Path) -> tuple[Source, Source, list[Rejected]]:
         raise ValueError(f"The CSV {path} needs two columns, the files of each pair.")
     cells = [(row[0].strip(), row[1].strip()) for row in rows]
     if cells and not any(_is_file(path.parent / cell) or _picture(cell) for cell in cells[0]):
-        cells = cells[1:]  # a heading
-    bad = [(printable(f"{a}, {b}"), "the file is missing") for a, b in cells if not _there(path, a, b)]
-    cells = list(dict.fromkeys(pair for pair in cells if _there(path, *pair)))
+        cells = cells[1:]  # a header
+    bad = [(printable(f"{a}, {b}"), "the file is missing") for a, b in cells if not _both_exist(path, a, b)]
+    cells = list(dict.fromkeys(pair for pair in cells if _both_exist(path, *pair)))
     if not cells:
         raise ValueError(f"The CSV {path} names no pair of files that exist beside it.")
     names = [printable(f"{a}, {b}") for a, b in cells]
     one, two = (_files(path, [path.parent / cell[k] for cell in cells], names) for k in (0, 1))
     kept = []
     for i, name in enumerate(names):
-        if why := _unlike(one, i, two, i):
+        if why := _mismatch(one, i, two, i):
             bad.append((name, why))
         else:
             kept.append(i)
@@ -240,17 +240,17 @@ def from_csv(path: Path) -> tuple[Source, Source, list[Rejected]]:
 
 def _picture(name: str) -> bool:
     ending = PurePosixPath(name).suffix.lower()
-    return ending in ENDINGS or ending in UNREADABLE
+    return ending in SUFFIXES or ending in UNREADABLE
 
 
-def _there(path: Path, a: str, b: str) -> bool:
+def _both_exist(path: Path, a: str, b: str) -> bool:
     return _is_file(path.parent / a) and _is_file(path.parent / b)
 
 
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except OSError:  # a cell too long for a name, or out of reach
+    except OSError:  # a name that is too long, or an unreachable path
         return False
 
 
@@ -258,9 +258,9 @@ def _files(table: Path, paths: list[Path], names: list[str]) -> Source:
     def content(i: int) -> BinaryIO:
         return io.BytesIO(paths[i].read_bytes())
 
-    def mark() -> str:
+    def version() -> str:
         stats = [(str(p), p.stat()) for p in paths]
         text = "".join(f"{name}\0{s.st_size}\0{s.st_mtime_ns}\n" for name, s in stats)
         return "csv:" + hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
-    return Source(name=short_name(table.stem), origin=f"the CSV {printable(table.resolve().name)}", names=names, content=content, mark=mark)
+    return Source(name=short_name(table.stem), origin=f"the CSV {printable(table.resolve().name)}", names=names, content=content, version=version)

@@ -1,14 +1,14 @@
-"""The split into pictures to train on and pictures held out for validation: made here, once, for every family.
+"""The split into training and validation pictures, for every family.
 
-1. Data that came with a validation split of its own (folders train and val or test; trainA, trainB and valA, valB or testA,
-   testB) is split as it came: all else is trained on.
-2. Of other data one in twenty of the different pictures is held out, at least 2 and at most 256, chosen by the seed.
-   - Pictures that are equal pixel for pixel are one: they stay on the same side. One with more copies than a twentieth of
-     the set (at least 2) is always trained on.
-   - A class is never held out whole: one of its pictures at least is trained on.
-   - Pairs are held out as pairs, and equal as soon as one of their sides is. Without pairs each set is split on its own.
-3. Of fewer than 16 different pictures (or pairs, or pictures of either set) none is held out; neither where the rules
-   above leave none.
+1. If the data contains a validation split (folders train and val or test; trainA, trainB and valA, valB or testA, testB), that
+   one is used, and the rest is trained on.
+2. Otherwise one in twenty of the different pictures is held out, at least 2 and at most 256, chosen by the seed.
+   - Pictures that are identical in all pixels count as one and stay on the same side. One with more copies than a twentieth
+     of the set (at least 2) is always trained on.
+   - At least one picture of each class is trained on.
+   - Pairs are held out as pairs; they are identical if one of their sides is. Unpaired sets are split one by one.
+3. With fewer than 16 different pictures (or pairs, or pictures of either set), none is held out; nor where the rules above
+   leave none.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from limner.data.dataset import Dataset, Subset
 from limner.data.pairs import UNPAIRED_SEED, Pairs
 from limner.data.sampler import permutation
 
-SHARE = 20  # one picture in so many is held out
-FEWEST = 16  # different pictures below which none is held out
-LEAST, MOST = 2, 256  # pictures held out
+HELD_OUT_RATIO = 20  # one picture in 20 is held out
+MIN_PICTURES = 16    # different pictures; with fewer none is held out
+MIN_HELD_OUT, MAX_HELD_OUT = 2, 256  # pictures
 
 S = TypeVar("S", bound=Splittable)
 
@@ -37,10 +37,10 @@ def split(data: Dataset, seed: int) -> tuple[Dataset | Subset, Dataset | Subset 
 @overload
 def split(data: S, seed: int) -> tuple[S, S | None]: ...
 def split(data: Any, seed: int) -> tuple[Any, Any]:
-    """(to train on, held out for validation or None), by the rules at the head of this file; no picture is copied.
+    """Return (training data, validation data or None), by the rules in the module's docstring; no picture is copied.
 
-    data: a Dataset, Pairs, Crops, Degraded, or whatever else is Splittable. Raises ValueError in one sentence where the
-    data's own validation split cannot be used.
+    data: a Dataset, Pairs, Crops, Degraded, or any other Splittable. Raises ValueError when the data's own validation split
+    is unusable.
     """
     if (own := data.own_validation()) is not None:
         return data, own
@@ -56,25 +56,25 @@ def split(data: Any, seed: int) -> tuple[Any, Any]:
 
 
 def held_out_rows(groups: np.ndarray, labels: Tensor | None, seed: int) -> np.ndarray:
-    """The rows to hold out, int64 [n] in order; none where there are too few. groups: int64 [N], equal for equal pictures."""
+    """Return the rows to hold out, int64 [n] in order; empty for too few. groups: int64 [N], equal for identical pictures."""
     members: dict[int, list[int]] = {}
     for row, group in enumerate(groups.tolist()):
         members.setdefault(group, []).append(row)
-    if len(members) < FEWEST:
+    if len(members) < MIN_PICTURES:
         return np.empty(0, np.int64)
     order = permutation(len(groups), seed, 0)
-    kept: set[int] = set()  # groups that are trained on: those of the last picture of each class in the order
+    kept: set[int] = set()  # groups to train on: that of the last picture of each class in the order
     if labels is not None:
         _, last = np.unique(labels.numpy()[order][::-1], return_index=True)
         kept = set(groups[order[len(order) - 1 - last]].tolist())
-    copies = max(LEAST, len(groups) // SHARE)
+    copies = max(MIN_HELD_OUT, len(groups) // HELD_OUT_RATIO)
     candidates = [g for g in dict.fromkeys(groups[order].tolist()) if g not in kept and len(members[g]) <= copies]
-    chosen = candidates[: max(LEAST, min(MOST, len(members) // SHARE))]
+    chosen = candidates[: max(MIN_HELD_OUT, min(MAX_HELD_OUT, len(members) // HELD_OUT_RATIO))]
     return np.array(sorted(row for group in chosen for row in members[group]), np.int64)
 
 
 def group_numbers(names: Sequence[str], duplicates: Sequence[Sequence[str]]) -> np.ndarray:
-    """int64 [N]: the same number for items that are equal, directly or by way of others."""
+    """Return int64 [N]: equal numbers for items that are identical, directly or through others."""
     rows: dict[str, list[int]] = {}
     for row, name in enumerate(names):
         rows.setdefault(name, []).append(row)

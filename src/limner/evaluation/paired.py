@@ -14,7 +14,7 @@ from torch import Tensor
 
 from limner.core.images import WHITE, to_pil
 from limner.data import Damaged, Dataset, open_source, prepare
-from limner.data.image import in_channels, upright
+from limner.data.image import convert_channels, upright
 from limner.data.sampler import permutation
 from limner.data.sides import ASPECT_TOLERANCE, matching
 from limner.data.source import Rejected, Source
@@ -257,5 +257,5 @@ def _show_worst(found: PairedResult, a: Side, b: Side, rows: Sequence[tuple[int,
 
 def _fitted(x: Tensor, side: int) -> Tensor:
     """Resize uint8 [C,H,W] to fit RGB [3,side,side], padded with white."""
-    image = in_channels(to_pil(x), 3, WHITE)
+    image = convert_channels(to_pil(x), 3, WHITE)
     return torch.from_numpy(np.array(ImageOps.pad(image, (side, side), color=WHITE)).transpose(2, 0, 1).copy())

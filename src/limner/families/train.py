@@ -13,7 +13,7 @@ from typing import Any
 from limner.core import amounts, distributed
 from limner.core.files import lies_in
 from limner.core.options import check
-from limner.data.open import located
+from limner.data.open import expand_path
 from limner.data.request import DataRequest
 from limner.families import Family, families, family_of, presets
 from limner.recipes import automatic
@@ -203,7 +203,7 @@ def keep_apart(out: Path | None, data: Sequence[Any]) -> None:
     """
     folder = out or Path("runs") / "new"
     for place in data:
-        path = located(place) if isinstance(place, (str, Path)) and str(place) else None
+        path = expand_path(place) if isinstance(place, (str, Path)) and str(place) else None
         if path is None or not os.path.exists(path):  # noqa: PTH110 - a sample, an array, or what opening complains of
             continue
         if lies_in(folder, path) or (out and lies_in(path, out)):

@@ -1,1 +1,1 @@
-"""Games of players that take turns: see `methods.phase` for the protocol."""
+"""Training algorithms as players that take turns: see `methods.phase` for the protocol."""

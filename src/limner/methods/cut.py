@@ -1,4 +1,4 @@
-"""Unpaired translation in one direction: a patch must know its own origin among the others."""
+"""Unpaired translation in one direction with a contrastive loss on patches (CUT)."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ from limner.networks import diffaugment
 
 
 def patch_nce(query: Tensor, key: Tensor, temperature: float = 0.07) -> Tensor:
-    """Cross-entropy of each patch's own origin among all patches of its picture (Park et al. 2020, eq. 3).
+    """Return the InfoNCE loss [N]: cross-entropy of the input patch at the same place among all of the picture (Park et al.
+    2020, eq. 3).
 
-    query, key [N,P,D] of unit length; row p of one belongs to row p of the other -> [N]
+    query, key: features [N,P,D] of unit length of output and input; row p of one corresponds to row p of the other.
     """
-    with torch.autocast(query.device.type, enabled=False):  # bf16 would step by 0.06 at the logits' 1/temperature
+    with torch.autocast(query.device.type, enabled=False):  # bf16 would round the logits, up to 1/temperature, to 0.06
         logits = (query.float() / temperature) @ key.float().transpose(1, 2)  # [N,P,P]
     target = torch.arange(logits.shape[1], device=logits.device).expand(len(logits), -1)
     return F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none").view(target.shape).mean(1)
 
 
 class CUT:
-    """Park et al. 2020, eq. 5: adversarial, contrastive, and contrastive identity terms; no way back is learned.
+    """Park et al. 2020, eq. 5: adversarial, contrastive, and contrastive identity terms; no inverse translator is trained.
 
-    Keys come from the translator's own pass over the picture, so only the query costs a second, half pass.
-    penalty: gamma/2 |grad D|^2 at real (r1) and made (r2) pictures, for objectives that need it.
+    Keys come from the translator's own forward pass over the picture, so that only the queries cost a second, half pass.
+    penalty: gamma/2 |grad D|^2 at real (r1) and generated (r2) pictures, for objectives that need it.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class CUT:
         return self.game.discriminator_loss(self.discriminator, *batch.kept("translations"))
 
     def _contrast(self, queries: Sequence[Tensor], keys: Sequence[Tensor], batch: Batch) -> Tensor:
-        """The mean over the maps of `patch_nce` at random places, the same in both. -> [N] or, with identity, [2N]"""
+        """Return the mean over feature maps of `patch_nce` at random places, equal in both: [N], or [2N] with identity."""
         losses = []
         for i, (query, key) in enumerate(zip(queries, keys, strict=True)):
             area = query.shape[2] * query.shape[3]

@@ -1,4 +1,4 @@
-"""Unpaired translation by cycles: there and back again must be where one was."""
+"""Unpaired translation in both directions with a cycle-consistency loss (CycleGAN)."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from limner.networks import diffaugment
 class Cycle:
     """Zhu et al. 2017, eq. 3, and the identity term of section 5.2.
 
-    The translators move first; the discriminators then judge what that turn made, mixed with the pools'. What one translator
-    is asked at once goes through it at once: three passes an iteration instead of six.
-    penalty: gamma/2 |grad D|^2 at real (r1) and made (r2) pictures, for objectives that need it.
+    The translators update first; the discriminators then use the translations of that turn, mixed with those of the pools.
+    All inputs of a translator that are known at the same time are passed at once: three passes per iteration instead of six.
+    penalty: gamma/2 |grad D|^2 at real (r1) and generated (r2) pictures, for objectives that need it.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The two-player game: a discriminator that tells real pictures from generated ones, and a generator that learns from it."""
+"""Generative adversarial networks: a discriminator of real and generated pictures, and a generator trained against it."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Scores:
-    """What a forward pass of the discriminator gives."""
+    """The outputs of a forward pass of the discriminator."""
 
     logits: Tensor  # [N]
-    features: Tensor  # [N,F], the input of its last layer; F = 0 where no term uses it
+    features: Tensor  # [N,F], the input of its last layer; F = 0 if no term uses it
     aux_loss: Tensor | None = None  # [N], of a self-supervised discriminator on real pictures
 
 
@@ -67,9 +67,9 @@ class GAN:
         self.penalty, self.regularizer, self.classifier = penalty, regularizer, classifier
         self.augmentation = augmentation = augmentation or Augmentation()
         self.latent, self.historical, self.weight_clip = latent or LatentSource(), historical, weight_clip
-        # One forward pass over both halves keeps the matrices large. Apart go: a discriminator whose rows see each other,
-        # which would learn which pictures came together (Radford et al. 2016 pass them apart as well); one that trains its
-        # auxiliary task in the same pass; and a penalty at one half, whose gradient must not pass through both.
+        # One forward pass over both halves keeps the matrices large. Separate passes are needed by a discriminator with
+        # layers across rows, which would learn which pictures share a batch (Radford et al. 2016 separate them too); by one
+        # with an auxiliary task in the same pass; and by a penalty at one half, whose gradient must not depend on the other.
         crosses_rows = any(isinstance(m, nn.modules.batchnorm._BatchNorm | CrossSampleLayer) for m in discriminator.modules())
         self.separate = crosses_rows or isinstance(discriminator, SelfSupervised) or len(self._penalized_at) == 1
         self.needs_features = objective.features or classifier is not None
@@ -89,7 +89,7 @@ class GAN:
         if augmentation.controller:
             memory["augmentation"] = augmentation.controller
         self.levers = {"penalty": 1.0} if penalty else {}
-        if not augmentation.controller:  # which sets the probability itself
+        if not augmentation.controller:  # the controller sets the probability itself
             self.levers["augmentation"] = 0.0
         phases = [Phase("discriminator", self.discriminator_turn)]
         if penalty and penalty.every > 1:
@@ -103,7 +103,7 @@ class GAN:
 
     @property
     def _penalized_at(self) -> tuple[str, ...]:
-        """Pictures, "real" or "fake", at which the discriminator's main turn takes the gradient norm."""
+        """Pictures, "real" or "fake", at which the discriminator's main phase computes the gradient penalty."""
         return self.penalty.penalty.gradient_at if self.penalty and self.penalty.every == 1 else ()
 
     # ---- phases ------------------------------------------------------------------------------------------------------
@@ -136,7 +136,7 @@ class GAN:
         return self._with_history(loss, "discriminator", clock), terms
 
     def penalty_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
-        """The penalty alone, in a phase of its own."""
+        """Return the penalty alone, for its own phase."""
         assert self.penalty is not None
         self._begin(clock)
         discriminator, y, at = self.discriminator, batch.condition(), self.penalty.penalty.gradient_at
@@ -169,7 +169,7 @@ class GAN:
         return self._with_history(loss, "generator", clock), terms
 
     def regularizer_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
-        """The regularizer alone, in a phase of its own."""
+        """Return the regularizer alone, for its own phase."""
         assert self.regularizer is not None
         self._begin(clock)
         made = cache(lambda: self.latent.generate(self.generator, batch, batch.condition()))
@@ -178,7 +178,7 @@ class GAN:
     # ---- what phases share -------------------------------------------------------------------------------------------
 
     def _begin(self, clock: Clock) -> None:
-        """Bring networks and running statistics to this moment; a second call in an iteration changes nothing."""
+        """Set networks and running statistics to this iteration; repeated calls in an iteration change nothing."""
         for net in self.method.nets.values():
             if isinstance(net, ProgressiveNet):
                 net.at(clock.fraction)
@@ -194,8 +194,8 @@ class GAN:
         return self.augmentation.real(batch, self.generator, self.levers.get("augmentation", 0.0))
 
     def _fake(self, batch: Batch) -> Tensor:
-        """Generated pictures as the discriminator sees them, detached; of the batch's labels, so that classes are as
-        frequent as in the data and relativistic pairs share theirs."""
+        """Return generated, augmented pictures, detached, for the labels of the batch: their classes are as frequent as in the
+        data, and relativistic pairs have equal classes."""
         with torch.no_grad():
             return self._augmented(self.latent.generate(self.generator, batch, batch.condition()), batch)
 
@@ -203,7 +203,7 @@ class GAN:
         return self.augmentation.apply(fake, batch, "augment fake", self.levers.get("augmentation", 0.0))
 
     def _score_both(self, real: Tensor, fake: Tensor, y: Tensor | None, batch: Batch) -> tuple[Scores, Scores]:
-        """Scores of real and generated pictures [N,C,H,W] of the labels y [N]."""
+        """Return the scores of real and generated pictures [N,C,H,W] of the labels y [N]."""
         if self.separate:
             draws = batch.uniform("aux_loss") if isinstance(self.discriminator, SelfSupervised) else None
             return self._score(real, y, draws), self._score(fake, y)
@@ -212,7 +212,8 @@ class GAN:
         return Scores(real_logits, real_features), Scores(fake_logits, fake_features)
 
     def _score(self, x: Tensor, y: Tensor | None, draws: Tensor | None = None) -> Scores:
-        """One forward pass. draws: uniform numbers [N] for the auxiliary task of a self-supervised discriminator."""
+        """Return the scores of one forward pass. draws: uniform numbers [N] for the auxiliary task of a self-supervised
+        discriminator."""
         discriminator = self.discriminator
 
         def forward() -> tuple[Tensor, Tensor | None]:
@@ -229,7 +230,7 @@ class GAN:
     def _penalty_loss(
         self, term: PenaltyTerm, batch: Batch, real: TensorFn, fake: TensorFn, real_logits: TensorFn, fake_logits: TensorFn
     ) -> tuple[Tensor, Terms]:
-        """The weighted penalty on the discriminator, on pictures and logits that a phase may already have."""
+        """Return the weighted penalty on the discriminator, at pictures and logits that a phase may have computed already."""
         discriminator, y = self.discriminator, batch.condition()
         context = DiscriminatorContext(
             discriminator=lambda x: discriminator(x, y if y is None or len(x) == len(y) else y.repeat(len(x) // len(y), *[1] * (y.ndim - 1))),
@@ -247,7 +248,7 @@ class GAN:
         return loss * weight, {name: part.detach().mean() for name, part in parts.items()}
 
     def _regularizer_loss(self, term: RegularizerTerm, batch: Batch, made: TensorFn) -> tuple[Tensor, Terms]:
-        """The weighted regularizer on the generator."""
+        """Return the weighted regularizer of the generator."""
         generator, y = self.generator, batch.condition()
         styled = generator if isinstance(generator, StyleBased) else None
         context = GeneratorContext(
@@ -270,7 +271,7 @@ class GAN:
 
 
 def with_last_features(discriminator: nn.Module, forward: Callable[[], T]) -> tuple[T, Tensor]:
-    """The result of a forward pass of the discriminator, and the input of its last layer meanwhile [N,F]."""
+    """Return the result of a forward pass of the discriminator, and the input of its last layer in that pass [N,F]."""
     found: list[Tensor] = []
     handle = cast(nn.Module, discriminator.last).register_forward_pre_hook(lambda _, inputs: found.append(inputs[0]))
     try:

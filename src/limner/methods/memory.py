@@ -1,7 +1,7 @@
-"""What games remember beside their networks: running means, an augmentation controller, a history of weights.
+"""State of methods besides the networks: running means, the ADA controller, the mean of past weights.
 
-All are exact on any number of ranks and slices: what is noted in a batch is summed over both, and counts from the next
-batch on. A checkpoint between two batches holds everything.
+The values are exact for any number of ranks and slices: what is added in a batch is summed over both, and takes effect from
+the next batch on. A checkpoint between two batches holds everything.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from limner.core import distributed
 
 
 class Tally:
-    """Sums of named values over one batch."""
+    """Sums of named values over a batch."""
 
     def __init__(self) -> None:
         self.sums: dict[str, list[float]] = {}  # name -> [sum, count]
 
     def add(self, name: str, values: Tensor) -> None:
-        """Values [n] of this slice; every rank must call alike."""
-        wide = torch.float32 if values.device.type == "mps" else torch.float64  # which Apple's GPUs have not
+        """Add values [n] of this slice; every rank must make the same calls."""
+        wide = torch.float32 if values.device.type == "mps" else torch.float64  # Apple GPUs have no float64
         found = torch.stack([values.detach().to(wide).sum(), values.new_tensor(values.numel(), dtype=wide)])
         distributed.all_reduce_in_place([found])
         total, count = self.sums.get(name, [0.0, 0.0])
@@ -33,14 +33,14 @@ class Tally:
         return {name: list(pair) for name, pair in self.sums.items()}
 
     def take(self) -> dict[str, tuple[float, float]]:
-        """name -> (mean, count); and begin anew."""
+        """Return name -> (mean, count), and reset."""
         taken = {name: (total / count, count) for name, (total, count) in self.sums.items()}
         self.sums = {}
         return taken
 
 
 class RunningMeans:
-    """Exponential means of named values, each weighing `1 - decay` a batch; zero before the first batch is over."""
+    """Exponential moving averages of named values by batch; zero before the end of the first batch."""
 
     def __init__(self, names: Sequence[str], decay: float = 0.99) -> None:
         self.means = dict.fromkeys(names, 0.0)
@@ -49,7 +49,7 @@ class RunningMeans:
         self.tally = Tally()
 
     def begin(self, seen: int) -> None:
-        """Say which batch is played: what was noted in the one before becomes part of the means."""
+        """Start the batch after `seen` images: values of the previous batch enter the means."""
         if seen == self.seen:
             return
         self.seen = seen
@@ -71,21 +71,21 @@ class RunningMeans:
 
 
 class Adaptive:
-    """How likely augmentation is, steered so that the discriminator is right about real pictures as often as `target` says.
+    """The controller of ADA's augmentation probability.
 
-    Karras et al. 2020, "Training generative adversarial networks with limited data", section 3.2: r_t = E[sign(D)] over
-    real training pictures tells how far the discriminator has learned them by heart; every `interval` batches the probability
-    moves up when r_t is above the target and down when below, so fast that it goes from 0 to 1 within `images`.
+    Karras et al. 2020, "Training generative adversarial networks with limited data", section 3.2: r_t = E[sign(D)] over real
+    training pictures measures overfitting; every `interval` batches the probability is raised when r_t is above the target
+    and lowered otherwise, at a speed at which it goes from 0 to 1 within `images`.
     """
 
     def __init__(self, target: float = 0.6, images: int = 500_000, interval: int = 4, most: float = 0.8) -> None:
         self.target, self.images, self.interval = target, images, interval
-        self.most = most  # beyond it the changes show in what is generated (figure 4)
+        self.most = most  # above it, augmentations leak into the generated pictures (figure 4)
         self.p, self.rate, self.batches, self.seen = 0.0, 0.0, 0, -1
         self.tally = Tally()
 
     def begin(self, seen: int) -> None:
-        """Say which batch is played; now and then this moves the probability."""
+        """Start the batch after `seen` images; every `interval` batches, this adjusts the probability."""
         if seen == self.seen:
             return
         self.seen = seen
@@ -97,7 +97,7 @@ class Adaptive:
             self.p = min(self.most, max(0.0, self.p + (step if self.rate > self.target else -step)))
 
     def note(self, margins: Tensor) -> None:
-        """How far above undecided the discriminator holds real pictures to be. [n]"""
+        """Add the discriminator's logits [n] of real pictures, minus the value at which it is undecided."""
         self.tally.add("sign", margins.detach().sign())
 
     def state_dict(self) -> dict[str, Any]:
@@ -110,7 +110,7 @@ class Adaptive:
 
 
 class History:
-    """The mean of all weights that a player has had, and how far it has gone from it.
+    """The mean of all past weights of a player, and its distance from the current ones.
 
     Salimans et al. 2016, "Improved techniques for training GANs", section 3.3: historical averaging.
     """
@@ -121,7 +121,7 @@ class History:
         self.count, self.seen = 0, -1
 
     def distance(self, seen: int) -> Tensor:
-        """|theta - mean|^2 -> []; the first call in a batch counts the weights as they are."""
+        """Return |theta - mean|^2, []; the first call in a batch adds the current weights to the mean."""
         if seen != self.seen:
             self.seen = seen
             self.count += 1

@@ -1,4 +1,4 @@
-"""Paired translation: a translator that comes near the truth, and a discriminator that tells pairs from would-be pairs."""
+"""Paired translation with an L1 and an adversarial loss (pix2pix)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from limner.networks import diffaugment
 
 
 class Paired:
-    """Isola et al. 2017, eq. 4: L1 to the truth and an adversarial term; the discriminator sees both sides (eq. 1).
+    """Isola et al. 2017, eq. 4: L1 to the target and an adversarial term; the discriminator sees both sides (eq. 1).
 
-    features: weight of the distance in the discriminator's features (Wang et al. 2018, "High-resolution image synthesis ... with
-    conditional GANs", eq. 3). Without a discriminator only L1 is left. The translator moves first, and the discriminator then judges
-    what that turn made: every picture is translated once an iteration.
+    features: weight of the feature-matching loss (Wang et al. 2018, "High-resolution image synthesis ... with conditional
+    GANs", eq. 3). Without a discriminator only L1 remains. The translator updates first, and the discriminator then uses the
+    translations of that turn: every picture is translated once per iteration.
     """
 
     def __init__(
@@ -52,17 +52,17 @@ class Paired:
             return loss, terms
         real, fake = torch.cat([a, b], 1), torch.cat([a, made], 1)
         batch.keep("pairs", real, fake)
-        maps, logits = self.discriminator.look(fake)
+        maps, logits = self.discriminator.forward_with_features(fake)
         real_maps, real_logits = [], logits.detach()
         if self.features or self.objective.sees_real:
             with torch.no_grad():
-                real_maps, real_logits = self.discriminator.look(real)
+                real_maps, real_logits = self.discriminator.forward_with_features(real)
         generator_loss = self.objective.generator(real_logits, logits).flatten(1).mean(1)
         loss, terms["g_loss"] = loss + generator_loss, generator_loss.detach().mean()
         if self.features:
             gaps = [(x.float() - y.float()).abs().flatten(1).mean(1) for x, y in zip(maps, real_maps, strict=True)]
-            likeness = torch.stack(gaps).mean(0)
-            loss, terms["features"] = loss + self.features * likeness, likeness.detach().mean()
+            feature_loss = torch.stack(gaps).mean(0)
+            loss, terms["features"] = loss + self.features * feature_loss, feature_loss.detach().mean()
         return loss, terms
 
     def discriminator_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
@@ -71,7 +71,7 @@ class Paired:
         return loss, {"d_loss": loss.detach().mean(), "logit_gap": real.detach().mean() - fake.detach().mean()}
 
     def _sides(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Both sides, mirrored and shifted alike."""
+        """Return both sides with the same flips and shifts."""
         a, b = batch["a"], batch["b"]
         if self.flip:
             u = batch.uniform("flip")

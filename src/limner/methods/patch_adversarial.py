@@ -1,4 +1,4 @@
-"""What games against discriminators of patches share."""
+"""Adversarial losses with patch discriminators, shared by the unpaired translators."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from limner.methods.phase import Terms
 
 
 class PatchAdversarialLoss:
-    """A game whose discriminators give every patch a logit, x [N,C,H,W] -> [N,h,w]: a picture's loss is the mean over them.
+    """Losses with a discriminator that gives each patch a logit, x [N,C,H,W] -> [N,h,w]; the loss of a picture is their mean.
 
-    penalty, gamma: gamma/2 |grad D|^2 of the mean logit at real (r1), made (r2) or both pictures. Raises ValueError for
+    penalty, gamma: gamma/2 |grad D|^2 of the mean logit at real (r1), generated (r2) or both pictures. Raises ValueError for
     another penalty.
     """
 
@@ -21,23 +21,23 @@ class PatchAdversarialLoss:
         self.objective, self.at, self.gamma = objective, patch_gradient_at(penalty), gamma
 
     def generator_loss(self, discriminator: nn.Module, real: Tensor, made: Tensor) -> Tensor:
-        """The generator's loss. -> [N]"""
+        """Return the generator's loss [N]."""
         logits = discriminator(made)
         with torch.no_grad():
             truth = discriminator(real) if self.objective.sees_real else logits
         return self.objective.generator(truth.detach(), logits).flatten(1).mean(1)
 
     def discriminator_loss(self, discriminator: nn.Module, real: Tensor, made: Tensor) -> tuple[Tensor, Terms]:
-        """The discriminator's loss [N], with its penalty."""
+        """Return the discriminator's loss [N], including its penalty."""
         real, made = requires_input_grad(real, "real" in self.at), requires_input_grad(made, "fake" in self.at)
-        if len(self.at) == 1:  # a slope at one half is not to pass through both
+        if len(self.at) == 1:  # the input gradient at one half must not depend on the other
             real_logits, made_logits = discriminator(real), discriminator(made)
         else:
             real_logits, made_logits = discriminator(torch.cat([real, made])).chunk(2)
         loss = self.objective.discriminator(real_logits, made_logits).flatten(1).mean(1)
         terms = {"d_loss": loss.detach().mean(), "logit_gap": real_logits.detach().mean() - made_logits.detach().mean()}
         if self.at:
-            judged = {"real": (real, real_logits.mean((1, 2))), "fake": (made, made_logits.mean((1, 2)))}
-            input_gradient = torch.stack(list(squared_gradient_norms({at: judged[at] for at in self.at}).values())).sum(0)
+            evaluated = {"real": (real, real_logits.mean((1, 2))), "fake": (made, made_logits.mean((1, 2)))}
+            input_gradient = torch.stack(list(squared_gradient_norms({at: evaluated[at] for at in self.at}).values())).sum(0)
             loss, terms["gradient_penalty"] = loss + 0.5 * self.gamma * input_gradient, input_gradient.detach().mean()
         return loss, terms

@@ -1,7 +1,7 @@
-"""A method is a game of players that take turns: the protocol that `training.loop.fit` plays.
+"""The protocol of a training algorithm: players that take turns, each with a loss. `training.loop.fit` runs it.
 
-A GAN, a VAE, a CycleGAN and a restorer differ in one thing only: who plays, and what each wants. A method states
-that; it knows nothing of optimizers, devices, ranks or files.
+GANs, VAEs, CycleGANs and restorers differ only in their players and losses. A method defines those; optimizers, devices, ranks
+and files are the training loop's.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ Terms = Mapping[str, Tensor]  # named scalars to log, detached
 
 @dataclass(frozen=True)
 class Clock:
-    """Time is images seen. Every schedule is a pure function of this."""
+    """Time in images seen, of which every schedule is a pure function."""
 
     seen: int  # images before this batch
     budget: int  # images of the whole run
-    batch: int  # images an iteration, over all ranks
+    batch: int  # images per iteration, over all ranks
 
     @property
     def fraction(self) -> float:
@@ -35,16 +35,16 @@ class Clock:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of one global batch: this rank's share, or a slice of it when gradients are accumulated.
+    """Rows of one global batch: those of this rank, or a slice of them when gradients are accumulated.
 
-    Random numbers are asked from the batch by name. They are drawn for the whole global batch from (seed, images
-    seen, turn, name) and cut to these rows, so a run gives the same on one rank or four, whole or accumulated, and
-    nothing of a random state has to be saved. Layers are not bound by it: what looks across rows (batch normalization)
-    or iterates at each pass (spectral normalization) differs when accumulated, and what draws for itself (dropout, the
-    noise of StyleGAN2) is then, and on several ranks, the same in distribution only.
+    Random numbers have names. They are drawn for the whole global batch from (seed, images seen, turn, name) and sliced to
+    these rows, so that a run is the same on one rank or four, whole or accumulated, and no random state has to be saved.
+    Layers are an exception: those across rows (batch normalization) or with an iteration per pass (spectral normalization)
+    differ when accumulated, and those that draw random numbers themselves (dropout, the noise of StyleGAN2) are then, and on
+    several ranks, the same in distribution only.
     """
 
-    tensors: Mapping[str, Tensor]  # "image": float [n,C,H,W] in [-1,1]; "label": int64 [n]; a method may ask for more
+    tensors: Mapping[str, Tensor]  # "image": float [n,C,H,W] in [-1,1]; "label": int64 [n]; or others, by the data
     first: int = 0  # this slice's first row in the global batch
     total: int = 0  # rows of the global batch
     key: tuple[int, ...] = (0,)  # (seed, images seen, turn)
@@ -61,28 +61,28 @@ class Batch:
         return self.tensors.get(name)
 
     def condition(self) -> Tensor | None:
-        """What comes with the images as their condition: labels [n], vectors [n,D], tokens [n,L], or None."""
+        """Return the condition of the images: labels [n], vectors [n,D], tokens [n,L], or None."""
         return next((self.tensors[name] for name in TENSORS.values() if name in self.tensors), None)
 
     def rows(self, rows: slice) -> Batch:
-        """A slice of this batch that draws the same random numbers for its rows."""
+        """Return a slice of this batch, with the same random numbers for its rows."""
         cut = {name: tensor[rows] for name, tensor in self.tensors.items()}
         return replace(self, tensors=cut, first=self.first + (rows.start or 0))
 
     def turn(self, number: int) -> Batch:
-        """The same rows for a phase of the iteration: with random numbers of its own, and with what earlier phases kept."""
+        """Return the same rows for a phase of the iteration: with its own random numbers, and the tensors that earlier phases kept."""
         return replace(self, key=(*self.key, number), _drawn={})
 
     def keep(self, name: str, *tensors: Tensor) -> None:
-        """Leave the tensors of these rows to a later phase of the same iteration, which gets them by `kept`."""
+        """Keep tensors of these rows, detached, for a later phase of the same iteration (`kept`)."""
         self._kept.setdefault(name, {})[self.first] = tuple(tensor.detach() for tensor in tensors)
 
     def kept(self, name: str) -> tuple[Tensor, ...]:
-        """What an earlier phase of this iteration kept of these rows, detached."""
+        """Return the tensors of these rows that an earlier phase of this iteration kept, detached."""
         return self._kept[name][self.first]
 
     def kept_of_all_slices(self, name: str) -> list[tuple[Tensor, ...]]:
-        """The same of every slice of this rank's rows, in their order."""
+        """Return the kept tensors of every slice of this rank's rows, in order."""
         return [tensors for _, tensors in sorted(self._kept[name].items())]
 
     def _random(self, draw: Callable[[np.random.Generator], np.ndarray], name: str, *key: str | int) -> Tensor:
@@ -92,29 +92,29 @@ class Batch:
         return mine.to(next(iter(self.tensors.values())).device)
 
     def normal(self, name: str, *shape: int) -> Tensor:
-        """Standard normal numbers, float32 [n, *shape]."""
+        """Return standard normal numbers, float32 [n, *shape]."""
         return self._random(lambda rng: rng.standard_normal((self.total, *shape), np.float32), name, "normal", *shape)
 
     def uniform(self, name: str, *shape: int) -> Tensor:
-        """Uniform numbers in [0,1), float32 [n, *shape]."""
+        """Return uniform numbers in [0,1), float32 [n, *shape]."""
         return self._random(lambda rng: rng.random((self.total, *shape), np.float32), name, "uniform", *shape)
 
     def integers(self, name: str, below: int, *shape: int) -> Tensor:
-        """Integers in [0, below), int64 [n, *shape]."""
+        """Return integers in [0, below), int64 [n, *shape]."""
         return self._random(lambda rng: rng.integers(0, below, (self.total, *shape)), name, "integers", below, *shape)
 
 
 @dataclass(frozen=True)
 class Phase:
-    """One turn: whose parameters it moves, and what that player wants."""
+    """One turn of a player in an iteration: its loss, which updates the player's parameters."""
 
     player: str
-    loss: Callable[[Batch, Clock], tuple[Tensor, Terms]]  # loss [n] (a sample each) or [] (the mean already)
-    every: int = 1  # played in iterations 0, every, 2*every …: lazy R1 is every=16
+    loss: Callable[[Batch, Clock], tuple[Tensor, Terms]]  # returns a loss [n] (per sample) or [] (their mean), and terms to log
+    every: int = 1  # runs in iterations 0, every, 2*every …: lazy R1 has every=16
 
 
 class Stateful(Protocol):
-    """State beside the networks (an image pool, an augmentation controller) that a checkpoint must hold."""
+    """State besides the networks (an image pool, an augmentation controller) that a checkpoint must hold."""
 
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -123,16 +123,16 @@ class Stateful(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """Who plays, and what each player wants: everything that `training.loop.fit` needs to know of an algorithm.
+    """A training algorithm: networks, players and phases.
 
-    Every trainable parameter of the networks belongs to exactly one player; each player has an optimizer of its own.
+    Every trainable parameter of the networks belongs to exactly one player; each player has its own optimizer.
     """
 
     nets: Mapping[str, nn.Module]  # saved in every checkpoint
     players: Mapping[str, Sequence[nn.Parameter]]  # name -> the parameters that its phases update
-    phases: Sequence[Phase]  # in order, every iteration
-    averaged: Sequence[str]  # names of the networks that get an EMA copy
-    memory: Mapping[str, Stateful] = field(default_factory=dict)  # what a checkpoint holds beside the networks
+    phases: Sequence[Phase]  # in order, in every iteration
+    averaged: Sequence[str]  # names of the networks with an EMA copy
+    memory: Mapping[str, Stateful] = field(default_factory=dict)  # state of checkpoints besides the networks
     levers: MutableMapping[str, float] = field(default_factory=dict)  # factors that the doctor may change ("penalty")
     finalize: Callable[[nn.Module], None] | None = None  # completes the averaged network before it is published
 

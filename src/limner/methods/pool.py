@@ -1,4 +1,4 @@
-"""The image pool: a discriminator that sees what was made long ago too cannot be fooled in circles."""
+"""The image pool: past generated pictures for the discriminator, which reduce oscillation."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from limner.methods.phase import Batch
 
 
 class Pool:
-    """The last made pictures, at most `capacity` (Shrivastava et al. 2017, section 2.3; Zhu et al. 2017, section 4: 50).
+    """The last generated pictures, at most `capacity` (Shrivastava et al. 2017, section 2.3; Zhu et al. 2017, section 4: 50).
 
-    Every rank keeps the same pool of what all ranks made, and what it does depends on the batch's random numbers only.
+    Every rank holds the same pool of the pictures of all ranks; its content depends only on the batch's random numbers.
     """
 
     def __init__(self, capacity: int, shape: tuple[int, int, int], device: torch.device | str = "cpu") -> None:
@@ -24,10 +24,10 @@ class Pool:
         self.filled = 0
 
     def exchange(self, made: Tensor, batch: Batch) -> Tensor:
-        """Give the pool `made` [n,C,H,W], this batch's rows; get as many back, old and new.
+        """Exchange generated pictures `made` [n,C,H,W], this batch's rows, for as many new and old ones.
 
-        While the pool fills, they come back as they are. Then each does with a chance of one half; else it takes the
-        place of a random one of the pool, which is returned instead.
+        While the pool is not full, `made` is added and returned. Afterwards each picture is, with probability 1/2, swapped
+        with a random one of the pool, and otherwise returned unchanged.
         """
         if not len(self.pictures):
             return made
@@ -36,7 +36,7 @@ class Pool:
         everyone[batch.first : batch.first + len(made)] = made
         present[batch.first : batch.first + len(made)] = 1
         distributed.all_reduce_in_place([everyone, present])
-        whole = replace(batch, tensors={"made": everyone}, first=0)  # every rank draws for every row
+        whole = replace(batch, tensors={"made": everyone}, first=0)  # every rank draws numbers for all rows
         chance, place = whole.uniform("exchange"), whole.integers("place", len(self.pictures))
         for row in present.nonzero().flatten().tolist():
             if self.filled < len(self.pictures):

@@ -1,4 +1,4 @@
-"""The parts of a GAN that are chosen one by one: what is added to each player's loss, and what both networks are shown."""
+"""The parts of a GAN that are chosen separately: loss terms of each player, augmentation, and latents."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from limner.methods.phase import Batch
 from limner.networks import ada, diffaugment
 from limner.networks.contracts import ProgressiveNet, StyleBased
 
-TensorFn = Callable[[], Tensor]  # computed when it is needed, or there already
+TensorFn = Callable[[], Tensor]  # computes its tensor when called, or returns a computed one
 
 
 @dataclass(frozen=True)
 class PenaltyTerm:
     """A penalty on the discriminator.
 
-    every: turns of the discriminator between two evaluations, each of which weighs `every` times as much (Karras et al.
-    2020, StyleGAN2, appendix B, "lazy regularization"; equal in expectation). Above 1 it has a phase of its own.
+    every: discriminator steps between two evaluations, each weighted `every` times as much (Karras et al. 2020, StyleGAN2,
+    appendix B, "lazy regularization"; equal in expectation). Above 1 it has its own phase.
     """
 
     penalty: Penalty
@@ -35,14 +35,14 @@ class PenaltyTerm:
 
     @classmethod
     def of(cls, name: str, weight: float, every: int = 1) -> PenaltyTerm | None:
-        """The penalty of a name; None for `none`. Raises ValueError for an unknown one."""
+        """Return the penalty of a name; None for `none`. Raises ValueError for an unknown one."""
         found = discriminator_penalty(name)
         return None if found is None else cls(found, weight, every)
 
 
 @dataclass(frozen=True)
 class RegularizerTerm:
-    """A penalty on the generator, evaluated in every `every`-th of its turns and weighing as much more."""
+    """A regularizer of the generator, evaluated in every `every`-th of its steps and weighted as much more."""
 
     regularizer: Regularizer
     weight: float
@@ -50,7 +50,7 @@ class RegularizerTerm:
 
     @classmethod
     def of(cls, name: str, weight: float | None = None, every: int = 1) -> RegularizerTerm | None:
-        """The regularizer of a name, with the weight of its paper by default; None for `none`. Raises ValueError for an unknown one."""
+        """Return the regularizer of a name, by default with the weight of its paper; None for `none`. Raises ValueError for an unknown one."""
         found = generator_regularizer(name)
         return None if found is None else cls(found, found.weight if weight is None else weight, every)
 
@@ -59,26 +59,26 @@ class RegularizerTerm:
 class ClassifierTerm:
     """An auxiliary classifier on the discriminator's last features (Odena et al. 2017, eq. 2-3).
 
-    head: features [N,F] -> logits [N,K]; updated with the discriminator, which then takes no labels itself. The class loss
-    of the discriminator is taken on real pictures only, where the paper takes it on generated ones too: a classifier that is
-    trained on those soon reads the class from traces that real pictures do not have, and rewards the generator for them.
+    head: features [N,F] -> logits [N,K]; updated with the discriminator, which is then unconditional. The class loss of the
+    discriminator uses real pictures only, where the paper also uses generated ones: a classifier trained on those soon learns
+    artifacts that real pictures do not have, and rewards the generator for them.
     """
 
     head: nn.Module
     weight: float = 1.0
 
     def loss(self, features: Tensor, y: Tensor | None) -> Tensor:
-        """Cross-entropy. [N,F], [N] -> [N]"""
+        """Return the cross-entropy [N] of features [N,F] and classes [N]."""
         assert y is not None, "an auxiliary classifier needs labels"
         return F.cross_entropy(self.head(features), y, reduction="none")
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What both players' pictures go through before the discriminator sees them.
+    """Augmentation of real and generated pictures before the discriminator.
 
-    policy: one of `networks.diffaugment.POLICIES`. controller: adaptive augmentation (ADA) in its place. flip: mirror half
-    of the real pictures.
+    policy: one of `networks.diffaugment.POLICIES`. controller: adaptive augmentation (ADA) instead of the policy. flip: mirror
+    half of the real pictures.
     """
 
     policy: str = "none"
@@ -86,7 +86,7 @@ class Augmentation:
     flip: bool = False
 
     def apply(self, x: Tensor, batch: Batch, name: str, extra: float = 0.0) -> Tensor:
-        """Augment pictures [N,C,H,W]. extra: the probability of ADA's transformations on top."""
+        """Augment pictures [N,C,H,W]. extra: the probability of additional ADA transformations."""
         if self.controller:
             return ada.adaptive(x, batch.uniform(name, ada.DRAWS), self.controller.p)
         if self.policy != "none":  # otherwise no random numbers are drawn
@@ -96,7 +96,7 @@ class Augmentation:
         return x
 
     def real(self, batch: Batch, generator: nn.Module, extra: float = 0.0) -> Tensor:
-        """The batch's real pictures as the discriminator sees them, at the resolution that the generator has now."""
+        """Return the batch's real pictures, augmented, at the current resolution of the generator."""
         x = batch["image"]
         if self.flip:
             x = diffaugment.flip(x, batch.uniform("flip"))
@@ -110,7 +110,7 @@ class LatentSource:
     """The latents that a generator is trained on.
 
     distribution: one of `core.latents`. mixing: probability of style mixing (Karras et al. 2019, section 3.1), for
-    generators with styles.
+    style-based generators.
     """
 
     distribution: str = "normal"
@@ -120,11 +120,11 @@ class LatentSource:
         latents.validate_name(self.distribution)
 
     def draw(self, batch: Batch, name: str, z_size: int) -> Tensor:
-        """Latents [n,Z]; the same for the same name."""
+        """Return latents [n,Z]; the same for the same name."""
         return latents.transform(batch.normal(name, z_size), self.distribution)
 
     def generate(self, generator: nn.Module, batch: Batch, y: Tensor | None) -> Tensor:
-        """Generated pictures [n,C,H,W] of the latents "z", some of them with the styles of two latents."""
+        """Return generated pictures [n,C,H,W] of the latents "z", a fraction `mixing` of them with the styles of two latents."""
         z_size = cast(int, generator.z_size)
         z = self.draw(batch, "z", z_size)
         if not self.mixing:

@@ -1,4 +1,4 @@
-"""Variational autoencoders: one player who codes pictures briefly and draws them well; with a discriminator, two."""
+"""Variational autoencoders, with a discriminator if wanted (VAE-GAN)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from limner.networks.vae import ACTIVE
 
 
 def players_of(autoencoder: nn.Module) -> dict[str, list[nn.Parameter]]:
-    """The parameters of an autoencoder and those of its prior, which learn apart."""
+    """Return the parameters of an autoencoder and of its prior, which are two players."""
     named = list(autoencoder.named_parameters())
     return {
         "autoencoder": [p for name, p in named if not name.startswith("prior.")],
@@ -26,13 +26,13 @@ def players_of(autoencoder: nn.Module) -> dict[str, list[nn.Parameter]]:
 
 
 class VAE:
-    """Kingma & Welling 2014, eq. 3: reconstruction and KL, divided by the pixels so that rates fit every size.
+    """Kingma & Welling 2014, eq. 3: reconstruction and KL, divided by the number of pixels so that learning rates fit all sizes.
 
     beta: weight of KL (Higgins et al. 2017, "beta-VAE", eq. 4), rising from 0 over the first `warm_up` of the budget
     (Bowman et al. 2016, section 3.1; Sønderby et al. 2016). free_bits: see `losses.fidelity.with_free_bits`.
 
-    A second player, the prior, learns where the latents lie (of each class, where batches hold labels), and changes nothing
-    for the first: see `networks.mixture`.
+    A second player, the prior, is fitted to the latents (of each class, if batches have labels), and does not affect the
+    first: see `networks.mixture`.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class VAE:
         return loss, terms | more
 
     def prior_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
-        """Maximum likelihood of the latents that the autoencoder's phase drew in this iteration."""
+        """Return the negative log-likelihood of the latents that the autoencoder's phase drew in this iteration."""
         z, _ = batch.kept("latents")
         log_density = self.autoencoder.prior(z, batch.get("label"))
         with torch.no_grad():
@@ -78,7 +78,7 @@ class VAE:
         return diffaugment.flip(x, batch.uniform("flip")) if self.flip else x
 
     def _encode(self, x: Tensor, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """A draw from q(z|x) [N,Z], its KL [N,Z], and figures for the log."""
+        """Return a sample of q(z|x) [N,Z], its KL divergence [N,Z], and values to log."""
         mean, log_variance = self.autoencoder.encoder(x)
         z = mean + torch.exp(0.5 * log_variance) * batch.normal("z", mean.shape[1])
         batch.keep("latents", z, mean)
@@ -86,7 +86,7 @@ class VAE:
         return z, kl, {"latent_bits_per_dim": fidelity.bits_per_dimension(kl.detach().sum(1), x).mean()}
 
     def _bound(self, x: Tensor, parameters: Tensor, kl: Tensor, clock: Clock) -> tuple[Tensor, dict[str, Tensor]]:
-        """What is minimized [N], in nats a number of the picture."""
+        """Return the negative ELBO [N] in nats per dimension of the picture, and values to log."""
         nats = self.likelihood(x, parameters)
         weight = self.beta * ramp(clock.seen, round(self.warm_up * clock.budget))
         loss = (nats + weight * fidelity.with_free_bits(kl, self.free_bits)) / x[0].numel()
@@ -100,11 +100,11 @@ class VAE:
 
 
 class VAEGAN(VAE):
-    """Larsen et al. 2016, "Autoencoding beyond pixels using a learned similarity metric", algorithm 1: a discriminator of
-    pictures, drawn from data, from codes and from the prior, whose features are a second measure of reconstruction.
+    """Larsen et al. 2016, "Autoencoding beyond pixels using a learned similarity metric", algorithm 1: a discriminator of real
+    pictures, reconstructions and samples, whose features give a second reconstruction loss.
 
-    Where this differs: pixels keep their likelihood beside the features, and encoder and decoder are one player, so the
-    encoder too feels the discriminator; feature distances are means, so their weight does not depend on their number.
+    Differences: the pixel likelihood is kept besides the features; encoder and decoder are one player, so that the encoder
+    gets the adversarial gradient too; feature distances are means, so that their weight does not depend on the feature count.
     """
 
     def __init__(
@@ -145,9 +145,9 @@ class VAEGAN(VAE):
         parameters = decoder.distribution(torch.cat([z, self._drawn(batch)]))
         loss, more = self._bound(x, parameters[: len(x)], kl, clock)
         fakes = decoder.mean(parameters)
-        maps, logits = discriminator.look(fakes)
+        maps, logits = discriminator.forward_with_features(fakes)
         with torch.no_grad():
-            true_maps, real = discriminator.look(x)
+            true_maps, real = discriminator.forward_with_features(x)
         coded, drawn = logits.chunk(2)
         similarity = x.new_zeros(len(x))
         for mine, theirs in zip(maps, true_maps, strict=True):
@@ -159,6 +159,6 @@ class VAEGAN(VAE):
         return loss + self.features * similarity + self.adversarial * generator_loss, terms | more | own
 
     def _drawn(self, batch: Batch) -> Tensor:
-        """Latents as samples have them [N,Z]."""
+        """Return latents [N,Z] of the prior."""
         prior = self.autoencoder.prior
         return prior.draw(batch.normal("prior", prior.size), batch.uniform("component"), batch.get("label"))

@@ -1,4 +1,4 @@
-"""The vector-quantized autoencoder: one player, and a codebook that follows by itself."""
+"""The vector-quantized autoencoder: one player, and a codebook updated by moving averages."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from limner.methods.phase import Batch, Clock, Method, Phase, Terms
 from limner.networks import diffaugment
 from limner.networks.vqvae import straight_through
 
-GRACE = 2.0  # the running count that a restarted code begins with, as a multiple of the count at which it is dead
+RESTART_COUNT = 2.0  # running count of a restarted code, as a multiple of the threshold below which a code is dead
 
 
 class VQVAE:
-    """van den Oord et al. 2017, eq. 3: reconstruction and commitment; the codebook follows the vectors it stands for.
+    """van den Oord et al. 2017, eq. 3: reconstruction and commitment; the codebook is a moving average of its vectors.
 
-    A code whose running count of choices an iteration falls below `dead` is put where one of the batch's vectors lies
-    (Dhariwal et al. 2020, "Jukebox", section 3.1). It is dead again in a few dozen iterations unless it is chosen: the
-    encoder moves fast at first, and in a sparse picture most vectors are background, where codes are plenty.
+    A code with a running count per iteration below `dead` is set to a random encoder output of the batch (Dhariwal et al.
+    2020, "Jukebox", section 3.1). It is dead again within a few dozen iterations unless it is chosen: the encoder changes fast
+    at first, and in a sparse picture most vectors are background, which many codes represent already.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class VQVAE:
         x = diffaugment.flip(x, batch.uniform("flip")) if self.flip else x
         vectors = net.features(x)  # [N,D,h,w]
         quantized, codes = net.codebook(vectors)
-        # a spread of 0.1 in the picture, about what a code leaves open, balances the two terms
+        # a variance of 0.1 in the picture, about what a code leaves undetermined, balances the two terms
         error = (net.render(straight_through(vectors, quantized)) - x).square().mean((1, 2, 3))
         commitment = (vectors - quantized.detach()).square().mean((1, 2, 3))
         perplexity = self._follow(vectors.detach(), codes, batch)
@@ -64,14 +64,14 @@ class VQVAE:
 
     @torch.no_grad()
     def _follow(self, vectors: Tensor, codes: Tensor, batch: Batch) -> Tensor:
-        """Let the codebook follow the choices of all ranks; returns how many codes are as good as in even use."""
+        """Update the codebook by the choices of all ranks; return the perplexity of the code distribution."""
         book = self.autoencoder.codebook
         rows, chosen = vectors.permute(0, 2, 3, 1).flatten(0, 2), codes.flatten()  # [M,D], [M]
         k = len(book.vectors)
         count = torch.bincount(chosen, minlength=k).float()
         total = torch.zeros_like(book.vectors).index_add_(0, chosen, rows)
-        # A dead code's candidate is a vector of the global batch, whoever holds it: ranks choose as one would. Of an
-        # accumulated batch only those restart whose candidate lies in this slice.
+        # The candidate of a dead code is a vector of the global batch, on any rank: all ranks choose the same. With an
+        # accumulated batch, only codes whose candidate lies in this slice restart.
         each = len(rows) // len(batch)
         anywhere = (replace(batch, first=0).uniform("restart", k)[0] * (batch.total * each)).long()
         where = anywhere.clamp_max(batch.total * each - 1) - batch.first * each
@@ -79,8 +79,8 @@ class VQVAE:
         candidates = rows[where.clamp(0, len(rows) - 1)] * here[:, None]
         share = rows.new_full((1,), len(batch) / batch.total)
         distributed.all_reduce_in_place([count, total, here, candidates, share])
-        # a slice of an accumulated batch moves the codebook by its share, and counts as if it were the whole
+        # each slice of an accumulated batch updates the codebook by its fraction of the rows
         book.follow(count / share, total / share, self.decay ** share.item())
-        book.restart((book.counts < self.dead) & (here > 0), candidates, GRACE * self.dead)
+        book.restart((book.counts < self.dead) & (here > 0), candidates, RESTART_COUNT * self.dead)
         p = count / count.sum()
         return torch.exp(-(p * p.clamp_min(1e-10).log()).sum())

@@ -57,8 +57,8 @@ class Discriminator(nn.Module):
         )
         self.last = make(widths[-1], 1, 3, 1, 1)
 
-    def look(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
-        """x [N,C,H,W] -> the feature map of every level, and the logits [N,h,w]"""
+    def forward_with_features(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Return the feature map of every level, and the logits [N,h,w], of x [N,C,H,W]."""
         maps = []
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = F.leaky_relu(norm(conv(x)), 0.2)
@@ -66,7 +66,7 @@ class Discriminator(nn.Module):
         return maps, self.last(x).float().squeeze(1)
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
-        return self.look(x)[1]
+        return self.forward_with_features(x)[1]
 
 
 def _plain(inputs: int, outputs: int, kernel: int, stride: int, padding: int) -> nn.Conv2d:

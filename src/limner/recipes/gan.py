@@ -32,7 +32,7 @@ from limner.recipes.presets import GANS
 from limner.recipes.sources import one_set
 from limner.runs.experiment import Card, Experiment, Product
 from limner.runs.options import Options
-from limner.runs.validate import FEATURES, chosen, frechet
+from limner.runs.validate import FEATURES, choose_metric, frechet
 from limner.sampling.generate import preview_of, sampler_of
 from limner.training import memory
 
@@ -69,7 +69,7 @@ def build(name: str, recipe: Recipe, dataset: Dataset, options: Options, machine
             f"Augmentation {policy}: the set is small." if recipe.augmentation == "auto" else f"Augmentation {policy}."
         )
     labels = dataset.labels if spec.classes else None
-    features = chosen(options.metric, FEATURES, "generator")
+    features = choose_metric(options.metric, FEATURES, "generator")
     reference = ImageSet(dataset.images, dataset.labels, dataset.classes, dataset.name)
     validator = frechet(sampler_of(labels, recipe.noise, machine), reference, features) if features else None
     z_size = int(gan.generator.z_size)  # type: ignore[arg-type]

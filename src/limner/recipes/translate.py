@@ -34,7 +34,7 @@ from limner.recipes.config import CutRecipe, CycleRecipe, PairedRecipe
 from limner.recipes.presets import TRANSLATORS
 from limner.runs.experiment import Card, Experiment, Product, Validator
 from limner.runs.options import Options
-from limner.runs.validate import FEATURES, FIDELITY, PAIRS, Sample, chosen, fidelity, frechet
+from limner.runs.validate import FEATURES, FIDELITY, PAIRS, Sample, choose_metric, fidelity, frechet
 from limner.sampling.generate import Preview
 from limner.training import memory
 from limner.training.state import OptimizerConfig
@@ -130,7 +130,7 @@ def build(name: str, recipe: AnyRecipe, pairs: Pairs, options: Options, machine:
     refuse_too_large(recipe, pairs.spec, machine)
     torch.manual_seed(options.seed)
     method, optimizers, description = method_of(recipe, pairs.spec, machine.device)
-    metric = chosen(options.metric, FIDELITY if pairs.paired else FEATURES, "translator" if pairs.paired else "translator without pairs")
+    metric = choose_metric(options.metric, FIDELITY if pairs.paired else FEATURES, "translator" if pairs.paired else "translator without pairs")
     training, held_out = split(pairs, options.seed) if options.doctor or metric else (pairs, None)
     notes = []
     if held_out is not None:

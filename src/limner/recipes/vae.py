@@ -33,7 +33,7 @@ from limner.recipes.presets import AUTOENCODERS
 from limner.recipes.sources import one_set
 from limner.runs.experiment import Card, Experiment, Product
 from limner.runs.options import Options
-from limner.runs.validate import FIDELITY, PAIRS, chosen, fidelity
+from limner.runs.validate import FIDELITY, PAIRS, choose_metric, fidelity
 from limner.sampling.generate import Preview
 from limner.training import memory
 from limner.training.state import OptimizerConfig
@@ -108,7 +108,7 @@ def build(name: str, recipe: VAERecipe | VQVAERecipe, dataset: Dataset, options:
     torch.manual_seed(options.seed)
     method, optimizers = method_of(recipe, dataset.spec, machine.device)
     autoencoder = method.nets["autoencoder"]
-    metric = chosen(options.metric, FIDELITY, "autoencoder")
+    metric = choose_metric(options.metric, FIDELITY, "autoencoder")
     training, held_out = split(dataset, options.seed) if options.doctor or metric else (dataset, None)
     notes = []
     if held_out is not None:

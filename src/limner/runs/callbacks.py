@@ -1,4 +1,4 @@
-"""Callbacks that let people follow a run: sheets of samples, validators with their curves, the run as an animation."""
+"""Callbacks that show the progress of a run: sheets of samples, validation, and an animation at the end."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from limner.runs.experiment import Validator
 from limner.training.loop import View
 
 
-class _AtMarks:
-    """Due whenever a batch crosses one of the preview marks of the budget, which may be revised."""
+class _AtMilestones:
+    """Due whenever a batch crosses a preview milestone of the budget, which may be revised."""
 
     def due(self, clock: Clock) -> bool:
-        return any(clock.seen - clock.batch < mark <= clock.seen for mark in schedule.preview_milestones(clock.budget))
+        return any(clock.seen - clock.batch < at <= clock.seen for at in schedule.preview_milestones(clock.budget))
 
 
-class Previews(_AtMarks):
-    """A sheet of samples from the averaged network and fixed inputs, often at first, then evenly."""
+class Previews(_AtMilestones):
+    """Writes a sheet of outputs of the averaged network for fixed inputs, often at first, then evenly."""
 
     def __init__(self, preview: Callable[[nn.Module], np.ndarray], network: str) -> None:
         self.preview, self.network = preview, network
@@ -39,8 +39,8 @@ class Previews(_AtMarks):
             view.tensorboard_writer.picture(view.clock.seen, sheet)
 
 
-class Validation(_AtMarks):
-    """The validators' figures for the log; `keep` is called when the first validator's is the best so far."""
+class Validation(_AtMilestones):
+    """Returns the validators' values for the log; `keep` is called when the first validator's is the best so far."""
 
     def __init__(
         self, validators: Sequence[Validator], network: str, keep: Callable[[View, Mapping[str, float]], None]
@@ -59,7 +59,7 @@ class Validation(_AtMarks):
 
 
 def animate(folder: Path) -> None:
-    """`progress.webp`: the sample sheets of the whole run in their order, at most about 640 px wide."""
+    """Write `progress.webp`: the sample sheets of the whole run in order, at most about 640 px wide."""
     frames = []
     for path in sorted((folder / "samples").glob("*.png")):
         with Image.open(path) as picture:
@@ -69,7 +69,7 @@ def animate(folder: Path) -> None:
 
 
 def time_encoding(sheet: np.ndarray) -> tuple[float, float]:
-    """Seconds to encode a preview (pictures uint8 [N,C,H,W]) as the two files of `Previews`, and as a frame of the animation."""
+    """Return the seconds to encode a preview (pictures uint8 [N,C,H,W]) as the two files of `Previews`, and as an animation frame."""
     start = time.monotonic()
     whole = to_pil(grid(sheet, columns=8))
     whole.save(io.BytesIO(), "PNG")

@@ -1,7 +1,7 @@
-"""The command of a run, kept in the part of its folder that is not shared, so that a run can be resumed by its folder.
+"""The command of a run, stored in the part of its folder that is not shared, so that `--resume` needs only the folder.
 
-`checkpoint/command.json` holds where the pictures lie on this machine and what was asked for; nothing of it stands in
-`limner.json` or the model card.
+`checkpoint/command.json` holds the paths of the pictures on this machine and the options; neither `limner.json` nor the model
+card contains any of it.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from limner.runs.options import Options
 
 FILE = "checkpoint/command.json"  # in the run folder
 BESIDE_RESUME = ("quiet", "device")  # options that may be given with --resume
-NOT_KEPT = ("out", "quiet")  # options that belong to a place or to one start
+NOT_KEPT = ("out", "quiet")  # options of a place or a single start
 
 
 def command_of(request: DataRequest, recipe: Any, options: Options, changes: Mapping[str, Any]) -> dict[str, Any] | None:
-    """A command of `train` as JSON; None where it cannot be written down (arrays in memory, a recipe object)."""
+    """Return a command of `train` as JSON; None if it cannot be represented (arrays in memory, a recipe object)."""
     data = {f.name: getattr(request, f.name) for f in dataclasses.fields(request)}
     if not all(isinstance(data[name], str | Path | None) for name in PLACES) or not isinstance(recipe, str):
         return None
@@ -30,12 +30,12 @@ def command_of(request: DataRequest, recipe: Any, options: Options, changes: Map
     written = {f.name: getattr(options, f.name) for f in dataclasses.fields(options) if f.name not in NOT_KEPT}
     try:
         return dict(json.loads(json.dumps({"data": data, "recipe": recipe, "options": written, "changes": dict(changes)})))
-    except TypeError:  # an option of a kind that only Python knows
+    except TypeError:  # a value without a JSON representation
         return None
 
 
 def _place(path: str | Path | None) -> str | None:
-    """The path from anywhere; the name of an embedded sample as it is."""
+    """Return the absolute path; the name of an embedded sample unchanged."""
     if path is None:
         return None
     found = Path(path).expanduser()
@@ -47,15 +47,15 @@ def keep(folder: Path, command: Mapping[str, Any]) -> None:
 
 
 def read(folder: Path, options: Options) -> tuple[DataRequest, str, Options, dict[str, Any]]:
-    """The data, recipe, options and changes that resume the run in a folder. options: those given anew.
+    """Return the data, recipe, options and changes that resume the run in a folder. options: those given with --resume.
 
-    Raises ValueError for a folder without a run, for other options, and for a run whose command could not be kept.
+    Raises ValueError for a folder without a run, for other options, and for a run whose command was not stored.
     """
     default = Options()
     for f in dataclasses.fields(options):
         if f.name not in BESIDE_RESUME and getattr(options, f.name) != getattr(default, f.name):
             flag = "--" + f.name.replace("_", "-")
-            raise ValueError(f"--resume takes everything from the run, so {flag} means nothing: leave it out (--more trains longer).")
+            raise ValueError(f"--resume takes everything from the run, so {flag} has no meaning: leave it out (--more trains longer).")
     path = folder / FILE
     try:
         if not folder.is_dir():
@@ -64,10 +64,10 @@ def read(folder: Path, options: Options) -> tuple[DataRequest, str, Options, dic
     except FileNotFoundError as error:
         if (folder / "run.json").exists():
             raise ValueError(
-                f"{folder} cannot be resumed by its folder, for it does not say which pictures it was trained on (arrays in memory, "
-                "or a recipe made in Python): give the call it was started with."
+                f"{folder} cannot be resumed by its folder, since the paths of its pictures are not stored (arrays in memory, or a "
+                "recipe made in Python): repeat the call it was started with."
             ) from error
-        raise ValueError(f"{folder} is not the folder of a run that `limner train` began: give one to --resume.") from error
+        raise ValueError(f"{folder} is not the folder of a run that `limner train` started: give one to --resume.") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read: give the command that the run was started with.") from error
     try:

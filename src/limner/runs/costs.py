@@ -1,4 +1,4 @@
-"""What a run spends beside training, found by doing each thing once: previews, validation, the animation at the end."""
+"""Time that a run needs besides training, measured by doing each thing once: previews, validation, the final animation."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ def _evaluating(network: nn.Module) -> Iterator[nn.Module]:
         network.train(training)
 
 
-def _marks() -> int:
+def _milestones() -> int:
     return len(schedule.preview_milestones(10**9))
 
 
-def watching_seconds(experiment: Experiment) -> float:
-    """Seconds that previews and validation will take in a whole run: what one of each takes, as often as there are marks."""
+def validation_seconds(experiment: Experiment) -> float:
+    """Return the seconds of all previews and validations of a run: those of one, times the number of milestones."""
     with _evaluating(experiment.method.nets[experiment.product.network]) as network:
         start = time.monotonic()
         experiment.product.preview(network)
         seconds = time.monotonic() - start
         seconds += sum(validator.cost(network) for validator in experiment.validators)
-    return seconds * _marks()
+    return seconds * _milestones()
 
 
 def ending_seconds(experiment: Experiment) -> float:
-    """Seconds that the sheets of previews as files, and the animation of them at the end, will take."""
+    """Return the seconds to write the previews of a run as files, and the animation of them at the end."""
     with _evaluating(experiment.method.nets[experiment.product.network]) as network:
         sheet = experiment.product.preview(network)
     writing, encoding = time_encoding(sheet)
-    # the noise of an untrained network is the hardest to encode: pictures took half as long
-    return (writing + encoding / 2) * _marks()
+    # the noise of an untrained network is the hardest to encode: that of trained networks took half as long
+    return (writing + encoding / 2) * _milestones()

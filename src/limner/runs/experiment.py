@@ -1,4 +1,4 @@
-"""What a family builds of a recipe and a data set: everything that `runs.run` needs to train and publish it."""
+"""An experiment: what a family builds from a recipe and a data set, and `runs.run` trains and publishes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from limner.training.state import OptimizerConfig
 
 
 class TrainingSet(Protocol):
-    """What a run is trained on, as it is described to people and in `limner.json`: a `data.Dataset` or `data.pairs.Pairs`."""
+    """The training data as described to people and in `limner.json`: a `data.Dataset` or `data.pairs.Pairs`."""
 
     spec: ImageSpec
     name: str
@@ -44,16 +44,16 @@ class Batches(Protocol):
 
 @dataclass(frozen=True)
 class Preset:
-    """A recipe that people choose by name."""
+    """A recipe with a name."""
 
-    make: Callable[[], Any]  # its configuration
+    make: Callable[[], Any]  # returns its configuration
     summary: str
     source: str
 
 
 @dataclass(frozen=True)
 class Card:
-    """The parts of a model card that depend on what the product is. tags: as model hubs have them. usage: commands, indented."""
+    """The parts of a model card that depend on the kind of product. tags: of model hubs. usage: commands, indented."""
 
     tags: str
     usage: str
@@ -61,65 +61,65 @@ class Card:
 
 @dataclass(frozen=True, kw_only=True)
 class Product:
-    """What a run publishes."""
+    """The published result of a run."""
 
-    kind: str  # of `limner.json`, and the key of the family that loads it
-    network: str  # which of the method's networks; its average is published
-    description: Mapping[str, Any]  # how to build that network again (`networks.describe`)
-    preview: Callable[[nn.Module], np.ndarray]  # averaged network -> uint8 [N,C,H,W], of the same inputs at every call
+    kind: str  # in `limner.json`, and the key of the family that loads it
+    network: str  # name of the method's network whose average is published
+    description: Mapping[str, Any]  # from which that network can be rebuilt (`networks.describe`)
+    preview: Callable[[nn.Module], np.ndarray]  # averaged network -> uint8 [N,C,H,W], for the same inputs at every call
     card: Card
 
 
 @dataclass(frozen=True, kw_only=True)
 class Validator:
-    """A measure of the averaged network, taken a few times a run; `best/` holds the state in which the first one was best."""
+    """A metric of the averaged network, measured at the preview milestones; `best/` holds the state with the best first one."""
 
-    columns: tuple[str, ...]  # of the log that it fills; the first decides which state is the best
-    title: str  # for people: "PSNR of held-out reconstructions"
+    columns: tuple[str, ...]  # of the log; the first decides which state is the best
+    title: str  # as shown to people: "PSNR of held-out reconstructions"
     better: Literal["higher", "lower"]
     measure: Callable[[nn.Module], Mapping[str, float]]  # averaged network in evaluation mode -> column -> value
-    cost: Callable[[nn.Module], float]  # seconds that a measurement will take; what is needed once is made here
+    cost: Callable[[nn.Module], float]  # returns the seconds of one measurement; prepares what is needed once
 
     @property
     def name(self) -> str:
         return self.columns[0]
 
     def improves(self, value: float, earlier: Sequence[float]) -> bool:
-        """Whether a value is at least as good as all before it."""
+        """Return whether a value is at least as good as all before it."""
         return all(value >= e if self.better == "higher" else value <= e for e in earlier)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """One run: who learns what from which pictures, how it is measured, and what it publishes."""
+    """One run: its method, data, validators and product."""
 
     name: str  # the recipe's
-    recipe: Any  # its configuration; every family's has batch, micro_batch, clip, ema_half_life and a schedule
+    recipe: Any  # its configuration; every family's has batch, micro_batch, grad_clip, ema_half_life and a schedule
     data: TrainingSet
     batches: Batches
     method: Method
-    optimizers: Mapping[str, OptimizerConfig]  # one a player
+    optimizers: Mapping[str, OptimizerConfig]  # by player
     product: Product
     validators: Sequence[Validator] = ()
-    probe: Probe | None = None  # what the doctor measures; None: no doctor
+    probe: Probe | None = None  # computes the doctor's signals; None: no doctor
     held_out_count: int = 0  # pictures of the data that are not trained on
     callbacks: Sequence[Callback] = ()
-    notes: Sequence[str] = ()  # sentences for people before the start
+    notes: Sequence[str] = ()  # sentences printed before the start
 
 
 @dataclass(frozen=True)
 class Invocation:
-    """How the command that runs an experiment was given."""
+    """The command that runs an experiment."""
 
-    started: float = field(default_factory=time.monotonic)  # `time.monotonic()` at which the command began
-    command: Mapping[str, Any] | None = None  # what resumes the run by its folder (`runs.command`)
+    started: float = field(default_factory=time.monotonic)  # `time.monotonic()` at the start of the command
+    command: Mapping[str, Any] | None = None  # resumes the run by its folder (`runs.command`)
     more: tuple[float | None, int | None] | None = None  # (minutes, images) to train beyond the budget
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What a run gave."""
+    """The result of a run."""
 
     folder: Path
     outcome: Outcome
-    recipe: str  # its name
+    recipe: str  # name of the recipe

@@ -1,9 +1,9 @@
-"""The budget of a run that was started: as it was decided so far, and made longer by `--more`.
+"""The budget of a started run, by its decisions so far, and its extension by `--more`.
 
-A longer budget stretches every schedule: from where the run stands it goes on as a run of the longer budget would there.
-A learning rate that had fallen to zero by a cosine is therefore high again after a run has been made twice as long (at
-half of the budget, where the fall begins), and falls to zero at the new end. Under a constant schedule a run made longer
-has bit for bit the weights of a run of the longer budget.
+A longer budget stretches every schedule: the run continues as a run of the longer budget would at the same number of images.
+A learning rate that had decayed to zero is therefore high again after a run has been made twice as long (at half of the
+budget, where the decay starts), and decays to zero at the new end. With a constant schedule an extended run has bit for bit
+the weights of a run of the longer budget.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from limner.training.budget import Budget, Decision
 
 
 def budget_of(decided: Mapping[str, Any], batch: int, record: Callable[[list[dict[str, Any]]], None], folder: Path) -> Budget:
-    """The budget as it was decided so far. Raises ValueError where the decisions cannot be read."""
+    """Return the budget by the decisions so far. Raises ValueError when they cannot be read."""
     try:
         first = Decision.read({"at": 0, "images": decided["images"], "seconds": 0.0, "until": decided.get("seconds")})
         later = [Decision.read(entry) for entry in decided.get("revisions", [])]
@@ -32,16 +32,16 @@ def budget_of(decided: Mapping[str, Any], batch: int, record: Callable[[list[dic
 def extended(
     decided: Mapping[str, Any], batch: int, more: tuple[float | None, int | None], started: float, folder: Path
 ) -> dict[str, Any]:
-    """The decisions with `more` (minutes, images) added to the budget, from where the run stands on.
+    """Return the decisions with `more` (minutes, images) added to the budget, from the current state on.
 
-    started: the `time.monotonic()` at which the command began.
+    started: the `time.monotonic()` at the start of the command.
 
     Raises ValueError for a run without a checkpoint.
     """
     minutes, images = more
     found = checkpoints.progress(folder / "checkpoint")
     if found is None:
-        raise ValueError(f"{folder} holds no checkpoint to train on from: leave --more out.")
+        raise ValueError(f"{folder} holds no checkpoint to continue from: leave --more out.")
     seen, seconds = found
     budget = budget_of(decided, batch, lambda entries: None, folder)
     now = budget.at(seen)

@@ -1,4 +1,4 @@
-"""The pictures that a run was started on, by name and digest, so that a later start can say which of them changed."""
+"""Names and digests of the pictures of a run's first start, by which a later start reports the ones that changed."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from limner.data.pairs import Pairs
 from limner.runs.experiment import TrainingSet
 
 FILE = Path("checkpoint") / "pictures.json.gz"  # in the run folder; relative names only
-MOST = 200_000  # pictures; of more nothing is recorded
-LARGEST = 256 << 20  # bytes of the unpacked record
-SHOWN = 3  # names of each kind in the sentence
+MAX_PICTURES = 200_000  # nothing is recorded for more
+MAX_RECORD_BYTES = 256 << 20  # uncompressed
+MAX_NAMES = 3  # of each kind in the sentence
 
 
 def digests(data: TrainingSet) -> dict[str, str]:
-    """Each picture's name -> a digest of its pixels and class; equal names of one set are numbered. Nothing of data that is
-    neither a set of pictures nor two of them."""
+    """Return name -> digest of pixels and class of each picture; equal names within a set are numbered. Empty for data that is
+    neither a Dataset nor Pairs."""
     sides: dict[str, Dataset | Subset] = {}
     if isinstance(data, Dataset):
         sides = {"": data}
@@ -40,16 +40,16 @@ def digests(data: TrainingSet) -> dict[str, str]:
 
 
 def record(folder: Path, data: TrainingSet) -> None:
-    """Keep the names and digests of a run's pictures in its folder. Raises ValueError on disk errors."""
-    if len(data) <= MOST:
+    """Write the names and digests of a run's pictures to its folder. Raises ValueError on disk errors."""
+    if len(data) <= MAX_PICTURES:
         write_whole(folder / FILE, gzip.compress(json.dumps(digests(data), ensure_ascii=False).encode(), mtime=0))
 
 
 def difference(folder: Path, data: TrainingSet) -> str:
-    """Which pictures are not as they were at the start, as the end of a sentence; "" where that was not recorded."""
+    """Return which pictures differ from those of the first start, as the end of a sentence; "" if those were not recorded."""
     try:
         with gzip.open(folder / FILE) as file:
-            before = json.loads(file.read(LARGEST))
+            before = json.loads(file.read(MAX_RECORD_BYTES))
         if not isinstance(before, dict):
             return ""
     except (OSError, EOFError, ValueError, RecursionError):
@@ -62,9 +62,9 @@ def difference(folder: Path, data: TrainingSet) -> str:
     }
     if len(kinds["changed"]) == len(now) > 1 and not kinds["removed"]:
         return ", or all of them were prepared in another way (--fit, --background, --channels, --labels, --classes-from)"
-    told = [
-        f"{len(names):,} {kind} ({', '.join(names[:SHOWN])}{' …' if len(names) > SHOWN else ''})"
+    parts = [
+        f"{len(names):,} {kind} ({', '.join(names[:MAX_NAMES])}{' …' if len(names) > MAX_NAMES else ''})"
         for kind, names in kinds.items()
         if names
     ]
-    return f" ({'; '.join(told)})" if told else " (the same ones in another order)"
+    return f" ({'; '.join(parts)})" if parts else " (the same ones in another order)"

@@ -11,7 +11,7 @@ from limner.runs.validate import METRICS
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What every `train` takes, whatever the recipe."""
+    """Options of every `train`, whatever the recipe."""
 
     minutes: float | str | None = option(None, "Budget in minutes, start-up included, or as 90s, 10m, 1h30 (default: 10m).")
     images: int | str | None = option(None, "Budget in images seen, instead of minutes: 50000, 500k or 1e6.")
@@ -20,9 +20,9 @@ class Options:
     device: str = option("auto", "Device: auto, cpu, cuda or mps.")
     precision: str = option("auto", "Precision of convolutions and matrix products; auto is bf16 where the hardware has it.", choices=("auto", "bf16", "fp32"))
     threads: int | None = option(None, "CPU threads (default: the fastest number, measured at the start).", low=1, high=4096)
-    checkpoint_minutes: float | str = option(2.0, "Time between checkpoints: what a kill loses at most.")
-    doctor: bool = option(True, "Look for failures while training; this holds out one image in twenty, at most 256.")
+    checkpoint_minutes: float | str = option(2.0, "Minutes between checkpoints; a kill loses at most these.")
+    doctor: bool = option(True, "Detect training failures; this holds out one image in twenty, at most 256.")
     auto_tune: bool = option(False, "Let the doctor adjust learning rates, penalty and augmentation within bounds, each adjustment logged.")
-    metric: str = option("auto", "Measure of the run while it trains; the best state by it is kept in best/. auto is the first of the recipe's own: convolutions, pixels or own (features of a Fréchet distance), or psnr or ssim.", choices=METRICS)
-    tensorboard: bool = option(False, "Write curves and image grids for TensorBoard too (needs limner[tensorboard]).")
+    metric: str = option("auto", "Validation metric; its best state is kept in best/. auto is the first of the recipe's own: convolutions, pixels or own (features of a Fréchet distance), or psnr or ssim.", choices=METRICS)
+    tensorboard: bool = option(False, "Also write curves and image grids for TensorBoard (needs limner[tensorboard]).")
     quiet: bool = option(False, "Print nothing while training.")

@@ -1,4 +1,4 @@
-"""The product of a run: a folder that describes itself, with its model card."""
+"""The product of a run: a self-describing folder with a model card."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def publish(
     folder: Path | None = None,
     figures: Mapping[str, float] | None = None,
 ) -> None:
-    """Write the averaged network as a self-describing folder: the run's own, or another with its own figures."""
+    """Write the averaged network as a self-describing folder: the run's own, or `folder` with its own figures."""
     product = experiment.product
     description = {
         "limner": limner.__version__,
@@ -61,7 +61,7 @@ def publish(
 
 
 def describe_data(data: TrainingSet) -> dict[str, Any]:
-    """What `limner.json` says of the pictures that a run was trained on."""
+    """Return the description of a run's training data for `limner.json`."""
     labeled = data.labels is not None and data.spec.classes
     counts = torch.bincount(data.labels, minlength=len(data.classes)).tolist() if labeled and data.labels is not None else []
     return {
@@ -79,7 +79,7 @@ def describe_data(data: TrainingSet) -> dict[str, Any]:
 
 
 def newest_figures(view: View, validators: Sequence[Validator]) -> dict[str, float]:
-    """The last values that the validators gave, with the images seen by then; none before the first."""
+    """Return the latest values of the validators and the images seen at that time; empty before the first."""
     columns = [column for validator in validators for column in validator.columns]
     for entry in reversed(artifact.read_log(view.folder)):
         if any(column in entry for column in columns):
@@ -88,13 +88,13 @@ def newest_figures(view: View, validators: Sequence[Validator]) -> dict[str, flo
 
 
 BEST = """
-The weights beside this card are the newest. `best/`, where it exists, is a folder like this one with the weights of the moment
-at which this measure was {extreme}: {title}. Every command takes it in place of the run folder.
+The weights beside this card are the newest. `best/`, if it exists, is a folder like this one with the weights of the moment
+at which this metric was {extreme}: {title}. All commands accept it instead of the run folder.
 """
 
 
 def model_card(description: Mapping[str, Any], experiment: Experiment) -> str:
-    """The README.md of a run folder, with the front matter that model hubs read."""
+    """Return the README.md of a run folder, with the front matter that model hubs read."""
     data, training, spec = description["data"], description["training"], description["data"]["spec"]
     done = training["images"] / training["budget"]
     classes = f"\nClasses: {', '.join(data['classes'])}.\n" if spec["condition"]["kind"] == "classes" else ""
@@ -135,10 +135,10 @@ Every setting is in `limner.json`.
 ## Use
 
 {experiment.product.card.usage}
-The folder holds numbers and text only: loading it runs no code.
+The folder holds data only: loading it executes no code.
 
 ## Limits
 
-It imitates its training pictures, with their biases and gaps, and may come close to single ones of them when they were few.
+It imitates its training pictures, with their biases and gaps, and may reproduce single ones of them if they were few.
 State the license of the pictures and of these weights in the front matter above before you share it.
 """

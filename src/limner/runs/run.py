@@ -1,4 +1,4 @@
-"""From an experiment to a run folder: the decisions of its start, the training, what is published."""
+"""The run of an experiment in its folder: decisions, training, publication."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ from limner.runs.publish import publish
 from limner.training.budget import Budget
 from limner.training.log import TensorBoardWriter, duration
 from limner.training.loop import Callback, View, fit
-from limner.training.run import check_free, claimed, recall, remember
+from limner.training.run import check_free, locked, read_decisions, write_decisions
 
-MARK_SECONDS = 100  # of training between two marks, by the measured speed; a mark is what a bad loss steps back to
-MARKS = 40  # a run, at most
+ROLLBACK_SECONDS = 100  # of training between two rollback states, by the measured speed
+MAX_ROLLBACKS = 40  # rollback states per run
 
-Say = Callable[[str], None]
+Print = Callable[[str], None]
 
 
 def start(options: Options, ranks: distributed.Ranks) -> Machine:
-    """Configure threads and allocator, choose device and precision. Raises ValueError for options that no run can have."""
+    """Configure threads and allocator, select device and precision. Raises ValueError for invalid options."""
     if options.tensorboard and find_spec("tensorboard") is None:
         raise ValueError("TensorBoard is not installed: `pip install limner[tensorboard]`, or leave out --tensorboard.")
     device.configure_runtime(options.threads)
@@ -49,35 +49,35 @@ def start(options: Options, ranks: distributed.Ranks) -> Machine:
 
 
 def run_folder(options: Options, data: TrainingSet, recipe: str) -> Path:
-    """Where a run goes unless a person says otherwise: runs/DATA-RECIPE-SIZE."""
+    """Return the folder of a run: `options.out`, by default runs/DATA-RECIPE-SIZE."""
     spec = data.spec
     size = f"{spec.height}" if spec.height == spec.width else f"{spec.height}x{spec.width}"
     return options.out or Path("runs") / f"{data.name}-{recipe}-{size}"
 
 
 def run(experiment: Experiment, options: Options, machine: Machine, invocation: Invocation | None = None) -> Trained:
-    """Train the experiment in its folder, or resume it there; returns when it is finished or was asked to stop.
+    """Train the experiment in its folder, or resume it there; returns when it is finished or a stop was requested.
 
-    Raises ValueError (one sentence) for a folder that is in use, unwritable or belongs to another command, for a full
-    disk, and when training diverges.
+    Raises ValueError for a folder that is in use, cannot be written or belongs to another command, for a full disk, and when
+    training diverges.
     """
     if options.auto_tune and not (experiment.probe and experiment.method.levers):
         reason = "adjusts GANs only" if options.doctor else "is turned off by --no-doctor"
         raise ValueError(f"--auto-tune needs the doctor, which {reason}: leave it out.")
     for optimizer in experiment.optimizers.values():
-        optimizer.build([nn.Parameter(torch.zeros(1))])  # refuses what no optimizer takes before any folder is made
+        optimizer.build([nn.Parameter(torch.zeros(1))])  # raises for invalid options before a folder is made
     folder = run_folder(options, experiment.data, experiment.name)
-    say = _speaker(options.quiet or not machine.ranks.first)
+    say = _printer(options.quiet or not machine.ranks.first)
     invocation = invocation or Invocation()
     if not machine.ranks.first:
         return _run_in(folder, experiment, options, machine, invocation, say)
     check_free(folder)
-    with claimed(folder):
+    with locked(folder):
         return _run_in(folder, experiment, options, machine, invocation, say)
 
 
-def asked_of(experiment: Experiment, options: Options) -> dict[str, Any]:
-    """Everything of a command that changes the result of its run."""
+def request_of(experiment: Experiment, options: Options) -> dict[str, Any]:
+    """Return everything of a command that changes the result of its run."""
     spec = experiment.data.spec
     return {
         "recipe": experiment.name,
@@ -96,23 +96,23 @@ def asked_of(experiment: Experiment, options: Options) -> dict[str, Any]:
 
 
 def _run_in(
-    folder: Path, experiment: Experiment, options: Options, machine: Machine, invocation: Invocation, say: Say
+    folder: Path, experiment: Experiment, options: Options, machine: Machine, invocation: Invocation, say: Print
 ) -> Trained:
     first, data, batch = machine.ranks.first, experiment.data, experiment.recipe.batch
-    asked = asked_of(experiment, options)
-    decided: Any = distributed.broadcast_from_rank0(recall(folder, asked, lambda: difference(folder, data)) if first else None)
+    request = request_of(experiment, options)
+    decided: Any = distributed.broadcast_from_rank0(read_decisions(folder, request, lambda: difference(folder, data)) if first else None)
     for note in (*facts(data, folder), *experiment.notes):
         say(note)
     if decided is None:
         if invocation.more:
-            raise ValueError(f"{folder} holds no run to train longer: leave --more out.")
+            raise ValueError(f"{folder} holds no run to extend: leave --more out.")
         say("Measuring the speed ...")
         found = decide(experiment, options, machine, invocation.started)
-        decided, busy = cast(Any, distributed.broadcast_from_rank0(found))  # clocks differ: the first rank's counts
+        decided, busy = cast(Any, distributed.broadcast_from_rank0(found))  # clocks differ: that of rank 0 is used
         if busy:
             say(busy)
         if first:
-            remember(folder, asked, decided)
+            write_decisions(folder, request, decided)
             record(folder, data)
             if invocation.command:
                 command.keep(folder, invocation.command)
@@ -121,20 +121,20 @@ def _run_in(
             extended(decided, batch, invocation.more, invocation.started, folder) if first else None
         )
         if first:
-            remember(folder, asked, decided)
+            write_decisions(folder, request, decided)
     _keep_precision(decided, options, machine, folder, say)
     _keep_threads(decided, options, machine, say)
 
     def keep_revisions(entries: list[dict[str, Any]]) -> None:
         decided["revisions"] = entries[1:]
-        remember(folder, asked, decided)
+        write_decisions(folder, request, decided)
 
     budget = budget_of(decided, batch, keep_revisions, folder)
     plan = dataclasses.replace(
         plan_of(experiment, options, decided["images"]),
         precision=machine.precision,
         checkpoint_seconds=float(options.checkpoint_minutes) * 60,
-        mark_every=max(1, round(decided["images_per_second"] * MARK_SECONDS), decided["images"] // MARKS),
+        rollback_every=max(1, round(decided["images_per_second"] * ROLLBACK_SECONDS), decided["images"] // MAX_ROLLBACKS),
     )
     if first:
         write_skipped(data, folder)
@@ -156,7 +156,7 @@ def _run_in(
     )
     if writer:
         writer.close()
-    if invocation.command and first:  # not before: a run that is refused is left as it is
+    if invocation.command and first:  # not earlier: a run that raises an error is left unchanged
         command.keep(folder, invocation.command)
     if outcome.finished and first:
         animate(folder)
@@ -164,7 +164,7 @@ def _run_in(
 
 
 def callbacks_of(experiment: Experiment, options: Options, machine: Machine, started: str) -> list[Callback]:
-    """Previews, the experiment's own callbacks, and validation, which publishes the best state as `best/` beside the last."""
+    """Return previews, the experiment's own callbacks, and validation, which publishes the best state as `best/`."""
 
     def keep_best(view: View, figures: Mapping[str, float]) -> None:
         folder = view.folder / "best"
@@ -179,7 +179,7 @@ def callbacks_of(experiment: Experiment, options: Options, machine: Machine, sta
 def _announcement(
     experiment: Experiment, machine: Machine, decided: Mapping[str, Any], budget: Budget, invocation: Invocation, folder: Path
 ) -> str:
-    """What is trained, on what, how long the whole run takes from the command on, and where its results go."""
+    """Return a sentence on the start: networks, data, machine, the duration from the command on, and the folder."""
     data, images = experiment.data, budget.decisions[-1].images
     sizes = ", ".join(f"{name} {_short(parameter_count(net))}" for name, net in experiment.method.nets.items())
     seconds = images / decided["images_per_second"] / TRAINING + decided.get("besides", 0.0)
@@ -191,10 +191,10 @@ def _announcement(
     )
 
 
-def _keep_precision(decided: Mapping[str, Any], options: Options, machine: Machine, folder: Path, say: Say) -> None:
-    """Go on in the precision the run was started in, whatever this machine would choose by itself.
+def _keep_precision(decided: Mapping[str, Any], options: Options, machine: Machine, folder: Path, say: Print) -> None:
+    """Continue in the precision the run was started in, whatever this machine's default.
 
-    Raises ValueError where the command gives another.
+    Raises ValueError when the command gives another.
     """
     here, wanted = device.name_of(machine.precision), options.precision
     kept = decided["precision"]
@@ -204,17 +204,17 @@ def _keep_precision(decided: Mapping[str, Any], options: Options, machine: Machi
             "leave --precision out to resume it."
         )
     if kept != here:
-        say(f"The run was started in {kept} and goes on in it; this machine by itself takes {here}.")
+        say(f"The run was started in {kept} and continues in it; the default of this machine is {here}.")
     machine.precision = device.precision(machine.device, kept)
 
 
-def _keep_threads(decided: Mapping[str, Any], options: Options, machine: Machine, say: Say) -> None:
-    """Compute with as many threads as the run was started with, for the last bits of sums depend on their number."""
+def _keep_threads(decided: Mapping[str, Any], options: Options, machine: Machine, say: Print) -> None:
+    """Use as many threads as the run was started with, since the last bits of sums depend on their number."""
     kept, wanted = decided["threads"], options.threads
     if machine.device.type != "cpu":
         return
     if wanted not in (None, kept):
-        say(f"The run was started with {kept} CPU threads and goes on with {wanted}: the last bits of its weights may differ.")
+        say(f"The run was started with {kept} CPU threads and continues with {wanted}: the last bits of its weights may differ.")
     torch.set_num_threads(wanted or kept)
 
 
@@ -222,5 +222,5 @@ def _short(count: int) -> str:
     return f"{count / 1e6:.1f} M" if count >= 1e6 else f"{count / 1e3:.0f} k"
 
 
-def _speaker(quiet: bool) -> Say:
+def _printer(quiet: bool) -> Print:
     return (lambda text: None) if quiet else (lambda text: print(sentence(text), file=sys.stderr, flush=True))

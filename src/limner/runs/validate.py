@@ -1,4 +1,4 @@
-"""Validators: what a run measures of itself while it trains, on pictures that it is not trained on where there are such."""
+"""Validators: metrics of a run during training, on held-out pictures if there are some."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from limner.evaluation.image_quality import WINDOW, psnr, ssim
 from limner.runs.experiment import Validator
 
 AUTO, NONE = "auto", "none"
-FEATURES = ("convolutions", "pixels", "own")  # of a Fréchet distance
-FIDELITY = ("psnr", "ssim")  # of pairs of pictures
+FEATURES = ("convolutions", "pixels", "own")  # of Fréchet distances
+FIDELITY = ("psnr", "ssim")  # of pairs
 METRICS = (AUTO, *FEATURES, *FIDELITY, NONE)
 SAMPLES, REFERENCE = 500, 5_000  # pictures that a Fréchet distance compares
-FEWEST = 50  # pictures of a set below which a distance between distributions means nothing
-PAIRS = 64  # pairs of pictures that fidelity is measured on, at most
-BATCH = 32  # pictures of one forward pass
-HIGHEST_PSNR = 100.0  # dB, of equal pictures
+MIN_PICTURES = 50  # of a set; a distance between smaller sets is meaningless
+PAIRS = 64  # maximum number of pairs for PSNR and SSIM
+BATCH = 32  # pictures per forward pass
+MAX_PSNR = 100.0  # dB, of identical pictures
 
 Sample = Callable[[nn.Module, int], Tensor]  # (network, n) -> uint8 [n,C,H,W]
 Reconstruct = Callable[[nn.Module, Tensor], Tensor]  # (network, [N,C,H,W] in [-1,1]) -> the same shape
 
 
-def chosen(metric: str, known: Sequence[str], kind: str) -> str | None:
-    """The metric that a run of this kind is measured by; None where it is measured by none.
+def choose_metric(metric: str, known: Sequence[str], kind: str) -> str | None:
+    """Return the validation metric of a run of this kind; None for no validation.
 
     `auto` is the first of the `known` ones. Raises ValueError for one that does not apply to the kind.
     """
@@ -45,18 +45,18 @@ def chosen(metric: str, known: Sequence[str], kind: str) -> str | None:
 def frechet(
     sample: Sample, reference: ImageSet, features: str, suffix: str = "", samples: int = SAMPLES
 ) -> Validator | None:
-    """The Fréchet distance of some samples to at most 5,000 reference pictures; None where either are too few.
+    """Return a validator of the Fréchet distance of samples to at most 5,000 reference pictures; None if either are too few.
 
-    It serves the curve of one run and the choice of its best state, not the comparison of models: so few samples bias it.
+    It is for the curve of one run and the choice of its best state, not for the comparison of models: few samples bias it.
     """
-    if min(len(reference), samples) < FEWEST:
+    if min(len(reference), samples) < MIN_PICTURES:
         return None
 
     @cache
     def probe() -> FrechetProbe:
         return FrechetProbe(reference.some(REFERENCE), features=features, cache=features == "own")
 
-    name = f"fid_{features}{suffix}"
+    name = f"fd_{features}{suffix}"
 
     def measure(network: nn.Module) -> Mapping[str, float]:
         (value,) = probe()(sample(network, samples)).values()
@@ -79,9 +79,9 @@ def frechet(
 def fidelity(
     reconstruct: Reconstruct, inputs: Tensor, targets: Tensor, metric: str, title: str, machine: Machine
 ) -> Validator:
-    """PSNR and SSIM of outputs against targets, means over pictures; `metric` decides which state is the best.
+    """Return a validator of the mean PSNR and SSIM of outputs and targets; `metric` decides which state is the best.
 
-    inputs, targets: uint8 [N,C,H,W], row by row a pair. SSIM is left out of pictures that are smaller than its window.
+    inputs, targets: uint8 [N,C,H,W], pairs by row. SSIM is left out for pictures smaller than its window.
     """
     with_ssim = min(targets.shape[-2:]) >= WINDOW
     if metric == "ssim" and not with_ssim:
@@ -94,7 +94,7 @@ def fidelity(
             with autocast(machine.device, machine.precision):
                 parts.append(to_uint8(reconstruct(network, to_float(part.to(machine.device)))).cpu())
         outputs = torch.cat(parts)
-        figures = {"psnr": psnr(outputs, targets).clamp(max=HIGHEST_PSNR).mean().item()}
+        figures = {"psnr": psnr(outputs, targets).clamp(max=MAX_PSNR).mean().item()}
         if with_ssim:
             figures["ssim"] = ssim(outputs, targets).mean().item()
         return {name: float(f"{value:.5g}") for name, value in figures.items()}

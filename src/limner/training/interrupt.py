@@ -1,4 +1,4 @@
-"""What stops a run from harming itself: signals that ask it to end, and losses that are no numbers."""
+"""Reasons for a run to stop early: signals, and losses that are not finite."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from types import FrameType
 
 
 class Interrupt:
-    """Ctrl-C and SIGTERM become a wish that the loop grants after the iteration at hand; a second Ctrl-C is final."""
+    """Requests a stop after the current iteration on Ctrl-C or SIGTERM; a second Ctrl-C stops at once."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -31,7 +31,7 @@ class Interrupt:
 
 
 class Diverged(ValueError):
-    """Training met a loss that is no number twice. The sentence says what to change."""
+    """Raised when a loss was not finite for the second time. The message says what to change."""
 
     def __init__(self, player: str, seen: int) -> None:
         super().__init__(

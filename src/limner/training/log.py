@@ -1,4 +1,4 @@
-"""What a run says while it works: `log.jsonl` for programs, one live line for people, TensorBoard if asked."""
+"""Output of a run: `log.jsonl` for programs, one live line on the console, and TensorBoard."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from limner.core.text import sentence
 
 
 class Means:
-    """Running means of named scalar tensors, kept on the device so that nothing waits for it."""
+    """Means of named scalar tensors, accumulated on the device without synchronization."""
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
@@ -33,7 +33,7 @@ class Means:
             self._counts[name] = self._counts.get(name, 0) + 1
 
     def take(self) -> dict[str, float]:
-        """The means since the last call."""
+        """Return the means since the last call."""
         names = list(self._sums)
         values = torch.stack([self._sums[n] / self._counts[n] for n in names]).tolist() if names else []
         self._sums, self._counts = {}, {}
@@ -41,19 +41,19 @@ class Means:
 
 
 class LogFile:
-    """`log.jsonl`: a line an interval. After a kill, lines beyond the checkpoint are cut, so that no image is told twice."""
+    """`log.jsonl`, one line per interval. After a kill, lines beyond the checkpoint are removed, so that none is written twice."""
 
     def __init__(self, path: Path, seen: int) -> None:
         self.path = path
         self.cut(seen)
 
     def cut(self, seen: int) -> None:
-        """Forget what was told of images beyond `seen`."""
+        """Remove the lines beyond `seen` images."""
         lines = read_lines(self.path)
         try:
             kept = [line for line in lines if (at := images_seen(line)) is not None and at <= seen]
         except Mismatch as error:
-            raise ValueError(f"{self.path} is damaged: {error}. Remove it to go on without it.") from error
+            raise ValueError(f"{self.path} is damaged: {error}. Remove it to continue without it.") from error
         if lines:
             write_whole(self.path, "".join(line + "\n" for line in kept))
 
@@ -66,22 +66,22 @@ class LogFile:
 
 
 def duration(seconds: float) -> str:
-    """`45 s`, `3 min 05 s`, `2 h 10 min`."""
+    """Format seconds as `45 s`, `3 min 05 s` or `2 h 10 min`."""
     s = round(seconds)
     if s < 60:
         return f"{s} s"
     return f"{s // 60} min {s % 60:02d} s" if s < 3600 else f"{s // 3600} h {s % 3600 // 60:02d} min"
 
 
-WINDOW = 20.0  # seconds; the speed told is that of the last one to two windows
+WINDOW = 20.0  # seconds; the displayed speed is that of the last one to two windows
 
 
 class Console:
-    """The live line of a run: a bar on a terminal, a plain line every 15 seconds elsewhere, nothing when quiet."""
+    """The console output of a run: a bar on a terminal, a line every 15 seconds elsewhere, nothing when quiet."""
 
     def __init__(self, budget: int, seen: int, quiet: bool = False) -> None:
         self.budget, self.quiet = budget, quiet
-        self.recent = deque([(time.monotonic(), seen)], maxlen=2)  # where the window of the speed begins
+        self.recent = deque([(time.monotonic(), seen)], maxlen=2)  # starts of the speed windows
         self.started, self.last = time.monotonic(), 0.0
         self.bar: Any = None
         if not quiet and sys.stderr.isatty():
@@ -93,8 +93,8 @@ class Console:
             self.task = self.bar.add_task("", total=budget, completed=seen, line="warming up")
             self.bar.start()
 
-    def say(self, text: str) -> None:
-        """One sentence above the bar."""
+    def message(self, text: str) -> None:
+        """Print one sentence above the bar."""
         if not self.quiet:
             if self.bar:
                 self.bar.console.print(sentence(text), highlight=False, markup=False)
@@ -102,22 +102,22 @@ class Console:
                 print(sentence(text), file=sys.stderr, flush=True)
 
     def revise(self, budget: int) -> None:
-        """Go on with another budget; a person hears of it when it differs by more than a tenth."""
+        """Change the budget; a message is printed when it differs by more than a tenth."""
         if abs(budget / self.budget - 1) > 0.1:
-            self.say(f"The budget is now {budget:,} images instead of {self.budget:,}, by the speed so far.")
+            self.message(f"The budget is now {budget:,} images instead of {self.budget:,}, by the speed so far.")
         self.budget = budget
         if self.bar:
             self.bar.update(self.task, total=budget)
 
-    def tell(self, seen: int, terms: Mapping[str, float]) -> None:
-        """Where the run is: images seen, images/s, time left, the newest means."""
+    def update(self, seen: int, terms: Mapping[str, float]) -> None:
+        """Show images seen, images/s, time left and the latest means."""
         if self.quiet:
             return
         now = time.monotonic()
         spent = now - self.started
         (then, before), *_ = self.recent
         speed = (seen - before) / max(1e-9, now - then)
-        if now - self.recent[-1][0] > WINDOW:  # forget the slow first iterations, and what the machine did long ago
+        if now - self.recent[-1][0] > WINDOW:  # drops the slow first iterations and past loads of the machine
             self.recent.append((now, seen))
         left = duration((self.budget - seen) / speed) if speed > 0 else "?"
         figures = "  ".join(f"{name} {value:.3g}" for name, value in terms.items())
@@ -134,12 +134,12 @@ class Console:
 
 
 class TensorBoardWriter:
-    """Curves and grids for TensorBoard, when the extra is installed and asked for."""
+    """Curves and image grids for TensorBoard, if the extra is installed."""
 
     def __init__(self, folder: Path) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
-        except Exception as error:  # a foreign optional import may fail in any way
+        except Exception as error:  # importing an optional third-party package may fail in any way
             raise ValueError(
                 "TensorBoard is not installed: `pip install limner[tensorboard]`, or leave out --tensorboard."
             ) from error

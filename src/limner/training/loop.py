@@ -1,5 +1,5 @@
-"""`fit`: the only training loop. It owns backward, accumulation, clipping, precision, ranks, EMA, checkpoints, the log,
-previews and the guard against losses that are no numbers; the method owns what the players want."""
+"""`fit`: the training loop. It handles backward, accumulation, clipping, precision, ranks, EMA, checkpoints, the log, callbacks
+and recovery from non-finite losses; the method defines the players' losses."""
 
 from __future__ import annotations
 
@@ -26,37 +26,35 @@ from limner.training.log import Console, LogFile, Means, TensorBoardWriter
 from limner.training.state import OptimizerConfig, State
 
 Stream = Callable[[int, int], Mapping[str, Tensor]]
-"""(first, count) -> the `count` items of the run's order from position `first`, as named tensors (`data.batches`)."""
+"""(first, count) -> `count` items of the run's order from position `first`, as named tensors (`data.batches`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What `fit` needs to know beside the method and the data."""
+    """The settings of a run, besides the method and the data."""
 
     images: int  # budget
-    batch: int  # images an iteration, over all ranks
-    optimizers: Mapping[str, OptimizerConfig]  # one a player
+    batch: int  # images per iteration, over all ranks
+    optimizers: Mapping[str, OptimizerConfig]  # by player
     seed: int = 0
-    micro_batch: int = (
-        0  # images a forward pass on one rank; 0 is the whole share (gradients are accumulated over the slices)
-    )
-    lr_factor: Callable[[Clock], float] = lambda clock: 1.0  # what all learning rates are multiplied with
+    micro_batch: int = 0  # images per forward pass on one rank (gradients are accumulated); 0: all of the rank's rows at once
+    lr_factor: Callable[[Clock], float] = lambda clock: 1.0  # factor on all learning rates
     ema_half_life: float = 10_000  # images
-    ema_ramp: float = 0.05  # early, the half-life is at most this share of the images seen
+    ema_ramp: float = 0.05  # early, the half-life is at most this fraction of the images seen
     precision: torch.dtype = torch.float32
-    clip: float = 0.0  # largest gradient norm of a turn; 0 does not clip
+    grad_clip: float = 0.0  # largest gradient norm of a turn; 0 does not clip
     checkpoint_seconds: float = 120.0
-    mark_every: int = 100_000  # images between the states that a loss which is no number goes back to
+    rollback_every: int = 100_000  # images between the states that a non-finite loss returns to
 
     @property
     def log_every(self) -> int:
-        """Images between two lines of the log: about a thousand lines a run."""
+        """Images between two lines of the log: about a thousand lines per run."""
         return max(self.batch, self.images // 1000)
 
 
 @dataclass(frozen=True)
 class View:
-    """What a hook sees."""
+    """The argument of a callback."""
 
     clock: Clock
     nets: Mapping[str, nn.Module]
@@ -64,11 +62,11 @@ class View:
     seconds: float  # of training so far
     folder: Path
     tensorboard_writer: TensorBoardWriter | None
-    settings: Mapping[str, float]  # factors on the learning rates and the method's levers, as the doctor left them
+    settings: Mapping[str, float]  # factors on the learning rates and the method's levers, as adjusted by the doctor
 
 
 class Callback(Protocol):
-    """Something to do between iterations; it returns figures for the log, and changes nothing of the run."""
+    """A function called between iterations; it returns values to log, and does not change the run."""
 
     def due(self, clock: Clock) -> bool: ...
 
@@ -80,14 +78,14 @@ class Outcome:
     seen: int
     seconds: float
     finished: bool
-    signal: int | None = None  # what asked the run to stop early
+    signal: int | None = None  # the signal that stopped the run early
 
 
 # ---- one turn, one iteration -----------------------------------------------------------------------------------------
 
 
 def _mix(seed: int, rank: int, seen: int) -> int:
-    """One 63-bit seed from three numbers (splitmix64's finalizer)."""
+    """Return one 63-bit seed from three numbers (splitmix64's finalizer)."""
     x = (seed * 0x9E3779B97F4A7C15 + rank * 0xD1B54A32D192ED03 + seen * 0x8CB92BA72F3D8DD7 + 1) & (2**64 - 1)
     x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)
     x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & (2**64 - 1)
@@ -95,17 +93,17 @@ def _mix(seed: int, rank: int, seen: int) -> int:
 
 
 def _gather(stream: Stream, clock: Clock, seed: int, ranks: distributed.Ranks, device: torch.device) -> Batch:
-    """This rank's rows of the global batch at the clock; pictures, which are known by their names, become float."""
+    """Return this rank's rows of the global batch at the clock; pictures, identified by name, become float."""
     rows = ranks.rows(clock.batch)
     tensors: dict[str, Tensor] = {}
     for name, tensor in stream(clock.seen + rows.start, rows.stop - rows.start).items():
         tensor = tensor.to(device, non_blocking=True)
-        tensors[name] = to_float(tensor) if name in IMAGES else tensor
+        tensors[name] = to_float(tensor) if name in IMAGES and tensor.dtype == torch.uint8 else tensor
     return Batch(tensors, rows.start, clock.batch, (seed, clock.seen))
 
 
 def _freeze_others(method: Method, player: str) -> None:
-    """Only the player at turn gets gradients: the others' weight gradients would be computed and thrown away."""
+    """Enable gradients for one player only: those of the others would be computed and discarded."""
     for name, parameters in method.players.items():
         for p in parameters:
             p.requires_grad_(name == player)
@@ -114,9 +112,9 @@ def _freeze_others(method: Method, player: str) -> None:
 def _turn(
     state: State, phase: Phase, batch: Batch, clock: Clock, plan: Plan, stop_requested: Tensor, means: Means, record_stats: bool
 ) -> tuple[bool, bool]:
-    """Play one phase: forward, backward, sum over ranks, step. Returns (finite, somebody wishes to stop).
+    """Run one phase: forward, backward, sum over ranks, step. Returns (finite, a stop was requested on any rank).
 
-    A loss or gradient that is no number is found before the step, on every rank alike. weigh: note gradient and step.
+    A non-finite loss or gradient is detected before the step, on every rank alike. record_stats: record the gradient and step.
     """
     method = state.method
     _freeze_others(method, phase.player)
@@ -126,12 +124,12 @@ def _turn(
     device = parameters[0].device
     share = len(batch)
     micro_batch = plan.micro_batch or share
-    total = torch.zeros(2, device=device)  # the loss; how many ranks wish to stop
+    total = torch.zeros(2, device=device)  # the loss; the number of ranks with a stop request
     for start in range(0, share, micro_batch):
         part = batch.rows(slice(start, min(start + micro_batch, share)))
         with autocast(device, plan.precision):
             loss, terms = phase.loss(part, clock)
-        # each slice weighs by its rows, so that a sum over slices and ranks is the mean over the global batch
+        # each slice is weighted by its rows, so that the sum over slices and ranks is the mean over the global batch
         loss = loss.float().sum() / clock.batch if loss.ndim else loss.float() * (len(part) / clock.batch)
         loss.backward()
         total[0] += loss.detach()
@@ -142,8 +140,8 @@ def _turn(
     loss_value, stop_votes, norm_value = torch.cat([total, norm[None].float()]).tolist()
     if not math.isfinite(loss_value + norm_value):
         return False, stop_votes > 0
-    if plan.clip and norm_value > plan.clip:
-        torch._foreach_mul_(gradients, plan.clip / norm_value)
+    if plan.grad_clip and norm_value > plan.grad_clip:
+        torch._foreach_mul_(gradients, plan.grad_clip / norm_value)
     for group in optimizer.param_groups:
         group["lr"] = state.base_lr[phase.player] * plan.lr_factor(clock) * state.lr_scale[phase.player]
     before = [p.detach().clone() for p in parameters] if record_stats else []
@@ -156,17 +154,17 @@ def _turn(
 
 
 def _summed(parameters: Sequence[nn.Parameter], total: Tensor) -> list[Tensor]:
-    """Sum gradients and `total` over ranks, in place; returns the gradients of the parameters that were in play.
+    """Sum gradients and `total` over ranks, in place; return the gradients of the parameters used in this phase.
 
-    One out of play on every rank (a layer that is yet to fade in) keeps none: a gradient of zeros would count as a
-    step, and Adam, which divides by what is usual, would then take its first real steps many times too large.
+    Parameters unused on every rank (of a layer that is not faded in yet) keep `grad=None`: a zero gradient would count as an
+    Adam step, and the running mean of squared gradients would then make the first real steps many times too large.
     """
     if distributed.is_distributed():  # every rank must send the same shapes
-        played = torch.tensor([float(p.grad is not None) for p in parameters], device=total.device)
+        used = torch.tensor([float(p.grad is not None) for p in parameters], device=total.device)
         for p in parameters:
             p.grad = torch.zeros_like(p) if p.grad is None else p.grad
-        distributed.all_reduce_in_place([*(p.grad for p in parameters if p.grad is not None), total, played])
-        for p, ranks in zip(parameters, played.tolist(), strict=True):
+        distributed.all_reduce_in_place([*(p.grad for p in parameters if p.grad is not None), total, used])
+        for p, ranks in zip(parameters, used.tolist(), strict=True):
             if not ranks:
                 p.grad = None
     return [p.grad for p in parameters if p.grad is not None]
@@ -183,28 +181,28 @@ def iterate(
     recorded: Sequence[Phase] = (),
     due: Callable[[Phase], bool] | None = None,
 ) -> tuple[str | None, bool]:
-    """Every phase that is due once. Returns (the player whose loss was not finite or None, somebody wishes to stop).
+    """Run every phase that is due once. Returns (the player with a non-finite loss or None, a stop was requested on any rank).
 
-    weighed: the phases whose gradient and step are noted. due: which phases to play; by default those whose turn it is.
+    recorded: the phases whose gradient and step are recorded. due: which phases to run; by default by their `every`.
     """
     clock = Clock(state.seen, plan.images, plan.batch)
-    torch.manual_seed(_mix(plan.seed, ranks.rank, clock.seen))  # layers that draw for themselves
+    torch.manual_seed(_mix(plan.seed, ranks.rank, clock.seen))  # for layers that draw random numbers themselves
     batch = _gather(stream, clock, plan.seed, ranks, device)
     stop_flag = torch.tensor(float(stop_requested), device=device)
-    asked = False
+    stop = False
     for turn, phase in enumerate(state.method.phases):
         if (clock.seen // clock.batch) % phase.every if due is None else not due(phase):
             continue
-        finite, asked = _turn(state, phase, batch.turn(turn), clock, plan, stop_flag, means, phase in recorded)
+        finite, stop = _turn(state, phase, batch.turn(turn), clock, plan, stop_flag, means, phase in recorded)
         if not finite:
-            return phase.player, asked
+            return phase.player, stop
     state.seen += plan.batch
     state.average(schedule.ema_decay(state.seen, plan.batch, plan.ema_half_life, plan.ema_ramp))
-    return None, asked
+    return None, stop
 
 
-def _main_turns(method: Method) -> list[Phase]:
-    """The first turn of each player: what comes after it is a penalty's."""
+def _main_phases(method: Method) -> list[Phase]:
+    """Return the first phase of each player; later ones are lazy penalties."""
     return list({phase.player: phase for phase in reversed(method.phases)}.values())
 
 
@@ -216,7 +214,7 @@ def _all_trainable(method: Method) -> None:
 
 @contextmanager
 def training_mode(method: Method) -> Iterator[None]:
-    """The networks in training mode; at the end every parameter takes gradients again."""
+    """Put the networks in training mode; at the end all parameters require gradients again."""
     for net in method.nets.values():
         net.train()
     try:
@@ -243,16 +241,15 @@ def fit(
     tensorboard_writer: TensorBoardWriter | None = None,
     budget: Budget | None = None,
 ) -> Outcome:
-    """Train `method` on `stream` until the plan's budget is spent; resume by itself when `folder` holds a checkpoint.
+    """Train `method` on `stream` until the plan's budget is spent; resumes automatically when `folder` holds a checkpoint.
 
-    Time is images seen, the order and every random number are functions of it, so a resumed run gives bit for bit the
-    weights of an unbroken one (same machine, same threads). `publish` is called with every checkpoint and at the end:
-    it makes the trained thing that people use. Hooks run on rank 0.
+    The order and all random numbers are functions of images seen, so that a resumed run gives bit for bit the weights of an
+    unbroken one (same machine, same threads). `publish` is called with every checkpoint and at the end: it writes the product.
+    Callbacks run on rank 0. doctor: checks the run periodically, reports findings and, if allowed, adjusts learning rates and
+    levers. budget: replaces the plan's images, and may be revised by the clock.
 
-    Raises ValueError (one sentence) when the disk is full, the checkpoint belongs to another recipe, or training
-    diverges twice; the last good state is then on disk. SIGINT and SIGTERM end the run after a checkpoint, told in
-    the outcome. The doctor visits now and then, says what is wrong and, if it may, changes learning rates and levers.
-    budget: takes the place of the plan's images, and may be revised by the clock.
+    Raises ValueError when the disk is full, the checkpoint belongs to another recipe, or training diverges twice; the last
+    good state is then on disk. SIGINT and SIGTERM end the run after a checkpoint; the outcome holds the signal.
     """
     budget = budget or Budget.fixed(plan.images, plan.batch)
     state = State(method, plan.optimizers, {"doctor": doctor} if doctor else None)
@@ -263,10 +260,10 @@ def fit(
     console = Console(plan.images, state.seen, quiet or not ranks.first)
     log = LogFile(folder / "log.jsonl", state.seen) if ranks.first else None
     means, terms = Means(), {}
-    mains = _main_turns(method)
-    rarest = max(phase.every for phase in mains)  # iterations in which every player has its turn
+    mains = _main_phases(method)
+    longest_interval = max(phase.every for phase in mains)  # iterations in which every player has a turn
     before = state.seconds
-    hooked: list[float] = []  # seconds of each call of the hooks
+    callback_seconds: list[float] = []  # of each call of the callbacks
     started = saved = time.monotonic()
 
     def elapsed() -> float:
@@ -276,37 +273,37 @@ def fit(
         clock = Clock(state.seen, plan.images, plan.batch)
         return View(clock, method.nets, state.averages, state.seconds, folder, tensorboard_writer, state.settings())
 
-    def save(mark: bool = False) -> None:
+    def save(rollback: bool = False) -> None:
         nonlocal saved
         if ranks.first:
-            checkpoints.save(state, saves, mark)
+            checkpoints.save(state, saves, rollback)
             if publish:
                 publish(view())
         saved = time.monotonic()
 
-    def visited() -> dict[str, Any]:
-        """What the doctor sees, says and changes; the first rank decides for all."""
+    def check_by_doctor() -> dict[str, Any]:
+        """Run the doctor's check and apply its adjustments; rank 0 decides for all. Returns values to log."""
         assert doctor
         settings = state.settings()
-        told = doctor.check(state.seen, state.grad_stats, settings) if ranks.first else None
-        told, settings = cast(Any, distributed.broadcast_from_rank0((told, settings)))
+        result = doctor.check(state.seen, state.grad_stats, settings) if ranks.first else None
+        result, settings = cast(Any, distributed.broadcast_from_rank0((result, settings)))
         state.set(settings)
-        signals, finding, done = told
+        signals, finding, action = result
         if finding is None:
             return signals
-        console.say(f"Doctor: {finding.message}; {'changed ' + done + '.' if done else finding.advice}")
-        return {**signals, "doctor": finding.log_entry(done)}
+        console.message(f"Doctor: {finding.message}; {'changed ' + action + '.' if action else finding.advice}")
+        return {**signals, "doctor": finding.log_entry(action)}
 
-    def between() -> None:
-        """What happens between iterations: the doctor, and hooks and the log, which change nothing of the run."""
+    def after_iteration() -> None:
+        """Run the doctor, the callbacks and the log; the latter two do not change the run."""
         clock = Clock(state.seen, plan.images, plan.batch)
-        figures: dict[str, Any] = visited() if doctor and doctor.due(clock) else {}
+        figures: dict[str, Any] = check_by_doctor() if doctor and doctor.due(clock) else {}
         due = [callback for callback in callbacks if ranks.first and callback.due(clock)]
         start = time.monotonic()
         for callback in due:
             figures |= callback(view()) or {}
         if due:
-            hooked.append(time.monotonic() - start)
+            callback_seconds.append(time.monotonic() - start)
         if schedule.crosses_multiple(state.seen, plan.batch, plan.log_every) or state.seen >= plan.images:
             terms.update(means.take())
             figures = terms | figures
@@ -315,18 +312,18 @@ def fit(
             log.write(entry | figures)
             if tensorboard_writer:
                 tensorboard_writer.write(state.seen, {name: value for name, value in figures.items() if name != "doctor"})
-        console.tell(state.seen, terms)
+        console.update(state.seen, terms)
 
     def revise() -> None:
-        """Follow the budget: as it was decided for this many images, or as the clock now makes the first rank decide."""
+        """Update the plan to the budget in effect, which rank 0 may revise by the clock."""
         nonlocal plan
         if budget.open and schedule.crosses_multiple(state.seen, plan.batch, plan.log_every):
-            decision = budget.revised(state.seen, elapsed(), hooked) if ranks.first else None
+            decision = budget.revised(state.seen, elapsed(), callback_seconds) if ranks.first else None
             decision = cast(Any, distributed.broadcast_from_rank0(decision))
             if decision:
                 budget.decide(decision)
                 if ranks.first:
-                    budget.record(budget.entries())  # before it takes effect: a kill must not forget it
+                    budget.record(budget.entries())  # before it takes effect, so that a kill cannot lose it
         images = budget.at(state.seen)
         if images != plan.images:
             console.revise(images)
@@ -334,30 +331,30 @@ def fit(
 
     try:
         if resumed:
-            console.say(resumed)
+            console.message(resumed)
         else:
-            save(mark=True)  # proves that the folder can be written, before hours are spent
-            between()
+            save(rollback=True)  # also shows that the folder can be written, before training
+            after_iteration()
         with training_mode(method), Interrupt() as interrupt:
             while state.seen < plan.images:
                 soon = doctor is not None and any(
-                    doctor.due(Clock(state.seen + (i + 1) * plan.batch, plan.images, plan.batch)) for i in range(rarest)
+                    doctor.due(Clock(state.seen + (i + 1) * plan.batch, plan.images, plan.batch)) for i in range(longest_interval)
                 )
                 stop_requested = interrupt.signal is not None
-                tripped, asked = iterate(state, stream, plan, ranks, device, stop_requested, means, mains if soon else ())
+                diverged, stop = iterate(state, stream, plan, ranks, device, stop_requested, means, mains if soon else ())
                 state.seconds = elapsed()
-                if tripped:
-                    _step_back(state, saves, device, tripped, console, log)
+                if diverged:
+                    _roll_back(state, saves, device, diverged, console, log)
                     means.take()
                     plan = _with_budget(first, budget.at(state.seen))
-                    save()  # a kill from here on is not to play the bad stretch, nor to tell of it, again
+                    save()  # after a kill, a run does not repeat the discarded iterations and their log
                     continue
-                between()
+                after_iteration()
                 revise()
-                mark = schedule.crosses_multiple(state.seen, plan.batch, plan.mark_every)
-                if mark or time.monotonic() - saved >= plan.checkpoint_seconds:
-                    save(mark)
-                if asked:
+                rollback = schedule.crosses_multiple(state.seen, plan.batch, plan.rollback_every)
+                if rollback or time.monotonic() - saved >= plan.checkpoint_seconds:
+                    save(rollback)
+                if stop:
                     break
             save()
             signal = interrupt.signal
@@ -367,20 +364,20 @@ def fit(
 
 
 def _with_budget(plan: Plan, images: int) -> Plan:
-    """The plan for another budget; there are as many marks as before."""
-    return replace(plan, images=images, mark_every=max(1, round(plan.mark_every * images / plan.images)))
+    """Return the plan for another budget, with as many rollback states as before."""
+    return replace(plan, images=images, rollback_every=max(1, round(plan.rollback_every * images / plan.images)))
 
 
-def _step_back(
+def _roll_back(
     state: State, saves: Path, device: torch.device, player: str, console: Console, log: LogFile | None
 ) -> None:
-    """After a loss that is no number: the last mark, at half the learning rates, once.
+    """After a non-finite loss, restore the rollback state and halve the learning rates, once.
 
-    A mark and not the newest checkpoint, which time happened to write: a run that was killed goes back to the same.
+    It is not the newest checkpoint, whose time depends on the clock: a run that was killed returns to the same state.
     Raises Diverged the second time.
     """
     at, nonfinite_count = state.seen, state.nonfinite_count
-    checkpoints.load(state, saves, device, back=True)
+    checkpoints.load(state, saves, device, rollback=True)
     state.nonfinite_count = nonfinite_count + 1
     state.lr_scale = {name: factor * 0.5 for name, factor in state.lr_scale.items()}
     finding = not_finite(player, at)
@@ -391,4 +388,4 @@ def _step_back(
         log.write(entry | {"doctor": finding.log_entry("stopped" if nonfinite_count else back)})
     if nonfinite_count:
         raise Diverged(player, at)
-    console.say(f"Doctor: {finding.message}; {back}.")
+    console.message(f"Doctor: {finding.message}; {back}.")

@@ -1,8 +1,8 @@
-"""The memory that training will need at least, found before it is asked for.
+"""A lower bound of the memory that training needs, computed before it is allocated.
 
-Networks are built on the meta device, where nothing is allocated, and a pass over two pictures tells which tensors the
-backward pass would keep. The sum is a lower bound (temporary tensors, penalties and the allocator's own needs come on
-top), so that a run which fits is never refused.
+Networks are built on the meta device, where nothing is allocated, and a forward pass of two pictures shows which tensors the
+backward pass keeps. The sum is a lower bound (temporary tensors, penalties and the allocator's overhead come on top), so that
+a run that fits is never rejected.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from torch import Tensor, nn
 from limner.core.images import ImageSpec
 from limner.core.machine import Machine
 
-MARGIN = 0.95  # share of the free memory that the lower bound may take
-ROWS = 2  # of the pass that is looked at; batch norm needs more than one
+MAX_FRACTION = 0.95  # of the free memory, for the lower bound
+ROWS = 2  # of the measured pass; batch normalization needs more than one
 
 
 def available(device: torch.device) -> int | None:
-    """Bytes that are free for a process on the device; None where the system does not tell.
+    """Return the bytes that are free for a process on the device; None if the system does not report them.
 
-    On the CPU: what the kernel says is available, at most what the limits of the process and its control group leave.
+    On the CPU: the available memory of the kernel, limited by the process and its control group.
     """
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
@@ -38,11 +38,11 @@ def available(device: torch.device) -> int | None:
         ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
         ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
     ):
-        with suppress(OSError, ValueError):  # "max" is no number, and no limit
+        with suppress(OSError, ValueError):  # "max" is not a number, and means no limit
             most, now = int(Path(limit).read_text()), int(Path(used).read_text())
             found.append(max(0, most - now) + _reclaimable(Path(limit).with_name("memory.stat")))
     with suppress(ImportError, OSError, ValueError, IndexError):
-        import resource  # which Windows has not
+        import resource  # not available on Windows
 
         most = resource.getrlimit(resource.RLIMIT_AS)[0]
         if most != resource.RLIM_INFINITY:
@@ -52,7 +52,7 @@ def available(device: torch.device) -> int | None:
 
 
 def _reclaimable(stat: Path) -> int:
-    """Bytes of file cache in a control group, which the kernel gives back when memory is short."""
+    """Return the bytes of file cache in a control group, which the kernel can reclaim."""
     with suppress(OSError, ValueError):
         figures = dict(line.split() for line in stat.read_text().splitlines())
         return sum(int(figures.get(name, 0)) for name in ("inactive_file", "active_file"))
@@ -60,19 +60,19 @@ def _reclaimable(stat: Path) -> int:
 
 
 def of_parameters(nets: Iterable[nn.Module], averaged: Iterable[nn.Module] = (), slots: int = 2) -> int:
-    """Bytes of weights, gradients, `slots` tensors of the optimizer for each, and a second copy of averaged networks."""
+    """Return the bytes of weights, gradients, `slots` optimizer tensors for each, and a second copy of averaged networks."""
     trained = sum(p.numel() * p.element_size() for net in nets for p in net.parameters())
     return (2 + slots) * trained + sum(t.numel() * t.element_size() for net in averaged for t in net.state_dict().values())
 
 
 def of_activations(net: nn.Module, inputs: Sequence[Any]) -> int:
-    """Bytes that the backward pass of `net` keeps for each row of `inputs`, meta tensors of ROWS rows.
+    """Return the bytes that the backward pass of `net` keeps for each row of `inputs`, meta tensors of ROWS rows.
 
-    0 for a network that cannot be passed on the meta device.
+    0 for a network that does not run on the meta device.
     """
     own = {p.data_ptr() if not p.is_meta else id(p) for p in net.parameters()}
     kept: dict[int, int] = {}
-    alive: list[Tensor] = []  # an id means one tensor only while that is there
+    alive: list[Tensor] = []  # keeps the tensors, since an id is unique only while its object exists
 
     def note(tensor: Tensor) -> Tensor:
         if id(tensor) not in own and not isinstance(tensor, nn.Parameter) and tensor.ndim and len(tensor) == ROWS:
@@ -100,10 +100,10 @@ class Pass:
 def refuse_too_large(
     passes: Sequence[Pass], averaged: Sequence[nn.Module], spec: ImageSpec, batch: int, micro_batch: int, machine: Machine
 ) -> None:
-    """Raises ValueError where training needs more memory than is free, before any of it is asked for.
+    """Raise ValueError when training needs more memory than is free, before any is allocated.
 
-    passes: of every network, each listed once, built on the meta device; those that one iteration keeps at the same time.
-    averaged: networks of which an average is kept. batch, micro_batch: images an iteration, and a forward pass.
+    passes: one of every network, built on the meta device, whose activations an iteration keeps at the same time. averaged:
+    networks with a moving average. batch, micro_batch: images per iteration, and per forward pass.
     """
     kept = sum(of_activations(one.network, one.inputs) for one in passes)
     share = -(-batch // machine.ranks.world)
@@ -122,17 +122,17 @@ def refuse_too_large(
 
 
 def refuse_beyond(needed: Mapping[str, tuple[int, str]], device: torch.device) -> None:
-    """Raises ValueError where a training needs more memory than there is. needed: what for -> (bytes, what to lower)."""
+    """Raise ValueError when training needs more memory than is free. needed: part -> (bytes, options to lower)."""
     free = available(device)
     total = sum(size for size, _ in needed.values())
-    if free is None or total <= MARGIN * free:
+    if free is None or total <= MAX_FRACTION * free:
         return
     name, (size, lower) = max(needed.items(), key=lambda item: item[1][0])
     raise ValueError(
-        f"This training needs at least {_said(total)} of memory ({_said(size)} for {name}), and {_said(free)} are free: "
+        f"This training needs at least {_format_bytes(total)} of memory ({_format_bytes(size)} for {name}), and {_format_bytes(free)} are free: "
         f"lower {lower}."
     )
 
 
-def _said(size: int) -> str:
+def _format_bytes(size: int) -> str:
     return f"{size / 1e9:,.1f} GB" if size < 1e15 else f"{size / 1e12:,.0f} TB"

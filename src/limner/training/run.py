@@ -1,4 +1,4 @@
-"""The folder of a run: who may write in it, which command it belongs to, and what was decided once at the start."""
+"""The folder of a run: its lock, the command it belongs to, and the decisions made at its start."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from limner.core.documents import Decisions
 from limner.core.files import sweep, write_error, write_whole
 from limner.core.schema import read
 
-LARGE = ("checkpoint/latest.safetensors", "checkpoint/mark.safetensors", WEIGHTS, f"best/{WEIGHTS}")  # in the folder
+LARGE = ("checkpoint/latest.safetensors", "checkpoint/rollback.safetensors", WEIGHTS, f"best/{WEIGHTS}")  # in the folder
 
 
 @contextmanager
-def claimed(folder: Path) -> Iterator[None]:
-    """Make the folder and keep it for this process. Raises ValueError when another trains in it or it is unwritable."""
+def locked(folder: Path) -> Iterator[None]:
+    """Create the folder and lock it for this process. Raises ValueError when it is locked or cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock")
@@ -33,7 +33,7 @@ def claimed(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise write_error(error, folder) from error
     try:
-        for name in LARGE:  # each kill in the middle of one leaves as much as it had written
+        for name in LARGE:  # a kill during a write leaves a temporary file
             sweep(folder / name)
         yield
     finally:
@@ -41,7 +41,7 @@ def claimed(folder: Path) -> Iterator[None]:
 
 
 def check_free(folder: Path) -> None:
-    """Raises ValueError for a folder that holds something and is no run: what lies there is never overwritten."""
+    """Raise ValueError for a folder that is neither empty nor a run: its files are never overwritten."""
     try:
         if (folder / DECISIONS).exists() or (folder / "checkpoint").exists() or not folder.is_dir():
             return
@@ -50,24 +50,23 @@ def check_free(folder: Path) -> None:
         raise write_error(error, folder) from error
     if found is not None:
         raise ValueError(
-            f"{folder} holds other files, such as {found}, and is no run: choose a new or an empty folder with --out."
+            f"{folder} holds other files, such as {found}, and is not a run: choose a new or an empty folder with --out."
         )
 
 
 def recorded_request(folder: Path) -> Mapping[str, Any]:
-    """What was asked of the run in this folder; nothing where there is none, or none that can be read."""
+    """Return the request that the run in this folder was started with; empty if there is none or it cannot be read."""
     try:
-        return read(folder / DECISIONS, Decisions)["asked"]
+        return read(folder / DECISIONS, Decisions)["request"]
     except (OSError, ValueError):
         return {}
 
 
-def recall(folder: Path, asked: Mapping[str, Any], other_pictures: Callable[[], str] = str) -> dict[str, Any] | None:
-    """What the run decided at its first start (`run.json`); None when this is the first start.
+def read_decisions(folder: Path, request: Mapping[str, Any], other_pictures: Callable[[], str] = str) -> dict[str, Any] | None:
+    """Return the decisions of the run's first start (`run.json`); None if this is the first start.
 
-    asked: everything of the command that changes the result. The same command finds its decisions again and resumes;
-    another command in the same folder is refused. other_pictures: says which pictures are not those that the run was
-    started on. Raises ValueError naming the first difference.
+    request: everything of the command that changes the result; it must equal that of the first start. other_pictures:
+    returns a text on the pictures that differ from those of the first start. Raises ValueError naming the first difference.
     """
     path = folder / DECISIONS
     try:
@@ -78,13 +77,13 @@ def recall(folder: Path, asked: Mapping[str, Any], other_pictures: Callable[[], 
         return None
     except ValueError as error:
         raise ValueError(f"{error} Train into a new folder with --out.") from error
-    before, decided = kept["asked"], dict(kept["decided"])
-    now = json.loads(json.dumps(asked))  # tuples become lists, as they did on disk
+    before, decided = kept["request"], dict(kept["decided"])
+    now = json.loads(json.dumps(request))  # tuples become lists, as in the file
     name = first_difference(before, now)
     if name and _NOTHING in (_at(before, name), _at(now, name)):
         raise ValueError(
-            f"{folder} was started by another version of Limner ({kept['limner']}), whose options are "
-            f"others ({name}): finish it with that version, or choose another folder with --out."
+            f"{folder} was started by another version of Limner ({kept['limner']}) with other options ({name}): finish it with "
+            "that version, or choose another folder with --out."
         )
     if name == "data":
         raise ValueError(
@@ -99,13 +98,13 @@ def recall(folder: Path, asked: Mapping[str, Any], other_pictures: Callable[[], 
     return decided
 
 
-def remember(folder: Path, asked: Mapping[str, Any], decided: Mapping[str, Any]) -> None:
-    """Write `run.json`, which `recall` reads."""
-    write_whole(folder / DECISIONS, json.dumps({"limner": __version__, "asked": asked, "decided": decided}, indent=1) + "\n")
+def write_decisions(folder: Path, request: Mapping[str, Any], decided: Mapping[str, Any]) -> None:
+    """Write `run.json`, which `read_decisions` reads."""
+    write_whole(folder / DECISIONS, json.dumps({"limner": __version__, "request": request, "decided": decided}, indent=1) + "\n")
 
 
 def first_difference(a: Any, b: Any, path: str = "") -> str:
-    """The dotted name of the first value that differs between two nested mappings; empty when none does."""
+    """Return the dotted name of the first value that differs between two nested mappings; empty if none does."""
     if isinstance(a, Mapping) and isinstance(b, Mapping):
         for key in [*b, *(k for k in a if k not in b)]:
             found = first_difference(a.get(key), b.get(key), f"{path}.{key}" if path else key)

@@ -1,4 +1,4 @@
-"""Everything of a run that has state, and its checkpoints: written whole or not at all, read without pickle."""
+"""The state of a run and its checkpoints, which are written atomically and read without pickle."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class OptimizerConfig:
     weight_decay: float = option(0.0, "Weight decay: decoupled for AdamW, an L2 penalty otherwise.", low=0)
 
     def build(self, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
-        """The PyTorch optimizer. Raises ValueError for an unknown name."""
+        """Return the PyTorch optimizer. Raises ValueError for an unknown name."""
         fused = {"fused": parameters[0].device.type in ("cuda", "cpu")}
         betas, decay = (self.beta1, self.beta2), self.weight_decay
         kinds: dict[str, Callable[[], torch.optim.Optimizer]] = {
@@ -41,21 +41,21 @@ class OptimizerConfig:
             "rmsprop": lambda: torch.optim.RMSprop(
                 parameters, self.lr, self.beta2, momentum=self.beta1, weight_decay=decay
             ),
-            # fused SGD fails where some parameters have momentum and others are yet to come into play
+            # fused SGD fails if some parameters have momentum and others have no gradient yet
             "sgd": lambda: torch.optim.SGD(parameters, self.lr, self.beta1, weight_decay=decay),
         }
         if self.name not in kinds:
-            raise ValueError(f"The optimizer {self.name!r} is not known: say one of {', '.join(kinds)}.")
+            raise ValueError(f"The optimizer {self.name!r} is unknown: choose one of {', '.join(kinds)}.")
         return kinds[self.name]()
 
 
 class State:
-    """The networks, their averages, the optimizers, the method's memory, and how far the run is."""
+    """The networks, their averages, the optimizers, the method's memory, and the progress of the run."""
 
     def __init__(
         self, method: Method, optimizers: Mapping[str, OptimizerConfig], beside: Mapping[str, Stateful] | None = None
     ) -> None:
-        """beside: what else has state, besides the method's own memory."""
+        """beside: other objects with state, in addition to the method's memory."""
         self.method = method
         self.memory = {**method.memory, **(beside or {})}
         self.averages = {
@@ -65,13 +65,13 @@ class State:
         self.base_lr = {player: optimizers[player].lr for player in method.players}
         self.seen = 0
         self.seconds = 0.0  # of training, over all starts
-        self.lr_scale = dict.fromkeys(method.players, 1.0)  # what each learning rate is multiplied with
-        self.grad_stats: dict[str, float] = {}  # of each player's main turn: norm of the gradient, step as a share of weights
-        self.nonfinite_count = 0  # non-finite losses met
+        self.lr_scale = dict.fromkeys(method.players, 1.0)  # factor on each learning rate
+        self.grad_stats: dict[str, float] = {}  # of each player's main phase: gradient norm, step relative to the weights' norm
+        self.nonfinite_count = 0  # number of non-finite losses
 
     def average(self, decay: float) -> None:
-        """Update the averages: parameters and floating-point buffers (running statistics) are averaged; integer and
-        boolean buffers (counters, tables), of which there is no mean, are copied from the network."""
+        """Update the averages: parameters and floating-point buffers (running statistics) are averaged; integer and boolean
+        buffers (counters, tables) are copied from the network, since they have no mean."""
         for name, mean in self.averages.items():
             now = self.method.nets[name]
             pairs: list[tuple[Tensor, Tensor]] = [*zip(mean.parameters(), now.parameters(), strict=True)]
@@ -84,16 +84,16 @@ class State:
                         a.copy_(b)
 
     def settings(self) -> dict[str, float]:
-        """What may be changed while the game is played: factors on the learning rates, and the method's levers."""
+        """Return the settings that may change during training: factors on the learning rates, and the method's levers."""
         return {f"lr of {player}": factor for player, factor in self.lr_scale.items()} | dict(self.method.levers)
 
     def set(self, settings: Mapping[str, float]) -> None:
-        """Change what `settings` gave."""
+        """Apply changed `settings`."""
         self.lr_scale = {player: settings[f"lr of {player}"] for player in self.lr_scale}
         self.method.levers.update({name: settings[name] for name in self.method.levers})
 
     def tensors(self) -> dict[str, Tensor]:
-        """Every tensor of the state by name; they are the state's own, not copies."""
+        """Return every tensor of the state by name, without copying."""
         found: dict[str, Tensor] = {}
         for name, net in self.method.nets.items():
             found |= {f"net.{name}.{key}": value for key, value in net.state_dict().items()}
@@ -116,9 +116,9 @@ class State:
         return own | {"memory": memory}
 
     def restore(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
-        """Put back what `tensors` and `scalars` gave.
+        """Restore the state from `tensors` and `scalars`.
 
-        Raises ValueError when they belong to other networks, and Mismatch when they are not what this state gives.
+        Raises ValueError when they belong to other networks, and Mismatch when they do not fit this state otherwise.
         """
         self._check(tensors, scalars)
         for prefix, nets in (("net", self.method.nets), ("average", self.averages)):
@@ -136,13 +136,13 @@ class State:
             for key, value in _below(tensors, f"optimizer.{player}.").items():
                 index, slot = key.split(".", 1)
                 _check_slot(optimizer, player, index, slot, value, parameters)
-                states.setdefault(int(index), {})[slot] = _laid_out_like(value, parameters[int(index)])
+                states.setdefault(int(index), {})[slot] = _with_layout_of(parameters[int(index)], value)
             optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
         for name, thing in self.memory.items():
             try:
                 thing.load_state_dict(_below(tensors, f"memory.{name}.") | scalars["memory"].get(name, {}))
             except (KeyError, TypeError, RuntimeError, AttributeError) as error:
-                raise Mismatch(f"what it holds of {name!r} does not fit") from error
+                raise Mismatch(f"its state of {name!r} does not fit") from error
         self.seen, self.seconds = scalars["seen"], scalars["seconds"]
         self.lr_scale, self.nonfinite_count = dict(scalars["lr_scale"]), scalars["nonfinite_count"]
         self.grad_stats = dict(scalars["grad_stats"])
@@ -150,7 +150,7 @@ class State:
 
 
     def _check(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
-        """Raises Mismatch for scalars that this state cannot have, and for tensors of things that it does not have."""
+        """Raise Mismatch for scalars that this state cannot have, and for tensors that belong to nothing in it."""
         conform(scalars, Scalars)
         for field, now in (("lr_scale", self.lr_scale), ("levers", self.method.levers), ("memory", self.memory)):
             if scalars[field].keys() != now.keys():
@@ -161,10 +161,10 @@ class State:
         owners = [f"net.{name}." for name in self.method.nets] + [f"average.{name}." for name in self.averages]
         owners += [f"optimizer.{player}." for player in self.optimizers] + [f"memory.{name}." for name in self.memory]
         if strange := next((name for name in tensors if not name.startswith(tuple(owners))), None):
-            raise Mismatch(f"nothing of this recipe is called {strange!r}")
+            raise Mismatch(f"this recipe has no tensor {strange!r}")
 
 
-SLOTS = {  # optimizer class -> the tensors that it keeps of a parameter
+SLOTS = {  # optimizer class -> its tensors for each parameter
     "Adam": ("step", "exp_avg", "exp_avg_sq"),
     "AdamW": ("step", "exp_avg", "exp_avg_sq"),
     "RMSprop": ("step", "square_avg", "momentum_buffer"),
@@ -175,18 +175,18 @@ SLOTS = {  # optimizer class -> the tensors that it keeps of a parameter
 def _check_slot(
     optimizer: torch.optim.Optimizer, player: str, index: str, slot: str, value: Tensor, parameters: Sequence[nn.Parameter]
 ) -> None:
-    """Raises Mismatch for an optimizer's tensor of no parameter, of no slot, or of another shape."""
+    """Raise Mismatch for an optimizer tensor of an unknown parameter or slot, or of another shape."""
     name = f"optimizer.{player}.{index}.{slot}"
     if not (index.isascii() and index.isdigit()) or int(index) >= len(parameters):
         raise Mismatch(f"{name!r} belongs to no parameter")
     if slot not in SLOTS[type(optimizer).__name__]:
-        raise Mismatch(f"{name!r} is nothing that {type(optimizer).__name__} keeps")
+        raise Mismatch(f"{name!r} is not a tensor of {type(optimizer).__name__}")
     if value.shape != (torch.Size([]) if slot == "step" else parameters[int(index)].shape) or not value.is_floating_point():
         raise Mismatch(f"{name!r} has another shape or type than its parameter")
 
 
 def _check_like(value: Any, now: Any, field: str) -> None:
-    """Raises Mismatch where `value` has not the structure of `now`: the same names at its top, and numbers at its leaves."""
+    """Raise Mismatch if `value` has another structure than `now`: the same names at the top level, numbers at the leaves."""
     if type(value) is not type(now) and not (type(value) is int and isinstance(now, float)):
         raise Mismatch(f"{field!r} must be {type(now).__name__}, not {type(value).__name__}")
     if isinstance(now, dict):
@@ -200,7 +200,7 @@ def _check_like(value: Any, now: Any, field: str) -> None:
 
 
 def _check_numbers(value: Any, now: Any, field: str) -> None:
-    """Raises Mismatch where `value` is of another type than `now` or holds anything but numbers, however deep."""
+    """Raise Mismatch if `value` has another type than `now` or holds anything but numbers at any depth."""
     if type(value) is not type(now):
         raise Mismatch(f"{field!r} must be {type(now).__name__}, not {type(value).__name__}")
     waiting = list(value.values() if isinstance(value, dict) else value)
@@ -212,11 +212,11 @@ def _check_numbers(value: Any, now: Any, field: str) -> None:
             raise Mismatch(f"{field!r} must hold numbers, not {item!r:.40}")
 
 
-def _laid_out_like(value: Tensor, parameter: Tensor) -> Tensor:
-    """A copy of an optimizer's tensor with the parameter's memory layout.
+def _with_layout_of(parameter: Tensor, value: Tensor) -> Tensor:
+    """Return a copy of an optimizer tensor with the parameter's memory layout.
 
-    Files hold contiguous tensors; the fused kernels walk parameter, gradient and state by memory, not by index, and
-    mix up a channels_last parameter with a contiguous state without a word.
+    Files hold contiguous tensors; the fused kernels traverse parameter, gradient and state by memory, not by index, and
+    silently mix up a channels_last parameter with a contiguous state.
     """
     if value.shape != parameter.shape:
         return value.clone()
@@ -230,39 +230,39 @@ def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Any]:
 # ---- on disk ---------------------------------------------------------------------------------------------------------
 
 
-def save(state: State, folder: Path, mark: bool = False) -> None:
-    """Write the state; the one before stays beside it until the new one is whole, and as `previous` after.
+def save(state: State, folder: Path, rollback: bool = False) -> None:
+    """Write the state as `latest`; the one before is kept as `previous`.
 
-    mark: it is one to step back to, and stays as `mark` until the next.
+    rollback: it is the state to return to after a non-finite loss, and is kept as `rollback` until the next one.
     """
     latest = folder / "latest.safetensors"
-    if _opens(latest):  # a damaged one must not take the place of the one that the run came back from
-        _also_named(latest, folder / "previous.safetensors")
-    written = folder / "mark.safetensors" if mark else latest
+    if _is_readable(latest):  # a damaged checkpoint must not replace the one that the run was resumed from
+        _link(latest, folder / "previous.safetensors")
+    written = folder / "rollback.safetensors" if rollback else latest
     write_tensors(written, state.tensors(), {"scalars": json.dumps(state.scalars())})
-    if mark:  # after it: killed in between, a run plays up to the mark and writes it again
-        _also_named(written, latest)
+    if rollback:  # after a kill before this line, the run resumes at `latest` and writes both again
+        _link(written, latest)
 
 
-def _also_named(path: Path, name: Path) -> None:
-    """A second name for the same file, in place of what had it: there is a whole checkpoint at every moment."""
+def _link(path: Path, name: Path) -> None:
+    """Give a file a second name, replacing the file that had it atomically: a valid checkpoint exists at every moment."""
     temporary = name.with_suffix(".new")
     try:
         temporary.unlink(missing_ok=True)
         try:
             temporary.hardlink_to(path)
-        except OSError:  # a file system without links
+        except OSError:  # a file system without hard links
             temporary.write_bytes(path.read_bytes())
         temporary.replace(name)
     except OSError as error:
         raise write_error(error, name) from error
     finally:
-        with suppress(OSError):  # where both were the same file already, replacing does nothing
+        with suppress(OSError):  # if both names were the same file already, `replace` does nothing
             temporary.unlink(missing_ok=True)
 
 
-def _opens(path: Path) -> bool:
-    """Whether a checkpoint is there and as long as its head says; its tensors are not read."""
+def _is_readable(path: Path) -> bool:
+    """Return whether a checkpoint exists and has the length in its header; its tensors are not read."""
     try:
         open_regular(path).close()
         with safe_open(path, "pt") as file:
@@ -272,8 +272,8 @@ def _opens(path: Path) -> bool:
 
 
 def progress(folder: Path) -> tuple[int, float] | None:
-    """(images seen, seconds of training) of the newest whole checkpoint of the folder; None where there is none."""
-    for name in ("latest", "previous", "mark"):
+    """Return (images seen, seconds of training) of the newest readable checkpoint of the folder; None if there is none."""
+    for name in ("latest", "previous", "rollback"):
         try:
             with safe_open(folder / f"{name}.safetensors", "pt") as file:
                 scalars = json.loads(file.metadata()["scalars"])
@@ -284,19 +284,19 @@ def progress(folder: Path) -> tuple[int, float] | None:
 
 
 def load(
-    state: State, folder: Path, device: torch.device, back: bool = False, most: int | None = None
+    state: State, folder: Path, device: torch.device, rollback: bool = False, most: int | None = None
 ) -> str | None:
-    """Restore the newest whole checkpoint of the folder, the last mark where neither of the others is; back: that mark.
+    """Restore the newest readable checkpoint of the folder; with rollback, preferably the rollback state.
 
-    most: images seen beyond which a checkpoint cannot be. Returns None when there is none, else a sentence about how far
-    it was (and whether the newest was damaged). Raises ValueError when checkpoints are there but none can be read.
+    most: maximum number of images seen of a valid checkpoint. Returns None if there is none, otherwise a sentence on its
+    progress (and whether the newest was damaged). Raises ValueError when there are checkpoints but none can be read.
     """
-    names = ["mark", "latest", "previous"] if back else ["latest", "previous", "mark"]
+    names = ["rollback", "latest", "previous"] if rollback else ["latest", "previous", "rollback"]
     paths = [p for name in names if (p := folder / f"{name}.safetensors").exists()]
     reason = ""
     for path in paths:
         try:
-            open_regular(path).close()  # a pipe would be waited for
+            open_regular(path).close()  # raises for a pipe, which would block
             with safe_open(path, "pt", device=str(device)) as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
                 scalars = conform(parse(file.metadata()["scalars"]), Scalars)
@@ -307,9 +307,9 @@ def load(
             reason = reason or f"in {path.name}, {error}"
             continue
         except (SafetensorError, OSError, KeyError, TypeError):
-            reason = reason or f"{path.name} is cut or changed"
+            reason = reason or f"{path.name} is truncated or changed"
             continue
-        damaged = "" if path == paths[0] else " (the newest checkpoint is damaged; this is one before it)"
+        damaged = "" if path == paths[0] else " (the newest checkpoint is damaged; this is an earlier one)"
         return f"Resuming at {state.seen:,} images{damaged}."
     if paths:
         raise ValueError(f"The checkpoints in {folder} are damaged ({reason}): train into a new folder.")

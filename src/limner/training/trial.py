@@ -1,4 +1,4 @@
-"""The speed trial before a run: how many images a second this machine trains, and with how many threads."""
+"""The speed trial before a run: images per second on this machine, and the fastest number of threads."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from limner.training.log import Means
 from limner.training.loop import Plan, Stream, iterate, training_mode
 from limner.training.state import State
 
-QUARTERS = (0.125, 0.375, 0.625, 0.875)  # moments of a run: the middles of its quarters
-CLEARLY = 1.05  # more threads must be this much faster than fewer, which leave room for others and suffer less from them
+QUARTERS = (0.125, 0.375, 0.625, 0.875)  # midpoints of the quarters of a run
+MIN_SPEEDUP = 1.05  # of more threads over fewer, which leave cores to other programs and suffer less from them
 
 
 def measure(method: Method, stream: Stream, plan: Plan, device: torch.device, ranks: distributed.Ranks = distributed.ALONE,
-            seconds: float = 4.0, statistics_of: Sequence[float] = QUARTERS) -> float:  # fmt: skip
-    """Images a second of this run on this machine, from a short trial that leaves the method as it was.
+            seconds: float = 4.0, moments: Sequence[float] = QUARTERS) -> float:  # fmt: skip
+    """Return the images per second of this run on this machine, from a short trial that leaves the method unchanged.
 
-    Some games grow while they run, so the trial visits several moments of it. At each the first iteration (allocation,
-    kernel choice) is not counted and medians of the others are. Lazy phases are played out of turn, each beside those
-    of every iteration, and what they take is spread over the iterations between them: to wait for their turns could
-    take most of a short run. The trial ends after `seconds`, but plays two iterations or more at each moment.
+    Some networks grow during a run, so the trial measures at several moments of it, as the median of iterations without the
+    first (allocation, kernel selection). Lazy phases are run out of turn, each together with the phases of every iteration,
+    and their cost is divided by their interval: waiting for their turns could take most of a short run. The trial ends after
+    `seconds`, but runs at least two iterations at each moment.
     """
     state = State(method, plan.optimizers)
     kept = {name: tensor.detach().clone() for name, tensor in state.tensors().items()}
@@ -41,12 +41,12 @@ def measure(method: Method, stream: Stream, plan: Plan, device: torch.device, ra
 
     means = []
     with training_mode(method):
-        for share in statistics_of:
+        for share in moments:
             state.seen = int(share * plan.images) // plan.batch * plan.batch
             timed(1, *lazy)
             took: dict[int, list[float]] = {every: [] for every in (1, *lazy)}
-            end = time.monotonic() + seconds / len(statistics_of)
-            # every rank must play as many iterations, or they wait for each other forever: the first one decides
+            end = time.monotonic() + seconds / len(moments)
+            # all ranks must run the same number of iterations, or they would wait for each other forever: rank 0 decides
             while distributed.broadcast_from_rank0(sum(map(len, took.values())) < 2 or time.monotonic() < end):
                 for every, times in took.items():
                     times.append(timed(1, every))
@@ -57,16 +57,16 @@ def measure(method: Method, stream: Stream, plan: Plan, device: torch.device, ra
 
 
 def thread_counts(most: int) -> list[int]:
-    """1, 2, 4 … and `most`."""
+    """Return 1, 2, 4 … and `most`."""
     return sorted({most, *(2**i for i in range(most.bit_length()) if 2**i <= most)})
 
 
 def choose_threads(speed: Callable[[int], float], most: int, rounds: int = 2) -> int:
-    """The number of threads that trains fastest, up to `most`.
+    """Return the number of threads, up to `most`, that trains fastest.
 
-    speed: images a second with so many threads, measured when it is called. Each count is measured in every round, and
-    what other programs do at one moment then disturbs all counts alike; the medians are compared. Counts beyond one that
-    is slower than half its size are not tried: threads that wait for each other can be slower by orders of magnitude.
+    speed: returns the images per second with a number of threads, measured when called. Each number is measured in every
+    round, so that the load of other programs affects all alike; the medians are compared. Numbers beyond one that is slower
+    than half of it are not tried: threads that wait for each other can be slower by orders of magnitude.
     """
     counts = thread_counts(most)
     found: dict[int, list[float]] = {n: [] for n in counts}
@@ -78,6 +78,6 @@ def choose_threads(speed: Callable[[int], float], most: int, rounds: int = 2) ->
                 break
     best = 1 if 1 in counts else counts[0]
     for n in counts:
-        if statistics.median(found[n]) > CLEARLY * statistics.median(found[best]):
+        if statistics.median(found[n]) > MIN_SPEEDUP * statistics.median(found[best]):
             best = n
     return best

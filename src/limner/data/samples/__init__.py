@@ -1,4 +1,4 @@
-"""The embedded samples: small real sets to begin with, offline. Their sources and licenses stand in NOTICE."""
+"""Embedded samples: small real data sets that work offline. NOTICE states their sources and licenses."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ FOLDER = Path(__file__).parent
 
 
 def open_sample(name: str, labels: bool = True) -> Source:
-    """One of SAMPLES: `fashion`, 10,000 gray 28x28 in 10 classes, or `emoji`, 3,786 RGBA 64x64 in 10 categories."""
+    """Return a Source of a sample: `fashion`, 10,000 gray 28x28 in 10 classes, or `emoji`, 3,786 RGBA 64x64 in 10 categories."""
     assert name in SAMPLES, name
     facts = json.loads((FOLDER / f"{name}.json").read_text("utf-8"))
-    raw = bytearray(lzma.decompress((FOLDER / f"{name}.xz").read_bytes()))  # writable, as torch wants it
+    raw = bytearray(lzma.decompress((FOLDER / f"{name}.xz").read_bytes()))  # writable, as torch requires
     return from_array(
         np.frombuffer(raw, np.uint8).reshape(facts["shape"]), np.array(facts["labels"]) if labels else None, name=name,
         origin=f"the embedded sample {name} ({facts['origin']})", class_names=tuple(facts["classes"]),

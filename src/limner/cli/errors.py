@@ -1,4 +1,4 @@
-"""What is wrong with a command, in the words of a person rather than of a parser."""
+"""Error messages for commands that cannot be parsed."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from typing import Any
 
 from cyclopts import CoercionError, CycloptsError, UnusedCliTokensError
 
-WISHES = {int: "a whole number", float: "a number", bool: "true or false"}
+EXPECTED = {int: "a whole number", float: "a number", bool: "true or false"}
 
 
-def understood(error: CycloptsError) -> str:
-    """One sentence on a command that could not be parsed."""
+def parse_error_message(error: CycloptsError) -> str:
+    """Return one sentence on a command that could not be parsed."""
     if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
         tokens = ", ".join(map(repr, error.unused_tokens))
         return f"More arguments were given than the command takes: leave out {tokens}, or give the option it belongs to."
     if isinstance(error, CoercionError) and error.token is not None:
-        kind = _plain(error.target_type)
-        if kind in WISHES:
+        kind = _inner_type(error.target_type)
+        if kind in EXPECTED:
             name = error.token.keyword or (error.argument.name if error.argument is not None else "the option")
-            return f"The value {error.token.value!r} of {name} is not understood: give {WISHES[kind]}."
+            return f"The value {error.token.value!r} of {name} is not understood: give {EXPECTED[kind]}."
     first = str(error).strip().splitlines()
-    return first[0] if first else "The command is not understood: `limner --help` lists what there is."
+    return first[0] if first else "The command is not understood: `limner --help` lists all commands."
 
 
-def _plain(kind: Any) -> Any:
-    """The one type of an optional or annotated one."""
+def _inner_type(kind: Any) -> Any:
+    """Return the single type inside Annotated and Optional."""
     while typing.get_origin(kind) is typing.Annotated:
         kind = typing.get_args(kind)[0]
     parts = [part for part in typing.get_args(kind) if part is not NoneType]

@@ -1,4 +1,4 @@
-"""Verbs before and during training: data, train, recipes, doctor, show."""
+"""Commands before and during training: data, train, recipes, doctor, show."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def data(
     classes_from: Literal["auto", "parent", "top"] = "auto",
     sheet: Path | None = None,
 ) -> None:
-    """Look at a set of pictures before training: what is there, what is damaged, what would be trained.
+    """Inspect a set of pictures before training: what it holds, what is damaged, what would be trained on.
 
     Parameters
     ----------
@@ -34,29 +34,29 @@ def data(
     size
         Height and width in pixels: 64 or 48x64 (default: the pictures' own, or 64).
     fit
-        How a picture of another shape is brought to the size.
+        How pictures of another aspect ratio are brought to the size.
     channels
-        1 gray, 3 RGB, 4 RGBA; auto takes what the pictures have.
+        1 gray, 3 RGB, 4 RGBA; auto takes the channels of the pictures.
     background
-        What transparent pictures are flattened on, and bars of --fit pad are filled with.
+        Color behind transparent pictures, and of the bars of --fit pad.
     labels
         A CSV or JSON file that names each picture's class.
     classes_from
-        Which folders are classes: those that directly hold pictures (parent), the outermost (top), or auto, which tells
-        train, val and test apart first.
+        Which folders are classes: those that directly hold pictures (parent), the outermost (top), or auto, which first
+        recognizes the splits train, val and test.
     sheet
         Where to write a sheet of thumbnails, a .png outside the data (default: none is written).
     """
     from limner.core.files import lies_in
     from limner.core.images import png
     from limner.data import open_source, scan
-    from limner.data.open import located
+    from limner.data.open import expand_path
     from limner.data.report import report_table, write_sheet
 
-    if sheet:  # said before pictures are decoded
+    if sheet:  # before pictures are decoded
         png(sheet)
-        if lies_in(sheet, located(source)):
-            raise ValueError(f"The sheet {sheet} would lie among the pictures it shows: give a place outside {source}.")
+        if lies_in(sheet, expand_path(source)):
+            raise ValueError(f"The sheet {sheet} would lie among the pictures it shows: choose a place outside {source}.")
     with Progress("reading") as progress:
         opened = open_source(source, labels or True, classes_from)
         report = scan(
@@ -99,39 +99,39 @@ def train(
         What to translate to, for recipes that translate: pictures of equal names for pix2pix, any for cyclegan and cut.
         Without it, the first holds pairs: pictures of two sides, or a CSV of two columns.
     resume
-        The folder of a run to go on with, with all that it was started with; no data is given then.
+        The folder of a run to continue with the options it was started with; no data is given then.
     more
-        Train the run of --resume longer than its budget: 10m, 1h30, or "50k images"; each time it is given. Learning rates
-        go on as in a run of the longer budget, and rise again where they had fallen.
+        Train the run of --resume longer than its budget: 10m, 1h30, or "50k images"; can be repeated. Learning rates follow the
+        schedule of the longer budget, and rise again if they had decayed.
     recipe
         How to train: auto, or one that `limner recipes` lists.
     size
         Height and width in pixels: 64 or 48x64 (default: the pictures' own, or 64).
     fit
-        How a picture of another shape is brought to the size.
+        How pictures of another aspect ratio are brought to the size.
     channels
-        1 gray, 3 RGB, 4 RGBA; auto takes what the pictures have.
+        1 gray, 3 RGB, 4 RGBA; auto takes the channels of the pictures.
     background
-        What transparent pictures are flattened on, and bars of --fit pad are filled with.
+        Color behind transparent pictures, and of the bars of --fit pad.
     labels
         A CSV or JSON file that names each picture's class.
     drop_duplicates
-        Train on one of each group of equal pictures.
+        Train on one picture of each group of identical ones.
     unconditional
         Ignore the classes.
     classes_from
-        Which folders are classes: those that directly hold pictures (parent), the outermost (top), or auto, which tells
-        train, val and test apart first and holds one out.
+        Which folders are classes: those that directly hold pictures (parent), the outermost (top), or auto, which first
+        recognizes the splits train, val and test, and holds one out.
     halves
-        For translators: the one set holds pictures of two sides, left and right, though not twice as wide as tall.
+        For translators: each picture of the one set holds two sides, left and right, even if it is not twice as wide as tall.
     """
     from limner.families import train as families
     from limner.runs.options import Options
 
     architecture = getattr(choices, "architecture", None)
-    # what `auto` will choose is not known here: whatever a person says is a change
-    usual = None if recipe == families.AUTO else families.defaults(recipe, architecture)
-    changes = changes_of(choices, usual) if choices else {}
+    # the choice of `auto` is not known here: every value that the user sets is a change
+    defaults = None if recipe == families.AUTO else families.defaults(recipe, architecture)
+    changes = changes_of(choices, defaults) if choices else {}
     if architecture:
         changes["architecture"] = architecture
     with Progress("decoding") as progress:
@@ -160,13 +160,13 @@ def train(
         tell(f"Done: {outcome.seen:,} images seen. Samples: {trained.folder / 'preview.png'}")
         tell(f"Next: {families.next_command(trained.recipe, trained.folder)}")
         return 0
-    tell(f"Stopped at {outcome.seen:,} images; everything is saved. Go on: limner train --resume {trained.folder}")
+    tell(f"Stopped at {outcome.seen:,} images; everything is saved. Continue: limner train --resume {trained.folder}")
     return 128 + (outcome.signal or 0)
 
 
 @app.command
 def recipes() -> None:
-    """List the recipes and where they come from."""
+    """List the recipes and their sources."""
     from limner.families.train import table
 
     show_table(table())
@@ -174,7 +174,7 @@ def recipes() -> None:
 
 @app.command
 def doctor(run: Path, /, *, html: Path | None = None) -> None:
-    """Tell what went wrong in a run, or that nothing did, with plots of every signal over training.
+    """Report the problems found in a run, with plots of all signals over training.
 
     Parameters
     ----------
@@ -194,7 +194,7 @@ def doctor(run: Path, /, *, html: Path | None = None) -> None:
 
 @app.command
 def show(run: Path, /) -> None:
-    """Tell what a run folder holds: the data, the recipe, how far it is, its figures.
+    """Show the content of a run folder: data, recipe, progress, metrics.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Verbs after training: sample, evaluate, reconstruct, interpolate, traverse, encode, translate."""
+"""Commands after training: sample, evaluate, reconstruct, interpolate, traverse, encode, translate."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ def sample(
     seconds: float | None = None,
     device: str = "auto",
 ) -> None:
-    """Make pictures with a trained generator; the same seed makes the same ones.
+    """Generate pictures with a trained generator; the same seed gives the same pictures.
 
     Parameters
     ----------
     run
         The folder that `limner train` wrote.
     n
-        How many pictures: 64, or 1e6. Into a folder or .zip they are written as they are made.
+        How many pictures: 64, or 1e6. Those of a folder or .zip are written as they are generated.
     seed
-        Another seed, other pictures.
+        Random seed of the latents.
     label
         A class by name, or all (default: as frequent as in the training data).
     truncation
-        Fewer failures and less variety the lower it is; 1 changes nothing. With stylegan2 it is psi (0 to 1), which draws
-        styles towards the mean of their class. With any other network it is the share of the model's pictures to choose
-        from, the most typical ones (0.05 to 1): 1/truncation are drawn for each. Of a walk, the pictures that it passes.
+        Lower values give fewer failures and less diversity; 1 changes nothing. With stylegan2 it is psi (0 to 1), which moves
+        styles toward the mean of their class. With any other network it is the fraction of the model's pictures to choose
+        from, the most typical ones (0.05 to 1); each takes about 1/truncation draws. In a walk it applies to the keyframes.
     out
         A sheet (.png, .jpg, .webp), a folder, a .zip, or a walk through the latents (.gif, .mp4, or .webp with --seconds).
         Default: samples.png in the run folder.
     columns
-        Pictures in a row of the sheet (default: about a square; with --label all, a row a class).
+        Pictures in a row of the sheet (default: about a square; with --label all, a row per class).
     seconds
-        How long a walk lasts (default 8, at most 600).
+        Duration of a walk (default 8, at most 600).
     device
         auto, cpu, cuda or mps.
     """
@@ -80,38 +80,38 @@ def evaluate(
     json: Annotated[bool, Parameter(negative=())] = False,
     device: str = "auto",
 ) -> None:
-    """Measure how good pictures are, how varied, and whether they are copies; works offline and on few pictures.
+    """Measure the quality and diversity of pictures, and whether they are copies; works offline and on few pictures.
 
     Parameters
     ----------
     pictures
         A run folder (n pictures are sampled or translated), or any pictures as `limner train` takes them.
     data
-        The real pictures to compare with. For a translator's run what it was trained on: two sets, or one of pairs.
+        The real pictures to compare with. For a translator: two sets or one of pairs, as in its training.
     metrics
-        Names such as fd, mmd, precision_recall, memorization (default: a standard set; an unknown name lists all). Of pairs,
-        each picture with its target of the same name: psnr, ssim, ms_ssim, perceptual.
+        Names such as fd, mmd, precision_recall, memorization (default: a standard set; an unknown name lists all). For pairs,
+        matched by name: psnr, ssim, ms_ssim, perceptual.
     features
         own (learned from the data, offline), pixels, convolutions, or from local weights inception, dinov2 or clip
         (default: own).
     n
-        At most so many pictures.
+        Maximum number of pictures.
     held_out
-        Real pictures that were not trained on: they calibrate the copy check.
+        Real pictures that were not trained on; they calibrate the memorization test.
     size
-        Height and width to bring folders of mixed sizes to: 64 or 48x64 (pairs need none: each has its own).
+        Height and width for folders of mixed sizes: 64 or 48x64 (not needed for pairs: each has its own).
     direction
-        Of a translator: from the first kind to the second (a2b, the default) or back (b2a).
+        For a translator: from the first side to the second (a2b, the default) or back (b2a).
     halves
-        Of a translator: the one set holds pictures of two sides, though not twice as wide as tall.
+        For a translator: each picture of the one set holds two sides, even if it is not twice as wide as tall.
     weights
         Inception's file, the folder of DINOv2's or CLIP's weights, or a folder that holds them all.
     seed
-        Of the samples and of every random choice.
+        Random seed of the samples and the metrics.
     out
-        Where the report goes, an .html, with a .json beside it (default: evaluation.html in the run folder; for pictures without a run, none).
+        Where to write the report, an .html, with a .json beside it (default: evaluation.html in the run folder; for pictures without a run, none).
     json
-        Print the JSON in place of the table.
+        Print the JSON instead of the table.
     device
         auto, cpu, cuda or mps.
     """
@@ -157,7 +157,7 @@ def reconstruct(
     out: Path | None = None,
     device: str = "auto",
 ) -> None:
-    """Code pictures with an autoencoder and decode them again: a sheet of both, and the error.
+    """Encode and decode pictures with an autoencoder: a sheet of originals and reconstructions, and the PSNR.
 
     Parameters
     ----------
@@ -166,7 +166,7 @@ def reconstruct(
     source
         Pictures, as `limner train` takes them.
     n
-        How many of them, spread evenly over the set.
+        How many pictures, spread evenly over the set.
     out
         Where to write the sheet, a .png (default: reconstructed.png in the run folder).
     device
@@ -190,7 +190,7 @@ def interpolate(
     seconds: float | None = None,
     device: str = "auto",
 ) -> None:
-    """Go from one picture to another through an autoencoder's latents.
+    """Interpolate between two pictures in an autoencoder's latent space.
 
     Parameters
     ----------
@@ -201,12 +201,12 @@ def interpolate(
     b
         The picture to end at.
     steps
-        How many pictures, both ends included.
+        How many pictures, including both ends.
     out
         A row (.png, .jpg, .webp), a folder, a .zip, or a film (.gif, .mp4, or .webp with --seconds). Default: between.png in
         the run folder.
     seconds
-        How long a film lasts (default 4, at most 600).
+        Duration of a film (default 4, at most 600).
     device
         auto, cpu, cuda or mps.
     """
@@ -229,22 +229,22 @@ def traverse(
     out: Path | None = None,
     device: str = "auto",
 ) -> None:
-    """Show what each number of an autoencoder's latent does: a sheet with a row for each, the one that says most first.
+    """Show the effect of each latent dimension of an autoencoder: a sheet with a row for each, the largest KL divergence first.
 
     Parameters
     ----------
     run
         The folder that `limner train` wrote.
     source
-        Pictures, as `limner train` takes them: what each number costs is measured on them.
+        Pictures, as `limner train` takes them; the KL divergence of each dimension is measured on them.
     dims
-        How many numbers.
+        How many dimensions.
     steps
-        How many pictures a row, from 3 standard deviations below a number's mean to 3 above.
+        Pictures per row, from 3 standard deviations below a dimension's mean to 3 above.
     around
         A picture to start from (default: the mean latent).
     n
-        At most so many pictures are measured, spread evenly over the set.
+        Maximum number of pictures to measure, spread evenly over the set.
     out
         Where to write the sheet, a .png (default: traverse.png in the run folder).
     device
@@ -265,7 +265,7 @@ def encode(
     out: Path | None = None,
     device: str = "auto",
 ) -> None:
-    """Write the latents (or codes) that an autoencoder gives pictures, with their names, to an .npz file.
+    """Write an autoencoder's latents (or codes) of pictures, with their names, to an .npz file.
 
     Parameters
     ----------
@@ -306,9 +306,9 @@ def translate(
     out
         A file for one picture; a folder or a .zip for many.
     direction
-        From the first kind to the second (a2b) or back (b2a).
+        From the first side to the second (a2b) or back (b2a).
     sheet
-        A PNG to write of pictures above their translations.
+        A PNG of pictures above their translations.
     device
         auto, cpu, cuda or mps.
     """

@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from limner.apps.autoencode import Autoencoder
     from limner.apps.model import GeneratorModel
+    from limner.apps.output import ImageArray
     from limner.apps.translate import Translator
     from limner.core.condition import Condition
     from limner.core.images import ImageSpec
@@ -39,6 +40,7 @@ _HOMES = {  # imported at first use: PyTorch takes seconds
     "Experiment": "limner.runs.experiment",
     "Family": "limner.families",
     "GeneratorModel": "limner.apps.model",
+    "ImageArray": "limner.apps.output",
     "ImageSpec": "limner.core.images",
     "Method": "limner.methods.phase",
     "Objective": "limner.losses.adversarial",
@@ -57,8 +59,8 @@ _HOMES = {  # imported at first use: PyTorch takes seconds
 }
 
 __all__ = [
-    "Autoencoder", "Batch", "Card", "Clock", "Condition", "Experiment", "Family", "GeneratorModel", "ImageSpec", "Method",
-    "Objective", "OptimizerConfig", "Phase", "Preset", "Product", "Trained", "Training", "Translator", "Validator",
+    "Autoencoder", "Batch", "Card", "Clock", "Condition", "Experiment", "Family", "GeneratorModel", "ImageArray", "ImageSpec",
+    "Method", "Objective", "OptimizerConfig", "Phase", "Preset", "Product", "Trained", "Training", "Translator", "Validator",
     "__version__", "group", "load", "option", "train",
 ]  # fmt: skip
 

@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= runs/demo
 
-.PHONY: demo test test-all lint clean
+.PHONY: demo test test-all lint docs clean
 
 # CPU builds of PyTorch on Linux x86 come by this exact version; an open range would pull gigabytes of CUDA.
 .venv/ready: pyproject.toml Makefile
@@ -19,15 +19,26 @@ demo: .venv/ready  ## train the default recipe on the embedded Fashion sample fo
 	$(BIN)/limner sample $(OUT) --label all -n 80 --out $(OUT)/classes.png
 	@echo "Look at $(OUT)/preview.png, $(OUT)/classes.png and $(OUT)/progress.webp."
 
+# The pages lie in build/docs as they lie in the repository, so that their links hold on both.
+docs: .venv/docs  ## build the documentation into site/; fails on a broken link
+	rm -rf build/docs && mkdir -p build/docs/benchmarks
+	cp -r README.md CONTRIBUTING.md CHANGELOG.md docs examples build/docs
+	cp benchmarks/README.md build/docs/benchmarks
+	$(BIN)/zensical build --strict --clean
+
+.venv/docs: .venv/ready
+	$(BIN)/pip install -q --group docs
+	touch $@
+
 lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-test: lint  ## everything that must pass, in under 10 minutes on 2 cores
+test: lint docs  ## everything that must pass, in under 10 minutes on 2 cores
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n 2
 
-test-all: lint  ## the slow ones too
+test-all: lint docs  ## the slow ones too
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
 clean:
-	rm -rf .venv runs dist build
+	rm -rf .venv runs dist build site

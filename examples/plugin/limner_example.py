@@ -18,25 +18,37 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from limner import (
+    Batch,
+    Card,
+    Clock,
+    Experiment,
+    Family,
+    ImageSpec,
+    Method,
+    Objective,
+    OptimizerConfig,
+    Phase,
+    Preset,
+    Product,
+    Training,
+    group,
+    option,
+)
 from limner.core.device import autocast, precision
-from limner.core.images import ImageSpec, to_float, to_pil, to_uint8
+from limner.core.images import to_float, to_pil, to_uint8
 from limner.core.machine import Machine
-from limner.core.options import WIDEST, group, option
+from limner.core.options import WIDEST
 from limner.data import Dataset
 from limner.data.decode import Progress
 from limner.data.request import DataRequest
 from limner.data.split import split
-from limner.families import Family
-from limner.losses.adversarial import Objective
-from limner.methods.phase import Batch, Clock, Method, Phase, Terms
+from limner.methods.phase import Terms
 from limner.networks import describe, rebuild
 from limner.networks.condition import ConditionEmbedding, Projection, encode
-from limner.recipes.config import Training
 from limner.recipes.sources import load_single_set
-from limner.runs.experiment import Card, Experiment, Preset, Product
 from limner.runs.options import Options
 from limner.runs.validate import FIDELITY, PAIRS, choose_metric, fidelity
-from limner.training.state import OptimizerConfig
 
 # ---- architecture ----------------------------------------------------------------------------------------------------
 

@@ -15,12 +15,54 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from limner.apps.autoencode import Autoencoder
+    from limner.apps.model import GeneratorModel
+    from limner.apps.output import ImageArray
+    from limner.apps.translate import Translator
+    from limner.core.condition import Condition
+    from limner.core.images import ImageSpec
+    from limner.core.options import group, option
+    from limner.families import Family
     from limner.families.load import load
     from limner.families.train import train
+    from limner.losses.adversarial import Objective
+    from limner.methods.phase import Batch, Clock, Method, Phase
+    from limner.recipes.config import Training
+    from limner.runs.experiment import Card, Experiment, Preset, Product, Trained, Validator
+    from limner.training.state import OptimizerConfig
 
-_HOMES = {"train": "limner.families.train", "load": "limner.families.load"}  # imported at first use: torch takes seconds
+_HOMES = {  # imported at first use: PyTorch takes seconds
+    "Autoencoder": "limner.apps.autoencode",
+    "Batch": "limner.methods.phase",
+    "Card": "limner.runs.experiment",
+    "Clock": "limner.methods.phase",
+    "Condition": "limner.core.condition",
+    "Experiment": "limner.runs.experiment",
+    "Family": "limner.families",
+    "GeneratorModel": "limner.apps.model",
+    "ImageArray": "limner.apps.output",
+    "ImageSpec": "limner.core.images",
+    "Method": "limner.methods.phase",
+    "Objective": "limner.losses.adversarial",
+    "OptimizerConfig": "limner.training.state",
+    "Phase": "limner.methods.phase",
+    "Preset": "limner.runs.experiment",
+    "Product": "limner.runs.experiment",
+    "Trained": "limner.runs.experiment",
+    "Training": "limner.recipes.config",
+    "Translator": "limner.apps.translate",
+    "Validator": "limner.runs.experiment",
+    "group": "limner.core.options",
+    "load": "limner.families.load",
+    "option": "limner.core.options",
+    "train": "limner.families.train",
+}
 
-__all__ = ["__version__", "load", "train"]
+__all__ = [
+    "Autoencoder", "Batch", "Card", "Clock", "Condition", "Experiment", "Family", "GeneratorModel", "ImageArray", "ImageSpec",
+    "Method", "Objective", "OptimizerConfig", "Phase", "Preset", "Product", "Trained", "Training", "Translator", "Validator",
+    "__version__", "group", "load", "option", "train",
+]  # fmt: skip
 
 
 def __dir__() -> list[str]:

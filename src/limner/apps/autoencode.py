@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from limner.apps.model import CHUNK, SHEETS, GeneratorModel, ImageArray, check_sheet, form
+from limner.apps.model import CHUNK, GeneratorModel
+from limner.apps.output import SHEETS, ImageArray, check_sheet, form
 from limner.apps.sample import at_least_one, check_film, destination, is_film, write_film
 from limner.apps.traverse import Traversal, traversal
 from limner.core import artifact
@@ -68,7 +69,34 @@ class Autoencoder(GeneratorModel):
         return np.concatenate(parts)
 
     def encode(self, pictures: np.ndarray) -> np.ndarray:
-        """Encode pictures uint8 [N,C,H,W] to latents float32 [N,Z], or to codes int64 [N,h,w]."""
+        """Encode pictures.
+
+        Parameters
+        ----------
+        pictures
+            uint8 [N,C,H,W] of the size and channels that the model was trained on.
+
+        Returns
+        -------
+        numpy.ndarray
+            Latents float32 [N,Z], or codes int64 [N,h,w] of a VQ-VAE.
+
+        Raises
+        ------
+        ValueError
+            For pictures of another shape or type.
+
+        Examples
+        --------
+        >>> import limner
+        >>> import numpy as np
+        >>> pictures = np.random.default_rng(0).integers(0, 256, (64, 16, 16), dtype=np.uint8)
+        >>> small = {"network.width": 8, "network.z_size": 5}
+        >>> run = limner.train(pictures, recipe="vae", images=64, changes=small, out="runs/vae", quiet=True)
+        >>> model = limner.load(run.folder, "cpu")
+        >>> model.encode(pictures[:3, None]).shape
+        (3, 5)
+        """
         if pictures.shape[1:] != (self.spec.channels, *self.spec.size) or pictures.dtype != np.uint8:
             raise ValueError(
                 f"This model takes uint8 pictures of {self.spec}, not {pictures.dtype} {pictures.shape[1:]}."
@@ -76,17 +104,90 @@ class Autoencoder(GeneratorModel):
         return self._in_chunks(np.asarray(pictures), lambda x: self.autoencoder.encode(to_float(x)))
 
     def decode(self, latents: np.ndarray) -> ImageArray:
-        """Decode latents float32 [N,Z], or codes int64 [N,h,w], to pictures uint8 [N,C,H,W]."""
+        """Decode latents.
+
+        Parameters
+        ----------
+        latents
+            float32 [N,Z], or codes int64 [N,h,w] of a VQ-VAE, as `encode` returns them.
+
+        Returns
+        -------
+        ImageArray
+            uint8 [N,C,H,W]
+
+        Examples
+        --------
+        After the example of `encode`:
+
+        >>> import limner
+        >>> import numpy as np
+        >>> limner.load("runs/vae", "cpu").decode(np.zeros((2, 5))).shape
+        (2, 1, 16, 16)
+        """
         latents = np.asarray(latents, np.float32 if hasattr(self.autoencoder, "z_size") else np.int64)
         return self._in_chunks(latents, lambda z: to_uint8(self.autoencoder.decode(z)).contiguous()).view(ImageArray)
 
     def reconstruct(self, pictures: np.ndarray) -> ImageArray:
-        """Return the reconstructions of pictures uint8 [N,C,H,W]."""
+        """Encode pictures and decode them again.
+
+        Parameters
+        ----------
+        pictures
+            uint8 [N,C,H,W] of the size and channels that the model was trained on.
+
+        Returns
+        -------
+        ImageArray
+            The reconstructions, uint8 [N,C,H,W].
+
+        Raises
+        ------
+        ValueError
+            For pictures of another shape or type.
+
+        Examples
+        --------
+        After the example of `encode`:
+
+        >>> import limner
+        >>> import numpy as np
+        >>> limner.load("runs/vae", "cpu").reconstruct(np.zeros((3, 1, 16, 16), np.uint8)).shape
+        (3, 1, 16, 16)
+        """
         return self.decode(self.encode(pictures))
 
     @torch.no_grad()
     def between(self, a: np.ndarray, b: np.ndarray, steps: int) -> ImageArray:
-        """Return `steps` pictures of an interpolation from picture a, uint8 [C,H,W], to picture b, both ends included."""
+        """Interpolate between two pictures.
+
+        Parameters
+        ----------
+        a, b
+            uint8 [C,H,W]
+        steps
+            How many pictures, both ends included.
+
+        Returns
+        -------
+        ImageArray
+            uint8 [steps,C,H,W], from the reconstruction of a to that of b.
+
+        Raises
+        ------
+        ValueError
+            For fewer than 2 steps, and for pictures of another shape or type.
+
+        Examples
+        --------
+        After the example of `encode`:
+
+        >>> import limner
+        >>> import numpy as np
+        >>> dark, bright = np.zeros((1, 16, 16), np.uint8), np.full((1, 16, 16), 255, np.uint8)
+        >>> limner.load("runs/vae", "cpu").between(dark, bright, steps=7).shape
+        (7, 1, 16, 16)
+        """
         if steps < 2:
             raise ValueError("An interpolation has at least 2 steps.")
         one, two = (torch.from_numpy(z).to(self._device) for z in np.split(self.encode(np.stack([a, b])), 2))

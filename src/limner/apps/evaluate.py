@@ -47,7 +47,7 @@ def evaluate(
     validate_metrics(metrics)  # as the report's path, before any work is done
     if out:
         validate_report_path(out)
-    curve: list = []
+    curve: list[dict[str, float]] = []
     sides = (size, size) if isinstance(size, int) else size
     model = None if isinstance(evaluated, Path) else evaluated
     subject = evaluated if isinstance(evaluated, Path) else evaluated.folder

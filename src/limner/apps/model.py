@@ -1,18 +1,16 @@
-"""A trained generator that samples, and writers of sheets, folders and zips of pictures."""
+"""A trained generator that samples."""
 
 from __future__ import annotations
 
-import io
-import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
+from limner.apps.output import ImageArray, Progress
 from limner.apps.truncation import LATENTS, mean_style, truncated
 from limner.apps.typical import (
     FEATURE_IMAGES,
@@ -27,119 +25,13 @@ from limner.apps.typical import (
 )
 from limner.core import device, latents
 from limner.core.device import autocast
-from limner.core.files import write_error, write_whole, writing
-from limner.core.images import ImageSpec, grid, to_pil, to_uint8
+from limner.core.images import ImageSpec, to_uint8
 from limner.networks.contracts import StyleBased
 
 CHUNK = 64                         # pictures per forward pass
 MAX_PICTURES = 10_000_000          # per call
 MIN_TRUNCATION = 0.05              # of a fraction: each picture is then chosen among 20
 MAX_DRAWS = 40                     # per picture, times 1/truncation; after that the most typical one is taken
-SHEETS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
-MAX_SIDE = {"PNG": 2**31 - 1, "JPEG": 65_535, "WEBP": 16_383}  # pixels, of the file format
-MAX_SHEET_BYTES = 400_000_000      # in memory
-Progress = Callable[[int, int], None]  # (done, total)
-
-
-class ImageArray(np.ndarray):
-    """ImageArray as an array uint8 [N,C,H,W], with a method that writes them to files."""
-
-    def save(self, path: str | Path, columns: int | None = None) -> Path:
-        """Write a sheet (.png, .jpg or .webp), or each picture as a file of a folder or a .zip. Returns the path.
-
-        columns: of a sheet; None makes it about square. Raises ValueError for another suffix, for a sheet too large for its
-        format, and when the path cannot be written.
-        """
-        pictures = np.asarray(self)
-        write_pictures(Path(path), iter([pictures]), len(pictures), ImageSpec(*pictures.shape[1:]), columns)
-        return Path(path)
-
-
-def write_pictures(path: Path, batches: Iterable[np.ndarray], n: int, spec: ImageSpec, columns: int | None = None,
-                   progress: Progress | None = None, rows: Sequence[int] | None = None) -> None:  # fmt: skip
-    """Write n pictures that come in batches uint8 [B,C,H,W] to a sheet, a .zip, or a folder of .png files.
-
-    Batches are written as they come, except to a sheet. rows: of a sheet, as in `grid`. Raises ValueError as `ImageArray.save`.
-    """
-    ending = form(path)
-    if ending in SHEETS:
-        check_sheet(path, n, spec, columns, rows)
-        parts = []
-        for batch in _counted(batches, n, progress):
-            parts.append(np.asarray(batch))
-        write_sheet(path, grid(np.concatenate(parts), columns, rows=rows))
-        return
-    digits, i = max(6, len(str(n - 1))), 0
-    if ending == ".zip":
-        with writing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-            for batch in _counted(batches, n, progress):
-                for picture in batch:
-                    archive.writestr(f"{i:0{digits}d}.png", _png(picture))
-                    i += 1
-        return
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise write_error(error, path) from error
-    for batch in _counted(batches, n, progress):
-        for picture in batch:
-            write_whole(path / f"{i:0{digits}d}.png", _png(picture))
-            i += 1
-
-
-def _counted(batches: Iterable[np.ndarray], n: int, progress: Progress | None) -> Iterator[np.ndarray]:
-    done = 0
-    for batch in batches:
-        yield batch
-        done += len(batch)
-        if progress:
-            progress(done, n)
-
-
-def check_sheet(
-    path: Path, n: int, spec: ImageSpec, columns: int | None = None, rows: Sequence[int] | None = None
-) -> None:
-    """Raise ValueError when n pictures are too many for one sheet of that format; called before they are generated."""
-    if columns is not None and columns < 1:
-        raise ValueError("A sheet has at least 1 column: give --columns 1 or more.")
-    columns = max(rows) if rows else min(n, columns or max(1, round((n * spec.height / spec.width) ** 0.5)))
-    height, width = (len(rows) if rows else -(-n // columns)) * (spec.height + 2), columns * (spec.width + 2)
-    max_side = MAX_SIDE[SHEETS[path.suffix.lower()]]
-    if max(height, width) > max_side or height * width * spec.channels > MAX_SHEET_BYTES:
-        raise ValueError(
-            f"A sheet of {n:,} pictures would have {width:,}x{height:,} pixels, too many for {path.name!r}: write to a folder "
-            "or a .zip, or ask for fewer."
-        )
-
-
-def write_sheet(path: Path, image: np.ndarray) -> None:
-    """Write one picture uint8 [C,H,W] as .png, .jpg (on a white background) or .webp (lossless)."""
-    kind, picture = SHEETS[path.suffix.lower()], to_pil(image)
-    if kind == "JPEG" and picture.mode == "RGBA":
-        white = Image.new("RGBA", picture.size, "white")
-        white.alpha_composite(picture)
-        picture = white.convert("RGB")
-    options: dict[str, Any] = {"quality": 95} if kind == "JPEG" else {"lossless": True} if kind == "WEBP" else {}
-    buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
-    write_whole(path, buffer.getvalue())
-
-
-def form(path: Path) -> str:
-    """Return the format in which pictures are written to a path: the suffix of a sheet, ".zip", or "" for a folder.
-
-    The name of an existing folder may have a suffix. Raises ValueError for another suffix.
-    """
-    ending = "" if path.is_dir() else path.suffix.lower()
-    if ending not in (*SHEETS, ".zip", ""):
-        raise ValueError(f"ImageArray are saved as a sheet (.png, .jpg, .webp), a .zip or a folder, not as {path.name!r}.")
-    return ending
-
-
-def _png(picture: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    to_pil(picture).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 class GeneratorModel:
@@ -165,10 +57,41 @@ class GeneratorModel:
 
     def sample(self, n: int = 16, *, seed: int = 0, label: str | int | Sequence[int] | None = None,
                truncation: float | None = None) -> ImageArray:  # fmt: skip
-        """Return n pictures, uint8 [n,C,H,W]. A seed always gives the same pictures; a smaller n gives the first of them.
+        """Generate pictures. A seed always gives the same pictures; a smaller n gives the first of them.
 
-        label: a class by name or number, "all" (classes in turn), one number per picture, or None (as frequent as in the
-        training data). truncation: see `stream`. Raises ValueError for an unknown label and for numbers out of range.
+        Parameters
+        ----------
+        n
+            How many.
+        seed
+            Seed of the latents, and of the classes where they are drawn.
+        label
+            A class by name or number, "all" (classes in turn), one number per picture, or None (as frequent as in the
+            training data).
+        truncation
+            Fidelity against diversity, 1 for neither: psi of a style-based network, else the share of the most typical
+            pictures to choose from (see `stream`).
+
+        Returns
+        -------
+        ImageArray
+            uint8 [n,C,H,W]; its `save` writes a sheet, a folder or a .zip.
+
+        Raises
+        ------
+        ValueError
+            For an unknown label and for numbers out of range.
+
+        Examples
+        --------
+        After the example of `limner.train`:
+
+        >>> import limner
+        >>> pictures = limner.load("runs/noise", "cpu").sample(4, seed=0)
+        >>> pictures.shape
+        (4, 1, 16, 16)
+        >>> pictures.save("grid.png").exists()
+        True
         """
         parts: list[np.ndarray] = list(self.stream(n, seed=seed, label=label, truncation=truncation))
         empty = np.zeros((0, self.spec.channels, *self.spec.size), np.uint8)

@@ -8,15 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from limner.apps.model import (
-    SHEETS,
-    GeneratorModel,
-    Progress,
-    check_numbers,
-    check_sheet,
-    form,
-    write_pictures,
-)
+from limner.apps.model import GeneratorModel, check_numbers
+from limner.apps.output import SHEETS, Progress, check_sheet, form, write_pictures
 from limner.core import artifact
 from limner.core.files import writing
 from limner.core.images import grid, write_animation

@@ -43,5 +43,5 @@ def table(folder: Path) -> Table:
     return result
 
 
-def _options(config: dict) -> str:
+def _options(config: dict[str, object]) -> str:
     return ", ".join(f"{name} {value}" for name, value in config.items())

@@ -46,11 +46,46 @@ class Translator:
 
     def translate(self, image: Image.Image | np.ndarray | str | Path, direction: str = "a2b", tile: int = TILE,
                   overlap: int = OVERLAP, progress: Progress | None = None) -> Image.Image:  # fmt: skip
-        """Translate one picture at its own size: a file, a Pillow image or uint8 [C,H,W]. progress: over its tiles.
+        """Translate one picture at its own size.
 
         The EXIF orientation is applied. Transparency is kept: colors are translated on the background of the training data,
-        unless the model was trained on RGBA pictures. Raises ValueError for an unknown direction and for a picture that
-        cannot be read.
+        unless the model was trained on RGBA pictures.
+
+        Parameters
+        ----------
+        image
+            A file, a Pillow image, or uint8 [C,H,W].
+        direction
+            "a2b", from the first kind to the second, or "b2a".
+        tile
+            Side in pixels of the tiles that larger pictures are translated in.
+        overlap
+            Pixels by which tiles overlap.
+        progress
+            Called with (done, total) tiles.
+
+        Returns
+        -------
+        PIL.Image.Image
+            The translation, of the picture's size.
+
+        Raises
+        ------
+        ValueError
+            For an unknown direction and for a picture that cannot be read.
+
+        Examples
+        --------
+        >>> import limner
+        >>> import numpy as np
+        >>> pictures = np.random.default_rng(0).integers(0, 256, (32, 16, 16), dtype=np.uint8)
+        >>> small = {"network.width": 8, "discriminator.width": 8}
+        >>> run = limner.train(
+        ...     pictures, 255 - pictures, recipe="pix2pix", images=16, changes=small, out="runs/negative", quiet=True
+        ... )
+        >>> model = limner.load(run.folder, "cpu")
+        >>> model.translate(np.zeros((1, 20, 30), np.uint8)).size
+        (30, 20)
         """
         network = self._network(direction)
         if isinstance(image, np.ndarray):

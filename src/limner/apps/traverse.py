@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from limner.apps.model import ImageArray
+from limner.apps.output import ImageArray
 from limner.core.images import WHITE, grid, to_pil, write_png
 from limner.data.image import convert_channels
 from limner.networks.vae import ACTIVE

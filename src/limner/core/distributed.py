@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as torch_dist
@@ -87,19 +88,19 @@ class _Sum(torch.autograd.Function):
     """Sum over ranks; its gradient is the sum of the ranks' gradients."""
 
     @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, x: Tensor) -> Tensor:
         x = x.clone()
         torch_dist.all_reduce(x)
         return x
 
     @staticmethod
-    def backward(ctx, g: Tensor) -> Tensor:  # type: ignore[override]
-        return _Sum.apply(g.contiguous())
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        return _Sum.apply(g.contiguous())  # type: ignore[no-untyped-call]
 
 
 def all_reduce_sum(x: Tensor) -> Tensor:
     """Return the sum of x over ranks, differentiable on every rank; x itself with one rank."""
-    return _Sum.apply(x) if is_distributed() else x
+    return _Sum.apply(x) if is_distributed() else x  # type: ignore[no-untyped-call]
 
 
 def all_gather(x: Tensor) -> Tensor:

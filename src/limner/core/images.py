@@ -130,7 +130,7 @@ def encode_animation(frames: Sequence[np.ndarray], ending: str, milliseconds: in
     """Encode uint8 frames [C,H,W] as the bytes of a `.gif` or `.webp` file."""
     pictures = [to_pil(frame) for frame in frames]
     durations = [milliseconds] * (len(pictures) - 1) + [hold]
-    options: dict = {"lossless": True, "method": 2} if ending.lower() == ".webp" else {"disposal": 2}
+    options: dict[str, Any] = {"lossless": True, "method": 2} if ending.lower() == ".webp" else {"disposal": 2}
     buffer = io.BytesIO()
     pictures[0].save(
         buffer,

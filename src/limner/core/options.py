@@ -75,16 +75,72 @@ def option(
     choices: Collection[str] | Callable[[], Collection[str]] = (),
     needs: Needs | None = None,
 ) -> T:
-    """A dataclass field that is an option. low, high: bounds of a number, both included; without low, any is taken.
+    """Declare a dataclass field that is an option: a command-line flag, a row of the documentation, a validated value.
 
-    Typed as its default, so that a type checker compares the default with the annotation.
+    Parameters
+    ----------
+    default
+        Its value unless a user gives another.
+    help
+        A sentence for `--help` and the documentation.
+    low, high
+        Bounds of a number, both included; without `low`, any number is accepted.
+    choices
+        The accepted texts, or a function that returns them.
+    needs
+        Another option of the same dataclass, without which this one has no effect.
+
+    Returns
+    -------
+    dataclasses.Field
+        Typed as the default, so that a type checker compares the default with the annotation.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> import limner
+    >>> from limner.core.options import check
+    >>> @dataclass(frozen=True, kw_only=True)
+    ... class Config:
+    ...     width: int = limner.option(32, "Channels of the hidden layers.", low=1)
+    >>> Config().width
+    32
+    >>> check(Config(width=0))
+    Traceback (most recent call last):
+        ...
+    ValueError: The option width is 0: give 1 or more.
     """
     about = Option(help, low, high, choices, needs)
-    return dataclasses.field(default=default, metadata={KEY: about})  # type: ignore[return-value]
+    return dataclasses.field(default=default, metadata={KEY: about})
 
 
 def group(make: Callable[[], T], help: str, *, needs: Needs | None = None) -> T:
-    """A dataclass field that is a config of its own, which `make` returns."""
+    """Declare a dataclass field that is a config of its own; its options get the field's name as a prefix.
+
+    Parameters
+    ----------
+    make
+        The dataclass of the config, or a function that returns an instance.
+    help
+        A sentence for the documentation.
+    needs
+        Another option of the same dataclass, without which this group has no effect.
+
+    Returns
+    -------
+    dataclasses.Field
+        Typed as the config.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> import limner
+    >>> @dataclass(frozen=True, kw_only=True)
+    ... class Recipe:
+    ...     optimizer: limner.OptimizerConfig = limner.group(lambda: limner.OptimizerConfig(lr=1e-3), "Optimizer.")
+    >>> Recipe().optimizer.lr
+    0.001
+    """
     return dataclasses.field(default_factory=make, metadata={KEY: Option(help, needs=needs)})
 
 

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -58,7 +59,7 @@ def allocate(shape: tuple[int, ...]) -> np.ndarray:
         return np.empty(shape, np.uint8)
 
 
-def load(key: str) -> tuple[np.ndarray, dict] | None:
+def load(key: str) -> tuple[np.ndarray, dict[str, Any]] | None:
     """Return the pictures [N,H,W,C] and facts stored under `key`; None if there are none or they are damaged."""
     pictures_path, facts_path = _paths(key)
     try:
@@ -76,7 +77,7 @@ def load(key: str) -> tuple[np.ndarray, dict] | None:
     return pictures, facts
 
 
-def store(key: str, pictures: np.ndarray, facts: dict) -> str:
+def store(key: str, pictures: np.ndarray, facts: dict[str, Any]) -> str:
     """Store pictures and facts under `key` atomically. Returns "", or the reason of a failure."""
     pictures_path, facts_path = _paths(key)
     try:

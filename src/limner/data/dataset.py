@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import PIL
@@ -179,7 +180,7 @@ def prepare_validation(dataset: Dataset, progress: Progress | None = None) -> Da
     )
 
 
-def _to_facts(result: Decoded, labels: np.ndarray | None, fingerprint: str) -> dict:
+def _to_facts(result: Decoded, labels: np.ndarray | None, fingerprint: str) -> dict[str, Any]:
     return {
         "fingerprint": fingerprint, "labels": None if labels is None else labels.tolist(), "kept": result.kept,
         "bad": result.bad, "sizes": [[*size, count] for size, count in result.sizes.items()], "modes": result.modes,
@@ -188,7 +189,7 @@ def _to_facts(result: Decoded, labels: np.ndarray | None, fingerprint: str) -> d
     }
 
 
-def _from_facts(pictures: np.ndarray, facts: dict) -> Decoded:
+def _from_facts(pictures: np.ndarray, facts: dict[str, Any]) -> Decoded:
     return Decoded(
         pictures, facts["kept"], [(name, why) for name, why in facts["bad"]],
         {(h, w): count for h, w, count in facts["sizes"]}, facts["modes"], facts["alpha"], facts["enlarged"], facts["equal"],
@@ -204,7 +205,7 @@ def equal_rows(pictures: np.ndarray) -> list[list[int]]:
 
 
 def _finish(
-    source: Source, result: Decoded, options: list, drop_duplicates: bool, fingerprint: str, note: str
+    source: Source, result: Decoded, options: list[Any], drop_duplicates: bool, fingerprint: str, note: str
 ) -> Dataset:
     pictures, kept = result.pictures, result.kept
     labels = None if source.labels is None else source.labels[kept]
@@ -230,7 +231,7 @@ def _finish(
 
 
 def _notes(
-    result: Decoded, bad: list[Rejected], spec: ImageSpec, options: list, equal: list[list[int]], dropped: bool
+    result: Decoded, bad: list[Rejected], spec: ImageSpec, options: list[Any], equal: list[list[int]], dropped: bool
 ) -> list[str]:
     """Return sentences on the decisions made about the pictures."""
     size, fit, channels, background = options
@@ -263,17 +264,17 @@ def and_skipped(count: int) -> str:
     return f"; {count:,} {'was' if count == 1 else 'were'} skipped" if count else ""
 
 
-def duplicates_note(groups: Sequence[Sequence], dropped: bool = False) -> str:
+def duplicates_note(groups: Sequence[Sequence[object]], dropped: bool = False) -> str:
     """Return a sentence on duplicates. groups: of identical pictures, as rows or names."""
     extra = sum(len(group) - 1 for group in groups)
     verb = "were dropped" if dropped else "are exact duplicates of others; `limner train --drop-duplicates` leaves them out"
     return f"{extra:,} {_s(range(extra), 'picture')} {verb}{' as exact duplicates' if dropped else ''}."
 
 
-def _s(things: Sequence, word: str) -> str:
+def _s(things: Sequence[object], word: str) -> str:
     return word if len(things) == 1 else word + "s"
 
 
-def _are(things: Sequence) -> str:
+def _are(things: Sequence[object]) -> str:
     return "is" if len(things) == 1 else "are"
 

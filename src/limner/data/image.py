@@ -138,7 +138,7 @@ def header(image: Image.Image) -> Header:
 def parse_color(background: str) -> tuple[int, int, int]:
     """Parse a color name, #rrggbb or rgb(...) to (red, green, blue). Raises ValueError for an invalid color."""
     try:
-        return ImageColor.getrgb(background)[:3]  # type: ignore[return-value]
+        return ImageColor.getrgb(background)[:3]
     except ValueError:
         raise ValueError(
             f"{background!r} is not a color: give a name such as white, or #rrggbb, as background."

@@ -26,7 +26,7 @@ Table = tuple[str, Callable[[], bytes]]  # a labels file: its name, and a functi
 Labels = Path | bool  # the labels file; True: the one that lies with the pictures; False: no labels
 
 
-def natural_key(text: str) -> list:
+def natural_key(text: str) -> list[tuple[int, int, str]]:
     """Return a sort key that puts "2" before "10"."""
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part.lower()) for part in re.findall(r"\d+|\D+", text)]
 

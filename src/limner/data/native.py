@@ -11,6 +11,7 @@ import io
 import json
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import PIL
@@ -90,7 +91,7 @@ def prepare_native(
 
 def _decode(
     source: Source, wanted: int | None, background: str, workers: int, progress: Progress | None
-) -> tuple[np.ndarray, dict, bool]:
+) -> tuple[np.ndarray, dict[str, Any], bool]:
     """Return (pixels uint8 [bytes], facts about them, whether some failures may not occur again)."""
     count, seen, fill = len(source), 0, parse_color(background)
     reasons: dict[int, str] = {}
@@ -179,7 +180,7 @@ def _decode_whole(image: Image.Image, channels: int, fill: tuple[int, int, int])
     return array
 
 
-def _finish(source: Source, pixels: np.ndarray, facts: dict, background: str, note: str) -> Native:
+def _finish(source: Source, pixels: np.ndarray, facts: dict[str, Any], background: str, note: str) -> Native:
     kept, sizes, channels = facts["kept"], np.array(facts["sizes"], np.int64), facts["channels"]
     names = [source.names[i] for i in kept]
     bad = source.bad + [(str(name), str(why)) for name, why in facts["bad"]]

@@ -23,7 +23,10 @@ UNSUPPORTED_ARCHIVES = (".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".r
 
 
 def open_source(
-    data: str | Path | np.ndarray | tuple, labels: Labels = True, classes_from: ClassesFrom = "auto", splits: bool = True
+    data: str | Path | np.ndarray | tuple[np.ndarray, np.ndarray | None],
+    labels: Labels = True,
+    classes_from: ClassesFrom = "auto",
+    splits: bool = True,
 ) -> Source:
     """Return a Source of a folder, zip, IDX file or folder of them, .npy, .npz, array, (array, labels) or embedded sample.
 

@@ -25,7 +25,7 @@ def listed(items: Sequence[str], shown: int = MAX_LISTED) -> str:
 def facts(report: DataReport) -> list[tuple[str, str]]:
     """Return the report as (heading, text); facts that do not apply are left out."""
 
-    def by(pairs: dict) -> list[str]:
+    def by(pairs: dict[str, int]) -> list[str]:
         return [f"{name} {count:,}" for name, count in sorted(pairs.items(), key=lambda p: -p[1])]
 
     sizes = {f"{h}x{w}": count for (h, w), count in report.sizes.items()}

@@ -16,7 +16,8 @@ import limner
 from limner.core.device import select_device
 from limner.core.text import printable_json
 from limner.data.dataset import equal_rows
-from limner.evaluation.features import Extractor, Progress, choose, extract, extract_cached
+from limner.evaluation.features import Extractor, choose, extract, extract_cached
+from limner.evaluation.features.encoder import Progress
 from limner.evaluation.frechet import frechet_distance
 from limner.evaluation.inputs import Given, ImageSet, load_image_set
 from limner.evaluation.memorization import Memorization

@@ -13,7 +13,7 @@ from limner.families import families
 
 
 def load(folder: str | Path, device_name: str = "auto") -> Any:
-    """Load the model of a run folder.
+    """Load the trained model of a run folder. No code of the folder is run.
 
     Parameters
     ----------
@@ -24,13 +24,26 @@ def load(folder: str | Path, device_name: str = "auto") -> Any:
 
     Returns
     -------
-    A generator (`sample`), an autoencoder (`encode`, `decode`, `reconstruct`, and `sample` of a VAE) or a translator
-    (`translate`), by the kind in the folder's description.
+    GeneratorModel, Autoencoder, Translator, or the object of an installed package's family
+        By the kind that the folder names.
 
     Raises
     ------
     ValueError
-        When the folder is incomplete, or of a kind that no installed package loads. Code in the folder is never executed.
+        When the folder is no complete model, or of a kind that no installed package loads.
+
+    Examples
+    --------
+    After the example of `limner.train`:
+
+    >>> import limner
+    >>> model = limner.load("runs/noise", "cpu")
+    >>> type(model).__name__, str(model.spec), model.description["recipe"]["name"]
+    ('GeneratorModel', '16x16 gray', 'dcgan')
+    >>> limner.load("runs/nothing")
+    Traceback (most recent call last):
+        ...
+    ValueError: There is no folder runs/nothing: give the folder that `limner train` wrote.
     """
     folder = Path(folder)
     description = artifact.read_description(folder)

@@ -12,11 +12,12 @@ from typing import Any
 
 from limner.core import amounts, distributed
 from limner.core.files import lies_in
+from limner.core.options import check
 from limner.data.open import expand_path
 from limner.data.request import DataRequest
 from limner.families import Family, families, family_of, presets
 from limner.recipes import automatic
-from limner.recipes.changes import changed, check
+from limner.recipes.changes import changed
 from limner.recipes.config import Recipe
 from limner.recipes.measured import format_row, measurements, protocol
 from limner.runs import command
@@ -86,35 +87,51 @@ def train(
 
     Parameters
     ----------
-    data, second
-        A folder, zip, IDX file, .npy/.npz, array, or the name of a sample (`fashion`, `emoji`); translators take two, or
-        pairs in one (`data.pairs.prepare_pairs`).
+    data
+        A folder, zip, IDX file, .npy/.npz, array, or the name of a sample (`fashion`, `emoji`).
+    second
+        For translators, the pictures of the second kind; without it, `data` holds pairs.
     resume
-        The folder of a run to continue with everything it was started with; no data is given then.
+        The folder of a run to continue with its own options; no data is given then.
     more
-        How much longer than its budget to train that run: a duration ("10m", or a number of minutes) or a number of images
-        ("50k images"); every schedule is stretched to the longer budget (`runs.extending`).
+        How much longer than its budget to train that run: a duration ("10m", or a number of minutes) or a number of
+        images ("50k images"); every schedule is stretched to the longer budget.
     recipe
-        A name (`limner recipes` lists them) or the dataclass of a recipe.
+        The name of a recipe (`limner recipes` lists them), or an instance of its dataclass.
+    options
+        Options that every recipe has, as one object instead of as keywords.
     progress
         Called with (done, total) while pictures are decoded.
+    changes
+        Options of the recipe by name, with dots for nested ones: `{"generator.width": 48}`.
     callbacks
-        Called between iterations (`training.loop.Callback`).
+        Called between iterations with the state of the run (`limner.training.loop.Callback`).
     started
-        The `time.monotonic()` from which a budget in minutes counts (default: that of this call).
+        The `time.monotonic()` from which a budget in minutes counts (default: this call).
     named
-        Fields of `data.request.DataRequest` (size, fit, channels, background, labels …), of `runs.options.Options`
-        (minutes, images, out, seed, device …), or options of the recipe (`batch=64`), which `changes` takes too with dots
-        for nested ones ({"network.width": 48}).
+        How pictures are read (size, fit, channels, background, labels, classes_from, unconditional, drop_duplicates,
+        halves), options of every run (minutes, images, out, seed, device, metric, doctor ...), and options of the recipe
+        (`batch=64`).
 
     Returns
     -------
-    The run folder and how the run ended.
+    Trained
+        The run folder, how the run ended, and the name of the recipe.
 
     Raises
     ------
     ValueError
-        One sentence, for every error that the user can correct.
+        In one sentence, for whatever a user can fix.
+
+    Examples
+    --------
+    >>> import limner
+    >>> import numpy as np
+    >>> pictures = np.random.default_rng(0).integers(0, 256, (64, 16, 16), dtype=np.uint8)
+    >>> small = {"generator.width": 4, "discriminator.width": 4}
+    >>> run = limner.train(pictures, recipe="dcgan", batch=16, images=64, changes=small, out="runs/noise", quiet=True)
+    >>> run.folder.name, run.outcome.finished, run.outcome.seen
+    ('noise', True, 64)
     """
     invocation = Invocation(time.monotonic() if started is None else started)
     changes = dict(changes or {})

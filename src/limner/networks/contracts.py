@@ -92,7 +92,7 @@ class ProgressiveNet(nn.Module):
         self.depth, self.share = depth, share
         self.register_buffer("progress", torch.ones(()))
         self._progress_value = 1.0  # the buffer's value for an exporter, which cannot read a buffer
-        self.register_load_state_dict_post_hook(_read_loaded_progress)
+        self.register_load_state_dict_post_hook(_read_loaded_progress)  # type: ignore[no-untyped-call]
 
     def at(self, progress: float) -> None:
         """Set the share of the run that is over, in [0,1]; the training loop does so before each turn."""

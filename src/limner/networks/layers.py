@@ -112,7 +112,7 @@ class _Spectral(nn.Module):
         return self.weight / sigma
 
 
-class SpectralConv2d(nn.Conv2d, _Spectral):  # type: ignore[misc]  # both name the weight
+class SpectralConv2d(nn.Conv2d, _Spectral):
     """A convolution of spectral norm 1 (of its flattened kernel)."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0,
@@ -135,7 +135,7 @@ class SpectralUpConv2d(SpectralConv2d):
         return F.conv_transpose2d(x, fold_upsampling(self.normalized()), self.bias, stride=2, padding=1)
 
 
-class SpectralLinear(nn.Linear, _Spectral):  # type: ignore[misc]
+class SpectralLinear(nn.Linear, _Spectral):
     """A linear map of spectral norm 1."""
 
     def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:

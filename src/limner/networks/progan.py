@@ -76,7 +76,7 @@ class Generator(ProgressiveNet):
         level = self.level
         lower, upper = floor(level), ceil(level)
         picture = self.colors[0](x) if lower == 0 else None
-        for i, stage in enumerate(self.stages[:upper], 1):  # type: ignore[arg-type]
+        for i, stage in enumerate(self.stages[:upper], 1):
             x = F.interpolate(x, scale_factor=2)
             for conv in stage:  # type: ignore[attr-defined]
                 x = pixel_norm(rectified(conv(x)))  # [N,·,2h,2w]

@@ -63,13 +63,13 @@ def rebuild_generator(spec: ImageSpec, description: Mapping[str, Any]) -> nn.Mod
 
     Raises ValueError when the description names an unknown architecture or options that it does not have.
     """
-    home = architecture(description["architecture"])
+    home = architecture(str(description.get("architecture")))
     return rebuild(description, home.GeneratorConfig, lambda config: home.Generator(spec, config))
 
 
 def rebuild_autoencoder(spec: ImageSpec, description: Mapping[str, Any]) -> nn.Module:
     """The autoencoder of a description, as `rebuild_generator` gives a generator."""
-    home = _one_of(AUTOENCODERS, description["architecture"])
+    home = _one_of(AUTOENCODERS, str(description.get("architecture")))
     return rebuild(description, home.Config, lambda config: home.Autoencoder(spec, config))
 
 
@@ -83,7 +83,7 @@ def translators(name: str, spec: ImageSpec, config: Any, directions: Sequence[st
 
 def rebuild_translators(spec: ImageSpec, description: Mapping[str, Any]) -> nn.Module:
     """The translators of a description, as `rebuild_generator` gives a generator."""
-    name = description["architecture"]
+    name = str(description.get("architecture"))
     home = _one_of(TRANSLATORS, name)
     return rebuild(description, home.Config, lambda config: translators(name, spec, config, description["directions"]))
 

@@ -49,7 +49,7 @@ every_function = pytest.mark.parametrize("function", list(functions()), ids=lamb
 
 def test_names_are_imported_at_first_use() -> None:
     assert sorted(limner.__all__, key=lambda name: (name.strip("_").islower(), name)) == [*limner.__all__]
-    assert {*limner.__all__} <= {*dir(limner)}
+    assert all(hasattr(limner, name) for name in limner.__all__)
     assert all(inspect.getdoc(getattr(limner, name)) for name in NAMES)
     code = "import sys, limner; dir(limner); print({'torch', 'numpy'} & sys.modules.keys())"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"

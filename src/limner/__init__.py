@@ -66,7 +66,8 @@ __all__ = [
 
 
 def __dir__() -> list[str]:
-    return sorted({*_HOMES, *(name for name in globals() if name.startswith("__"))})
+    """List what most people need: the other names of `__all__` are for packages that extend Limner."""
+    return sorted({"load", "train", *(name for name in globals() if name.startswith("__"))})
 
 
 def __getattr__(name: str) -> Any:

@@ -228,19 +228,20 @@ def test_what_cannot_be_done_is_a_sentence(model: Translator, tmp_path: Path) ->
 def test_equal_names_are_pairs_where_a_model_learned_from_pairs_or_pairs_are_asked_for(
     model: Translator, tmp_path: Path
 ) -> None:
-    def measured(recipe: dict, metrics: list[str] | None = None, second: Path = model.folder.parent / "b.npz"):
-        apart = Translator(model.networks, model.spec, model.description | {"recipe": recipe}, torch.device("cpu"), model.folder)
+    def measured(paired: bool, metrics: list[str] | None = None, second: Path = model.folder.parent / "b.npz"):
+        described = model.description | {"network": model.description["network"] | {"paired": paired}}
+        apart = Translator(model.networks, model.spec, described, torch.device("cpu"), model.folder)
         return translate_data(apart, [str(model.folder.parent / "a.npz"), str(second)], "a2b", metrics, None, 5, 0, None)
 
-    made, truths, paired = measured(model.description["recipe"])
+    made, truths, paired = measured(False)
     assert not paired and len(made) == 5 and len(truths) == 8 and "trained without pairs" in made.notes[-1]
-    assert measured(model.description["recipe"], ["ms-ssim"])[2] and measured({"l1": 25.0})[2]
+    assert measured(False, ["ms-ssim"])[2] and measured(True)[2]
     (tmp_path / "b").mkdir()
     PICTURES["gray"].save(tmp_path / "b/other.png")
-    made, truths, paired = measured({"l1": 25.0}, second=tmp_path / "b")
+    made, truths, paired = measured(True, second=tmp_path / "b")
     assert not paired and len(truths) == 1 and "No file of" in made.notes[-1]
     with pytest.raises(ValueError, match="No file of"):
-        measured({"l1": 25.0}, ["psnr"], tmp_path / "b")
+        measured(True, ["psnr"], tmp_path / "b")
 
 
 # ---- tiles -----------------------------------------------------------------------------------------------------------

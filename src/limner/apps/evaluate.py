@@ -167,7 +167,7 @@ def translate_data(
     """
     if len(places) > 2:
         raise ValueError("A translator is measured on at most two sets of pictures: inputs and targets.")
-    network = model._network(direction)
+    network = model.network(direction)
     second = places[1] if len(places) == 2 else None
     swap = bool(model.description["recipe"].get("swap"))
     notes: list[str] = []
@@ -179,7 +179,7 @@ def translate_data(
         )  # fmt: skip
 
     requested = any(name in PAIRED for name in validate_metrics(metrics))
-    trained_on_pairs = "l1" in model.description["recipe"]  # the weight of the L1 loss, which only recipes of pairs have
+    trained_on_pairs = model.description["network"].get("paired", False)
     if second is None or requested:
         pairs = pairs_of(True)
     elif trained_on_pairs:

@@ -25,8 +25,9 @@ from limner.apps.typical import (
 )
 from limner.core import device, latents
 from limner.core.device import autocast
-from limner.core.images import ImageSpec, to_uint8
+from limner.core.images import ImageSpec
 from limner.networks.contracts import StyleBased
+from limner.sampling.generate import generate
 
 CHUNK = 64                         # pictures per forward pass
 MAX_PICTURES = 10_000_000          # per call
@@ -277,22 +278,18 @@ class GeneratorModel:
         The latents are transformed to the model's latent distribution (`core.latents`). psi: for a style-based network whose
         classes are calibrated, the factor on the distance of styles from their mean.
         """
-        parts = []
-        for start in range(0, len(z), CHUNK):
-            latent = latents.transform(torch.from_numpy(z[start : start + CHUNK]).to(self._device), self.noise)
-            y = None if labels is None else torch.from_numpy(labels[start : start + CHUNK]).to(self._device)
-            with autocast(self._device, self._precision):
-                if psi == 1:
-                    made = self.network(latent, y)
-                else:
-                    groups = _groups(len(latent), None if labels is None else labels[start : start + CHUNK])
-                    mean = torch.stack([self._mean_styles[group] for group in groups.tolist()])  # [N,W]
-                    made = truncated(self.network, latent, y, mean, psi)
-            if not torch.isfinite(made).all():
-                raise ValueError("The model's outputs are not finite: its weights are damaged, so copy it again.")
-            parts.append(to_uint8(made).contiguous().cpu().numpy())
-        empty = np.zeros((0, self.spec.channels, *self.spec.size), np.uint8)
-        return np.concatenate(parts or [empty]).view(ImageArray)
+        if not len(z):
+            return np.zeros((0, self.spec.channels, *self.spec.size), np.uint8).view(ImageArray)
+
+        def styled(latent: torch.Tensor, c: torch.Tensor | None) -> torch.Tensor:
+            groups = _groups(len(latent), None if c is None else c.cpu().numpy())
+            mean = torch.stack([self._mean_styles[group] for group in groups.tolist()])  # [N,W]
+            return truncated(self.network, latent, c, mean, psi)
+
+        latent = latents.transform(torch.from_numpy(z), self.noise)
+        c = None if labels is None else torch.from_numpy(labels)
+        network = self.network if psi == 1 else styled
+        return generate(network, latent, c, self._device, self._precision, CHUNK).numpy().view(ImageArray)
 
 
 def _groups(n: int, labels: np.ndarray | None) -> np.ndarray:

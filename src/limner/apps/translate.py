@@ -87,7 +87,7 @@ class Translator:
         >>> model.translate(np.zeros((1, 20, 30), np.uint8)).size
         (30, 20)
         """
-        network = self._network(direction)
+        network = self.network(direction)
         if isinstance(image, np.ndarray):
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[0] not in MODES:
                 raise ValueError(
@@ -130,7 +130,7 @@ class Translator:
                 made.append(in_tiles(through, one, tile, overlap, progress))
         return to_uint8(torch.cat(made)).cpu()
 
-    def _network(self, direction: str) -> nn.Module:
+    def network(self, direction: str) -> nn.Module:
         if direction not in self.directions:
             raise ValueError(f"This model translates {' and '.join(self.directions)}, not {direction!r}.")
         return self.networks[direction]
@@ -170,7 +170,7 @@ def translate(
     out: a file for a file; a folder or a .zip for many. sheet: a PNG of pictures above their translations. say: called with a
     sentence for each damaged picture, which is skipped. Raises ValueError when none could be translated.
     """
-    model._network(direction)
+    model.network(direction)
     if sheet:
         png(sheet)  # before any picture is translated
     shown: list[tuple[Image.Image, Image.Image]] = []
@@ -194,7 +194,7 @@ def translate(
         names = output_names(pictures.names)
         originals = [source]
         if source.is_dir():
-            originals = [source / name for name, _ in list_files(source)[0] if kind(name) != "other"]
+            originals = [source / name for name, _ in list_files(source)[0] if kind(name)[0] != "other"]
         _check_no_overwrite(originals, [out, *(() if zipped else (out / name for name in names))], sheet)
         done, bad = 0, len(pictures.bad)
         for name, why in pictures.bad:

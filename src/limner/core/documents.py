@@ -65,6 +65,7 @@ class Network(TypedDict):
     architecture: Name
     config: dict[str, bool | int | float | str | None]
     noise: NotRequired[str]
+    paired: NotRequired[bool]  # whether translators learned from pairs
     directions: NotRequired[list[Literal["a2b", "b2a"]]]
 
 

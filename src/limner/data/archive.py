@@ -50,7 +50,7 @@ def open_zip(path: Path, options: ArrangeOptions) -> Source:
         name = info.filename.replace("\\", "/").lstrip("/")
         if info.is_dir() or any(ignored(part) for part in name.split("/") if part not in ("", "..", ".")):
             continue
-        what = kind(name)
+        what, why = kind(name)
         if what == "bare":
             try:
                 what = "picture" if looks_like_picture(entry(archive, info)[:8]) else "other"
@@ -61,7 +61,7 @@ def open_zip(path: Path, options: ArrangeOptions) -> Source:
         elif what == "other":
             others[PurePosixPath(printable(name)).suffix.lower() or "without ending"] += 1
         elif what != "picture":
-            bad.append((name, what))
+            bad.append((name, why))
         elif info.file_size == 0 and not info.flag_bits & 1:
             bad.append((name, "empty file"))
         else:

@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from limner.core.artifact import CARD, DECISIONS
 from limner.core.text import printable, shortened
@@ -31,16 +31,21 @@ def looks_like_picture(head: bytes) -> bool:
     """Return whether the first bytes of a file without a suffix are those of a common picture format."""
     return head.startswith(MAGIC)
 
+FileKind = Literal["picture", "labels", "other", "bare", "unreadable"]
 
-def kind(name: str) -> str:
-    """Return "picture", "labels", "other", "bare" (no suffix: read the content), or the reason why a picture is unreadable."""
+
+def kind(name: str) -> tuple[FileKind, str]:
+    """Return (the kind of a file by its name, for an unreadable picture the reason). Of "bare" files, which have no suffix,
+    only the content tells."""
     path = PurePosixPath(name)
     ending = path.suffix.lower()
     if path.name.lower() in LABEL_FILES:
-        return "labels"
+        return "labels", ""
     if ending in SUFFIXES:
-        return "picture"
-    return UNREADABLE.get(ending, "other" if ending else "bare")
+        return "picture", ""
+    if ending in UNREADABLE:
+        return "unreadable", UNREADABLE[ending]
+    return "other" if ending else "bare", ""
 
 
 def list_files(root: Path) -> tuple[list[tuple[str, os.stat_result]], list[Rejected], list[str]]:
@@ -79,7 +84,7 @@ def list_files(root: Path) -> tuple[list[tuple[str, os.stat_result]], list[Rejec
                 files.append((name, entry.stat()))
             elif entry.is_symlink() and not Path(entry.path).exists():
                 bad.append((name, "a link to nothing"))
-            elif kind(name) == "picture":  # opening a pipe would block, and reading a device may never end
+            elif kind(name)[0] == "picture":  # opening a pipe would block, and reading a device may never end
                 bad.append((name, "a pipe or a device, not a file"))
         except OSError as error:
             bad.append((name, reason(error)))
@@ -97,13 +102,13 @@ def open_folder(root: Path, options: ArrangeOptions) -> Source:
     others: Counter[str] = Counter()
     stats: dict[str, os.stat_result] = {}
     for name, stat in files:
-        what = kind(name)
+        what, why = kind(name)
         if what == "bare":
             try:
                 with (root / name).open("rb") as file:
                     what = "picture" if looks_like_picture(file.read(8)) else "other"
             except OSError as error:
-                what = reason(error)
+                what, why = "unreadable", reason(error)
         if what == "picture" and stat.st_size:
             stats[name] = stat
         elif what in ("picture", "other", "labels"):
@@ -112,7 +117,7 @@ def open_folder(root: Path, options: ArrangeOptions) -> Source:
             elif what == "other":
                 others[PurePosixPath(printable(name)).suffix.lower() or "without ending"] += 1
         else:
-            bad.append((name, what))
+            bad.append((name, why))
     if not stats:
         raise ValueError(no_pictures(f"The folder {root}", bad, others))
     beside = next((root / name for name in LABEL_FILES if (root / name).is_file()), None)

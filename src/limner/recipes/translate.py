@@ -148,7 +148,7 @@ def build(name: str, recipe: AnyRecipe, pairs: Pairs, options: Options, machine:
         product=Product(
             kind="translator",
             network="translators",
-            description=description,
+            description=description | {"paired": pairs.paired},
             preview=preview_of(held_out or pairs, machine),
             card=CARD,
         ),

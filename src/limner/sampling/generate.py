@@ -15,13 +15,16 @@ from limner.core.machine import Machine
 
 BATCH = 32  # pictures of one forward pass beside training: what fits while training fits
 
+Network = Callable[[Tensor, Tensor | None], Tensor]
+"""(latents [n,Z], condition [n,...] or None) -> pictures [n,C,H,W] in [-1,1]"""
+
 Preview = Callable[[nn.Module], np.ndarray]
 """network -> uint8 [N,C,H,W], of the same inputs at every call"""
 
 
 @torch.no_grad()
 def generate(
-    network: nn.Module, z: Tensor, c: Tensor | None, device: torch.device, precision: torch.dtype, batch: int = BATCH
+    network: Network, z: Tensor, c: Tensor | None, device: torch.device, precision: torch.dtype, batch: int = BATCH
 ) -> Tensor:
     """Pictures of latents.
 

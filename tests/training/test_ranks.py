@@ -152,3 +152,15 @@ def test_ranks_agree_bit_for_bit_when_the_batch_is_accumulated(tmp_path: Path) -
 def test_a_batch_that_cannot_be_shared_is_a_sentence(squares: Path, tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="cannot be split evenly over 2 ranks"):
         train(tmp_path, squares, 2, "--batch", "15")
+
+
+def test_two_ranks_train_longer_as_one_run_of_the_longer_budget(squares: Path, tmp_path: Path) -> None:
+    """Under a constant schedule; the two ranks see the same decision about the budget."""
+    start = [*TOGETHER, "--nproc-per-node=2", "-m", "limner", "train"]
+    small = ["--recipe", "dcgan", "--schedule", "constant", "--batch", "16", "--generator.width", "8", "--discriminator.width", "8",
+             "--precision", "fp32", "--device", "cpu", "--threads", "1", "--quiet"]  # fmt: skip
+    finished([*start, str(squares), *small, "--images", "96", "--out", str(tmp_path / "long")])
+    finished([*start, str(squares), *small, "--images", "48", "--out", str(tmp_path / "short")])
+    finished([*start, "--resume", str(tmp_path / "short"), "--more", "48 images", "--quiet"])
+    long, extended = (load_file(tmp_path / name / "weights.safetensors") for name in ("long", "short"))
+    assert long.keys() == extended.keys() and all(torch.equal(value, extended[name]) for name, value in long.items())

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 
@@ -40,6 +42,11 @@ def precision(device: torch.device, wanted: str = "auto") -> torch.dtype:
     else:
         fast = False
     return torch.bfloat16 if fast else torch.float32
+
+
+def full_precision(device: torch.device) -> AbstractContextManager[Any]:
+    """Return a context in which autocast is off; on the meta device, which has no autocast, it does nothing."""
+    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
 
 
 def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:

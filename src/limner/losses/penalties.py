@@ -13,6 +13,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from limner.core.device import full_precision
+
 DiscriminatorFn = Callable[[Tensor], Tensor]  # x [kN,C,H,W] -> logits [kN]; labels are repeated k times
 
 
@@ -109,7 +111,7 @@ def estimated_gradient_norm(discriminator: DiscriminatorFn, x: Tensor, noise: Te
     both halves alike; in fp32, because a small difference is divided by a small number.
     """
     x = x.detach().float()
-    with torch.autocast(x.device.type, enabled=False):
+    with full_precision(x.device):
         clean, noisy = discriminator(torch.cat([x, x + sigma * noise])).float().chunk(2)
     return ((noisy - clean) / sigma).square()
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from limner.core.device import full_precision
 from limner.losses.adversarial import global_mean
 from limner.losses.penalties import RandomFn, RunningMean
 
@@ -57,7 +58,7 @@ def orthogonal(weights: Sequence[Tensor]) -> Tensor:
         if weight.ndim < 2 or min(weight.shape[0], weight[0].numel()) < 2:
             continue
         matrix = weight.flatten(1)
-        with torch.autocast(matrix.device.type, enabled=False):
+        with full_precision(matrix.device):
             if matrix.shape[0] > matrix.shape[1]:  # |W W^T| = |W^T W|: fewer products with many rows
                 total = total + (matrix.T @ matrix).square().sum() - matrix.square().sum(1).square().sum()
             else:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from limner.core.device import full_precision
 from limner.losses.adversarial import Objective
 from limner.methods.patch_adversarial import PatchAdversarialLoss
 from limner.methods.phase import Batch, Clock, Method, Phase, Terms
@@ -21,7 +22,7 @@ def patch_nce(query: Tensor, key: Tensor, temperature: float = 0.07) -> Tensor:
 
     query, key: features [N,P,D] of unit length of output and input; row p of one corresponds to row p of the other.
     """
-    with torch.autocast(query.device.type, enabled=False):  # bf16 would round the logits, up to 1/temperature, to 0.06
+    with full_precision(query.device):  # bf16 would round the logits, up to 1/temperature, to 0.06
         logits = (query.float() / temperature) @ key.float().transpose(1, 2)  # [N,P,P]
     target = torch.arange(logits.shape[1], device=logits.device).expand(len(logits), -1)
     return F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none").view(target.shape).mean(1)

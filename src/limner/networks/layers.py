@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from limner.core import distributed
 from limner.core.condition import Condition
+from limner.core.device import full_precision
 from limner.core.images import ImageSpec
 from limner.networks.condition import ConditionEmbedding, LinearEmbedding, Projection
 
@@ -96,7 +97,7 @@ class _Spectral(nn.Module):
     @torch.no_grad()
     def _iterate(self, matrix: Tensor) -> None:
         # autocast would round sigma to bf16's 8 bits
-        with torch.autocast(matrix.device.type, enabled=False):
+        with full_precision(matrix.device):
             self.v.copy_(F.normalize(matrix.T @ self.u, dim=0))
             self.u.copy_(F.normalize(matrix @ self.v, dim=0))
 

@@ -14,6 +14,8 @@ from math import log, pi
 import torch
 from torch import Tensor, nn
 
+from limner.core.device import full_precision
+
 
 class Mixture(nn.Module):
     """z [N,Z], y [N] -> log density [N]; y is None where there are no classes.
@@ -34,7 +36,7 @@ class Mixture(nn.Module):
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         weights, means = self._of(y)
-        with torch.autocast(z.device.type, enabled=False):
+        with full_precision(z.device):
             white = torch.einsum("kij,nkj->nki", self._triangles(), z.float()[:, None] - means)  # [N,K,Z]
             each = self.log_diagonals.sum(1) - 0.5 * white.square().sum(2) - 0.5 * self.size * log(2 * pi)
             return torch.logsumexp(weights.log_softmax(1) + each, 1)

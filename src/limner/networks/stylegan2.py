@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from limner.core.device import full_precision
 from limner.core.images import ImageSpec
 from limner.core.options import DEEPEST, WIDEST, option
 from limner.networks.batch_stats import MinibatchStddev
@@ -67,7 +68,7 @@ class Modulated(nn.Module):
         style = self.style(w).float()  # [N,I]
         y = self.conv(x * style[:, :, None, None].to(x.dtype))
         if self.demodulate:
-            with torch.autocast(x.device.type, enabled=False):
+            with full_precision(x.device):
                 energy = (self.conv.weight * self.conv.scale).float().square().sum((2, 3))  # [O,I]
                 factor = (style.square() @ energy.T + 1e-8).rsqrt()  # [N,O]
             y = y * factor[:, :, None, None].to(y.dtype)

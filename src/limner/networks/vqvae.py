@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from limner.core.clamp import clamp_with_gradient
+from limner.core.device import full_precision
 from limner.core.images import ImageSpec
 from limner.core.options import DEEPEST, WIDEST, check, option
 from limner.networks import fixup
@@ -48,7 +49,7 @@ class Codebook(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         rows = x.float().permute(0, 2, 3, 1)  # [N,h,w,D]
-        with torch.autocast(x.device.type, enabled=False), torch.no_grad():
+        with full_precision(x.device), torch.no_grad():
             # |x - e|^2 without |x|^2, which is the same for every code
             codes = (self.vectors.square().sum(1) - 2 * rows @ self.vectors.T).argmin(-1)
         return self.look_up(codes), codes

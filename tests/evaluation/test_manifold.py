@@ -76,6 +76,7 @@ def test_diversity_has_its_closed_forms(monkeypatch: pytest.MonkeyPatch) -> None
     assert mean_distance(x) == pytest.approx(d.sum() / (40 * 39), rel=1e-6)
     assert vendi(np.repeat(np.eye(6), 5, axis=0)) == pytest.approx(6)
     assert vendi(np.ones((30, 6))) == pytest.approx(1)
+    assert vendi(iter([np.eye(6), np.eye(6)])) == pytest.approx(6)  # chunks that can be read only once
     u = x / np.linalg.norm(x, axis=1, keepdims=True)
     l = np.linalg.eigvalsh(u @ u.T / 40)
     l = l[l > 1e-12]

@@ -1,4 +1,4 @@
-"""Metrics by class: Fréchet distances, and the accuracy of classifiers on or from generated pictures."""
+"""Per-class metrics: Fréchet distances, and the accuracy of classifiers trained or tested on generated pictures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from limner.evaluation.statistics import Features, two_tables
 
 
 def frechet_per_class(generated: Features, labels: Tensor, real: Features, real_labels: Tensor) -> dict[int, float]:
-    """Return the Fréchet distance within each class of the real rows; NaN if either set has fewer than 2 pictures of it.
+    """Return the Fréchet distance within each class of the real rows; NaN if either set has fewer than 2 rows of it.
 
     Biased upwards for small classes: compare classes with equal numbers of pictures.
     """
@@ -32,11 +32,12 @@ def classification_accuracy(
     """Train a small classifier on one labeled set and test it on another: (accuracy, accuracy of each class of `test`).
 
     Trained on generated pictures and tested on real ones, this is the classification accuracy score (Ravuri & Vinyals 2019);
-    the reverse measures how well generated pictures show their class. Both sets are resized to that of the test set (at most
-    64). Raises ValueError without labels of two classes.
+    the reverse measures how well generated pictures show their class. Pictures of both sets are resized to the size of the
+    test set's, at most 64 pixels on the longer side. Raises ValueError if either set has no labels or `train` has fewer than
+    two classes.
     """
     if train.labels is None or test.labels is None or len(train.labels.unique()) < 2:
-        raise ValueError("A classifier needs labels of two classes or more on both sets: give them.")
+        raise ValueError("A classifier needs labels of two classes or more to train on, and labels to test on: give both.")
     channels, size = test.spec.channels, working_size(test.spec.height, test.spec.width)
     images = torch.cat([resized(with_channels(part, channels), size) for part in train.images.split(1024)])
     classes = int(max(train.labels.max(), test.labels.max())) + 1
@@ -45,9 +46,9 @@ def classification_accuracy(
 
 
 def accuracy(classifier: OwnFeatures, test: ImageSet) -> tuple[float, dict[int, float]]:
-    """Return the classifier's accuracy on `test`, in all and for each class."""
+    """Return the classifier's accuracy on `test`, overall and for each class. Raises ValueError if `test` has no labels."""
     if test.labels is None:
-        raise ValueError("The pictures have no labels to compare with: give them.")
+        raise ValueError("The pictures have no labels to compare the predictions with: give labels.")
     parts = [classifier.probabilities(part).argmax(1) for part in test.images.split(512)]
     right = (torch.cat(parts) == test.labels).double()
     return right.mean().item(), {

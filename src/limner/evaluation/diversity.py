@@ -1,4 +1,4 @@
-"""Diversity of a set: mean distance, Vendi score, and the number of modes of each class that it covers."""
+"""Diversity metrics: mean pairwise distance, Vendi score, and the number of modes covered, overall or per class."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from limner.evaluation.statistics import Features, table, two_tables
 
 
 def mean_distance(features: Features) -> float:
-    """Return the mean Euclidean distance between two different rows of [N,F]; N at least 2."""
+    """Return the mean pairwise Euclidean distance of the rows of [N,F]. Raises ValueError for fewer than 2 rows."""
     x = table(features, least=2)
     total = 0.0
     for rows, block in squared_distances(x, x):
@@ -22,10 +22,11 @@ def mean_distance(features: Features) -> float:
 def vendi(features: Features) -> float:
     """Return the Vendi score (Friedman & Dieng 2023, eq. 1) with the cosine kernel: the effective number of different pictures.
 
-    The exponential of the entropy of the eigenvalues of K/N, between 1 (all equal) and N. It uses those of the smaller of
-    X·Xᵀ and Xᵀ·X, which are the same except for zeros; it cannot exceed F.
+    It is the exponential of the entropy of the eigenvalues of K/N: 1 if all rows are equal, at most min(N, F). The
+    eigenvalues are those of the smaller of X·Xᵀ and Xᵀ·X, which differ only in zeros. Raises ValueError without rows.
     """
-    x = torch.nn.functional.normalize(table(features), dim=1) / len(table(features)) ** 0.5
+    x = table(features)  # once: the chunks of an iterator can be read only once
+    x = torch.nn.functional.normalize(x, dim=1) / len(x) ** 0.5
     values = torch.linalg.svdvals(x).square() if min(x.shape) <= 512 else torch.linalg.eigvalsh(
         x.T @ x if x.shape[0] > x.shape[1] else x @ x.T
     )
@@ -34,11 +35,12 @@ def vendi(features: Features) -> float:
 
 
 def modes(generated: Features, real: Features, k: int = 10, seed: int = 0) -> tuple[int, int, float]:
-    """Return (modes covered, number of modes, evenness): k-means clusters of the real rows, with the nearest generated rows.
+    """Return (modes covered, number of modes, evenness), where the modes are k-means clusters of the real rows.
 
-    A mode is covered if its share of the generated rows is at least a tenth of its share of the real rows. Evenness is 1 minus
-    half the sum of absolute differences of shares: 1 if all shares are equal, near 0 if one rare mode has all rows (after the
-    bins of Richardson & Weiss 2018). k is at most a fifth of the smaller set's size.
+    Each row belongs to the mode with the nearest center, as in the bins of Richardson & Weiss 2018. A mode is covered if its
+    share of the generated rows is at least a tenth of its share of the real rows. Evenness is 1 minus the total variation
+    distance between the two sets' shares: 1 if each mode has the same share of both, near 0 if all generated rows are in one
+    rare mode. k is reduced to at most a fifth of the smaller set's size.
     """
     x, y = two_tables(generated, real)
     k = max(1, min(k, len(x) // 5, len(y) // 5))
@@ -52,7 +54,7 @@ def modes(generated: Features, real: Features, k: int = 10, seed: int = 0) -> tu
 def modes_per_class(
     generated: Features, labels: Tensor, real: Features, real_labels: Tensor, k: int = 10, seed: int = 0
 ) -> dict[int, tuple[int, int, float]]:
-    """Return `modes` for each class of the real rows; a class without generated rows covers none."""
+    """Return `modes` for each class of the real rows; a class without generated rows has no covered modes."""
     x, y = two_tables(generated, real)
     found = {}
     for label in real_labels.unique().tolist():
@@ -62,15 +64,15 @@ def modes_per_class(
 
 
 def kmeans(rows: Tensor, k: int, seed: int = 0, rounds: int = 20) -> Tensor:
-    """Return centers [k,F] of Lloyd's algorithm from a k-means++ start (Arthur & Vassilvitskii 2007); deterministic by seed."""
+    """Return the k-means centers [k,F]: Lloyd's algorithm, k-means++ initialization (Arthur & Vassilvitskii 2007), seeded."""
     assert 1 <= k <= len(rows), (k, rows.shape)
     random = torch.Generator().manual_seed(seed)
     chosen = [int(torch.randint(len(rows), (1,), generator=random))]
-    left = (rows - rows[chosen[0]]).square().sum(1)
+    squared = (rows - rows[chosen[0]]).square().sum(1)
     while len(chosen) < k:
-        weights = left if left.sum() > 0 else torch.ones_like(left)
+        weights = squared if squared.sum() > 0 else torch.ones_like(squared)  # all zero: fewer than k distinct rows
         chosen.append(int(torch.multinomial(weights, 1, generator=random)))
-        left = torch.minimum(left, (rows - rows[chosen[-1]]).square().sum(1))
+        squared = torch.minimum(squared, (rows - rows[chosen[-1]]).square().sum(1))
     centers = rows[chosen].clone()
     for _ in range(rounds):
         index = nearest(rows, centers)[1][:, 0]

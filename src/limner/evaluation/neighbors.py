@@ -1,4 +1,4 @@
-"""Nearest neighbors among feature rows, in blocks."""
+"""Nearest neighbors of feature rows, computed in blocks of the distance matrix."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ BLOCK = 1024  # rows of the distance matrix in memory
 
 
 def squared_distances(x: Tensor, y: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Yield blocks of |x_i - y_j|²: (rows of x, [n,M]). Both are centered first, which keeps the expanded form accurate."""
+    """Yield the squared distances |x_i - y_j|² in blocks: (slice of the rows of x, distances [n,M]).
+
+    Both sets are centered on the mean of y, which keeps the expansion |x|² - 2x·y + |y|² accurate.
+    """
     center = y.mean(0)
     x, y = x - center, y - center
     length = y.square().sum(1)
@@ -24,16 +27,16 @@ def squared_distances(x: Tensor, y: Tensor) -> Iterator[tuple[slice, Tensor]]:
 def nearest(x: Tensor, y: Tensor, k: int = 1, same: bool = False) -> tuple[Tensor, Tensor]:
     """Return the distances [N,k] of each row of x [N,F] to its k nearest rows of y [M,F], and their indices [N,k].
 
-    same: x is y, and a row is not its own neighbor. Raises ValueError for too few rows.
+    same: x is y, and a row does not count as its own neighbor. Raises ValueError if y has fewer than k rows (k + 1 if same).
     """
     if len(y) - same < k:
-        raise ValueError(f"{len(y)} images have no {k} neighbors each: give at least {k + same}.")
+        raise ValueError(f"{len(y)} images are too few for {k} nearest neighbors: give at least {k + same}.")
     which = []
     for rows, block in squared_distances(x, y):
         if same:
             block.diagonal(rows.start).fill_(float("inf"))
         which.append(block.topk(k, dim=1, largest=False).indices)
     index = torch.cat(which)
-    # Recomputed directly: the expanded form is off by 1e-8 for equal rows, but a copy must be at exactly 0.
+    # Recomputed without the expansion, which is off by 1e-8 for equal rows: the distance of a copy must be exactly 0.
     distances = torch.stack([(x - y[index[:, i]]).norm(dim=1) for i in range(k)], 1)
     return distances, index

@@ -5,7 +5,8 @@ transform is applied to each image independently with probability p; below about
 transforms. Mirroring and luma inversion are applied with p / 2: where half of the images are mirrored, the original
 orientation is lost. Geometry (mirroring, quarter turns, shifts, scaling, rotation, stretching) is one affine
 resampling, color (brightness, contrast, luma inversion, hue, saturation) one affine map of the pixels; the filters and
-corruptions, which the paper found to help little, are left out. Images that are not square are rotated by 180 degrees only.
+corruptions, which the paper found to help little, are left out. Of the quarter turns, images
+that are not square get the half turn only.
 """
 
 from __future__ import annotations

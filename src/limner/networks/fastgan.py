@@ -158,8 +158,8 @@ class Discriminator(nn.Module):
         self.projection = spectral_projection(spec.condition, channels[-1]) if spec.condition else None
         self.doublings = min(2, depth)
         self.whole = Decoder(channels[-1], spec.channels, self.doublings)
-        self.part = Decoder(channels[-2], spec.channels, self.doublings - 1 or 1)
         self.depth, self.part_doublings = depth, self.doublings - 1 or 1
+        self.part = Decoder(channels[-2], spec.channels, self.part_doublings)
 
     def maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The last two feature maps. [N,C,H,W] -> [N,V,2h,2w], [N,W,h,w]"""

@@ -1,7 +1,7 @@
 """The U-Net translator: an encoder and a decoder with a skip connection at every resolution.
 
 Isola et al. 2017, "Image-to-image translation with conditional adversarial networks", section 3.2.1 and appendix 6.1.1:
-4x4 convolutions of stride 2 and leaky ReLU 0.2 down, ReLU up, each level's map joined to its mirror, dropout in the three
+4x4 convolutions of stride 2 and leaky ReLU 0.2 down, ReLU up, each level's map concatenated to that of the same size on the way up, dropout in the three
 lowest levels on the way up. Normalization is instance-wise (the paper's batch norm with batches of one is just that),
 doubling is by resize-convolution (Odena et al. 2016), and the number of downsamplings follows the image size.
 """
@@ -53,14 +53,14 @@ class Translator(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         size, x = (x.shape[-2], x.shape[-1]), pad_to(x, self.multiple)
-        bridges = [x]
+        skips = [x]
         y = x
         for down, norm in zip(self.downs, self.down_norms, strict=True):
             y = F.leaky_relu(norm(down(y)), 0.2)  # [N,W,h/2,w/2]
-            bridges.append(y)
-        bridges.pop()
+            skips.append(y)
+        skips.pop()
         for i, (up, norm) in enumerate(zip(self.ups, self.up_norms, strict=True)):
             y = F.relu(norm(up(y)))  # [N,·,2h,2w]
             y = self.dropout(y) if i < 3 else y
-            y = torch.cat([y, bridges.pop().to(y.dtype)], 1)
+            y = torch.cat([y, skips.pop().to(y.dtype)], 1)
         return crop_to(torch.tanh(self.last(y).float()), size)

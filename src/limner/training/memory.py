@@ -70,12 +70,11 @@ def of_activations(net: nn.Module, inputs: Sequence[Any]) -> int:
 
     0 for a network that does not run on the meta device.
     """
-    own = {p.data_ptr() if not p.is_meta else id(p) for p in net.parameters()}
     kept: dict[int, int] = {}
     alive: list[Tensor] = []  # keeps the tensors, since an id is unique only while its object exists
 
     def note(tensor: Tensor) -> Tensor:
-        if id(tensor) not in own and not isinstance(tensor, nn.Parameter) and tensor.ndim and len(tensor) == ROWS:
+        if not isinstance(tensor, nn.Parameter) and tensor.ndim and len(tensor) == ROWS:
             storage = tensor.untyped_storage()
             kept[storage._cdata] = storage.nbytes()
             alive.append(tensor)

@@ -276,7 +276,7 @@ def progress(folder: Path) -> tuple[int, float] | None:
     for name in ("latest", "previous", "rollback"):
         try:
             with safe_open(folder / f"{name}.safetensors", "pt") as file:
-                scalars = json.loads(file.metadata()["scalars"])
+                scalars = parse(file.metadata()["scalars"])
             return int(scalars["seen"]), float(scalars["seconds"])
         except (SafetensorError, OSError, KeyError, TypeError, ValueError):
             continue

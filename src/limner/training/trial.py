@@ -65,8 +65,9 @@ def choose_threads(speed: Callable[[int], float], most: int, rounds: int = 2) ->
     """Return the number of threads, up to `most`, that trains fastest.
 
     speed: returns the images per second with a number of threads, measured when called. Each number is measured in every
-    round, so that the load of other programs affects all alike; the medians are compared. Numbers beyond one that is slower
-    than half of it are not tried: threads that wait for each other can be slower by orders of magnitude.
+    round, so that the load of other programs affects all alike; the medians are compared. Once a
+    number is slower than 0.7 times the number before it, larger ones are not tried: waiting threads can be slower by orders
+    of magnitude.
     """
     counts = thread_counts(most)
     found: dict[int, list[float]] = {n: [] for n in counts}
@@ -76,7 +77,7 @@ def choose_threads(speed: Callable[[int], float], most: int, rounds: int = 2) ->
             if i and found[n][-1] < 0.7 * found[counts[i - 1]][-1]:
                 counts = counts[: i + 1]
                 break
-    best = 1 if 1 in counts else counts[0]
+    best = counts[0]
     for n in counts:
         if statistics.median(found[n]) > MIN_SPEEDUP * statistics.median(found[best]):
             best = n

@@ -47,9 +47,12 @@ from limner.data import open_source, prepare
 from limner.losses.adversarial import OBJECTIVES, objective
 from limner.losses.penalties import PENALTIES, weight_for
 from limner.methods.gan import GAN
+from limner.methods.phase import Method
+from limner.methods.terms import PenaltyTerm
 from limner.networks import dcgan
 from limner.networks.layers import SpectralLinear
 from limner.recipes import gan
+from limner.recipes.config import Recipe
 from limner.training.loop import Plan, fit
 from limner.training.state import OptimizerConfig
 from limner.training.trial import measure
@@ -63,7 +66,7 @@ ADAM = OptimizerConfig(lr=1e-3, beta1=0.0, beta2=0.99)
 GAMMA = 0.1
 
 
-def trained(method: GAN, stream: Callable[[int, int], Mapping[str, Tensor]], plan: Plan) -> nn.Module:
+def trained(method: Method, stream: Callable[[int, int], Mapping[str, Tensor]], plan: Plan) -> nn.Module:
     """The averaged generator after the whole budget."""
     kept: dict[str, nn.Module] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -142,15 +145,14 @@ def toy(mixture: Mixture, objective_name: str, curb: str, seed: int, iterations:
         Generator(),
         Discriminator(SpectralLinear if curb == "spectral" else nn.Linear),
         objective(objective_name),
-        penalty=penalty,
-        gamma=weight_for(penalty, 1, 2, 256) if penalty == "lecam" else GAMMA,
-    )
+        penalty=PenaltyTerm.of(penalty, weight_for(penalty, 1, 2, 256) if penalty == "lecam" else GAMMA),
+    ).method
     plan = Plan(
         images=256 * iterations,
         batch=256,
         seed=seed,
         optimizers={"discriminator": ADAM, "generator": ADAM},
-        rate=lambda clock: schedule.lr_factor(clock.seen, clock.budget),
+        lr_factor=lambda clock: schedule.lr_factor(clock.seen, clock.budget),
         ema_half_life=5_000,
         checkpoint_seconds=1e9,
     )
@@ -193,7 +195,7 @@ def scatter(found: Mapping[tuple[str, str], Tensor]) -> np.ndarray:
 # ---- stacked fashion -------------------------------------------------------------------------------------------------
 
 
-class Judge(nn.Module):
+class Classifier(nn.Module):
     """A classifier of one channel. [N,1,32,32] -> [N,10]"""
 
     def __init__(self) -> None:
@@ -209,34 +211,34 @@ class Judge(nn.Module):
         return self.layers(x)
 
 
-def judge_of(images: Tensor, labels: Tensor, epochs: int) -> tuple[Judge, float]:
-    """A judge trained on nine tenths of the pictures, and how often it is right about the rest."""
+def train_classifier(images: Tensor, labels: Tensor, epochs: int) -> tuple[Classifier, float]:
+    """A classifier trained on nine tenths of the pictures, and how often it is right about the rest."""
     torch.manual_seed(0)
-    judge = Judge().to(memory_format=torch.channels_last)
+    classifier = Classifier().to(memory_format=torch.channels_last)
     held = len(images) // 10
-    adam = torch.optim.Adam(judge.parameters(), 2e-3)
+    adam = torch.optim.Adam(classifier.parameters(), 2e-3)
     steps = epochs * ((len(images) - held) // 128)
     falling = torch.optim.lr_scheduler.LinearLR(adam, 1.0, 0.02, steps)
     for _ in range(steps):
         rows = torch.randint(held, len(images), (128,))
-        F.cross_entropy(judge(to_float(images[rows])), labels[rows]).backward()
+        F.cross_entropy(classifier(to_float(images[rows])), labels[rows]).backward()
         adam.step()
         falling.step()
         adam.zero_grad()
-    judge.eval()
-    return judge, (classes(judge, images[:held]) == labels[:held]).float().mean().item()
+    classifier.eval()
+    return classifier, (classes(classifier, images[:held]) == labels[:held]).float().mean().item()
 
 
 @torch.no_grad()
-def classes(judge: Judge, images: Tensor) -> Tensor:
+def classes(classifier: Classifier, images: Tensor) -> Tensor:
     """[N,1,32,32], uint8 or float -> [N]"""
     parts = [images[i : i + 500] for i in range(0, len(images), 500)]
-    return torch.cat([judge(to_float(x) if x.dtype == torch.uint8 else x).argmax(1) for x in parts])
+    return torch.cat([classifier(to_float(x) if x.dtype == torch.uint8 else x).argmax(1) for x in parts])
 
 
-def count_modes(judge: Judge, stacks: Tensor) -> dict[str, float]:
+def count_modes(classifier: Classifier, stacks: Tensor) -> dict[str, float]:
     """Which of the 1,000 triples of classes occur in [N,3,32,32], and how far from evenly."""
-    found = torch.stack([classes(judge, stacks[:, c : c + 1]) for c in range(3)], 1) @ torch.tensor([100, 10, 1])
+    found = torch.stack([classes(classifier, stacks[:, c : c + 1]) for c in range(3)], 1) @ torch.tensor([100, 10, 1])
     share = found.bincount(minlength=1000).double() / len(found)
     kl = (share[share > 0] * (share[share > 0] * 1000).log()).sum().item()
     return {"modes": int((share > 0).sum()), "of": 1000, "kl": round(kl, 4)}
@@ -258,19 +260,19 @@ def stacked_game(name: str, images: Tensor, seed: int, seconds: float) -> tuple[
     else:
         objective_name, penalty = name.split("+")
         adam = OptimizerConfig(lr=2e-4, beta1=0.5, beta2=0.99)
-        recipe = gan.Recipe(
+        recipe = Recipe(
             architecture="dcgan", generator=dcgan.GeneratorConfig(width=32), discriminator=dcgan.DiscriminatorConfig(width=32, batch_norm=False), objective=objective_name,
             penalty=penalty, discriminator_optimizer=adam, generator_optimizer=adam, schedule="constant",
         )  # fmt: skip
     torch.manual_seed(seed)
-    method = gan.game(recipe, spec, CPU)
+    method = gan.game(recipe, spec, CPU).method
 
     def plan(budget: int) -> Plan:
         return Plan(
             images=budget, batch=recipe.batch, seed=seed, checkpoint_seconds=1e9, ema_half_life=recipe.ema_half_life,
             precision=device.precision(CPU),
             optimizers={"discriminator": recipe.discriminator_optimizer, "generator": recipe.generator_optimizer},
-            rate=lambda clock: schedule.lr_factor(clock.seen, clock.budget, recipe.schedule, recipe.lr_decay_start),
+            lr_factor=lambda clock: schedule.lr_factor(clock.seen, clock.budget, recipe.schedule, recipe.lr_decay_start),
         )  # fmt: skip
 
     stream = stacked_stream(images, seed)
@@ -344,18 +346,18 @@ def play_stacked(asked: argparse.Namespace, keep: Keep, show: Show) -> None:
     default = FASHION if FASHION.exists() and not asked.quick else "fashion"
     dataset = prepare(open_source(asked.data or str(default)), size=32)
     images, labels = dataset.batch(0, len(dataset), 0).values()
-    judge, accuracy = judge_of(images, labels, 1 if asked.quick else 6)
-    print(f"The judge is right about {accuracy:.1%} of {len(images) // 10:,} pictures it has not seen.")
+    classifier, accuracy = train_classifier(images, labels, 1 if asked.quick else 6)
+    print(f"The classifier is right about {accuracy:.1%} of {len(images) // 10:,} pictures it has not seen.")
     n = 5_000 if asked.quick else 26_000
     real = stacked_stream(images, 99)(0, n)["image"]
-    row = {"on": "stacked", "game": "data", "seed": 0, "judge": accuracy}
-    keep(attempt(row, lambda: count_modes(judge, real)))
+    row = {"on": "stacked", "game": "data", "seed": 0, "classifier": accuracy}
+    keep(attempt(row, lambda: count_modes(classifier, real)))
 
     def play(name: str, seed: int) -> dict[str, float]:
         generator, noise, seen = stacked_game(name, images, seed, asked.minutes * 60)
         made = samples(generator, noise, n)
         show(f"stacked-{name}-{seed}", grid(to_uint8(made[:64]).numpy(), 16))
-        return count_modes(judge, made) | {"images": seen}
+        return count_modes(classifier, made) | {"images": seen}
 
     for name, seed in product(asked.games, range(asked.seeds)):
         row = {"on": "stacked", "game": name, "seed": seed, "minutes": asked.minutes}

@@ -44,7 +44,7 @@ def ours(batch: int, precision: torch.dtype) -> tuple[State, object, Plan]:
     nets = [
         net.to(memory_format=torch.channels_last) for net in (dcgan.Generator(dataset.spec), dcgan.Discriminator(dataset.spec))
     ]
-    method = GAN(*nets, objective(recipe.objective))
+    method = GAN(*nets, objective(recipe.objective)).method
     plan = Plan(
         images=10**9,
         batch=batch,

@@ -28,6 +28,7 @@ from limner.core.images import ImageSpec, to_float
 from limner.data.pairs import Pairs, prepare_pairs
 from limner.networks import patch, resnet
 from limner.recipes import translate
+from limner.recipes.config import CutRecipe, CycleRecipe
 from limner.training.log import Means
 from limner.training.loop import Plan, iterate, training_mode
 from limner.training.state import State
@@ -90,7 +91,7 @@ def textbook(pairs: Pairs, network: resnet.Config, discriminator: patch.Config) 
     return step
 
 
-def ours(recipe: translate.CycleRecipe | translate.CutRecipe, pairs: Pairs, precision: torch.dtype) -> Step:
+def ours(recipe: CycleRecipe | CutRecipe, pairs: Pairs, precision: torch.dtype) -> Step:
     """An iteration of our loop, as `fit` plays it."""
     torch.manual_seed(0)
     method, moves, _ = translate.method_of(recipe, pairs.spec, torch.device("cpu"))
@@ -131,8 +132,8 @@ def main() -> None:
     pairs = prepare_pairs(*sets, paired=False)
     assert pairs.spec == ImageSpec(3, options.size, options.size)
     network, discriminator = resnet.Config(width=options.width), patch.Config(width=options.width)
-    cycle = replace(translate.CycleRecipe(), network=network, discriminator=discriminator, identity=2.5)  # the textbook has it too
-    cut = replace(translate.CutRecipe(), network=network, discriminator=discriminator)
+    cycle = replace(CycleRecipe(), network=network, discriminator=discriminator, identity=2.5)  # the textbook has it too
+    cut = replace(CutRecipe(), network=network, discriminator=discriminator)
     steps = {
         "textbook CycleGAN": textbook(pairs, network, discriminator),
         "our CycleGAN": ours(cycle, pairs, precision),

@@ -80,16 +80,16 @@ COMMANDS: list[list[str]] = [
         "batch": ("0", "-1", "1.5x", "abc", "", "1" + "0" * 20), "generator.width": ("0", "-8", "abc", "100000", "1" + "0" * 30),
         "generator.z-size": ("0", "-1", "1" + "0" * 12), "generator_optimizer.lr": ("-1", "nan", "inf", "abc"),
         "discriminator_optimizer.beta1": ("1.0", "-0.1", "2", "nan"), "discriminator_optimizer.beta2": ("1.0", "-1", "1e9"), "grad_clip": ("-1", "nan", "inf"),
-        "falling-from": ("-1", "2", "nan"), "lr_warmup": ("-1", "2", "nan"), "ema-half-life": ("-1", "nan", "inf"),
+        "lr-decay-start": ("-1", "2", "nan"), "lr_warmup": ("-1", "2", "nan"), "ema-half-life": ("-1", "nan", "inf"),
         "seed": ("-1", "abc", "1" + "0" * 30), "threads": ("0", "-1", "1" + "0" * 9), "checkpoint-minutes": ("-1", "nan", "inf"),
         "images": ("0", "-5", "abc", "1" + "0" * 20), "discriminator-steps": ("0", "-1"), "micro_batch": ("-1", "abc"), "flip": ("maybe",),
-        "historical": ("-1", "nan"), "classifier": ("-1", "nan"), "discriminator.weight-decay": ("-1", "nan", "inf"),
+        "historical": ("-1", "nan"), "classifier": ("-1", "nan"), "discriminator-optimizer.weight-decay": ("-1", "nan", "inf"),
     }.items() for value in values if name not in ("threads", "images")),
     *(["train", "DATA", "--images", value] for value in ("0", "-5", "abc", "1" + "0" * 20)),
     *(["train", "DATA", "--minutes", value] for value in ("0", "-5", "abc", "nan", "inf")),
     *(["train", "DATA", "--images", "16", "--threads", value] for value in ("0", "-1", "1" + "0" * 9)),
     *([*FIT, "--recipe", recipe, "--batch", "0"] for recipe in RECIPES),
-    *([*FIT, "--recipe", recipe, "--network.width", "-8"] for recipe in RECIPES),
+    *([*FIT, "--recipe", recipe, f"--{'network' if 'vae' in recipe else 'generator'}.width", "-8"] for recipe in RECIPES),
 ]  # fmt: skip
 
 # ---- files that were damaged -----------------------------------------------------------------------------------------
@@ -189,7 +189,7 @@ SCALARS: dict[str, Callable[[dict], object]] = {
     "levers": lambda s: s.update(levers={"gravity": 1}), "grad_stats": lambda s: s.update(grad_stats=5), "nonfinite_count": lambda s: s.update(nonfinite_count="x"),
     "memory": lambda s: s.update(memory={}), "doctor": lambda s: s.update(memory={"doctor": []}),
     "doctor's signals": lambda s: s["memory"]["doctor"].update(signals=[["a"]]), "doctor's numbers": lambda s: s["memory"]["doctor"].update(signals=[{"right": "x"}]),
-    "doctor's visits": lambda s: s["memory"]["doctor"].update(adjusted="x"),
+    "doctor's last adjustment": lambda s: s["memory"]["doctor"].update(last_adjusted="x"),
 }  # fmt: skip
 LINES = {"images": b'{"images": "many"}\n', "negative": b'{"images": -5}\n', "a figure": b'{"images": 1, "logit_gap": "x"}\n',
          "a finding": b'{"images": 1, "doctor": 5}\n', "a finding's text": b'{"images": 1, "doctor": {"finding": []}}\n',

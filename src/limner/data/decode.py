@@ -99,30 +99,83 @@ def parallel_for(work: Callable[[int], None], count: int, workers: int, tick: Ca
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def read_headers(
-    source: Source, workers: int, tick: Callable[[int], None], skip: Callable[[int, Damaged], None]
-) -> tuple[list[Header | None], dict[int, Image.Image]]:
-    """Return the headers of all pictures (None for those that `skip` was called with), and small files left open, by number."""
-    headers: list[Header | None] = [None] * len(source)
-    open_files: dict[int, Image.Image] = {}
-    budget = [MAX_OPEN_BYTES]
+class Reading:
+    """One pass over the files of a source, their headers and then their pixels: progress, failures, files left open."""
 
-    def read_header(i: int) -> None:
-        try:
-            image = source.open(i)
-        except Damaged as damage:
-            skip(i, damage)
-            return
-        headers[i] = header(image)
-        file = getattr(image, "fp", None)
-        if isinstance(file, io.BytesIO) and budget[0] > 0:
-            budget[0] -= file.getbuffer().nbytes
-            open_files[i] = image
-        elif file is not None:
-            image.close()
+    def __init__(self, source: Source, workers: int | None, progress: Progress | None) -> None:
+        self.source, self.workers, self.progress = source, workers or cpu_count(), progress
+        self.headers: list[Header | None] = [None] * len(source)  # None for unreadable files
+        self.seen = 0  # headers and pixels read, of twice the number of files
+        self.reasons: dict[int, str] = {}  # number of a file -> why it cannot be used
+        self.transient = False  # whether some failures may not occur again
+        self._open_files: dict[int, Image.Image] = {}  # small ones, between their headers and their pixels
 
-    parallel_for(read_header, len(source), workers, tick)
-    return headers, open_files
+    def tick(self, more: int) -> None:
+        """Report that as many more headers or pictures are done."""
+        self.seen += more
+        if self.progress is not None:
+            self.progress(self.seen, 2 * len(self.source))
+
+    def skip(self, i: int, damage: Damaged) -> None:
+        """Record that file i cannot be used."""
+        self.reasons[i] = str(damage)
+        if is_transient(damage):  # no |=, between whose read and write another thread may set it
+            self.transient = True
+
+    def read_headers(self) -> list[tuple[int, Header]]:
+        """Return (number, header) of all readable files."""
+        budget = [MAX_OPEN_BYTES]
+
+        def read_header(i: int) -> None:
+            try:
+                image = self.source.open(i)
+            except Damaged as damage:
+                self.skip(i, damage)
+                return
+            self.headers[i] = header(image)
+            file = getattr(image, "fp", None)
+            if isinstance(file, io.BytesIO) and budget[0] > 0:
+                budget[0] -= file.getbuffer().nbytes
+                self._open_files[i] = image
+            elif file is not None:
+                image.close()
+
+        parallel_for(read_header, len(self.source), self.workers, self.tick)
+        return [(i, head) for i, head in enumerate(self.headers) if head is not None]
+
+    def read_pixels(self, heads: Sequence[tuple[int, Header]], decode: Callable[[int, Image.Image], None]) -> None:
+        """Call decode(row, opened image) for every row of `heads`, in threads. A file for which it raises Damaged is skipped."""
+
+        def decode_row(row: int) -> None:
+            i, _ = heads[row]
+            try:
+                image = self._open_files.pop(i, None) or self.source.open(i)
+                try:
+                    decode(row, image)
+                finally:
+                    if not isinstance(getattr(image, "fp", None), io.BytesIO):
+                        image.close()
+            except Damaged as damage:
+                self.skip(i, damage)
+
+        self.tick(len(self.source) - len(heads))
+        parallel_for(decode_row, len(heads), self.workers, self.tick)
+
+    def usable_rows(self, heads: Sequence[tuple[int, Header]]) -> list[int]:
+        """Return the rows of `heads` that were decoded. Raises ValueError when there is none."""
+        rows = [row for row, (i, _) in enumerate(heads) if i not in self.reasons]
+        if not rows:
+            source, bad = self.source, self.source.bad + self.bad
+            raise ValueError(
+                f"{source.origin[:1].upper()}{source.origin[1:]} holds no usable picture: {len(bad):,} cannot be read, such as "
+                f"{bad[0][0]} ({bad[0][1]})."
+            )
+        return rows
+
+    @property
+    def bad(self) -> list[Rejected]:
+        """The unusable files with the reasons, in order."""
+        return [(self.source.names[i], self.reasons[i]) for i in sorted(self.reasons)]
 
 
 def decode_all(
@@ -136,67 +189,31 @@ def decode_all(
     fill = parse_color(background)
     if source.array is not None and (unchanged := _reuse_array(source.array, size, channels)):
         return unchanged
-    count, workers, seen = len(source), workers or cpu_count(), 0
-    reasons: dict[int, str] = {}
-    retry: set[int] = set()
-
-    def tick(more: int) -> None:
-        nonlocal seen
-        seen += more
-        if progress is not None:
-            progress(seen, 2 * count)
-
-    def skip(i: int, damage: Damaged) -> None:
-        reasons[i] = str(damage)
-        if is_transient(damage):
-            retry.add(i)
-
+    reading = Reading(source, workers, progress)
     with suppress_warnings():
-        headers, open_files = read_headers(source, workers, tick, skip)
-        good = [i for i, head in enumerate(headers) if head is not None]
-        heads = [head for head in headers if head is not None]
-        target = target_size(size, [(head.height, head.width) for head in heads])
-        wide = channels or (4 if any(h.alpha for h in heads) else 3 if any(h.color for h in heads) else 1)
-        pictures = allocate((len(good), *target, wide))
-        real = np.zeros(len(good), bool)
+        heads = reading.read_headers()
+        target = target_size(size, [(head.height, head.width) for _, head in heads])
+        wide = channels or (4 if any(h.alpha for _, h in heads) else 3 if any(h.color for _, h in heads) else 1)
+        pictures = allocate((len(heads), *target, wide))
+        real = np.zeros(len(heads), bool)
         colored = [channels is not None]  # whether a colored pixel was found, or none needs to be searched for
-        usable = np.ones(len(good), bool)
 
-        def decode_row(row: int) -> None:
-            i = good[row]
-            try:
-                image = open_files.pop(i, None) or source.open(i)
-                try:
-                    array, real[row] = decode_image(image, target, wide, fit, fill)
-                finally:
-                    if not isinstance(getattr(image, "fp", None), io.BytesIO):
-                        image.close()
-            except Damaged as damage:
-                skip(i, damage)
-                usable[row] = False
-                return
+        def decode(row: int, image: Image.Image) -> None:
+            array, real[row] = decode_image(image, target, wide, fit, fill)
             pictures[row] = array
             if not colored[0] and array.shape[-1] >= 3:
                 red = array[..., 0]
                 colored[0] = bool((red != array[..., 1]).any() or (red != array[..., 2]).any())
 
-        tick(count - len(good))
-        parallel_for(decode_row, len(good), workers, tick)
-    found = [(source.names[i], reasons[i]) for i in sorted(reasons)]
-    rows = np.flatnonzero(usable)
-    if not len(rows):
-        bad = source.bad + found
-        raise ValueError(
-            f"{source.origin[:1].upper()}{source.origin[1:]} holds no usable picture: {len(bad):,} cannot be read, "
-            f"such as {bad[0][0]} ({bad[0][1]})."
-        )
+        reading.read_pixels(heads, decode)
+    rows = np.array(reading.usable_rows(heads))
     alpha = int(real[rows].sum())
     needed = channels or (4 if alpha else 3 if colored[0] else 1)
-    used = [heads[row] for row in rows]
+    used = [heads[row][1] for row in rows]
     return Decoded(
-        select_rows(pictures, rows, needed), [good[row] for row in rows], found,
+        select_rows(pictures, rows, needed), [heads[row][0] for row in rows], reading.bad,
         dict(Counter((h.height, h.width) for h in used).most_common()), dict(Counter(h.mode for h in used)),
-        alpha, sum(max(scales((h.height, h.width), target, fit)) > 1 for h in used), transient=bool(retry),
+        alpha, sum(max(scales((h.height, h.width), target, fit)) > 1 for h in used), transient=reading.transient,
     )
 
 

@@ -7,7 +7,6 @@ only its own rows, and nothing is decoded twice.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections import Counter
 from dataclasses import dataclass, field
@@ -22,8 +21,8 @@ from torch import Tensor
 from limner.core.images import MODES
 from limner.data import cache as store
 from limner.data.dataset import CHANNELS, MIN_CACHED_BYTES, duplicates_note, skipped_note
-from limner.data.decode import Progress, cpu_count, parallel_for, read_headers, suppress_warnings
-from limner.data.image import Damaged, convert_channels, fill_transparent, is_transient, parse_color, upright
+from limner.data.decode import Progress, Reading, suppress_warnings
+from limner.data.image import Damaged, convert_channels, fill_transparent, parse_color, upright
 from limner.data.source import Rejected, Source
 
 
@@ -80,7 +79,7 @@ def prepare_native(
         key = hashlib.sha256(text.encode()).hexdigest()[:40]
         if found := store.load(key):
             return _finish(source, *found, background, "")
-    pixels, facts, retry = _decode(source, wanted, background, workers or cpu_count(), progress)
+    pixels, facts, retry = _decode(source, wanted, background, workers, progress)
     if cache and not retry:
         if problem := store.store(key, pixels, facts):
             note = f"The decoded pictures could not be cached: {problem}"
@@ -90,62 +89,30 @@ def prepare_native(
 
 
 def _decode(
-    source: Source, wanted: int | None, background: str, workers: int, progress: Progress | None
+    source: Source, wanted: int | None, background: str, workers: int | None, progress: Progress | None
 ) -> tuple[np.ndarray, dict[str, Any], bool]:
     """Return (pixels uint8 [bytes], facts about them, whether some failures may not occur again)."""
-    count, seen, fill = len(source), 0, parse_color(background)
-    reasons: dict[int, str] = {}
-    retry: set[int] = set()
-
-    def tick(more: int) -> None:
-        nonlocal seen
-        seen += more
-        if progress is not None:
-            progress(seen, 2 * count)
-
-    def skip(i: int, damage: Damaged) -> None:
-        reasons[i] = str(damage)
-        if is_transient(damage):
-            retry.add(i)
-
+    fill, reading = parse_color(background), Reading(source, workers, progress)
     with suppress_warnings():
-        headers, open_files = read_headers(source, workers, tick, skip)
-        heads = [(i, head) for i, head in enumerate(headers) if head is not None]
+        heads = reading.read_headers()
         channels = wanted or (3 if any(head.color for _, head in heads) else 1)
         lengths = [head.height * head.width * channels for _, head in heads]
         offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
         pixels = _allocate(int(offsets[-1]))
         digests: list[bytes | None] = [None] * len(heads)
 
-        def decode_row(row: int) -> None:
-            i, head = heads[row]
-            place = pixels[offsets[row] : offsets[row + 1]]
-            try:
-                image = open_files.pop(i, None) or source.open(i)
-                try:
-                    array = _decode_whole(image, channels, fill)
-                finally:
-                    if not isinstance(getattr(image, "fp", None), io.BytesIO):
-                        image.close()
-                if array.shape[:2] != (head.height, head.width):
-                    raise Damaged("its size differs from that in its header")
-            except Damaged as damage:
-                skip(i, damage)
-                place[:] = 0
-                return
-            place[:] = array.reshape(-1)
+        def decode(row: int, image: Image.Image) -> None:
+            _, head = heads[row]
+            array = _decode_whole(image, channels, fill)
+            if array.shape[:2] != (head.height, head.width):
+                raise Damaged("its size differs from that in its header")
+            pixels[offsets[row] : offsets[row + 1]] = array.reshape(-1)
             digests[row] = hashlib.blake2b(f"{array.shape}".encode() + array.tobytes(), digest_size=16).digest()
 
-        tick(count - len(heads))
-        parallel_for(decode_row, len(heads), workers, tick)
-    rows = [row for row, digest in enumerate(digests) if digest is not None]
-    bad = [(source.names[i], reasons[i]) for i in sorted(reasons)]
-    if not rows:
-        first = (source.bad + bad)[0]
-        raise ValueError(
-            f"{source.origin[:1].upper()}{source.origin[1:]} holds no usable picture: {len(source.bad) + len(bad):,} cannot "
-            f"be read, such as {first[0]} ({first[1]})."
-        )
+        reading.read_pixels(heads, decode)
+    rows = reading.usable_rows(heads)
+    for row in np.setdiff1d(np.arange(len(heads)), rows):  # the fingerprint includes the places of damaged pictures
+        pixels[offsets[row] : offsets[row + 1]] = 0
     kept = [heads[row][0] for row in rows]
     labels = None if source.labels is None else source.labels[kept]
     groups: dict[bytes | None, list[int]] = {}
@@ -153,11 +120,11 @@ def _decode(
         groups.setdefault(digests[row], []).append(k)
     facts = {
         "fingerprint": store.content_hash(pixels, labels), "labels": None if labels is None else labels.tolist(),
-        "kept": kept, "bad": bad, "channels": channels, "offsets": offsets[rows].tolist(),
+        "kept": kept, "bad": reading.bad, "channels": channels, "offsets": offsets[rows].tolist(),
         "sizes": [[heads[row][1].height, heads[row][1].width] for row in rows],
         "equal": [group for group in groups.values() if len(group) > 1],
     }  # fmt: skip
-    return pixels, facts, bool(retry)
+    return pixels, facts, reading.transient
 
 
 def _allocate(size: int) -> np.ndarray:

@@ -281,14 +281,19 @@ class GeneratorModel:
         if not len(z):
             return np.zeros((0, self.spec.channels, *self.spec.size), np.uint8).view(ImageArray)
 
-        def styled(latent: torch.Tensor, c: torch.Tensor | None) -> torch.Tensor:
-            groups = _groups(len(latent), None if c is None else c.cpu().numpy())
-            mean = torch.stack([self._mean_styles[group] for group in groups.tolist()])  # [N,W]
-            return truncated(self.network, latent, c, mean, psi)
+        def network(latent: torch.Tensor, c: torch.Tensor | None) -> torch.Tensor:
+            if psi == 1:
+                made = self.network(latent, c)
+            else:
+                groups = _groups(len(latent), None if c is None else c.cpu().numpy())
+                mean = torch.stack([self._mean_styles[group] for group in groups.tolist()])  # [N,W]
+                made = truncated(self.network, latent, c, mean, psi)
+            if not torch.isfinite(made).all():
+                raise ValueError("The model's outputs are not finite: its weights are damaged, so copy it again.")
+            return made
 
         latent = latents.transform(torch.from_numpy(z), self.noise)
         c = None if labels is None else torch.from_numpy(labels)
-        network = self.network if psi == 1 else styled
         return generate(network, latent, c, self._device, self._precision, CHUNK).numpy().view(ImageArray)
 
 

@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from limner.core.device import autocast
-from limner.core.images import ImageSpec, to_float, to_uint8
+from limner.core.images import ImageSpec
 from limner.core.machine import Machine
 from limner.data import Dataset
 from limner.data.dataset import Subset
@@ -35,7 +34,7 @@ from limner.recipes.presets import TRANSLATORS
 from limner.runs.experiment import Card, Experiment, Product, Validator
 from limner.runs.options import Options
 from limner.runs.validate import FEATURES, FIDELITY, PAIRS, Sample, choose_metric, fidelity, frechet
-from limner.sampling.generate import Preview
+from limner.sampling.generate import Preview, transform
 from limner.training import memory
 from limner.training.state import OptimizerConfig
 
@@ -188,16 +187,12 @@ def validators_of(
 def _translations(source: Dataset | Subset, direction: str, machine: Machine) -> Sample:
     """Return a function (networks, n) -> translations of n evenly spaced pictures of the set, with repetition in a smaller set."""
 
-    @torch.no_grad()
-    def sample(nets: nn.Module, n: int) -> torch.Tensor:
-        rows = torch.linspace(0, len(source) - 1, n).long().numpy()
-        parts = []
-        for part in source.rows(rows)["image"].split(PREVIEWED):
-            with autocast(machine.device, machine.precision):
-                parts.append(to_uint8(nets[direction](to_float(part.to(machine.device)))).cpu())  # type: ignore[index]
-        return torch.cat(parts)
+    return lambda nets, n: transform(nets[direction], _evenly(source, n), machine, PREVIEWED)  # type: ignore[index]
 
-    return sample
+
+def _evenly(side: Dataset | Subset, n: int) -> torch.Tensor:
+    """Return n evenly spaced pictures uint8 [n,C,H,W] of a set, with repetition in a smaller one."""
+    return side.rows(torch.linspace(0, len(side) - 1, n).long().numpy())["image"]
 
 
 CARD = Card(
@@ -247,23 +242,13 @@ PREVIEWED = 8  # pictures of each set in a preview
 
 def preview_of(pairs: Pairs, machine: Machine) -> Preview:
     """Return a preview in rows of eight: pictures, their translations, their targets if there are pairs; then the other direction."""
+    a, b = _evenly(pairs.a, PREVIEWED), _evenly(pairs.b, PREVIEWED)
 
-    def shown(side: Dataset | Subset) -> torch.Tensor:
-        return side.rows(torch.linspace(0, len(side) - 1, PREVIEWED).long().numpy())["image"]
-
-    a, b = shown(pairs.a), shown(pairs.b)
-
-    @torch.no_grad()
     def preview(nets: nn.Module) -> np.ndarray:
         assert isinstance(nets, nn.ModuleDict)
-
-        def translated(x: torch.Tensor, direction: str) -> torch.Tensor:
-            with autocast(machine.device, machine.precision):
-                return to_uint8(nets[direction](to_float(x.to(machine.device)))).cpu()
-
-        sheet = [a, translated(a, "a2b"), *([b] if pairs.paired else [])]
+        sheet = [a, transform(nets["a2b"], a, machine), *([b] if pairs.paired else [])]
         if "b2a" in nets:
-            sheet += [b, translated(b, "b2a")]
+            sheet += [b, transform(nets["b2a"], b, machine)]
         return torch.cat(sheet).numpy()
 
     return preview

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from limner.core.device import autocast
-from limner.core.images import ImageSpec, to_float, to_uint8
+from limner.core.images import ImageSpec, to_uint8
 from limner.core.machine import Machine
 from limner.core.text import counted
 from limner.data import Dataset, open_source
@@ -34,7 +34,7 @@ from limner.recipes.sources import load_single_set
 from limner.runs.experiment import Card, Experiment, Product
 from limner.runs.options import Options
 from limner.runs.validate import FIDELITY, PAIRS, choose_metric, fidelity
-from limner.sampling.generate import Preview
+from limner.sampling.generate import Preview, transform
 from limner.training import memory
 from limner.training.state import OptimizerConfig
 
@@ -175,10 +175,10 @@ def preview_of(pictures: Dataset | Subset, machine: Machine) -> Preview:
 
     @torch.no_grad()
     def preview(autoencoder: nn.Module) -> np.ndarray:
-        with autocast(device, machine.precision):
-            y = to_uint8(autoencoder(to_float(x.to(device)))).cpu()
-            rows = [x[:8], y[:8], x[8:], y[8:]]
-            if isinstance(autoencoder, vae.Autoencoder):
+        y = transform(autoencoder, x, machine)
+        rows = [x[:8], y[:8], x[8:], y[8:]]
+        if isinstance(autoencoder, vae.Autoencoder):
+            with autocast(device, machine.precision):
                 rng, classes = np.random.default_rng(0), autoencoder.prior.classes
                 lines = min(classes, 10) if classes > 1 else 4
                 noise = torch.from_numpy(rng.standard_normal((8 * lines, autoencoder.z_size), np.float32)).to(device)

@@ -6,15 +6,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
-import torch
 from torch import Tensor, nn
 
-from limner.core.device import autocast
-from limner.core.images import to_float, to_uint8
 from limner.core.machine import Machine
 from limner.evaluation import FrechetProbe, ImageSet
 from limner.evaluation.image_quality import WINDOW, psnr, ssim
 from limner.runs.experiment import Validator
+from limner.sampling.generate import BATCH, transform
 
 AUTO, NONE = "auto", "none"
 FEATURES = ("convolutions", "pixels", "own")  # of Fréchet distances
@@ -23,7 +21,6 @@ METRICS = (AUTO, *FEATURES, *FIDELITY, NONE)
 SAMPLES, REFERENCE = 500, 5_000  # pictures that a Fréchet distance compares
 MIN_PICTURES = 50  # of a set; a distance between smaller sets is meaningless
 PAIRS = 64  # maximum number of pairs for PSNR and SSIM
-BATCH = 32  # pictures per forward pass
 MAX_PSNR = 100.0  # dB, of identical pictures
 
 Sample = Callable[[nn.Module, int], Tensor]  # (network, n) -> uint8 [n,C,H,W]
@@ -87,13 +84,8 @@ def fidelity(
     if metric == "ssim" and not with_ssim:
         raise ValueError(f"--metric ssim needs pictures of at least {WINDOW} pixels a side: choose psnr.")
 
-    @torch.no_grad()
     def measure(network: nn.Module) -> Mapping[str, float]:
-        parts = []
-        for part in inputs.split(BATCH):
-            with autocast(machine.device, machine.precision):
-                parts.append(to_uint8(reconstruct(network, to_float(part.to(machine.device)))).cpu())
-        outputs = torch.cat(parts)
+        outputs = transform(lambda x: reconstruct(network, x), inputs, machine)
         figures = {"psnr": psnr(outputs, targets).clamp(max=MAX_PSNR).mean().item()}
         if with_ssim:
             figures["ssim"] = ssim(outputs, targets).mean().item()

@@ -1,4 +1,4 @@
-"""From latents to pictures, in batches and in the precision of the machine."""
+"""Pictures from networks, from latents or from other pictures, in batches and in the precision of the machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from limner.core import latents
 from limner.core.device import autocast
-from limner.core.images import to_uint8
+from limner.core.images import to_float, to_uint8
 from limner.core.machine import Machine
 
 BATCH = 32  # pictures of one forward pass beside training: what fits while training fits
@@ -42,20 +42,24 @@ def generate(
     Returns
     -------
     uint8 [N,C,H,W] on the CPU.
-
-    Raises
-    ------
-    ValueError
-        When the network gives values that are not finite.
     """
     parts = []
     for start in range(0, len(z), batch):
         rows = slice(start, start + batch)
         with autocast(device, precision):
             pictures = network(z[rows].to(device), None if c is None else c[rows].to(device))
-        if not torch.isfinite(pictures).all():
-            raise ValueError("The model gives values that are not finite numbers: its weights are damaged, so copy it again.")
         parts.append(to_uint8(pictures).contiguous().cpu())
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def transform(network: Callable[[Tensor], Tensor], pictures: Tensor, machine: Machine, batch: int = BATCH) -> Tensor:
+    """Return what a network in evaluation mode, [n,C,H,W] -> [n,C',H',W'] in [-1,1], makes of pictures uint8 [N,C,H,W]: uint8
+    [N,C',H',W'] on the CPU."""
+    parts = []
+    for part in pictures.split(batch):
+        with autocast(machine.device, machine.precision):
+            parts.append(to_uint8(network(to_float(part.to(machine.device)))).cpu())
     return torch.cat(parts)
 
 

@@ -118,11 +118,10 @@ def evaluate(
     from limner.apps.evaluate import evaluate as measure
     from limner.core import artifact
     from limner.evaluation.report import table
-    from limner.families.load import load
 
     with Progress("evaluating") as progress:
         result, report = measure(
-            load(pictures, device) if (pictures / artifact.CARD).exists() else pictures,
+            open_model(pictures, device, object, "evaluate") if (pictures / artifact.CARD).exists() else pictures,
             data,
             metrics,
             features or ["own"],

@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from limner.core.images import ImageSpec
+from limner.data.batches import Batches
 from limner.methods.phase import Method
 from limner.monitor.doctor import Probe
 from limner.training.loop import Callback, Outcome
@@ -34,12 +35,6 @@ class TrainingSet(Protocol):
     notes: list[str]
 
     def __len__(self) -> int: ...
-
-
-class Batches(Protocol):
-    """Named tensors by position in an endless order, which is a pure function of the seed."""
-
-    def batch(self, first: int, count: int, seed: int) -> Mapping[str, Tensor]: ...
 
 
 @dataclass(frozen=True)

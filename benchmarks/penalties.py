@@ -11,7 +11,7 @@ Speed: whole iterations of one recipe's game on Fashion-MNIST at 32x32 with eith
 start, alternating A B A B in one process; the median of the rounds' ratios is told. Agreement: on the discriminator that those
 rounds trained, over pictures of the data: the estimate's mean over many draws against the exact value (their ratio, their
 correlation over pictures), how far one draw's mean over a batch strays, and the cosine between the gradients that both
-send to the discriminator's weights. ImageSet: 10,000 samples against the 10,000 test pictures, see yardstick.py. Prints tables,
+send to the discriminator's weights. Pictures: 10,000 samples against the 10,000 test pictures, see yardstick.py. Prints tables,
 writes results/penalties.json.
 """
 
@@ -111,14 +111,14 @@ def agreement(discriminator: nn.Module, x: Tensor, y: Tensor | None, draws: int)
     discriminator.eval().requires_grad_(True)
     random = torch.Generator().manual_seed(0)
 
-    def judge(pictures: Tensor) -> Tensor:
+    def logits(pictures: Tensor) -> Tensor:
         return discriminator(pictures, None if y is None else y.repeat(len(pictures) // len(y)))
 
-    exact = squared_gradient_norm(judge, x)
+    exact = squared_gradient_norm(logits, x)
     right = gradient(exact.mean(), discriminator)
     values, slopes = [], []
     for _ in range(draws):
-        estimate = estimated_gradient_norm(judge, x, torch.randn(x.shape, generator=random))
+        estimate = estimated_gradient_norm(logits, x, torch.randn(x.shape, generator=random))
         values.append(estimate.detach())
         slopes.append(gradient(estimate.mean(), discriminator))
     value, input_gradient = torch.stack(values), torch.stack(slopes)

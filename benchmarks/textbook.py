@@ -1,6 +1,6 @@
 """The loop that every tutorial has, written here to be compared with: what people use instead of Limner.
 
-ImageSet are decoded one by one by Pillow in a DataLoader; nets are contiguous fp32 with plain layers; Adam at its
+Pictures are decoded one by one by Pillow in a DataLoader; nets are contiguous fp32 with plain layers; Adam at its
 defaults but for (2e-4, 0.5); gradients flow through both players on the generator's turn. The layers are those of the
 `dcgan` recipe: nearest-neighbor doubling and 3x3 convolutions, strided 4x4 convolutions, batch norm.
 """

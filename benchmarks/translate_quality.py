@@ -9,7 +9,7 @@ CUT learn without pairs and could not find any: of the remaining names one half 
 its Noto pictures, so that no picture's partner is among what they see.
 
 Measured on the held-out names, each translation against its own truth: L1 (mean difference in levels of 255), SSIM,
-and `layers`, the LPIPS form on the layers of the encoder that Limner trains on the Noto training pictures (`own`);
+and `layers`, the perceptual distance on the layers of the encoder that Limner trains on the Noto training pictures (`own`);
 and the Fréchet distance on that encoder between all translations and the Noto training pictures. Beside the recipes
 stand what needs no training: `identity` (the Twemoji left alone), `recolored` (each channel brought to the mean and
 spread of Noto's, known without pairs), `paled` (a tenth of white mixed in, which lowers L1 where shapes disagree),
@@ -46,7 +46,7 @@ from limner.families.train import train
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = {"twitter": "emoji-datasource-twitter-16.0.0.tgz", "google": "emoji-datasource-google-16.0.0.tgz"}
-METRICS = ("l1", "layers", "ssim", "fd")  # of a row; the second is the LPIPS form on own features
+METRICS = ("l1", "layers", "ssim", "fd")  # of a row; the second is the perceptual distance on own features
 SHOWN = 16  # held-out pictures on a sheet
 
 
@@ -82,7 +82,7 @@ class Emoji:
         return prepare(source, size=self.size, channels="3", background="white").images.contiguous()
 
 
-class Judge:
+class Evaluator:
     """The measures against the held-out truths."""
 
     def __init__(self, emoji: Emoji) -> None:
@@ -124,7 +124,7 @@ def run(name: str, emoji: Emoji, options: argparse.Namespace, seed: int, folder:
     return made, {"minutes": round(minutes, 2), "images": model.description["training"]["images"]}
 
 
-def untrained(emoji: Emoji, discriminator: Judge) -> dict[str, Tensor]:
+def untrained(emoji: Emoji, discriminator: Evaluator) -> dict[str, Tensor]:
     """What needs no training: a translator is worth its name only beside these."""
     before = emoji.shown(emoji.before, emoji.test)
     one = emoji.shown(emoji.before, emoji.halves[0]).double()
@@ -142,7 +142,7 @@ def untrained(emoji: Emoji, discriminator: Judge) -> dict[str, Tensor]:
 
 
 def sheet(before: Tensor, after: Tensor, truth: Tensor) -> np.ndarray:
-    """ImageSet above, below each what was made of it, and its truth under that: two bands of eight."""
+    """Pictures above, below each what was made of it, and its truth under that: two bands of eight."""
     rows = torch.linspace(0, len(truth) - 1, SHOWN).long()
     bands = [side[part] for part in rows.chunk(2) for side in (before, after, truth)]
     return grid(torch.cat(bands).numpy(), SHOWN // 2, scale=1 if truth.shape[-1] >= 64 else 2)
@@ -167,7 +167,7 @@ def main() -> None:
     device.configure_runtime(options.threads)
     RESULTS.mkdir(exist_ok=True)
     emoji = Emoji(options.data, options.size)
-    discriminator = Judge(emoji)
+    discriminator = Evaluator(emoji)
     rows = [{"recipe": name, "size": options.size, **discriminator(made)} for name, made in untrained(emoji, discriminator).items()]
     for row in rows:
         print(json.dumps(row), flush=True)
@@ -185,7 +185,7 @@ def main() -> None:
     summary(rows)
 
 
-def merge(options: argparse.Namespace, emoji: Emoji, discriminator: Judge, rows: list[dict]) -> list[dict]:
+def merge(options: argparse.Namespace, emoji: Emoji, discriminator: Evaluator, rows: list[dict]) -> list[dict]:
     """Put rows into the file in place of those of the same recipe, size and seed; returns all."""
     path = RESULTS / f"{options.name}.json"
     kept = json.loads(path.read_text())["rows"] if path.exists() else []

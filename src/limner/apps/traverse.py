@@ -19,7 +19,7 @@ MAX_DEVIATIONS = 3.0  # standard deviations on either side of the mean
 
 @dataclass(frozen=True)
 class Traversal:
-    """ImageArray along single latent dimensions, with the others fixed."""
+    """Pictures along single latent dimensions, with the others fixed."""
 
     pictures: ImageArray   # uint8 [rows * columns, C,H,W]
     rows: list[int]        # the latent dimension that each row varies

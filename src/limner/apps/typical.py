@@ -62,14 +62,18 @@ class Typicality:
         self.centers = _centers(x, modes)
         mode = torch.cdist(x, self.centers).argmin(1)
         self.whiten = torch.linalg.cholesky(torch.linalg.inv(_shrunk_covariance(x - self.centers[mode])))
-        distance = (((x - self.centers[mode]) @ self.whiten).square()).sum(1)
+        distance = self._distance(x, mode)
         self.sorted = [distance[mode == i].sort().values for i in range(len(self.centers))]
+
+    def _distance(self, x: Tensor, mode: Tensor) -> Tensor:
+        """Return the squared Mahalanobis distances [N] of rows [N,D] to the centers of their modes [N]."""
+        return ((x - self.centers[mode]) @ self.whiten).square().sum(1)
 
     def rank(self, pictures: Tensor) -> Tensor:
         """Return for uint8 [N,C,H,W] the fraction [N], in [0,1], of the mode's calibration pictures that are more typical."""
         x = (self.features(pictures).double() - self.mean) @ self.basis
         mode = torch.cdist(x, self.centers).argmin(1)
-        distance = (((x - self.centers[mode]) @ self.whiten).square()).sum(1)
+        distance = self._distance(x, mode)
         ranks = [torch.searchsorted(self.sorted[k], d) / max(1, len(self.sorted[k])) for k, d in zip(mode.tolist(), distance, strict=True)]
         return torch.stack(ranks) if ranks else torch.zeros(0)
 

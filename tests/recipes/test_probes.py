@@ -63,9 +63,9 @@ def tinted(pictures: np.ndarray) -> np.ndarray:
     return (pictures // 2 + np.array([120, 60, 0], np.uint8)[:, None, None]).astype(np.uint8)
 
 
-def train(out: Path, recipe: str, *data: np.ndarray, images: int, doctor: bool = True, **changes: Any) -> Path:
+def train(out: Path, recipe: str, *data: np.ndarray, images: int, doctor: bool = True, seed: int = 1, **changes: Any) -> Path:
     training.train(
-        *data, recipe=recipe, images=images, out=out, device="cpu", threads=1, quiet=True, seed=1, precision="fp32",
+        *data, recipe=recipe, images=images, out=out, device="cpu", threads=1, quiet=True, seed=seed, precision="fp32",
         doctor=doctor, changes=SMALL[recipe] | changes,
     )  # fmt: skip
     return out
@@ -143,9 +143,14 @@ def test_a_healthy_paired_translator_raises_no_alarm(emoji: np.ndarray, tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe, images", [("cut", 640), ("cyclegan", 1280)])
-def test_a_healthy_unpaired_translator_raises_no_alarm(recipe: str, images: int, emoji: np.ndarray, tmp_path: Path) -> None:
-    assert found(tmp_path / "run", recipe, emoji, tinted(emoji), images=images) == []
+@pytest.mark.parametrize("recipe, images, seed", [("cut", 640, 1), ("cyclegan", 1280, 3)])
+def test_a_healthy_unpaired_translator_raises_no_alarm(
+    recipe: str, images: int, seed: int, emoji: np.ndarray, tmp_path: Path
+) -> None:
+    """Of a seed with which the run is healthy: of four seeds so short a cyclegan never leaves the identity with two."""
+    assert found(tmp_path / "run", recipe, emoji, tinted(emoji), images=images, seed=seed) == []
+    last = [e for e in doctor.read_report(tmp_path / "run").entries if "output_change" in e][-1]
+    assert last["output_change"] > 0.3
 
 
 @pytest.mark.slow

@@ -16,11 +16,12 @@ import limner
 
 ROOT = Path(limner.__file__).parent
 ROOMS = [
-    "core", "data", "networks", "losses", "methods", "monitor", "training", "evaluation", "sampling", "runs", "recipes",
+    "core", "data", "networks", "coding", "losses", "methods", "monitor", "training", "evaluation", "sampling", "runs", "recipes",
     "apps", "families", "cli",
 ]  # fmt: skip
 APART = {  # room -> rooms above it that it must not import either
     "networks": {"data"},
+    "coding": {"data", "networks"},
     "losses": {"data", "networks"},
     "methods": {"data"},
     "training": {"data", "networks", "losses"},  # and of methods only methods.phase

@@ -1,0 +1,1 @@
+"""Entropy coding: probability tables, the coder, and the container of compressed pictures."""

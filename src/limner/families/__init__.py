@@ -15,11 +15,12 @@ from torch import nn
 
 from limner.apps.autoencode import Autoencoder
 from limner.apps.model import GeneratorModel
+from limner.apps.restore import Restorer
 from limner.apps.translate import Translator
 from limner.core.images import ImageSpec
 from limner.core.plugins import entries
-from limner.networks import rebuild_autoencoder, rebuild_generator, rebuild_translators
-from limner.recipes import gan, translate, vae
+from limner.networks import rebuild_autoencoder, rebuild_generator, rebuild_restorer, rebuild_translators
+from limner.recipes import gan, restore, translate, vae
 from limner.runs.experiment import Experiment, Preset
 
 
@@ -75,6 +76,16 @@ BUILT_IN = (
         rebuild=rebuild_translators,
         model=Translator,
         usage="limner translate {run} PICTURES OUT",
+    ),
+    Family(
+        kind="restorer",
+        recipes=restore.RECIPES,
+        presets=restore.PRESETS,
+        load_data=restore.load_data,
+        build=restore.build,
+        rebuild=rebuild_restorer,
+        model=Restorer,
+        usage="limner restore {run} PICTURES OUT",
     ),
 )
 

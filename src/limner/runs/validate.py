@@ -13,11 +13,13 @@ from limner.evaluation import FrechetProbe, ImageSet
 from limner.evaluation.image_quality import WINDOW, psnr, ssim
 from limner.runs.experiment import Validator
 from limner.sampling.generate import BATCH, transform
+from limner.sampling.restore import Pairs, restored, unrestored
 
 AUTO, NONE = "auto", "none"
 FEATURES = ("convolutions", "pixels", "own")  # of Fréchet distances
 FIDELITY = ("psnr", "ssim")  # of pairs
-METRICS = (AUTO, *FEATURES, *FIDELITY, NONE)
+RESTORATION = ("psnr_gain", *FIDELITY)  # of degraded pictures
+METRICS = (AUTO, *FEATURES, *RESTORATION, NONE)
 SAMPLES, REFERENCE = 500, 5_000  # pictures that a Fréchet distance compares
 MIN_PICTURES = 50  # of a set; a distance between smaller sets is meaningless
 PAIRS = 64  # maximum number of pairs for PSNR and SSIM
@@ -99,3 +101,34 @@ def fidelity(
     columns = (metric, *(name for name in FIDELITY if name != metric and (name == "psnr" or with_ssim)))
     name = {"psnr": "PSNR in dB", "ssim": "SSIM"}[metric]
     return Validator(columns=columns, title=f"{name} of {len(inputs):,} {title}", better="higher", measure=measure, cost=cost)
+
+
+def restoration(pairs: Pairs, scale: int, metric: str, title: str, machine: Machine) -> Validator:
+    """Return a validator of the mean PSNR and SSIM of restored pictures, and of the PSNR's gain over bicubic enlargement, or over
+    doing nothing; `metric` decides which state is the best.
+
+    pairs: degraded pictures and targets by row, always the same. SSIM is left out for pictures smaller than its window.
+    """
+    targets = pairs["target"]
+    with_ssim = min(targets.shape[-2:]) >= WINDOW
+    if metric == "ssim" and not with_ssim:
+        raise ValueError(f"--metric ssim needs pictures of at least {WINDOW} pixels a side: choose psnr.")
+    before = psnr(unrestored(pairs, scale), targets).clamp(max=MAX_PSNR)
+
+    def measure(network: nn.Module) -> Mapping[str, float]:
+        outputs = restored(network, pairs, machine)
+        after = psnr(outputs, targets).clamp(max=MAX_PSNR)
+        figures = {"psnr_gain": (after - before).mean().item(), "psnr": after.mean().item()}
+        if with_ssim:
+            figures["ssim"] = ssim(outputs, targets).mean().item()
+        return {name: float(f"{value:.5g}") for name, value in figures.items()}
+
+    def cost(network: nn.Module) -> float:
+        start = time.monotonic()
+        measure(network)
+        return time.monotonic() - start
+
+    columns = (metric, *(name for name in RESTORATION if name != metric and (name != "ssim" or with_ssim)))
+    over = "bicubic enlargement" if scale > 1 else "doing nothing"
+    name = {"psnr_gain": f"PSNR gain in dB over {over}", "psnr": "PSNR in dB", "ssim": "SSIM"}[metric]
+    return Validator(columns=columns, title=f"{name} of {len(targets):,} {title}", better="higher", measure=measure, cost=cost)

@@ -83,8 +83,8 @@ def strokes(height: int, width: int, fraction: float, rng: np.random.Generator) 
             if np.count_nonzero(np.asarray(canvas)) >= wanted:
                 return np.array(canvas)
             angle = turned + (rng.uniform(*BRUSH_ANGLE) if vertex % 2 else 2 * math.pi - rng.uniform(*BRUSH_ANGLE))
-            length = float(np.clip(rng.normal(mean, mean / 2), 0, 2 * mean))
-            end = (float(np.clip(x + length * math.sin(angle), 0, width)), float(np.clip(y + length * math.cos(angle), 0, height)))
+            length = min(max(rng.normal(mean, mean / 2), 0), 2 * mean)
+            end = (min(max(x + length * math.sin(angle), 0), width), min(max(y + length * math.cos(angle), 0), height))
             pen.line([(x, y), end], 1, brush)
             for center in ((x, y), end):
                 pen.ellipse([center[0] - brush / 2, center[1] - brush / 2, center[0] + brush / 2, center[1] + brush / 2], 1)

@@ -12,7 +12,8 @@ from limner.data.degradations.protocol import Range, draw, in_dtype, within
 
 DETAIL = 3                  # subpixels a side, so that thin lines are smooth
 LENGTH = (10.0, 150.0)      # of a scratch, in pixels
-WIDTH = (0.5, 2.0)          # of a scratch
+SEGMENT = 3.0               # pixels between two points of a scratch
+WIDTH = (0.3, 1.7)          # of a scratch
 RADIUS = (0.5, 2.0)         # of a speck of dust
 OPACITY = (0.35, 1.0)
 BRIGHT, DARK = (200.0, 255.0), (0.0, 50.0)
@@ -26,8 +27,8 @@ class Scratches:
     """Thin bright and dark scratches, specks of dust and fibers, as on scanned old photographs.
 
     The idea of training on synthetic scratches is that of Wan et al. 2020 ("Bringing old photos back to life"), who blend
-    scanned textures of paper and scratches; here they are drawn: polylines whose direction wanders, ellipses and arcs, smoothed at
-    their edges and of varying opacity.
+    scanned textures of paper and scratches; here they are drawn: lines whose direction wanders and whose ends taper, ellipses
+    and arcs, smoothed at their edges and of varying opacity.
     scratches, dust: how many per 100x100 pixels on average, or a range drawn from for each picture. Alpha is unchanged.
     Raises ValueError for a negative density and one above 100.
     """
@@ -60,25 +61,28 @@ class Scratches:
         return in_dtype(made, image.dtype)
 
 
-def _opacity(rng: np.random.Generator) -> int:
-    return round(255 * rng.uniform(*OPACITY))
-
-
 def _scratch(pen: ImageDraw.ImageDraw, height: int, width: int, rng: np.random.Generator) -> None:
-    """Draw a polyline whose middle lies anywhere in the picture."""
-    length, count = rng.uniform(*LENGTH), int(rng.integers(3, 9))
+    """Draw a line whose middle lies anywhere in the picture: its heading wanders, its ends taper, its opacity varies."""
+    length, thickness, opacity = rng.uniform(*LENGTH), rng.uniform(*WIDTH) * DETAIL, rng.uniform(*OPACITY)
     upright = rng.random() < UPRIGHT_SHARE
+    count = math.ceil(length / SEGMENT)
     start = math.pi / 2 + rng.uniform(-1, 1) * math.pi / 18 if upright else rng.uniform(0, math.pi)
-    headings = start + np.cumsum(rng.normal(0, 0.03 if upright else 0.2, count))
-    steps = length / count * np.stack([np.cos(headings), np.sin(headings)], 1)
+    headings = start + np.cumsum(rng.normal(0, 0.02 if upright else 0.1, count))
+    steps = SEGMENT * np.stack([np.cos(headings), np.sin(headings)], 1)
     path = np.concatenate([np.zeros((1, 2)), np.cumsum(steps, 0)])
-    path += (rng.uniform(0, width), rng.uniform(0, height)) - path[count // 2]
-    pen.line([(x, y) for x, y in (path * DETAIL).tolist()], _opacity(rng), max(1, round(rng.uniform(*WIDTH) * DETAIL)), "curve")
+    middle = np.array([rng.uniform(0, width), rng.uniform(0, height)])
+    path = (path + middle - path[count // 2]) * DETAIL
+    taper = np.sqrt(np.sin(math.pi * (np.arange(count) + 0.5) / count))
+    wear = np.clip(1 + np.cumsum(rng.normal(0, 0.08, count)), 0.4, 1)
+    ink, widths = np.rint(255 * opacity * wear).astype(int).tolist(), np.maximum(1, np.rint(thickness * taper)).astype(int).tolist()
+    points = [(x, y) for x, y in path.tolist()]
+    for i in range(count):
+        pen.line(points[i : i + 2], ink[i], widths[i])
 
 
 def _speck(pen: ImageDraw.ImageDraw, height: int, width: int, rng: np.random.Generator) -> None:
     """Draw an ellipse, or an arc as thin as a fiber."""
-    x, y, opacity = rng.uniform(0, width) * DETAIL, rng.uniform(0, height) * DETAIL, _opacity(rng)
+    x, y, opacity = rng.uniform(0, width) * DETAIL, rng.uniform(0, height) * DETAIL, round(255 * rng.uniform(*OPACITY))
     if rng.random() < SPECK_SHARE:
         a, b = rng.uniform(*RADIUS, 2) * DETAIL
         pen.ellipse([x - a, y - b, x + a, y + b], opacity)

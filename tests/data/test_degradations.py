@@ -240,6 +240,7 @@ def test_gray_is_the_luma_of_pillow() -> None:
     [
         (Downscale, {"factor": 5}, "cannot be made 5 times smaller: choose a scale of 1, 2, 3 or 4"),
         (GaussianNoise, {"gray": 1.5}, "gray 1.5 is not a probability"),
+        (GaussianNoise, {"sigma": "12"}, "sigma '12' is not a noise level"),
         (PoissonNoise, {"strength": (3, 1)}, "give a number from 0"),
         (LowLight, {"gamma": -1}, "gamma -1 of low light is invalid"),
         (LowLight, {"alpha": (0.5, 1.5)}, "from 0 to 1"),

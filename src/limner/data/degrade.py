@@ -23,17 +23,35 @@ from limner.data.degradations.holes import Holes
 from limner.data.degradations.noise import GaussianNoise, LowLight, PoissonNoise
 from limner.data.degradations.protocol import Degradation, Masking, in_dtype, makes_masks, output_channels
 from limner.data.degradations.resize import Downscale, Gray
+from limner.data.degradations.scratches import Scratches
+from limner.data.degradations.second_order import SecondOrder
 
 __all__ = [
     "DEGRADATIONS", "Blur", "Chain", "Degradation", "Degraded", "Downscale", "GaussianNoise", "Gray", "Holes", "Jpeg", "LowLight",
-    "MotionBlur", "PoissonNoise", "Webp", "degradation", "in_dtype",
+    "MotionBlur", "PoissonNoise", "Scratches", "SecondOrder", "Webp", "degradation", "in_dtype", "parse_degradations",
 ]  # fmt: skip
 
 
 DEGRADATIONS: Mapping[str, Callable[..., Degradation]] = {
     "downscale": Downscale, "noise": GaussianNoise, "poisson": PoissonNoise, "blur": Blur, "motion": MotionBlur, "jpeg": Jpeg,
-    "webp": Webp, "low-light": LowLight, "holes": Holes, "gray": Gray,
+    "webp": Webp, "low-light": LowLight, "scratches": Scratches, "holes": Holes, "gray": Gray, "real": SecondOrder,
 }  # fmt: skip
+MIXED: Mapping[str, Mapping[str, Any]] = {  # name -> options in a mix, in the order in which they happen to a picture
+    "gray": {},                                     # the film
+    "low-light": {},                                # the scene, the lens and the camera
+    "motion": {"length": (3.0, 15.0)},
+    "blur": {"sigma": (0.2, 3.0)},
+    "scratches": {},                                # the print
+    "real": {},                                     # its scan, and what editors do to it
+    "downscale": {},
+    "poisson": {"strength": (0.05, 3.0), "gray": 0.2},
+    "noise": {"sigma": (0.0, 40.0), "gray": 0.2},
+    "webp": {"quality": (10, 95)},
+    "jpeg": {"quality": (10, 95), "subsampling": ("4:2:0", "4:4:4")},
+    "holes": {"fraction": (0.1, 0.4)},
+}
+MIXED_PROBABILITY = 0.8  # of each degradation of several
+CLEAN_PROBABILITY = 0.1  # of none at all
 
 
 def degradation(name: str, **options: Any) -> Degradation:
@@ -41,6 +59,28 @@ def degradation(name: str, **options: Any) -> Degradation:
     if name not in DEGRADATIONS:
         raise ValueError(f"The degradation {name!r} is unknown: choose {', '.join(DEGRADATIONS)}.")
     return DEGRADATIONS[name](**options)
+
+
+def parse_degradations(text: str, scale: int = 1) -> Chain:
+    """Return the mix of names separated by commas: "jpeg,noise,blur,scratches".
+
+    Each is drawn with a random strength and left out at random; one picture in ten stays clean, so that a network learns to leave
+    such a picture unchanged. They happen in a physical order (`MIXED`), whatever the order of the names. scale: of the result;
+    above 1, `downscale` is added unless `real` is there, which downscales itself.
+    Raises ValueError for an unknown name, for none, and for `downscale` at scale 1.
+    """
+    names = {name.strip() for name in text.split(",") if name.strip()}
+    if unknown := sorted(names - set(MIXED)):
+        raise ValueError(f"The degradation {unknown[0]!r} is unknown: choose from {', '.join(sorted(MIXED))}, separated by commas.")
+    if "downscale" in names and scale == 1:
+        raise ValueError("The degradation 'downscale' needs a scale of 2, 3 or 4.")
+    if not names:
+        raise ValueError(f"No degradation is named: choose from {', '.join(sorted(MIXED))}, separated by commas.")
+    if scale != 1 and "real" not in names:
+        names.add("downscale")
+    sized = {"factor": scale}
+    steps = [degradation(name, **options, **(sized if name in ("real", "downscale") else {})) for name, options in MIXED.items() if name in names]
+    return Chain(steps, probability=MIXED_PROBABILITY if len(steps) > 1 else 1.0, clean=CLEAN_PROBABILITY)
 
 
 class Degraded:

@@ -73,18 +73,18 @@ def rectangles(height: int, width: int, fraction: float, rng: np.random.Generato
 
 def strokes(height: int, width: int, fraction: float, rng: np.random.Generator) -> np.ndarray:
     """Return a mask uint8 [H,W] of brush strokes covering `fraction` or at most one segment more."""
-    canvas, wanted = Image.new("L", (width, height)), fraction * height * width
+    canvas, clear = Image.new("L", (width, height)), (1 - fraction) * height * width  # pixels that may stay clear
     pen, shorter = ImageDraw.Draw(canvas), min(height, width)
     mean = BRUSH_LENGTH * math.hypot(height, width)
     for _ in range(MAX_STROKES):
         brush = max(1, round(shorter * rng.uniform(*BRUSH_WIDTH)))
         x, y, turned = rng.uniform(0, width), rng.uniform(0, height), rng.uniform(0, 2 * math.pi)
         for vertex in range(int(rng.integers(BRUSH_VERTICES[0], BRUSH_VERTICES[1] + 1))):
-            if np.count_nonzero(np.asarray(canvas)) >= wanted:
+            if canvas.histogram()[0] <= clear:
                 return np.array(canvas)
             angle = turned + (rng.uniform(*BRUSH_ANGLE) if vertex % 2 else 2 * math.pi - rng.uniform(*BRUSH_ANGLE))
-            length = float(np.clip(rng.normal(mean, mean / 2), 0, 2 * mean))
-            end = (float(np.clip(x + length * math.sin(angle), 0, width)), float(np.clip(y + length * math.cos(angle), 0, height)))
+            length = min(max(rng.normal(mean, mean / 2), 0), 2 * mean)
+            end = (min(max(x + length * math.sin(angle), 0), width), min(max(y + length * math.cos(angle), 0), height))
             pen.line([(x, y), end], 1, brush)
             for center in ((x, y), end):
                 pen.ellipse([center[0] - brush / 2, center[1] - brush / 2, center[0] + brush / 2, center[1] + brush / 2], 1)

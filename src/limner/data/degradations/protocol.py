@@ -62,6 +62,8 @@ def bounds(value: Any) -> tuple[float, float]:
 
 def within(value: Any, least: float, most: float) -> bool:
     """Return whether `value` is a Range between `least` and `most`, finite and not reversed."""
+    if isinstance(value, str):
+        return False
     try:
         low, high = bounds(value)
     except (TypeError, ValueError):
@@ -104,6 +106,4 @@ def filtered(image: np.ndarray, apply: Callable[[np.ndarray], np.ndarray]) -> np
 
 def luma(image: np.ndarray) -> np.ndarray:
     """Return the BT.601 luma of float32 [H,W,3 or 4] as [H,W,1]; one channel is returned as it is."""
-    return image @ np.array([0.299, 0.587, 0.114], np.float32)[:, None] if image.shape[-1] == 3 else (
-        image if image.shape[-1] == 1 else luma(image[..., :3])
-    )  # fmt: skip
+    return image if image.shape[-1] == 1 else image[..., :3] @ np.array([0.299, 0.587, 0.114], np.float32)[:, None]

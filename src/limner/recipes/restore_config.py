@@ -29,7 +29,7 @@ class RestorationTraining(Training):
     grad_clip: float = option(1.0, "Largest gradient norm; 0 does not clip.", low=0)
     flip: bool = option(True, "Mirror half of the crops.")
     rotate: bool = option(True, "Turn crops by 0, 90, 180 or 270 degrees.")
-    clean: float = option(0.0, "Fraction of the training crops that are not degraded, so that clean pictures stay as they are.", low=0, high=1)
+    clean: float = option(0.0, "Fraction of the training crops that are not degraded, so that clean pictures stay as they are; a mix has a tenth.", low=0, high=1)
     loss: str = option("charbonnier", "Distance of pixels: charbonnier (L1, smooth at zero) or l1.", choices=lambda: PIXEL_LOSSES)
     pixel: float = option(1.0, "Weight of the pixel loss.", low=0)
     perceptual: float = option(0.0, "Weight of the distance between features of a pretrained EfficientNet-Lite0 (needs limner[perceptual]).", low=0)

@@ -22,7 +22,7 @@ _discriminator = partial(patch.Config, width=32, norm="spectral")
 class RestorationTraining(Training):
     """Options of every recipe that restores. Pictures are cropped at random; --size is the side of a crop."""
 
-    batch: int = option(16, "Crops per iteration, over all ranks.", low=1)
+    batch: int = option(8, "Crops per iteration, over all ranks.", low=1)
     lr_decay_start: float = option(0.3, "Fraction of the budget after which the learning rates decay to zero.", low=0, high=1, needs=Needs("schedule"))
     lr_warmup: float = option(0.01, "Fraction of the budget over which the learning rates rise linearly from zero.", low=0, high=1)
     ema_half_life: float = option(2_000, "Half-life of the moving average (EMA) of the weights, in images; early in a run a twentieth of the images seen.", low=0)

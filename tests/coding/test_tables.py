@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from limner.coding.tables import TAIL, TOTAL, Tables, gaussian_tables, integer_frequencies, make_tables, tables_of_cdf
+from limner.coding.tables import (
+    TAIL,
+    TOTAL,
+    Tables,
+    gaussian_tables,
+    integer_frequencies,
+    make_tables,
+    tables_of_masses,
+)
 
 SCALES = np.exp(np.linspace(math.log(0.11), math.log(64), 24))
 
@@ -34,7 +42,7 @@ def test_refuses_what_is_no_distribution(p: list[float]) -> None:
 
 
 def test_gaussian_rows_are_the_integrals_of_the_gaussian() -> None:
-    tables = Tables(gaussian_tables(SCALES))
+    tables = Tables(gaussian_tables(SCALES.tolist(), 330))
     for row, scale in enumerate(SCALES):
         values = tables.low[row] + np.arange(tables.count[row])
         exact = [math.erf((k + 0.5) / scale / 2**0.5) / 2 - math.erf((k - 0.5) / scale / 2**0.5) / 2 for k in values]
@@ -44,30 +52,46 @@ def test_gaussian_rows_are_the_integrals_of_the_gaussian() -> None:
         assert 1 - sum(exact) <= TAIL
 
 
-def test_tables_of_a_cdf_hold_its_mass_wherever_it_lies() -> None:
-    centers, widths = np.array([0.0, 3.3, -200, 0.2]), np.array([0.1, 1, 9, 0.01])
-    tables = Tables(tables_of_cdf(lambda x: 0.5 + 0.5 * np.tanh((x - centers[:, None]) / widths[:, None] / 2)))
+def test_tables_of_masses_hold_the_mass_wherever_it_lies() -> None:
+    centers, widths, limit = np.array([0.0, 3.3, -100, 0.2]), np.array([0.1, 1, 9, 0.01]), 127
+    edges = np.arange(-limit, limit + 2) - 0.5
+    c = 0.5 + 0.5 * np.tanh((edges - centers[:, None]) / widths[:, None] / 2)
+    tables = Tables(tables_of_masses(np.diff(c)))
+    assert tables.array.shape == (4, 2 * limit + 3)
     for row, (center, width) in enumerate(zip(centers, widths, strict=True)):
         f = tables.frequencies(row)[:-1]
         mean = ((tables.low[row] + np.arange(len(f))) * f).sum() / f.sum()
-        assert abs(mean - center) < 0.1 * max(width, 1) + 0.2
+        assert abs(mean - center) < 0.25 * max(width, 1) + 0.5
         assert tables.low[row] <= round(center) - 2 and tables.low[row] + len(f) > round(center) + 2
+    assert tables.count[[0, 3]].tolist() == [5, 5]  # narrow rows pay for few places
+    assert tables.frequencies(2)[-1] > 1000  # what lies beyond the limit is the escape's
+
+
+def test_masses_that_are_no_distribution_are_refused() -> None:
+    for bad in (np.zeros((1, 9)), np.full((1, 9), np.nan)):
+        with pytest.raises(ValueError, match="train the run anew"):
+            tables_of_masses(bad)
+
+
+def test_a_limit_cuts_wide_rows() -> None:
+    tables = Tables(gaussian_tables([0.2, 256.0], limit=20))
+    assert tables.count.tolist() == [5, 41] and tables.frequencies(1)[-1] / TOTAL == pytest.approx(0.936, abs=2e-3)
 
 
 def test_damaged_tables_are_refused() -> None:
-    good = gaussian_tables([0.5, 4])
+    good = gaussian_tables([0.5, 4], 30)
     Tables(good)
-    for place, value in (((0, 2), 0), ((0, 2), 2), ((0, 1), 10_000), ((1, 1), 0), ((0, -1), 1), ((0, 0), 1 << 30)):
+    for place, value in (((0, 2), 0), ((0, 3), TOTAL), ((0, 1), 10_000), ((1, 1), 0), ((0, -1), 1), ((0, 0), 1 << 30)):
         bad = good.copy()
         bad[place] = value
         with pytest.raises(ValueError, match="damaged"):
             Tables(bad)
-    for array in (good.astype(np.int64), good[0], good[:0], good[:, :3]):
+    for array in (good.astype(np.int64), good[0], good[:0], good[:, :2], np.zeros((2, 63), np.int32)):
         with pytest.raises(ValueError, match="damaged"):
             Tables(array)
 
 
 def test_cost_is_the_code_length() -> None:
-    tables = Tables(make_tables([(0, np.array([0.5, 0.25, 0.25])), (-1, np.array([1.0]))]))
+    tables = Tables(make_tables([(0, np.array([0.5, 0.25, 0.25])), (-1, np.array([1.0]))], 2))
     assert np.allclose(tables.cost[0, :3], [1, 2, 2], atol=2e-3) and tables.cost[0, 3] == 16
-    assert tables.cost[1, 0] < 1e-4 and np.isinf(tables.cost[1, 2:]).all()
+    assert tables.cost[1, 0] < 1e-4 and tables.cost[1, 1] == 16 and np.isinf(tables.cost[1, 2:]).all()

@@ -2,17 +2,19 @@
 
 A probability that the encoder and the decoder compute for themselves must be equal to the last bit on both machines, which
 floating-point functions are not. So the tables are integers: one row per distribution, whose frequencies are at least 1 and sum
-to `TOTAL`. The rows of a set are one int32 array [rows, width]:
+to `TOTAL`. The rows of a set are one int32 array [rows, 2 * limit + 3]:
 
-    low   count   f(low)   f(low + 1)  ...  f(low + count - 1)   f(escape)   0 ...
+    low   count   f(low)   f(low + 1)  ...  f(low + count - 1)   0 ...
 
-The escape stands for every value outside of low .. low + count - 1; the coder writes such a value by itself (`coding.entropy`).
+The rest of `TOTAL` is the frequency of the escape, which stands for every value outside of low .. low + count - 1: the coder
+writes such a value by itself (`coding.entropy`). A row holds only the values that are worth a place, at most 2 * limit + 1: each
+place costs at least 1 / TOTAL of the probability.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -22,7 +24,7 @@ BITS = 16
 TOTAL = 1 << BITS     # the sum of each row's frequencies
 TAIL = 2.0**-BITS     # probability left to the escape: about its least possible frequency
 LEAST_REACH = 2       # values on each side of the center that a row holds at least: real tails are heavier than a Gaussian's
-MAX_COUNT = 4096      # values of a row; what lies beyond is escaped
+MAX_COUNT = 8191      # values of a row
 MAX_ROWS = 1 << 16
 HEAD = 2              # columns before the frequencies
 MAX_VALUE = 1 << 22   # absolute value of a symbol, in the tables or escaped; half of what the escape code can reach
@@ -38,19 +40,18 @@ class Tables:
 
     def __post_init__(self) -> None:
         a = self.array
-        if a.ndim != 2 or a.dtype != np.int32 or not 0 < len(a) <= MAX_ROWS or not HEAD + 2 <= a.shape[1] <= HEAD + MAX_COUNT + 1:
-            raise ValueError(f"The run's tables of frequencies are damaged: they are {a.dtype} {a.shape}. Copy the run again.")
+        if a.ndim != 2 or a.dtype != np.int32 or not 0 < len(a) <= MAX_ROWS or not HEAD < a.shape[1] <= HEAD + MAX_COUNT:
+            raise ValueError(f"The run's tables of frequencies are damaged ({a.dtype} {a.shape}): copy the run again.")
         low, count = a[:, 0].astype(np.int64), a[:, 1].astype(np.int64)
-        used = np.arange(a.shape[1] - HEAD) <= np.clip(count, 0, None)[:, None]  # with the escape
+        used = np.arange(a.shape[1] - HEAD) < count[:, None]
         frequencies = a[:, HEAD:].astype(np.int64)
         if not (
-            ((count >= 1) & (count <= a.shape[1] - HEAD - 1)).all()
-            and ((low >= -MAX_VALUE) & (low + count <= MAX_VALUE)).all()
+            ((count >= 1) & (count <= a.shape[1] - HEAD) & (low >= -MAX_VALUE) & (low + count <= MAX_VALUE)).all()
             and (np.where(used, frequencies, 1) >= 1).all()
             and (np.where(used, 0, frequencies) == 0).all()
-            and (frequencies.sum(1) == TOTAL).all()
+            and (frequencies.sum(1) < TOTAL).all()
         ):
-            raise ValueError(f"The run's tables of frequencies are damaged: a row does not sum to {TOTAL:,}. Copy the run again.")
+            raise ValueError("The run's tables of frequencies are damaged (a row is no distribution): copy the run again.")
 
     def __len__(self) -> int:
         return len(self.array)
@@ -67,13 +68,16 @@ class Tables:
 
     def frequencies(self, row: int) -> np.ndarray:
         """Return the frequencies of a row, int64 [count + 1]; the last one is the escape's."""
-        return self.array[row, HEAD : HEAD + self.array[row, 1] + 1].astype(np.int64)
+        known = self.array[row, HEAD : HEAD + self.array[row, 1]].astype(np.int64)
+        return np.append(known, TOTAL - known.sum())
 
     @cached_property
     def cost(self) -> np.ndarray:
-        """The bits of each value of each row and of its escape, float32 [rows, width - 2]; unused places are infinite."""
+        """The bits of each value of each row and then of its escape, float32 [rows, width - 1]; unused places are infinite."""
+        padded = np.pad(self.array[:, HEAD:], ((0, 0), (0, 1)))
+        np.put_along_axis(padded, self.count[:, None], TOTAL - padded.sum(1, keepdims=True), 1)
         with np.errstate(divide="ignore"):
-            return (BITS - np.log2(self.array[:, HEAD:])).astype(np.float32)
+            return (BITS - np.log2(padded)).astype(np.float32)
 
 
 def integer_frequencies(probabilities: np.ndarray, total: int = TOTAL) -> np.ndarray:
@@ -94,54 +98,49 @@ def integer_frequencies(probabilities: np.ndarray, total: int = TOTAL) -> np.nda
     return found + 1
 
 
-def make_tables(rows: Sequence[Row]) -> np.ndarray:
-    """Return int32 [rows, width] of (low, probabilities) rows; what a row lacks to a sum of 1 is its escape's."""
-    width = HEAD + 1 + max(len(p) for _, p in rows)
-    array = np.zeros((len(rows), width), np.int32)
+def make_tables(rows: Sequence[Row], limit: int) -> np.ndarray:
+    """Return int32 [rows, 2 * limit + 3] of (low, probabilities) rows; what a row lacks to a sum of 1 is its escape's."""
+    array = np.zeros((len(rows), HEAD + 2 * limit + 1), np.int32)
     for i, (low, p) in enumerate(rows):
-        escape = max(0.0, 1.0 - float(p.sum()))
+        found = integer_frequencies(np.append(p, max(0.0, 1.0 - float(p.sum()))))
         array[i, :HEAD] = low, len(p)
-        array[i, HEAD : HEAD + len(p) + 1] = integer_frequencies(np.append(p, escape))
+        array[i, HEAD : HEAD + len(p)] = found[:-1]
     return Tables(array).array
 
 
-def gaussian_tables(scales: Sequence[float]) -> np.ndarray:
-    """Return int32 [scales, width]: a Gaussian of mean 0 and each standard deviation, integrated over each integer's unit.
+def gaussian_tables(scales: Sequence[float], limit: int = 255) -> np.ndarray:
+    """Return int32 [scales, 2 * limit + 3]: a Gaussian of mean 0 and each standard deviation, integrated over unit intervals.
 
     P(k) = Phi((k + 1/2) / scale) - Phi((k - 1/2) / scale) (Ballé et al. 2018, "Variational image compression with a scale
-    hyperprior", equation 5, with the mean removed before rounding as in Minnen et al. 2018).
+    hyperprior", equation 29, with the mean removed before rounding as in Minnen et al. 2018). limit: the largest absolute value
+    in a row.
     """
     rows = []
     for scale in scales:
-        reach = LEAST_REACH
-        while math.erfc((reach + 0.5) / scale / math.sqrt(2)) > TAIL and 2 * reach + 1 < MAX_COUNT - 2:
+        reach = min(LEAST_REACH, limit)
+        while math.erfc((reach + 0.5) / scale / math.sqrt(2)) > TAIL and reach < limit:
             reach += 1
         upper = np.array([math.erfc((k - 0.5) / scale / math.sqrt(2)) / 2 for k in range(reach + 2)])  # P(X > k - 1/2)
         right = upper[:-1] - upper[1:]  # P(0), P(1) ...: differences of upper tails keep their precision
         right[0] = 1 - 2 * upper[1]
         rows.append((-reach, np.concatenate([right[:0:-1], right])))
-    return make_tables(rows)
+    return make_tables(rows, limit)
 
 
-def tables_of_cdf(cdf: Callable[[np.ndarray], np.ndarray], reach: int = 128) -> np.ndarray:
-    """Return int32 [rows, width] of cumulative distribution functions, as a factorized prior has one per channel.
+def tables_of_masses(masses: np.ndarray) -> np.ndarray:
+    """Return int32 [rows, 2 * limit + 3] of the probabilities of -limit ... limit, float64 [rows, 2 * limit + 1].
 
-    cdf: float64 [n] -> [rows, n], at half-integers. reach: the largest absolute value that is considered at first; it is
-    doubled while a row has more than `TAIL` beyond it, up to half of MAX_COUNT.
+    Each row keeps the values that hold all but about `TAIL`, and at least LEAST_REACH on each side of the median.
     """
-    while True:
-        edges = np.arange(-reach, reach + 2) - 0.5
-        c = np.asarray(cdf(edges), np.float64)
-        if reach * 4 > MAX_COUNT or (c[:, 0].max() < TAIL / 2 and c[:, -1].min() > 1 - TAIL / 2):
-            break
-        reach *= 2
+    limit = masses.shape[1] // 2
     rows = []
-    for row in c:
-        p = np.clip(np.diff(row), 0, None)
-        center = int(np.searchsorted(row, 0.5)) - 1  # the median's place
-        first = int(np.searchsorted(row, TAIL / 2, "right")) - 1
-        last = int(np.searchsorted(row, 1 - TAIL / 2, "left"))  # values first .. last - 1 hold all but TAIL
-        first = max(0, min(first, center - LEAST_REACH))
-        last = min(len(p), max(last, center + LEAST_REACH + 1))
-        rows.append((first - reach, p[first:last]))
-    return make_tables(rows)
+    for p in np.asarray(masses, np.float64):
+        if not (np.isfinite(p).all() and p.sum() > 0):
+            raise ValueError("A distribution to code with is not finite, or all zero within its limits: train the run anew.")
+        below, above = np.cumsum(p), np.cumsum(p[::-1])[::-1]  # sums from each end keep the precision of its tail
+        center = int(np.searchsorted(below, below[-1] / 2))
+        first = min(int(np.searchsorted(below, TAIL / 2, "right")), center - LEAST_REACH)
+        end = max(len(p) - int(np.searchsorted(above[::-1], TAIL / 2, "right")), center + LEAST_REACH + 1)
+        first, end = max(first, 0), min(end, len(p))
+        rows.append((first - limit, p[first:end]))
+    return make_tables(rows, limit)

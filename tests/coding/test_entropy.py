@@ -16,7 +16,7 @@ from limner.coding.entropy import Coder, Corrupt, Decoder, categorical, encode
 from limner.coding.tables import MAX_VALUE, TOTAL, Tables, gaussian_tables, integer_frequencies
 
 SCALES = np.exp(np.linspace(math.log(0.11), math.log(64), 64))
-CODER = Coder(Tables(gaussian_tables(SCALES.tolist(), 330)))
+CODER = Coder(Tables(gaussian_tables(SCALES.tolist())))
 
 
 def decoded(content: bytes, rows: np.ndarray, context: bytes = b"") -> np.ndarray:

@@ -2,12 +2,12 @@
 
 A probability that the encoder and the decoder compute for themselves must be equal to the last bit on both machines, which
 floating-point functions are not. So the tables are integers: one row per distribution, whose frequencies are at least 1 and sum
-to `TOTAL`. The rows of a set are one int32 array [rows, 2 * limit + 3]:
+to `TOTAL`. The rows of a set are one int32 array [rows, width]:
 
     low   count   f(low)   f(low + 1)  ...  f(low + count - 1)   0 ...
 
 The rest of `TOTAL` is the frequency of the escape, which stands for every value outside of low .. low + count - 1: the coder
-writes such a value by itself (`coding.entropy`). A row holds only the values that are worth a place, at most 2 * limit + 1: each
+writes such a value by itself (`coding.entropy`). A row holds only the values that are worth a place, at most width - 2: each
 place costs at least 1 / TOTAL of the probability.
 """
 
@@ -98,9 +98,12 @@ def integer_frequencies(probabilities: np.ndarray, total: int = TOTAL) -> np.nda
     return found + 1
 
 
-def make_tables(rows: Sequence[Row], limit: int) -> np.ndarray:
-    """Return int32 [rows, 2 * limit + 3] of (low, probabilities) rows; what a row lacks to a sum of 1 is its escape's."""
-    array = np.zeros((len(rows), HEAD + 2 * limit + 1), np.int32)
+def make_tables(rows: Sequence[Row], width: int | None = None) -> np.ndarray:
+    """Return int32 [rows, width] of (low, probabilities) rows; what a row lacks to a sum of 1 is its escape's.
+
+    width: by default the least that holds all rows.
+    """
+    array = np.zeros((len(rows), width or HEAD + max(len(p) for _, p in rows)), np.int32)
     for i, (low, p) in enumerate(rows):
         found = integer_frequencies(np.append(p, max(0.0, 1.0 - float(p.sum()))))
         array[i, :HEAD] = low, len(p)
@@ -108,31 +111,33 @@ def make_tables(rows: Sequence[Row], limit: int) -> np.ndarray:
     return Tables(array).array
 
 
-def gaussian_tables(scales: Sequence[float], limit: int = 255) -> np.ndarray:
-    """Return int32 [scales, 2 * limit + 3]: a Gaussian of mean 0 and each standard deviation, integrated over unit intervals.
+def gaussian_tables(scales: Sequence[float], width: int | None = None) -> np.ndarray:
+    """Return int32 [scales, width]: a Gaussian of mean 0 and each standard deviation, integrated over unit intervals.
 
     P(k) = Phi((k + 1/2) / scale) - Phi((k - 1/2) / scale) (Ballé et al. 2018, "Variational image compression with a scale
-    hyperprior", equation 29, with the mean removed before rounding as in Minnen et al. 2018). limit: the largest absolute value
-    in a row.
+    hyperprior", equation 29, with the mean removed before rounding as in Minnen et al. 2018). width: of the table; what has no
+    place in it is escaped.
     """
+    most = ((width - HEAD if width else MAX_COUNT) - 1) // 2
     rows = []
     for scale in scales:
-        reach = min(LEAST_REACH, limit)
-        while math.erfc((reach + 0.5) / scale / math.sqrt(2)) > TAIL and reach < limit:
+        reach = min(LEAST_REACH, most)
+        while math.erfc((reach + 0.5) / scale / math.sqrt(2)) > TAIL and reach < most:
             reach += 1
         upper = np.array([math.erfc((k - 0.5) / scale / math.sqrt(2)) / 2 for k in range(reach + 2)])  # P(X > k - 1/2)
         right = upper[:-1] - upper[1:]  # P(0), P(1) ...: differences of upper tails keep their precision
         right[0] = 1 - 2 * upper[1]
         rows.append((-reach, np.concatenate([right[:0:-1], right])))
-    return make_tables(rows, limit)
+    return make_tables(rows, width)
 
 
-def tables_of_masses(masses: np.ndarray) -> np.ndarray:
-    """Return int32 [rows, 2 * limit + 3] of the probabilities of -limit ... limit, float64 [rows, 2 * limit + 1].
+def tables_of_masses(masses: np.ndarray, width: int | None = None) -> np.ndarray:
+    """Return int32 [rows, width] of the probabilities of -limit ... limit, float64 [rows, 2 * limit + 1].
 
     Each row keeps the values that hold all but about `TAIL`, and at least LEAST_REACH on each side of the median.
     """
     limit = masses.shape[1] // 2
+    most = width - HEAD if width else MAX_COUNT
     rows = []
     for p in np.asarray(masses, np.float64):
         if not (np.isfinite(p).all() and p.sum() > 0):
@@ -141,6 +146,6 @@ def tables_of_masses(masses: np.ndarray) -> np.ndarray:
         center = int(np.searchsorted(below, below[-1] / 2))
         first = min(int(np.searchsorted(below, TAIL / 2, "right")), center - LEAST_REACH)
         end = max(len(p) - int(np.searchsorted(above[::-1], TAIL / 2, "right")), center + LEAST_REACH + 1)
-        first, end = max(first, 0), min(end, len(p))
+        first, end = max(first, center - most // 2, 0), min(end, center + (most + 1) // 2, len(p))
         rows.append((first - limit, p[first:end]))
-    return make_tables(rows, limit)
+    return make_tables(rows, width)

@@ -17,6 +17,7 @@ from limner.coding.tables import (
     gaussian_tables,
     integer_frequencies,
     make_tables,
+    tables_of_cdf,
     tables_of_masses,
 )
 
@@ -73,6 +74,13 @@ def test_masses_fit_any_width() -> None:
         tables = Tables(tables_of_masses(p, width))
         assert tables.array.shape == (1, width) and tables.count[0] == min(width - 2, 255)
         assert tables.frequencies(0).sum() == TOTAL
+
+
+def test_a_cdf_is_followed_as_far_as_it_reaches() -> None:
+    center = np.array([0.0, 700.0])
+    tables = Tables(tables_of_cdf(lambda x: 0.5 + 0.5 * np.tanh((x - center[:, None]) / 2)))
+    assert (tables.low <= center - 5).all() and (tables.low + tables.count > center + 5).all()
+    assert (tables.count < 40).all() and tables.frequencies(1)[-1] < 4
 
 
 def test_masses_that_are_no_distribution_are_refused() -> None:

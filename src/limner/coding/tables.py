@@ -14,7 +14,7 @@ place costs at least 1 / TOTAL of the probability.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -149,3 +149,16 @@ def tables_of_masses(masses: np.ndarray, width: int | None = None) -> np.ndarray
         first, end = max(first, center - most // 2, 0), min(end, center + (most + 1) // 2, len(p))
         rows.append((first - limit, p[first:end]))
     return make_tables(rows, width)
+
+
+def tables_of_cdf(cdf: Callable[[np.ndarray], np.ndarray], width: int | None = None, reach: int = 128) -> np.ndarray:
+    """Return int32 [rows, width] of cumulative distribution functions, as a factorized prior has one per channel.
+
+    cdf: half-integers float64 [n] -> [rows, n]. reach: the largest absolute value that is considered at first, doubled while a
+    row has more than `TAIL` beyond it.
+    """
+    while True:
+        c = np.asarray(cdf(np.arange(-reach, reach + 2) - 0.5), np.float64)
+        if 4 * reach > MAX_COUNT or (c[:, 0].max() < TAIL / 2 and c[:, -1].min() > 1 - TAIL / 2):
+            return tables_of_masses(np.diff(c).clip(0), width)
+        reach *= 2

@@ -28,7 +28,7 @@ density of z is a mixture of logistics per channel instead of a small network. O
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import log
+from math import ceil, log
 
 import torch
 import torch.nn.functional as F
@@ -118,6 +118,16 @@ class Codec(nn.Module):
         """Weight of the distortion at each quality [N], geometric between the lowest and the highest."""
         low, high = log(self.config.least_lambda), log(self.config.most_lambda)
         return torch.exp(low + (high - low) / (self.qualities - 1) * quality)
+
+    @property
+    def radius(self) -> int:
+        """Latents in each direction on which a decoded pixel depends."""
+        return ceil(self.config.decoder_blocks * (2 + 1 + 1 / 2) + 1 / 4)  # 3x3 at a 16th, an 8th and a quarter of the resolution
+
+    @property
+    def encoder_radius(self) -> int:
+        """Pixels in each direction beyond its own 16x16 on which a latent depends."""
+        return 16 + 56 * self.config.encoder_blocks
 
     # ---- transforms --------------------------------------------------------------------------------------------------
 

@@ -98,8 +98,7 @@ class Codec:
             picture = self.prepare(open_file(Path(image)) if isinstance(image, (str, Path)) else image, metadata)
         except (Damaged, Corrupt) as error:
             raise ValueError(f"{image if isinstance(image, (str, Path)) else 'The picture'} cannot be used: {error}.") from error
-        header = Header(self.fingerprint, validate_quality(quality), [picture.item])
-        return self._write(header, lambda i: picture, validate_effort(effort))
+        return self.compress_prepared(picture, quality, effort)
 
     def decompress(self, content: bytes) -> Image.Image:
         """Decompress one picture.
@@ -165,15 +164,19 @@ class Codec:
         item = Item(width=seen.width, height=seen.height, form=form, icc=icc, exif=exif)
         return Prepared(item, array, alpha, tuple(notes))
 
-    def pack(self, items: Sequence[Item], picture: Callable[[int], Prepared], quality: int | None = None, effort: int = 0,
-             progress: Progress | None = None) -> bytes:  # fmt: skip
-        """Compress many pictures to an archive; those of one size are coded together.
+    def compress_prepared(self, picture: Prepared, quality: int | None = None, effort: int = 0) -> bytes:
+        """Compress one picture that `prepare` returned."""
+        return self.write([picture.item], lambda i: picture, quality, effort)
 
-        items: with names. picture: returns one by number, as `prepare` does; at most those of one group are held at a time.
+    def write(self, items: Sequence[Item], picture: Callable[[int], Prepared], quality: int | None = None, effort: int = 0,
+              archive: bool = False, progress: Progress | None = None) -> bytes:  # fmt: skip
+        """Compress one picture, or with `archive` any number, of which those of one size are coded together.
+
+        items: in an archive with names. picture: returns one by number; at most those of one group are held at a time.
         """
         if len(items) > container.MAX_PICTURES:
             raise ValueError(f"An archive holds at most {container.MAX_PICTURES:,} pictures, not {len(items):,}: make several.")
-        header = Header(self.fingerprint, validate_quality(quality), list(items), archive=True)
+        header = Header(self.fingerprint, validate_quality(quality), list(items), archive)
         return self._write(header, picture, validate_effort(effort), progress)
 
     def _write(self, header: Header, picture: Callable[[int], Prepared], effort: int, progress: Progress | None = None) -> bytes:

@@ -65,7 +65,8 @@ class Coder:
         return self._models[row]
 
     def bits(self, values: np.ndarray, rows: np.ndarray) -> float:
-        """Return the ideal code length of values [n] with the tables' rows [n], in bits, escapes included."""
+        """Return the ideal code length of values with the tables' rows, both of one shape, in bits, escapes included."""
+        values, rows = values.astype(np.int64).ravel(), rows.astype(np.int64).ravel()
         index, escaped = _indices(values, rows, self.tables)
         cost = float(self.tables.cost[rows, index].sum(dtype=np.float64))
         u = _distances(values[escaped], rows[escaped], self.tables) + 1

@@ -178,7 +178,7 @@ def translate(
         before = read(source)
         out = out / source.name if out.is_dir() or not out.suffix else out
         out = out if out.suffix.lower() in FORMATS else out.with_name(out.name + ".png")
-        _check_no_overwrite([source], [out], sheet)
+        check_no_overwrite([source], [out], sheet)
         after = model.translate(before, direction, progress=progress)
         write_whole(out, encoded(after, out.suffix))
         shown.append((before, after))
@@ -195,12 +195,12 @@ def translate(
         originals = [source]
         if source.is_dir():
             originals = [source / name for name, _ in list_files(source)[0] if kind(name)[0] != "other"]
-        _check_no_overwrite(originals, [out, *(() if zipped else (out / name for name in names))], sheet)
+        check_no_overwrite(originals, [out, *(() if zipped else (out / name for name in names))], sheet)
         done, bad = 0, len(pictures.bad)
         for name, why in pictures.bad:
             say(f"Skipped {name}: {why}.")
         with ExitStack() as stack:
-            write = _writer(out, zipped, stack)
+            write = file_writer(out, zipped, stack)
             for i, name in enumerate(pictures.names):
                 if progress and i:
                     progress(i, len(pictures))
@@ -224,7 +224,7 @@ def translate(
     return f"{done:,} translated picture{'s are' if done > 1 else ' is'} in {out}{and_skipped(bad)}."
 
 
-def _check_no_overwrite(originals: Iterable[Path], targets: Sequence[Path], sheet: Path | None) -> None:
+def check_no_overwrite(originals: Iterable[Path], targets: Sequence[Path], sheet: Path | None) -> None:
     """Raise ValueError when a file to write would replace an original, or the sheet a translation."""
     kept = {_identity(path) for path in originals}
     for path in (*targets, *([sheet] if sheet else [])):
@@ -279,7 +279,7 @@ def _new_names(name: str) -> Iterator[str]:
     yield from (f"{stem}-{i}{ending}" for i in count(2))
 
 
-def _writer(out: Path, zipped: bool, stack: ExitStack) -> Writer:
+def file_writer(out: Path, zipped: bool, stack: ExitStack) -> Writer:
     """Return a function that writes a named file into the .zip or folder `out`."""
     if zipped:
         archive = stack.enter_context(zipfile.ZipFile(stack.enter_context(writing(out)), "w"))

@@ -14,6 +14,7 @@ from typing import Any
 from torch import nn
 
 from limner.apps.autoencode import Autoencoder
+from limner.apps.compress import Codec
 from limner.apps.model import GeneratorModel
 from limner.apps.translate import Translator
 from limner.core.images import ImageSpec

@@ -92,16 +92,16 @@ def finalize(codec: nn.Module) -> None:
     net: Any = codec
     net.finalize()
     if net.factorized:
-        _fill(net.y_tables, _tables_of(net.y_density))
+        _fill(net.y_tables, _tables_of(net.y_density, net.y_tables.shape[1]))
     else:
-        _fill(net.y_tables, gaussian_tables(hyperprior.scales().tolist()))
-        _fill(net.z_tables, _tables_of(net.z_density))
+        _fill(net.y_tables, gaussian_tables(hyperprior.scales().tolist(), net.y_tables.shape[1]))
+        _fill(net.z_tables, _tables_of(net.z_density, net.z_tables.shape[1]))
 
 
-def _tables_of(density: Any) -> np.ndarray:
-    return tables_of_cdf(lambda edges: density.cumulative(torch.from_numpy(edges).to(density.means.device)).cpu().numpy())
+def _tables_of(density: Any, width: int) -> np.ndarray:
+    device = density.means.device
+    return tables_of_cdf(lambda edges: density.cumulative(torch.from_numpy(edges).to(device)).cpu().numpy(), width)
 
 
 def _fill(buffer: Tensor, tables: np.ndarray) -> None:
-    buffer.zero_()
-    buffer[:, : tables.shape[1]] = torch.from_numpy(tables)
+    buffer.copy_(torch.from_numpy(tables))

@@ -28,7 +28,7 @@ density of z is a mixture of logistics per channel instead of a small network. O
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import log
+from math import ceil, log
 
 import torch
 import torch.nn.functional as F
@@ -126,6 +126,16 @@ class Codec(nn.Module):
         lambdas = self.lambdas(quality)
         middle = (self.config.least_lambda * self.config.most_lambda) ** 0.5
         return (bpp + lambdas * error) / (lambdas / middle).sqrt()
+
+    @property
+    def radius(self) -> int:
+        """Latents in each direction on which a decoded pixel depends."""
+        return ceil(self.config.decoder_blocks * (2 + 1 + 1 / 2) + 1 / 4)  # 3x3 at a 16th, an 8th and a quarter of the resolution
+
+    @property
+    def encoder_radius(self) -> int:
+        """Pixels in each direction beyond its own 16x16 on which a latent depends."""
+        return 16 + 56 * self.config.encoder_blocks
 
     # ---- transforms --------------------------------------------------------------------------------------------------
 

@@ -111,7 +111,7 @@ def write_all(
         before = open_file(source)
         out = out / source.name if out.is_dir() or not out.suffix else out
         out = out if out.suffix.lower() in FORMATS else out.with_name(out.name + ".png")
-        _check_no_overwrite([source], [out], sheet, words)
+        check_no_overwrite([source], [out], sheet, words.result)
         try:
             made = make(before, source.name, out.suffix, progress)
         except Damaged as error:
@@ -131,12 +131,12 @@ def write_all(
         originals = [source]
         if source.is_dir():
             originals = [source / name for name, _ in list_files(source)[0] if kind(name)[0] != "other"]
-        _check_no_overwrite(originals, [out, *(() if zipped else (out / name for name in names))], sheet, words)
+        check_no_overwrite(originals, [out, *(() if zipped else (out / name for name in names))], sheet, words.result)
         done, bad = 0, list(pictures.bad)
         for name, why in bad:
             say(f"Skipped {name}: {why}.")
         with ExitStack() as stack:
-            write = _writer(out, zipped, stack)
+            write = file_writer(out, zipped, stack)
             for i, name in enumerate(pictures.names):
                 if progress and i:
                     progress(i, len(pictures))
@@ -165,16 +165,16 @@ def _small(image: Image.Image) -> Image.Image:
     return ImageOps.contain(upright(image), (SHEET_SIDE, SHEET_SIDE)) if max(image.size) > SHEET_SIDE else image.copy()
 
 
-def _check_no_overwrite(
-    originals: Iterable[Path], targets: Sequence[Path], sheet: Path | None, words: Words
+def check_no_overwrite(
+    originals: Iterable[Path], targets: Sequence[Path], sheet: Path | None = None, result: str = "an output"
 ) -> None:
-    """Raise ValueError when a file to write would replace an original, or the sheet another output."""
+    """Raise ValueError when a file to write would replace an original, or the sheet another output, which `result` names."""
     kept = {_identity(path) for path in originals}
     for path in (*targets, *([sheet] if sheet else [])):
         if _identity(path) in kept:
             raise ValueError(f"{path} would overwrite an original: choose another place to write to.")
     if sheet and _identity(sheet) in {_identity(path) for path in targets}:
-        raise ValueError(f"The sheet {sheet} would replace {words.result}: choose another name for it.")
+        raise ValueError(f"The sheet {sheet} would replace {result}: choose another name for it.")
 
 
 def _identity(path: Path) -> object:
@@ -222,7 +222,7 @@ def _new_names(name: str) -> Iterator[str]:
     yield from (f"{stem}-{i}{ending}" for i in count(2))
 
 
-def _writer(out: Path, zipped: bool, stack: ExitStack) -> Writer:
+def file_writer(out: Path, zipped: bool, stack: ExitStack) -> Writer:
     """Return a function that writes a named file into the .zip or folder `out`."""
     if zipped:
         archive = stack.enter_context(zipfile.ZipFile(stack.enter_context(writing(out)), "w"))

@@ -6,6 +6,7 @@
     Translator(spec, Config)  x [N,C,H,W] -> the same shape, of any size   (unet, resnet)
     Autoencoder(spec, Config) x -> its reconstruction; .encode(x), .decode(latent)   (vae, vqvae, instead of the two)
     Restorer(spec, Config, ...) x [N,I,H,W] -> [N,C,sH,sW], of any size   (plain, restoration-unet)
+    Codec(spec, Config)       x, quality -> what decoding gives; .analysis, .prior, .synthesis ...   (hyperprior)
 
 `spec` (an `ImageSpec`) is what the data decides: any size from 16 up, 1, 3 or 4 channels, and the condition c, which
 `networks.condition` embeds. `networks.contracts` states what each network must offer.
@@ -31,6 +32,7 @@ from limner.core.schema import Mismatch
 NAMES = ("mlp", "dcgan", "conv", "sngan", "sagan", "biggan", "progan", "stylegan2", "r3gan", "fastgan")
 AUTOENCODERS = ("vae", "vqvae")
 TRANSLATORS = ("unet", "resnet")
+CODECS = ("hyperprior",)
 DIRECTIONS = ("a2b", "b2a")
 RESTORERS = ("plain", "restoration-unet")
 PARTS = ("Generator", "GeneratorConfig", "Discriminator", "DiscriminatorConfig")  # what the module of a GAN's architecture holds
@@ -113,6 +115,12 @@ def rebuild_restorer(spec: ImageSpec, description: Mapping[str, Any]) -> nn.Modu
     if not isinstance(scale, int):
         raise ValueError("The run's limner.json is damaged: 'network.scale' must be a whole number.")
     return rebuild(description, home.Config, lambda config: restorer(name, spec, config, scale, description["task"]))
+
+
+def rebuild_codec(spec: ImageSpec, description: Mapping[str, Any]) -> nn.Module:
+    """The codec of a description, as `rebuild_generator` gives a generator."""
+    home = _one_of(CODECS, str(description.get("architecture")))
+    return rebuild(description, home.Config, lambda config: home.Codec(spec, config))
 
 
 def rebuild(description: Mapping[str, Any], config_class: type[C], build: Callable[[C], nn.Module]) -> nn.Module:

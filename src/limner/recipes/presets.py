@@ -17,6 +17,7 @@ from limner.networks import (
     conv,
     dcgan,
     fastgan,
+    hyperprior,
     mlp,
     nce_heads,
     plain,
@@ -32,7 +33,7 @@ from limner.networks import (
     vqvae,
 )
 from limner.recipes.changes import changed
-from limner.recipes.config import CutRecipe, CycleRecipe, PairedRecipe, Recipe, VAERecipe, VQVAERecipe
+from limner.recipes.config import CodecRecipe, CutRecipe, CycleRecipe, PairedRecipe, Recipe, VAERecipe, VQVAERecipe
 from limner.recipes.restore_config import ContextRecipe, RestorationRecipe
 from limner.runs.experiment import Preset
 from limner.training.state import OptimizerConfig
@@ -182,5 +183,11 @@ RESTORERS = {
     "inpaint":  _preset(ContextRecipe, {},                                          "fill in missing parts", "Liu et al. 2018, Image inpainting for irregular holes using partial convolutions"),
     "colorize": _preset(ContextRecipe, {"task": "colorize"},                        "add color to gray pictures", restoration_unet.SOURCE),
     "low-light": _preset(ContextRecipe, {"task": "low-light"},                      "brighten dark, noisy pictures", "Chen et al. 2018, Learning to see in the dark"),
+}
+
+CODECS = {
+    "codec":            _preset(CodecRecipe, {},                                        "a lossy image format for your kind of pictures, for many rates", hyperprior.SOURCE),
+    # The discriminator does not see the latents, as theirs does (section 3.2).
+    "codec-perceptual": _preset(CodecRecipe, {"distortion": "mix", "adversarial": 0.02}, "a codec with a discriminator: sharper at low rates, less faithful", "Mentzer et al. 2020, High-fidelity generative image compression"),
 }
 # fmt: on

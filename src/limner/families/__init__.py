@@ -14,12 +14,13 @@ from typing import Any
 from torch import nn
 
 from limner.apps.autoencode import Autoencoder
+from limner.apps.compress import Codec
 from limner.apps.model import GeneratorModel
 from limner.apps.translate import Translator
 from limner.core.images import ImageSpec
 from limner.core.plugins import entries
-from limner.networks import rebuild_autoencoder, rebuild_generator, rebuild_translators
-from limner.recipes import gan, translate, vae
+from limner.networks import rebuild_autoencoder, rebuild_codec, rebuild_generator, rebuild_translators
+from limner.recipes import codec, gan, translate, vae
 from limner.runs.experiment import Experiment, Preset
 
 
@@ -75,6 +76,16 @@ BUILT_IN = (
         rebuild=rebuild_translators,
         model=Translator,
         usage="limner translate {run} PICTURES OUT",
+    ),
+    Family(
+        kind="codec",
+        recipes=codec.RECIPES,
+        presets=codec.PRESETS,
+        load_data=codec.load_data,
+        build=codec.build,
+        rebuild=rebuild_codec,
+        model=Codec,
+        usage="limner compress {run} PICTURES OUT",
     ),
 )
 

@@ -39,6 +39,7 @@ from limner.core.device import full_precision
 from limner.core.images import ImageSpec
 from limner.core.options import DEEPEST, WIDEST, check, option
 from limner.networks.integer import INPUT_MAX, ExactConv2d, activate, activate_exact, shift_right
+from limner.networks.padding import crop_to
 from limner.networks.transform import Analysis, Synthesis, interpolate
 
 SOURCE = "Minnen et al. 2018, Joint autoregressive and hierarchical priors for learned image compression"
@@ -119,6 +120,13 @@ class Codec(nn.Module):
         low, high = log(self.config.least_lambda), log(self.config.most_lambda)
         return torch.exp(low + (high - low) / (self.qualities - 1) * quality)
 
+    def weighted(self, bpp: Tensor, error: Tensor, quality: Tensor) -> Tensor:
+        """Rate plus distortion [N] of bits per pixel and an error in units of 1/255: Ballé et al. 2018, eq. 1, divided by the square
+        root of lambda relative to the middle one, since the low qualities would count for little beside the high ones."""
+        lambdas = self.lambdas(quality)
+        middle = (self.config.least_lambda * self.config.most_lambda) ** 0.5
+        return (bpp + lambdas * error) / (lambdas / middle).sqrt()
+
     @property
     def radius(self) -> int:
         """Latents in each direction on which a decoded pixel depends."""
@@ -191,8 +199,12 @@ class Codec(nn.Module):
         rows = torch.arange(self.hyper_channels, device=y.device).expand(len(y), -1)
         return gaussian_bits(y - mean, scale) + self.z_density.bits(z, rows)
 
-    def rate_distortion(self, x: Tensor, y: Tensor, z: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
+    def rate_distortion(
+        self, x: Tensor, y: Tensor, z: Tensor, quality: Tensor, size: tuple[int, int] | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return the bits [N] of the rounded y and z, and the mean squared error [N] of the picture in units of 1/255.
+
+        size: height and width of the picture in x, at the upper left; the rest is padding, whose error does not count.
 
         Rounding passes gradients straight through, so that an encoder can refine y and z for one picture. The error counts the
         clamped picture.
@@ -202,7 +214,8 @@ class Codec(nn.Module):
         y_hat = straight_through_round(y) if mean is None else straight_through_round(y - mean) + mean
         bits = self.bits(y_hat, z_hat, mean, scale, quality)
         x_hat = clamp_with_gradient(self.synthesis(y_hat, quality), -1.0, 1.0)
-        return bits, (x_hat - x).square().mean((1, 2, 3)) * 127.5**2
+        difference = x_hat - x if size is None else crop_to(x_hat - x, size)
+        return bits, difference.square().mean((1, 2, 3)) * 127.5**2
 
     def forward(self, x: Tensor, quality: Tensor) -> Tensor:
         """x [N,C,H,W] in [-1,1], quality [N] -> what decoding gives, [N,C,H,W]"""

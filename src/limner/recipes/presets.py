@@ -17,6 +17,7 @@ from limner.networks import (
     conv,
     dcgan,
     fastgan,
+    hyperprior,
     mlp,
     nce_heads,
     progan,
@@ -30,7 +31,7 @@ from limner.networks import (
     vqvae,
 )
 from limner.recipes.changes import changed
-from limner.recipes.config import CutRecipe, CycleRecipe, PairedRecipe, Recipe, VAERecipe, VQVAERecipe
+from limner.recipes.config import CodecRecipe, CutRecipe, CycleRecipe, PairedRecipe, Recipe, VAERecipe, VQVAERecipe
 from limner.runs.experiment import Preset
 from limner.training.state import OptimizerConfig
 
@@ -161,5 +162,11 @@ TRANSLATORS = {
     "cyclegan-2017": _preset(CycleRecipe, {"batch": 1, "schedule": "linear", "cycle": 5.0,
         "network.width": 64, "network.attention_mask": False, "discriminator.width": 64,
         "translator_optimizer.lr": 2e-4, "discriminator_optimizer.lr": 2e-4},  "CycleGAN as published", resnet.SOURCE),
+}
+
+CODECS = {
+    "codec":            _preset(CodecRecipe, {},                                        "a lossy image format for your kind of pictures, for many rates", hyperprior.SOURCE),
+    # The discriminator does not see the latents, as theirs does (section 3.2).
+    "codec-perceptual": _preset(CodecRecipe, {"distortion": "mix", "adversarial": 0.02}, "a codec with a discriminator: sharper at low rates, less faithful", "Mentzer et al. 2020, High-fidelity generative image compression"),
 }
 # fmt: on

@@ -5,19 +5,24 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from limner.core.images import to_float
 from limner.core.machine import Machine
 from limner.evaluation import FrechetProbe, ImageSet
 from limner.evaluation.image_quality import WINDOW, psnr, ssim
+from limner.networks.padding import pad_to
 from limner.runs.experiment import Validator
 from limner.sampling.generate import BATCH, transform
 
 AUTO, NONE = "auto", "none"
 FEATURES = ("convolutions", "pixels", "own")  # of Fréchet distances
 FIDELITY = ("psnr", "ssim")  # of pairs
-METRICS = (AUTO, *FEATURES, *FIDELITY, NONE)
+CODING = ("rd_loss",)  # of codecs
+METRICS = (AUTO, *FEATURES, *FIDELITY, *CODING, NONE)
 SAMPLES, REFERENCE = 500, 5_000  # pictures that a Fréchet distance compares
 MIN_PICTURES = 50  # of a set; a distance between smaller sets is meaningless
 PAIRS = 64  # maximum number of pairs for PSNR and SSIM
@@ -99,3 +104,37 @@ def fidelity(
     columns = (metric, *(name for name in FIDELITY if name != metric and (name == "psnr" or with_ssim)))
     name = {"psnr": "PSNR in dB", "ssim": "SSIM"}[metric]
     return Validator(columns=columns, title=f"{name} of {len(inputs):,} {title}", better="higher", measure=measure, cost=cost)
+
+
+def rate_distortion(pictures: Tensor, title: str, machine: Machine) -> Validator:
+    """Return a validator of a codec: the mean over its qualities of bits per pixel + lambda * squared error, weighted as in
+    training; and the mean estimated bits per pixel and PSNR, for people.
+
+    pictures: uint8 [N,C,H,W]. In full precision, as files are coded.
+    """
+    x = to_float(pictures)
+    height, width = x.shape[2:]
+
+    @torch.no_grad()
+    def measure(network: nn.Module) -> Mapping[str, float]:
+        codec: Any = network
+        sums = dict.fromkeys(("rd_loss", "bpp", "psnr"), 0.0)
+        for level in range(codec.qualities):
+            for part in x.split(BATCH):
+                part = pad_to(part.to(machine.device), codec.multiple)
+                quality = torch.full((len(part),), float(level), device=machine.device)
+                y = codec.analysis(part, quality)
+                bits, error = codec.rate_distortion(part, y, codec.hyper_analysis(y), quality, (height, width))
+                bpp = bits / (height * width)
+                sums["bpp"] += bpp.sum().item()
+                sums["psnr"] += (10 * torch.log10(255**2 / error)).clamp(max=MAX_PSNR).sum().item()
+                sums["rd_loss"] += codec.weighted(bpp, error, quality).sum().item()
+        return {name: float(f"{value / (codec.qualities * len(x)):.5g}") for name, value in sums.items()}
+
+    def cost(network: nn.Module) -> float:
+        start = time.monotonic()
+        measure(network)
+        return time.monotonic() - start
+
+    name = "rate-distortion loss (bits per pixel + lambda * squared error)"
+    return Validator(columns=("rd_loss", "bpp", "psnr"), title=f"{name} of {len(x):,} {title}", better="lower", measure=measure, cost=cost)

@@ -62,7 +62,8 @@ def test_shapes_and_description(spec: ImageSpec, factorized: bool) -> None:
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_the_untrained_codec_is_an_orthonormal_transform(channels: int) -> None:
-    kernels = transform.cosine_transform(channels, channels * 256 + 5)
+    kernels, spread = transform.cosine_transform(channels, channels * 256 + 5)
+    assert spread.shape == (len(kernels),) and (spread > 0).all()
     rows = kernels.flatten(1)[: channels * 256]
     torch.testing.assert_close(rows @ rows.T, torch.eye(channels * 256), atol=1e-5, rtol=0)
     assert not kernels[channels * 256 :].any()

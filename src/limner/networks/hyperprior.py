@@ -40,7 +40,7 @@ from limner.core.images import ImageSpec
 from limner.core.options import DEEPEST, WIDEST, check, option
 from limner.networks.integer import INPUT_MAX, ExactConv2d, activate, activate_exact, shift_right
 from limner.networks.padding import crop_to
-from limner.networks.transform import Analysis, Synthesis, interpolate
+from limner.networks.transform import Analysis, Synthesis, cosine_transform, interpolate
 
 SOURCE = "Minnen et al. 2018, Joint autoregressive and hierarchical priors for learned image compression"
 
@@ -50,7 +50,7 @@ MIN_SCALE, MAX_SCALE = 0.11, 256.0  # as in CompressAI
 SCALE_STEP = log(MAX_SCALE / MIN_SCALE) / (SCALES - 1)
 MEAN_BITS = 8  # fractional bits of a mean
 MAX_MEAN = 2.0**15
-OUTPUT_BITS = 2  # the prior network's outputs are multiplied by 2^OUTPUT_BITS, so that they move fast enough
+OUTPUT_BITS = 3  # the prior network's outputs are multiplied by 2^OUTPUT_BITS, so that they move fast enough
 MIN_LIKELIHOOD = 1e-9
 MIXTURE = 3  # logistics of a density
 LIMIT = 255  # largest magnitude of a symbol of a `Density` with a frequency of its own
@@ -59,7 +59,7 @@ GAUSSIAN_WIDTH, DENSITY_WIDTH = 2304, 2 * LIMIT + 4  # columns of the tables of 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    latent_channels: int = option(192, "Channels of the latent y, which has a sixteenth of the picture's height and width.", low=1, high=1024)
+    latent_channels: int = option(320, "Channels of the latent y, which has a sixteenth of the picture's height and width.", low=1, high=1024)
     hyper_channels: int = option(64, "Channels of the hyper-latent z, which has a 64th of the picture's height and width.", low=1, high=256)
     hyper_width: int = option(96, "Channels inside the hyper-networks.", low=4, high=256)
     encoder_width: int = option(64, "Channels of the analysis at a quarter of the resolution; doubled at an eighth, tripled at a sixteenth.", low=1, high=WIDEST)
@@ -109,7 +109,8 @@ class Codec(nn.Module):
             self.y_density = Density(q * m)
         else:
             self.hyper_encoder = HyperAnalysis(m, config.hyper_width, config.hyper_channels)
-            self.hyper_decoder = HyperSynthesis(config.hyper_channels, config.hyper_width, m)
+            spread = cosine_transform(spec.channels, m)[1] * start.mean().exp()  # at a middle quality
+            self.hyper_decoder = HyperSynthesis(config.hyper_channels, config.hyper_width, spread)
             self.z_density = Density(config.hyper_channels)
         shape = (q * m, DENSITY_WIDTH) if config.factorized else (SCALES, GAUSSIAN_WIDTH)
         self.register_buffer("y_tables", torch.zeros(shape, dtype=torch.int32))
@@ -264,16 +265,19 @@ class HyperAnalysis(nn.Module):
 class HyperSynthesis(nn.Module):
     """z [N,K,h,w] -> the mean and the level of the scale of each latent, [N,2M,4h,4w], before OUTPUT_BITS"""
 
-    def __init__(self, inputs: int, width: int, latents: int) -> None:
+    def __init__(self, inputs: int, width: int, spread: Tensor) -> None:
+        """spread: standard deviation of each latent at the start, [M]."""
         super().__init__()
+        latents = len(spread)
         self.first = ExactConv2d(inputs, 4 * width, first=True)
         self.second = ExactConv2d(width, 4 * width)
         self.last = ExactConv2d(width, 2 * latents, 1)
         assert self.last.bias is not None
-        with torch.no_grad():  # standard deviations of about 1 at the start
+        with torch.no_grad():
             self.last.weight.mul_(0.1)
             self.last.bias.zero_()
-            self.last.bias[latents:] = -log(MIN_SCALE) / SCALE_STEP / 2**OUTPUT_BITS
+            level = (spread.clamp_min(MIN_SCALE) / MIN_SCALE).log() / SCALE_STEP
+            self.last.bias[latents:] = level / 2**OUTPUT_BITS
 
     def forward(self, z: Tensor) -> Tensor:
         x = F.pixel_shuffle(activate(self.first(z.clamp(-INPUT_MAX, INPUT_MAX))), 2)

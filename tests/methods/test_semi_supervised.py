@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ from limner.core.images import ImageSpec
 from limner.losses import semi_supervised as losses
 from limner.methods.phase import Batch, Clock
 from limner.methods.semi_supervised import SemiSupervised, masked_mean
-from limner.networks import affine, conv, convnet
+from limner.networks import conv, convnet, warp
 from limner.training.loop import View
 
 SPEC = ImageSpec(1, 16, 16, Condition.classes(3))
@@ -77,21 +80,21 @@ def test_masked_mean_is_that_of_the_chosen_rows() -> None:
 # ---- augmentation ----------------------------------------------------------------------------------------------------
 
 
-def test_affine_of_strength_zero_or_centered_numbers_is_the_identity() -> None:
+def test_warp_of_strength_zero_or_centered_numbers_is_the_identity() -> None:
     x = torch.rand(4, 3, 20, 12) * 2 - 1
-    assert affine.affine(x, torch.rand(4, affine.DRAWS), 0.0) is x
-    torch.testing.assert_close(affine.affine(x, torch.full((4, affine.DRAWS), 0.5)), x, atol=1e-5, rtol=0)
+    assert warp.warp(x, torch.rand(4, warp.DRAWS), 0.0) is x
+    torch.testing.assert_close(warp.warp(x, torch.full((4, warp.DRAWS), 0.5)), x, atol=1e-5, rtol=0)
 
 
-def test_affine_shifts_and_rotates_by_its_numbers() -> None:
+def test_warp_shifts_and_rotates_by_its_numbers() -> None:
     x = torch.zeros(1, 1, 17, 17)
     x[0, 0, 8, 12] = 1.0
-    u = torch.full((1, affine.DRAWS), 0.5)
-    u[0, 4] = 0.5 + 2 / (17 * 2 * affine.MAX_SHIFT)  # output to input: the content moves left by two pixels
-    assert affine.affine(x, u)[0, 0, 8, 10].item() == pytest.approx(1.0, abs=1e-4)
-    turned = torch.full((1, affine.DRAWS), 0.5)
+    u = torch.full((1, warp.DRAWS), 0.5)
+    u[0, 4] = 0.5 + 2 / (17 * 2 * warp.MAX_SHIFT)  # output to input: the content moves left by two pixels
+    assert warp.warp(x, u)[0, 0, 8, 10].item() == pytest.approx(1.0, abs=1e-4)
+    turned = torch.full((1, warp.DRAWS), 0.5)
     turned[0, 0] = 1.0  # 30 degrees at a radius of 4
-    row, column = divmod(int(affine.affine(x, turned)[0, 0].argmax()), 17)
+    row, column = divmod(int(warp.warp(x, turned)[0, 0].argmax()), 17)
     assert abs(row - 8) == 2 and column in (11, 12)
 
 
@@ -211,3 +214,21 @@ def test_recipes_learn_two_classes(recipe: str, squares: Path, tmp_path: Path) -
     with torch.no_grad():
         right = (model.network(x.float() / 127.5 - 1).argmax(1) == y).float().mean().item()
     assert right > 0.95
+
+
+def test_two_ranks_give_what_one_gives(squares: Path, tmp_path: Path) -> None:
+    # plain gradient steps, since Adam divides by |g|; batches of 10, of which the ranks have different numbers of labeled rows
+    more = ["--recipe", "classifier", "--network.width", "8", "--generator.width", "8", "--batch", "10", "--labeled-every", "4", "--images", "40"]
+    more += ["--labels-per-class", "8", "--entropy", "0.1", "--threshold", "0", "--precision", "fp32", "--device", "cpu", "--quiet"]
+    for player in ("classifier", "generator"):
+        more += [f"--{player}-optimizer.name", "sgd", f"--{player}-optimizer.lr", "0.02", f"--{player}-optimizer.beta1", "0"]
+    found = []
+    for ranks in (1, 2):
+        start = [sys.executable, *(["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"] if ranks == 2 else [])]
+        command = [*start, "-m", "limner", "train", str(squares), *more, "--out", str(tmp_path / str(ranks))]
+        done = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        found.append(load_file(tmp_path / str(ranks) / "weights.safetensors"))
+    one, two = found
+    for key, value in one.items():
+        torch.testing.assert_close(two[key], value, rtol=2e-4, atol=2e-5, msg=lambda m, key=key: f"{key}: {m}")

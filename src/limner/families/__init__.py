@@ -14,6 +14,7 @@ from typing import Any
 from torch import nn
 
 from limner.apps.autoencode import Autoencoder
+from limner.apps.classify import Classifier
 from limner.apps.compress import Codec
 from limner.apps.model import GeneratorModel
 from limner.apps.restore import Restorer
@@ -22,12 +23,13 @@ from limner.core.images import ImageSpec
 from limner.core.plugins import entries
 from limner.networks import (
     rebuild_autoencoder,
+    rebuild_classifier,
     rebuild_codec,
     rebuild_generator,
     rebuild_restorer,
     rebuild_translators,
 )
-from limner.recipes import codec, gan, restore, translate, vae
+from limner.recipes import classify, codec, gan, restore, translate, vae
 from limner.runs.experiment import Experiment, Preset
 
 
@@ -103,6 +105,16 @@ BUILT_IN = (
         rebuild=rebuild_codec,
         model=Codec,
         usage="limner compress {run} PICTURES OUT",
+    ),
+    Family(
+        kind="classifier",
+        recipes=classify.RECIPES,
+        presets=classify.PRESETS,
+        load_data=classify.load_data,
+        build=classify.build,
+        rebuild=rebuild_classifier,
+        model=Classifier,
+        usage="limner classify {run} PICTURES",
     ),
 )
 

@@ -7,6 +7,7 @@
     Autoencoder(spec, Config) x -> its reconstruction; .encode(x), .decode(latent)   (vae, vqvae, instead of the two)
     Restorer(spec, Config, ...) x [N,I,H,W] -> [N,C,sH,sW], of any size   (plain, restoration-unet)
     Codec(spec, Config)       x, quality -> what decoding gives; .analysis, .prior, .synthesis ...   (hyperprior)
+    Classifier(spec, Config)  x -> logits [N,K]; .features(x) [N,F]   (convnet)
 
 `spec` (an `ImageSpec`) is what the data decides: any size from 16 up, 1, 3 or 4 channels, and the condition c, which
 `networks.condition` embeds. `networks.contracts` states what each network must offer.
@@ -33,6 +34,7 @@ NAMES = ("mlp", "dcgan", "conv", "sngan", "sagan", "biggan", "progan", "stylegan
 AUTOENCODERS = ("vae", "vqvae")
 TRANSLATORS = ("unet", "resnet")
 CODECS = ("hyperprior",)
+CLASSIFIERS = ("convnet",)
 DIRECTIONS = ("a2b", "b2a")
 RESTORERS = ("plain", "restoration-unet")
 PARTS = ("Generator", "GeneratorConfig", "Discriminator", "DiscriminatorConfig")  # what the module of a GAN's architecture holds
@@ -121,6 +123,14 @@ def rebuild_codec(spec: ImageSpec, description: Mapping[str, Any]) -> nn.Module:
     """The codec of a description, as `rebuild_generator` gives a generator."""
     home = _one_of(CODECS, str(description.get("architecture")))
     return rebuild(description, home.Config, lambda config: home.Codec(spec, config))
+
+
+def rebuild_classifier(spec: ImageSpec, description: Mapping[str, Any]) -> nn.Module:
+    """The classifier of a description, as `rebuild_generator` gives a generator."""
+    home = _one_of(CLASSIFIERS, str(description.get("architecture")))
+    if not spec.classes:
+        raise ValueError("The run's limner.json is damaged: it describes a classifier without classes.")
+    return rebuild(description, home.Config, lambda config: home.Classifier(spec, config))
 
 
 def rebuild(description: Mapping[str, Any], config_class: type[C], build: Callable[[C], nn.Module]) -> nn.Module:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+UNLABELED = -1  # the label of a picture whose class is unknown, in a set of which only some pictures have one
 TENSORS = {"classes": "label", "vector": "vector", "tokens": "tokens"}  # kind -> the name of its tensor in a batch
 
 
@@ -87,3 +88,8 @@ class Condition:
 
 
 NONE = Condition()
+
+
+def class_counts(labels: Tensor, classes: int) -> list[int]:
+    """The number of pictures of each class. labels: int64 [N]; those that are UNLABELED count for no class."""
+    return torch.bincount(labels[labels != UNLABELED], minlength=classes).tolist()

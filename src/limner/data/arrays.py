@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from limner.core.condition import UNLABELED
 from limner.core.text import printable
 from limner.data.image import reason
-from limner.data.labels import Labels, encode_classes
+from limner.data.labels import Labels, encode_classes, read_labels
 from limner.data.source import Source, short_name
 
 IMAGE_KEYS = ("images", "image", "x", "X", "data", "x_train", "train_images", "arr_0")
@@ -78,34 +79,39 @@ def _as_bytes(array: np.ndarray, what: str) -> tuple[np.ndarray, list[str]]:
 
 
 def as_labels(
-    labels: np.ndarray, count: int, what: str, names: tuple[str, ...] = ()
+    labels: np.ndarray, count: int, what: str, names: tuple[str, ...] = (), partial: bool = False
 ) -> tuple[tuple[str, ...], np.ndarray | None]:
-    """Convert [N] whole numbers or texts, or one-hot [N,K], to (classes, int64 [N]); a single class gives ((), None)."""
+    """Convert [N] whole numbers or texts, or one-hot [N,K], to (classes, int64 [N]); a single class gives ((), None).
+
+    partial: -1, "" and NaN are UNLABELED and no class.
+    """
     labels = np.asarray(labels)
     if labels.ndim == 2 and labels.shape[1] > 1 and labels.shape[0] == count:
         labels = labels.argmax(1)
     labels = labels.reshape(-1)
     if len(labels) != count:
         raise ValueError(f"{what} has {len(labels):,} labels for {count:,} pictures: the numbers must be equal.")
+    if partial and labels.dtype.kind == "f":
+        labels = np.where(np.isnan(labels), UNLABELED, labels)
     if labels.dtype.kind == "f" and np.array_equal(labels, labels.astype(np.int64)):
         labels = labels.astype(np.int64)
     if labels.dtype.kind not in "biuUS":
         raise ValueError(f"{what} has labels of type {labels.dtype}: give whole numbers or names.")
-    if names and labels.dtype.kind in "iu" and labels.min() >= 0 and labels.max() < len(names):
+    if names and labels.dtype.kind in "iu" and labels.min() >= (UNLABELED if partial else 0) and labels.max() < len(names):
         return names, labels.astype(np.int64)
     texts = [printable(t.decode("utf-8", "replace") if isinstance(t, bytes) else t) for t in labels.tolist()]
-    classes, numbers = encode_classes(texts)
+    classes, numbers = encode_classes([None if partial and text in ("", str(UNLABELED)) else text for text in texts])
     return (classes, numbers) if len(classes) > 1 else ((), None)
 
 
 def from_array(
     array: np.ndarray, labels: np.ndarray | None = None, *, name: str = "array", origin: str = "an array in memory",
     what: str = "The array", class_names: tuple[str, ...] = (), attribution: str = "",
-    names: list[str] | None = None, notes: list[str] | None = None,
+    names: list[str] | None = None, notes: list[str] | None = None, partial: bool = False,
 ) -> Source:
     """Return a Source of an array of pictures (see as_pictures) and labels (see as_labels)."""
     pictures, scaling = as_pictures(np.asarray(array), what)
-    classes, numbers = as_labels(labels, len(pictures), what, class_names) if labels is not None else ((), None)
+    classes, numbers = as_labels(labels, len(pictures), what, class_names, partial) if labels is not None else ((), None)
 
     def version() -> str:
         digest = hashlib.sha256(str(pictures.shape).encode())
@@ -153,7 +159,7 @@ def idx_labels(images: Path) -> Path | None:
     return next((p for p in candidates if p != images and p.is_file()), None)
 
 
-def open_idx(path: Path, labels: Labels = True) -> Source:
+def open_idx(path: Path, labels: Labels = True, partial: bool = False) -> Source:
     """Open an IDX file of pictures, or a folder with some. Raises ValueError when it cannot be used."""
     notes = []
     if path.is_dir():
@@ -167,15 +173,16 @@ def open_idx(path: Path, labels: Labels = True) -> Source:
     beside = idx_labels(path) if labels is True else labels or None
     if labels is True and beside is None:
         notes.append("There is no labels file beside it, so pictures have no labels.")
+    values = None if not beside else _table_labels(beside, len(images)) if partial and _is_table(beside) else read_idx(beside)
     names = FASHION_CLASSES if "fashion" in str(path.resolve()).lower() else ()
     base = path.name.split("-")[0] if "-" in path.name else path.stem
     return from_array(
-        images, read_idx(beside) if beside else None, what=str(path), class_names=names, notes=notes,
+        images, values, what=str(path), partial=partial, class_names=names, notes=notes,
         name=short_name(f"{path.resolve().parent.name}-{base}"), origin=f"the IDX file {printable(path.resolve().name)}",
     )
 
 
-def open_numpy(path: Path, labels: Labels = True) -> Source:
+def open_numpy(path: Path, labels: Labels = True, partial: bool = False) -> Source:
     """Open a .npy or .npz file of pictures, with labels of the .npz or of a given .npy. Raises ValueError if unusable."""
     found: np.ndarray | None = None
     classes: tuple[str, ...] = ()
@@ -192,11 +199,30 @@ def open_numpy(path: Path, labels: Labels = True) -> Source:
     except Exception as error:  # a damaged zip or header may raise anything
         raise ValueError(f"{path} cannot be read: it is damaged or unreachable; save it again.") from error
     if isinstance(labels, Path):
-        found = _labels_array(labels)
+        found = _table_labels(labels, len(images)) if partial and _is_table(labels) else _labels_array(labels)
     return from_array(
-        images, found if labels else None, what=str(path), class_names=classes, name=short_name(path.stem),
+        images, found if labels else None, what=str(path), class_names=classes, partial=partial, name=short_name(path.stem),
         origin=f"the array file {printable(path.resolve().name)}",
     )
+
+
+def _is_table(path: Path) -> bool:
+    return path.suffix.lower() in (".csv", ".tsv", ".json")
+
+
+def _table_labels(path: Path, count: int) -> np.ndarray:
+    """Return the classes of pictures in an array by a labels file, in which a picture's name is its number from 0; "" for none.
+
+    Raises ValueError when it names none of the pictures.
+    """
+    try:
+        table = read_labels(path.read_bytes(), printable(path.name), named=True)
+    except OSError as error:
+        raise ValueError(f"The labels file {path} cannot be read: {reason(error)}.") from error
+    found = np.array([table.get(str(i), "") for i in range(count)])
+    if not (found != "").any():
+        raise ValueError(f"{printable(path.name)} labels none of the pictures: in an array a picture is named by its number, 0 to {count - 1:,}.")
+    return found
 
 
 def _labels_array(path: Path) -> np.ndarray:

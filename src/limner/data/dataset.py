@@ -13,7 +13,7 @@ import PIL
 import torch
 from torch import Tensor
 
-from limner.core.condition import Condition
+from limner.core.condition import UNLABELED, Condition
 from limner.core.images import ImageSpec
 from limner.data import cache as store
 from limner.data.decode import Decoded, Progress, decode_all, select_rows, target_size
@@ -211,6 +211,8 @@ def _finish(
     labels = None if source.labels is None else source.labels[kept]
     equal = result.equal or []
     if drop_duplicates and equal:
+        known = np.ones(len(pictures), bool) if labels is None else labels != UNLABELED
+        equal = [sorted(rows, key=lambda row: not known[row]) for rows in equal]  # a picture with a class is kept first
         extra = [row for rows in equal for row in rows[1:]]
         rows = np.setdiff1d(np.arange(len(pictures)), extra)
         pictures, kept = select_rows(pictures, rows, pictures.shape[-1]), [kept[row] for row in rows]

@@ -12,12 +12,14 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from limner.core.condition import UNLABELED
 from limner.core.text import printable
 
 LABEL_FILES = ("labels.csv", "labels.json", "dataset.json", "metadata.csv")  # in order of precedence
 MAX_LABEL_BYTES = 128 << 20  # of a labels file; that of ImageNet's 1.3 million pictures has half of it
 FILE_COLUMNS = ("file", "filename", "file_name", "name", "image", "path")
 LABEL_COLUMNS = ("label", "labels", "class", "category", "target")
+UNLABELED_FOLDERS = ("unlabeled", "unlabelled")  # names in lower case; where classes may be partial, their pictures have none
 TEXT_LIKE = re.compile(
     r"mnist|svhn|glyph|captcha|handwrit|(?<![a-z])(digit|letter|alphabet|font|text)s?(?![a-z])", re.IGNORECASE
 )
@@ -31,10 +33,10 @@ def natural_key(text: str) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part.lower()) for part in re.findall(r"\d+|\D+", text)]
 
 
-def encode_classes(values: Sequence[str]) -> Labeled:
-    """Return the distinct class names in natural order, and the index among them of each value."""
-    classes = sorted(set(values), key=lambda v: (natural_key(v), v))
-    index = {name: i for i, name in enumerate(classes)}
+def encode_classes(values: Sequence[str | None]) -> Labeled:
+    """Return the distinct class names in natural order, and the index among them of each value; UNLABELED for None."""
+    classes = sorted({v for v in values if v is not None}, key=lambda v: (natural_key(v), v))
+    index: dict[str | None, int] = {name: i for i, name in enumerate(classes)} | {None: UNLABELED}
     return tuple(classes), np.array([index[v] for v in values], np.int64)
 
 
@@ -100,25 +102,32 @@ def _from_csv(text: str, name: str, named: bool) -> dict[str, str]:
     return {row[file].strip(): row[label].strip() for row in rows if len(row) > max(file, label)}
 
 
+def _plain(name: str) -> str:
+    return unicodedata.normalize("NFC", name.replace("\\", "/").removeprefix("./"))
+
+
+def unmatched(names: Sequence[str], table: Mapping[str, str]) -> list[str]:
+    """Return the files of `table` with a class that are none of the pictures, matched as `match_labels` does."""
+    known = {key for name in map(_plain, names) for key in (name, PurePosixPath(name).name, PurePosixPath(name).stem)}
+    files = [_plain(file) for file, label in table.items() if label != ""]
+    return [file for file in files if not known & {file, PurePosixPath(file).name, PurePosixPath(file).stem}]
+
+
 def match_labels(names: Sequence[str], table: Mapping[str, str]) -> list[str | None]:
     """Return each picture's class name in `table`, by its relative name, its file name, or its file name without suffix.
 
     A line that has the relative name of a picture is about that picture alone, not about others of its file name.
     """
-
-    def plain(text: str) -> str:
-        return unicodedata.normalize("NFC", text.replace("\\", "/").removeprefix("./"))
-
-    exact = {plain(file): label for file, label in table.items() if label != ""}
+    exact = {_plain(file): label for file, label in table.items() if label != ""}
     loose: dict[str, str | None] = {}
-    here = set(map(plain, names))
+    here = set(map(_plain, names))
     for file, label in exact.items():
         if file in here:
             continue
         for key in {PurePosixPath(file).name, PurePosixPath(file).stem}:
             loose[key] = label if loose.get(key, label) == label else None  # None: two files of that name differ in class
     found: list[str | None] = []
-    for name in map(plain, names):
+    for name in map(_plain, names):
         path = PurePosixPath(name)
         found.append(exact.get(name) or loose.get(path.name) or loose.get(path.stem))
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO, Literal
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from limner.core.text import counted, printable
 from limner.data.image import open_image, reason
-from limner.data.labels import Labels, Table, encode_classes, match_labels, read_labels
+from limner.data.labels import UNLABELED_FOLDERS, Labels, Table, encode_classes, match_labels, read_labels, unmatched
 from limner.data.source import Rejected, Source
 
 ClassesFrom = Literal["auto", "parent", "top"]
@@ -30,6 +30,7 @@ class ArrangeOptions:
     labels: Labels = True               # the labels file; True: the one that lies with the pictures; False: no classes
     classes_from: ClassesFrom = "auto"  # parent: the folder that holds a picture; top: the outermost folders that differ
     splits: bool = True                 # whether auto holds out the validation split; otherwise every picture is used
+    partial: bool = False               # whether pictures without a class are kept, as UNLABELED; otherwise they are left out
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def arrange(files: Files, table: Table | None, options: ArrangeOptions) -> Arran
     found = Arrangement(list(range(len(files.names))))
     _drop_damaged_loose(files, found)
     splits = _split(files, found) if options.splits and options.classes_from == "auto" else {}
-    if options.labels is not False and not (table and _by_table(files, found, table, options.labels)):
+    if options.labels is not False and not (table and _by_table(files, found, table, options)):
         _by_folders(files, found, options, splits)
     if splits:
         _name_splits(found, splits)
@@ -139,17 +140,19 @@ def _split(files: Files, found: Arrangement) -> dict[str, int]:
     return dict(Counter(where))
 
 
-def _by_table(files: Files, found: Arrangement, table: Table, labels: Labels) -> bool:
+def _by_table(files: Files, found: Arrangement, table: Table, options: ArrangeOptions) -> bool:
     """Set the classes from a labels file; return False if it is unusable and was not given by the user."""
     name, content = table
+    labels = options.labels
     rows = found.train + found.validation
     need = "it needs lines of file,label with the names of the pictures"
     try:
-        given = match_labels([files.names[i] for i in rows], read_labels(content(), name, named=labels is not True))
+        entries = read_labels(content(), name, named=labels is not True)
+        given = match_labels([files.names[i] for i in rows], entries)
         have = [label for label in given if label is not None]
         if not have:
             raise ValueError(f"{name} labels none of the pictures: {need}.")
-        if (kinds := len(set(have))) > max(1, len(have) // 2):
+        if (kinds := len(set(have))) > max(20 if options.partial else 1, len(have) // 2):
             raise ValueError(f"{name} has nearly as many labels as pictures ({kinds:,} for {len(have):,}): {need}.")
     except ValueError as error:
         if labels is not True:
@@ -160,9 +163,14 @@ def _by_table(files: Files, found: Arrangement, table: Table, labels: Labels) ->
     if len({of[i] for i in found.train} - {None}) < 2:
         found.notes.append(f"{name} has a single class, so pictures have no labels.")
         return True
-    found.bad += [(files.names[i], f"no label in {name}") for i in found.train if of[i] is None]
-    found.train = [i for i in found.train if of[i] is not None]
-    _number(found, {i: label for i, label in of.items() if label is not None})
+    if options.partial:
+        found.validation = [i for i in found.validation if of[i] is not None]
+        if strange := unmatched(files.names, entries):
+            found.notes.append(f"{name} labels {counted(len(strange), 'file')} that {'is' if len(strange) == 1 else 'are'} not here, such as {strange[0]}.")
+    else:
+        found.bad += [(files.names[i], f"no label in {name}") for i in found.train if of[i] is None]
+        found.train = [i for i in found.train if of[i] is not None]
+    _number(found, of)
     found.notes.append(f"Classes come from {name}.")
     return True
 
@@ -174,11 +182,12 @@ def _by_folders(files: Files, found: Arrangement, options: ArrangeOptions, split
         names = [files.names[i] for i in rows]
         parents = [name.rsplit("/", 2)[-2] if "/" in name else "" for name in names]
         of |= zip(rows, parents if options.classes_from == "parent" else top_folders(names), strict=True)
-    here = {of[i] for i in found.train}
+    unlabeled = {i for i, folder in of.items() if options.partial and folder.lower() in ("", *UNLABELED_FOLDERS)}
+    here = {of[i] for i in found.train if i not in unlabeled}
     if options.classes_from != "auto":
-        loose = next((files.names[i] for i in found.train if not of[i]), None)
+        loose = next((files.names[i] for i in found.train if not of[i] and i not in unlabeled), None)
         if loose is not None or len(here) < 2:
-            what = f"{loose} lies in no folder" if loose is not None else f"all pictures lie in one, {here.pop()}"
+            what = f"{loose} lies in no folder" if loose is not None else f"all pictures lie in one, {', '.join(here) or 'unlabeled'}"
             raise ValueError(f"--classes-from {options.classes_from} takes the names of folders as classes, but {what}: leave it out.")
         found.notes.append(f"Classes are the {'innermost' if options.classes_from == 'parent' else 'outermost'} folders.")
     elif "" in here:
@@ -189,21 +198,22 @@ def _by_folders(files: Files, found: Arrangement, options: ArrangeOptions, split
             )
         return
     if len(here) > 1:
-        _number(found, of)
+        found.validation = [i for i in found.validation if i not in unlabeled]
+        _number(found, {i: None if i in unlabeled else folder for i, folder in of.items()})
 
 
-def _number(found: Arrangement, of: dict[int, str]) -> None:
-    """Number the classes of the training pictures; leave out held-out pictures of other classes."""
+def _number(found: Arrangement, of: Mapping[int, str | None]) -> None:
+    """Number the classes of the training pictures, None for an unknown one; leave out held-out pictures of no class or another."""
     found.classes, found.labels = encode_classes([of[i] for i in found.train])
     index = {name: k for k, name in enumerate(found.classes)}
-    kept = [i for i in found.validation if of.get(i) in index]
+    kept = [i for i in found.validation if of[i] in index]
     if len(kept) < len(found.validation):
         found.notes.append(
             f"{counted(len(found.validation) - len(kept), 'held-out picture has', 'held-out pictures have')} a class that is not "
             "trained on, and left out."
         )
     found.validation = kept
-    found.validation_labels = np.array([index[of[i]] for i in kept], np.int64)
+    found.validation_labels = np.array([index[str(of[i])] for i in kept], np.int64)
 
 
 def _name_splits(found: Arrangement, splits: dict[str, int]) -> None:

@@ -27,6 +27,7 @@ def open_source(
     labels: Labels = True,
     classes_from: ClassesFrom = "auto",
     splits: bool = True,
+    partial: bool = False,
 ) -> Source:
     """Return a Source of a folder, zip, IDX file or folder of them, .npy, .npz, array, (array, labels) or embedded sample.
 
@@ -34,7 +35,9 @@ def open_source(
     that lie with the pictures; False for none, which skips reading them.
     classes_from: whether the innermost (parent) or the outermost (top) folders of pictures are classes; auto first recognizes
     folders of splits, then classes below them. splits: hold out the validation split (`Source.validation`) if classes_from is
-    auto; False uses every picture.
+    auto; False uses every picture. partial: keep pictures without a class, whose label is then `core.condition.UNLABELED`:
+    those that the labels file does not name, those beside class folders or in a folder `unlabeled`, and those with the label
+    -1 of an array. A labels file may then also be given for arrays; it names a picture by its number.
     An existing path takes precedence over an embedded sample of the same name; "sample:fashion" is always the sample.
     Raises ValueError when the data cannot be opened.
     """
@@ -45,11 +48,11 @@ def open_source(
     if classes_from != "auto" and not isinstance(labels, bool):
         raise ValueError("--labels gives the classes, and --classes-from takes them from folders: leave one out.")
     if isinstance(data, tuple):
-        source = from_array(np.asarray(data[0]), None if data[1] is None or not labels else np.asarray(data[1]))
+        source = from_array(np.asarray(data[0]), None if data[1] is None or not labels else np.asarray(data[1]), partial=partial)
     elif not isinstance(data, (str, Path)):
         source = from_array(np.asarray(data))
     else:
-        source = _open_path(str(data), ArrangeOptions(labels, classes_from, splits))
+        source = _open_path(str(data), ArrangeOptions(labels, classes_from, splits, partial))
     if text_like(source.name, source.classes):
         source.notes.append("The pictures seem to show text, which must not be mirrored: leave flips off.")
     return source
@@ -124,7 +127,7 @@ def open_directory(path: Path, options: ArrangeOptions) -> Source:
         raise ValueError(f"The folder {shortened(path)} cannot be read: {reason_of(error)}.") from error
     if arrays:
         _check_no_folders(f"The folder of IDX files {path}", options)
-        return open_idx(path, options.labels)
+        return open_idx(path, options.labels, options.partial)
     return open_folder(path, options)
 
 
@@ -136,7 +139,7 @@ def open_file(path: Path, options: ArrangeOptions) -> Source:
     idx, array = bool(IDX_IMAGES.search(path.name)) or "idx1" in path.name, ending in (".npy", ".npz")
     if idx or array:
         _check_no_folders(str(path), options)
-        return open_idx(path, options.labels) if idx else open_numpy(path, options.labels)
+        return (open_idx if idx else open_numpy)(path, options.labels, options.partial)
     if ending == ".zip" or zipfile.is_zipfile(path):
         return open_zip(path, options)
     if ending in SUFFIXES or ending in UNREADABLE:

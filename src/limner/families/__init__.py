@@ -14,12 +14,13 @@ from typing import Any
 from torch import nn
 
 from limner.apps.autoencode import Autoencoder
+from limner.apps.classify import Classifier
 from limner.apps.model import GeneratorModel
 from limner.apps.translate import Translator
 from limner.core.images import ImageSpec
 from limner.core.plugins import entries
-from limner.networks import rebuild_autoencoder, rebuild_generator, rebuild_translators
-from limner.recipes import gan, translate, vae
+from limner.networks import rebuild_autoencoder, rebuild_classifier, rebuild_generator, rebuild_translators
+from limner.recipes import classify, gan, translate, vae
 from limner.runs.experiment import Experiment, Preset
 
 
@@ -75,6 +76,16 @@ BUILT_IN = (
         rebuild=rebuild_translators,
         model=Translator,
         usage="limner translate {run} PICTURES OUT",
+    ),
+    Family(
+        kind="classifier",
+        recipes=classify.RECIPES,
+        presets=classify.PRESETS,
+        load_data=classify.load_data,
+        build=classify.build,
+        rebuild=rebuild_classifier,
+        model=Classifier,
+        usage="limner classify {run} PICTURES",
     ),
 )
 

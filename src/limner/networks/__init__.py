@@ -5,6 +5,7 @@
 
     Translator(spec, Config)  x [N,C,H,W] -> the same shape, of any size   (unet, resnet)
     Autoencoder(spec, Config) x -> its reconstruction; .encode(x), .decode(latent)   (vae, vqvae, instead of the two)
+    Classifier(spec, Config)  x -> logits [N,K]; .features(x) [N,F]   (convnet)
 
 `spec` (an `ImageSpec`) is what the data decides: any size from 16 up, 1, 3 or 4 channels, and the condition c, which
 `networks.condition` embeds. `networks.contracts` states what each network must offer.
@@ -30,6 +31,7 @@ from limner.core.schema import Mismatch
 NAMES = ("mlp", "dcgan", "conv", "sngan", "sagan", "biggan", "progan", "stylegan2", "r3gan", "fastgan")
 AUTOENCODERS = ("vae", "vqvae")
 TRANSLATORS = ("unet", "resnet")
+CLASSIFIERS = ("convnet",)
 DIRECTIONS = ("a2b", "b2a")
 PARTS = ("Generator", "GeneratorConfig", "Discriminator", "DiscriminatorConfig")  # what the module of a GAN's architecture holds
 
@@ -86,6 +88,14 @@ def rebuild_translators(spec: ImageSpec, description: Mapping[str, Any]) -> nn.M
     name = str(description.get("architecture"))
     home = _one_of(TRANSLATORS, name)
     return rebuild(description, home.Config, lambda config: translators(name, spec, config, description["directions"]))
+
+
+def rebuild_classifier(spec: ImageSpec, description: Mapping[str, Any]) -> nn.Module:
+    """The classifier of a description, as `rebuild_generator` gives a generator."""
+    home = _one_of(CLASSIFIERS, str(description.get("architecture")))
+    if not spec.classes:
+        raise ValueError("The run's limner.json is damaged: it describes a classifier without classes.")
+    return rebuild(description, home.Config, lambda config: home.Classifier(spec, config))
 
 
 def rebuild(description: Mapping[str, Any], config_class: type[C], build: Callable[[C], nn.Module]) -> nn.Module:

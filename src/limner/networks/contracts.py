@@ -62,6 +62,19 @@ class Autoencoder(Protocol):
         """x [N,C,H,W] -> its reconstruction, decode(encode(x))"""
 
 
+@runtime_checkable
+class Classifier(Protocol):
+    """Images to logits of classes."""
+
+    temperature: Tensor  # [], divides the logits for calibrated probabilities
+
+    def features(self, x: Tensor) -> Tensor:
+        """x [N,C,H,W] in [-1,1] -> features [N,F], the input of the last layer"""
+
+    def __call__(self, x: Tensor, /) -> Tensor:
+        """x [N,C,H,W] in [-1,1] -> logits [N,K]"""
+
+
 # ---- some architectures ----------------------------------------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ from limner.core.schedule import DECAYS
 from limner.losses.adversarial import PATCH_OBJECTIVES, objective_names
 from limner.losses.penalties import PENALTIES
 from limner.losses.regularizers import REGULARIZERS
-from limner.networks import architecture_names, conv, diffaugment, patch, resnet, unet, vae, vqvae
+from limner.networks import architecture_names, conv, convnet, diffaugment, patch, resnet, unet, vae, vqvae
 from limner.training.state import OptimizerConfig
 
 
@@ -151,3 +151,27 @@ class CutRecipe(_UnpairedRecipe):
     nce: float = option(0.25, "Weight of the patchwise contrastive loss (PatchNCE) between input and translation.", low=0)
     identity: float = option(0.25, "Weight of PatchNCE on images of the target side; 0 is faster.", low=0)
     patches: int = option(256, "Patches of each feature map that PatchNCE compares.", low=2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierRecipe(Training):
+    """A classifier of pictures of which only some need a class: a semi-supervised GAN, pseudo-labels, or labels alone."""
+
+    network: convnet.Config = group(convnet.Config, "The classifier, which is also the discriminator.")
+    batch: int = option(100, "Images per iteration, over all ranks.", low=1)
+    labeled_every: int = option(5, "Rows of a batch per labeled one; the others are used without a class. 1 uses labeled images only.", low=1)
+    adversarial: float = option(1.0, "Weight of the adversarial loss (Salimans et al. 2016): unlabeled images are real, generated ones are not. 0 has no generator.", low=0)
+    generator: conv.GeneratorConfig = group(conv.GeneratorConfig, "The generator.", needs=Needs("adversarial"))
+    generator_every: int = option(1, "Classifier steps per generator step.", low=1, needs=Needs("adversarial"))
+    pull_away: float = option(0.0, "Weight of the pull-away term, which makes generated images differ (Dai et al. 2017).", low=0, needs=Needs("adversarial"))
+    entropy: float = option(0.0, "Weight of the entropy of the predictions for unlabeled images (Dai et al. 2017).", low=0)
+    pseudo_labels: float = option(1.0, "Weight of pseudo-labels: confident predictions for unlabeled images are taught to strongly augmented views (FixMatch).", low=0)
+    threshold: float = option(0.95, "Probability from which a prediction is used as a pseudo-label.", low=0, high=1, needs=Needs("pseudo_labels"))
+    strength: float = option(1.0, "Strength of the affine augmentation (rotation by up to 30 degrees, scale, shear, shift) of labeled images and strong views; 0 is none.", low=0, high=2)
+    shift: bool = option(True, "Translate the other views of unlabeled images by up to an eighth of the size.")
+    validation: float | None = option(None, "Fraction of the labeled images to hold out for accuracy and calibration; by default a tenth where that is at least 50 images, otherwise none.", low=0, high=0.9)
+    labels_per_class: int = option(0, "Use the labels of this many images of each class, drawn at random, and the others without; for experiments. 0 uses all.", low=0)
+    label_draw: int = option(0, "Seed of that draw.", low=0, needs=Needs("labels_per_class"))
+    classifier_optimizer: OptimizerConfig = group(partial(OptimizerConfig, lr=2e-3, beta1=0.5, beta2=0.99), "Optimizer of the classifier.")
+    generator_optimizer: OptimizerConfig = group(partial(OptimizerConfig, lr=1e-3, beta1=0.5, beta2=0.99), "Optimizer of the generator.", needs=Needs("adversarial"))
+    ema_half_life: float = option(20_000, "Half-life of the moving average (EMA) of the weights, in images; early in a run a twentieth of the images seen.", low=0)

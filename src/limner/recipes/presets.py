@@ -15,6 +15,7 @@ from limner.networks import (
     biggan,
     classifier,
     conv,
+    convnet,
     dcgan,
     fastgan,
     mlp,
@@ -30,7 +31,7 @@ from limner.networks import (
     vqvae,
 )
 from limner.recipes.changes import changed
-from limner.recipes.config import CutRecipe, CycleRecipe, PairedRecipe, Recipe, VAERecipe, VQVAERecipe
+from limner.recipes.config import ClassifierRecipe, CutRecipe, CycleRecipe, PairedRecipe, Recipe, VAERecipe, VQVAERecipe
 from limner.runs.experiment import Preset
 from limner.training.state import OptimizerConfig
 
@@ -161,5 +162,16 @@ TRANSLATORS = {
     "cyclegan-2017": _preset(CycleRecipe, {"batch": 1, "schedule": "linear", "cycle": 5.0,
         "network.width": 64, "network.attention_mask": False, "discriminator.width": 64,
         "translator_optimizer.lr": 2e-4, "discriminator_optimizer.lr": 2e-4},  "CycleGAN as published", resnet.SOURCE),
+}
+
+# Columns: recipe, options, summary, source. One network for all; it is narrower than the papers', for a CPU.
+GAN_ONLY = {"pseudo_labels": 0.0, "strength": 0.0, "shift": False}
+CLASSIFIERS = {
+    "classifier":            _preset(ClassifierRecipe, {},                                                              "classes learned from few labeled pictures and many unlabeled ones", convnet.SOURCE),
+    # Section 5: feature matching, no augmentation.
+    "classifier-2016":       _preset(ClassifierRecipe, GAN_ONLY,                                                        "the discriminator also classifies; feature matching", convnet.SOURCE),
+    # Section 4, without the low-density term, which needs a density model.
+    "classifier-bad-gan":    _preset(ClassifierRecipe, GAN_ONLY | {"pull_away": 0.1, "entropy": 0.1},                   "a generator that complements the data: pull-away and conditional entropy terms", "Dai et al. 2017, Good semi-supervised learning that requires a bad GAN"),
+    "classifier-supervised": _preset(ClassifierRecipe, {"adversarial": 0.0, "pseudo_labels": 0.0, "labeled_every": 1},  "the same network on labeled pictures alone, augmented", convnet.SOURCE),
 }
 # fmt: on

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from limner.core.condition import class_counts
 from limner.core.files import write_whole
 from limner.core.text import printable
 
@@ -17,7 +16,7 @@ def facts(dataset: Any, folder: Path) -> list[str]:
     """Return sentences on the data, printed before training: classes, skipped files, decisions."""
     notes = []
     if dataset.labels is not None and dataset.spec.classes:
-        counts = torch.bincount(dataset.labels, minlength=len(dataset.classes)).tolist()
+        counts = class_counts(dataset.labels, len(dataset.classes))
         classes = [f"{name} {count:,}" for name, count in zip(dataset.classes, counts, strict=True)]
         more = f" and {len(classes) - 20} more" if len(classes) > 20 else ""
         notes.append(f"{len(classes)} classes: {', '.join(classes[:20])}{more}.")

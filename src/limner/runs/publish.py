@@ -11,6 +11,7 @@ import torch
 
 import limner
 from limner.core import artifact
+from limner.core.condition import class_counts
 from limner.core.machine import Machine
 from limner.core.text import counted
 from limner.runs.experiment import Experiment, TrainingSet, Validator
@@ -63,7 +64,7 @@ def publish(
 def describe_data(data: TrainingSet) -> dict[str, Any]:
     """Return the description of a run's training data for `limner.json`."""
     labeled = data.labels is not None and data.spec.classes
-    counts = torch.bincount(data.labels, minlength=len(data.classes)).tolist() if labeled and data.labels is not None else []
+    counts = class_counts(data.labels, len(data.classes)) if labeled and data.labels is not None else []
     return {
         "name": data.name,
         "origin": data.origin,

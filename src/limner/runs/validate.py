@@ -17,7 +17,8 @@ from limner.sampling.generate import BATCH, transform
 AUTO, NONE = "auto", "none"
 FEATURES = ("convolutions", "pixels", "own")  # of Fréchet distances
 FIDELITY = ("psnr", "ssim")  # of pairs
-METRICS = (AUTO, *FEATURES, *FIDELITY, NONE)
+CLASSES = ("accuracy", "nll")  # of classifiers
+METRICS = (AUTO, *FEATURES, *FIDELITY, *CLASSES, NONE)
 SAMPLES, REFERENCE = 500, 5_000  # pictures that a Fréchet distance compares
 MIN_PICTURES = 50  # of a set; a distance between smaller sets is meaningless
 PAIRS = 64  # maximum number of pairs for PSNR and SSIM

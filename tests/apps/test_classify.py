@@ -180,7 +180,7 @@ def test_the_terminal_shows_the_first_ones(model: Classifier, folder: Path) -> N
     drawn = table(found, rows=4)
     assert drawn.row_count == 4 and "The first 4 of 15" in str(drawn.caption)
     assert next(iter(drawn.columns[1].cells)) == CLASSES[2] and next(iter(drawn.columns[2].cells)).endswith(" %")
-    assert [percent(p) for p in (1.0, 0.9999, 0.532, 0.0004)] == ["99.9 %", "99.9 %", "53.2 %", "0.04 %"]
+    assert [percent(p) for p in (1.0, 0.9999, 0.532, 0.0004)] == ["99.9 %", "99.9 %", "53.2 %", "0.0 %"]
 
 
 def test_accuracy_and_confusion_by_folders_and_by_a_file(folder: Path, tmp_path: Path) -> None:

@@ -74,5 +74,5 @@ def write_suggestion_sheet(path: Path, found: Predictions, chosen: Sequence[int]
 
 
 def percent(share: float) -> str:
-    """Format a probability for a caption, with three digits; never 100 %."""
-    return f"{min(100 * share, 99.9):.3g} %"
+    """Format a probability for a caption, to a tenth; never 100 %."""
+    return f"{min(100 * share, 99.9):.1f} %"

@@ -77,6 +77,8 @@ def classify(
     if sheet:
         write_class_sheet(sheet, found)
         written.append(f"the sheet in {sheet}")
+    if model.temperature == 1:
+        say("The probabilities are not calibrated: in training too few labeled pictures were held out (--validation 0.2 does so).")
     ending = f". Written: {', '.join(written)}." if written else "."
     return found, "; ".join(sentences) + ending
 
@@ -159,7 +161,7 @@ def some(names: Sequence[str], most: int = 5) -> str:
 
 def table(found: Predictions, rows: int = SHOWN) -> Table:
     """Return the first predictions as a table for the terminal."""
-    caption = f"The first {rows:,} of {len(found):,}; --out table.csv writes all." if len(found) > rows else None
+    caption = f"The first {rows:,} of {len(found):,}." if len(found) > rows else None
     drawn = Table(caption=caption, caption_justify="left")
     drawn.add_column("file", overflow="ellipsis", no_wrap=True, max_width=48)
     drawn.add_column("class", no_wrap=True)

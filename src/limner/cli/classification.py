@@ -40,8 +40,8 @@ def classify(
     top
         Write only this many of the most probable classes, for classifiers of many classes.
     suggest
-        Choose this many pictures whose labels would teach the most, for example 20: a .csv to fill in and give to `limner
-        train --labels` (--out, by default suggestions.csv in the run folder), and a sheet of them.
+        Choose this many pictures whose labels would teach the most, for example 20: a .csv to fill in and to train with
+        as --labels (--out, by default suggestions.csv in the run folder), and a sheet of them.
     labels
         A CSV or JSON of known classes: the accuracy is measured on them; with --suggest they are left out.
     confusion

@@ -76,6 +76,7 @@ def evaluate(
     halves: bool = False,
     weights: Path | None = None,
     seed: int = 0,
+    labels: Path | None = None,
     out: Path | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
     device: str = "auto",
@@ -108,6 +109,8 @@ def evaluate(
         Inception's file, the folder of DINOv2's or CLIP's weights, or a folder that holds them all.
     seed
         Random seed of the samples and the metrics.
+    labels
+        For a classifier: a CSV or JSON of the classes, where they are not the folders of the pictures.
     out
         Where to write the report, an .html, with a .json beside it (default: evaluation.html in the run folder; for pictures without a run, none).
     json
@@ -135,6 +138,7 @@ def evaluate(
             progress,
             direction,
             halves,
+            labels,
         )
     if json:
         print(result.to_json())

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,6 +51,8 @@ class Result:
     paired: PairedResult | None = None             # of the pair metrics
     title: str = ""                                # names and sizes of the two sets
     curve: Sequence[Mapping[str, float]] = field(default_factory=list)  # points {"images": …, metric: …} of a training
+    findings: list[str] = field(default_factory=list)                   # what the values mean, one sentence each
+    pictures: Mapping[str, np.ndarray] = field(default_factory=dict)    # name -> uint8 [C,H,W], of the report and beside it
 
     def __getitem__(self, label: str) -> float:
         """The value of a metric by its label, such as `fd_own`, or by its name, `fd`, where only one has that name.
@@ -71,7 +74,8 @@ class Result:
             for m in self.metrics
         ]
         classes = {name: {key: _finite(v) for key, v in per.items()} for name, per in self.classes.items()}
-        return {"metrics": rows, "classes": classes, "warnings": self.warnings, "protocol": self.protocol}
+        found = {"findings": self.findings} if self.findings else {}
+        return {"metrics": rows, "classes": classes, **found, "warnings": self.warnings, "protocol": self.protocol}
 
     def to_json(self) -> str:
         return printable_json(self.as_json())

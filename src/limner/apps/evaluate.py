@@ -19,6 +19,7 @@ from limner.data.dataset import Subset
 from limner.data.pairs import Pairs, prepare_pairs
 from limner.evaluation import PAIRED, ImageSet, Result, validate_metrics
 from limner.evaluation import evaluate as compare
+from limner.evaluation.cas import REAL_PER_CLASS
 from limner.evaluation.report import write_html, write_json
 
 Progress = Callable[[int, int], None]  # (done, total)
@@ -43,17 +44,21 @@ def evaluate(
     direction: str | None = None,
     halves: bool = False,
     labels: Path | None = None,
+    real_per_class: Sequence[int] | None = None,
 ) -> tuple[Result, Path | None]:
     """Compare the outputs of a run, or any pictures, with real ones; write the report and its JSON beside it.
 
     evaluated: a generator, of which n samples are drawn; a translator; or a path to pictures. For a translator, data is its
     training data or similar: two sets or one set of pairs, of which the first side is translated, or with direction "b2a" the
-    second. labels: the classes of the data, for a classifier. Returns the result and the path of the report: by default evaluation.html in the run folder, None for pictures
+    second. labels: the classes of the data, for a classifier. real_per_class: numbers of real
+    pictures of each class, for cas. Returns the result and the path of the report: by default evaluation.html in the run folder, None for pictures
     without a run. Raises ValueError for what cannot be compared.
     """
     validate_metrics(metrics)  # as the report's path, before any work is done
     if out:
         validate_report_path(out)
+    if real_per_class and "cas" not in (metrics or ()):
+        raise ValueError("--real-per-class is of the metric cas: give --metrics cas, or leave it out.")
     curve: list[dict[str, float]] = []
     sides = (size, size) if isinstance(size, int) else size
     model = None if isinstance(evaluated, Path) else evaluated
@@ -113,6 +118,7 @@ def evaluate(
         seed=seed,
         curve=curve,
         progress=progress,
+        real_per_class=real_per_class or REAL_PER_CLASS,
     )
     report = out or (folder / "evaluation.html" if folder else None)
     if report is None:

@@ -77,6 +77,7 @@ def evaluate(
     weights: Path | None = None,
     seed: int = 0,
     labels: Path | None = None,
+    real_per_class: Annotated[list[int] | None, Parameter(consume_multiple=True, negative=())] = None,
     out: Path | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
     device: str = "auto",
@@ -111,6 +112,8 @@ def evaluate(
         Random seed of the samples and the metrics.
     labels
         For a classifier: a CSV or JSON of the classes, where they are not the folders of the pictures.
+    real_per_class
+        For --metrics cas: with how many real pictures of each class to try whether generated ones help (default: 10).
     out
         Where to write the report, an .html, with a .json beside it (default: evaluation.html in the run folder; for pictures without a run, none).
     json
@@ -139,6 +142,7 @@ def evaluate(
             direction,
             halves,
             labels,
+            real_per_class,
         )
     if json:
         print(result.to_json())

@@ -17,6 +17,7 @@ import limner
 from limner.core.device import select_device
 from limner.core.text import printable_json
 from limner.data.dataset import equal_rows
+from limner.evaluation.cas import REAL_PER_CLASS
 from limner.evaluation.features import Extractor, choose, extract, extract_cached
 from limner.evaluation.features.encoder import Progress
 from limner.evaluation.frechet import frechet_distance
@@ -111,6 +112,7 @@ def evaluate(
     cache: bool = True,                            # cache the encoder and the reference's features
     curve: Sequence[Mapping[str, float]] = (),     # validation metric over a training, for the report
     progress: Progress | None = None,
+    real_per_class: Sequence[int] = REAL_PER_CLASS,  # numbers of real pictures of each class, for cas
 ) -> Result:
     """Compare generated pictures with a reference set. Returns the values of all metrics with their protocol.
 
@@ -149,6 +151,7 @@ def evaluate(
         result.title = f"{generated.name} ({len(generated):,}) against {real.name} ({len(real):,})"
         for extractor in extractors(real):
             comparison = _comparison(generated, real, unseen, extractor, seed, cache)
+            comparison.real_per_class, comparison.progress = real_per_class, progress
             result.warnings += _warnings_of_features(comparison, set_metrics, paired)
             for name in set_metrics:
                 result.metrics += METRICS[name](comparison)
@@ -158,6 +161,7 @@ def evaluate(
                 if m.name in ("fd_infinity", "mmd") and m.features == extractor.name and m.value < 0
             ]
             result.classes |= comparison.classes
+            result.findings += [text for text in comparison.findings if text not in result.findings]
             result.memorization = result.memorization or comparison.memorization
         result.protocol = {
             "generated": _described(generated), "reference": _described(real),

@@ -10,8 +10,9 @@ from typing import Any
 
 from limner import networks
 from limner.core.options import rows
-from limner.networks import patch, resnet, unet, vae, vqvae
+from limner.networks import convnet, patch, resnet, unet, vae, vqvae
 from limner.recipes.config import (
+    ClassifierRecipe,
     CutRecipe,
     CycleRecipe,
     PairedRecipe,
@@ -64,6 +65,7 @@ def page() -> str:
         ("`pix2pix`", PairedRecipe, TranslatorTraining),
         ("`cyclegan`", CycleRecipe, TranslatorTraining),
         ("`cut`", CutRecipe, TranslatorTraining),
+        ("Classifiers", ClassifierRecipe, Training),
     )
     for title, recipe, base in sections:
         lines += ["", f"## {title}", "", *table(recipe(), inherited(recipe, base))]
@@ -78,6 +80,7 @@ def page() -> str:
         (unet, "translator of `pix2pix`"),
         (resnet, "translators of `cyclegan` and `cut`"),
         (patch, "discriminator of `vaegan` and of translators"),
+        (convnet, "the network of classifiers"),
     )
     for home, title in others:
         lines += ["", f"### `{home.__name__.rpartition('.')[2]}`: {title}", "", *table(home.Config())]

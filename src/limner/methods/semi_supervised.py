@@ -13,7 +13,7 @@ from limner.core import distributed
 from limner.core.condition import UNLABELED
 from limner.losses.semi_supervised import entropy, generated_loss, pseudo_label_loss, pull_away, real_loss
 from limner.methods.phase import Batch, Clock, Method, Phase, Terms
-from limner.networks import affine, diffaugment
+from limner.networks import diffaugment, warp
 
 
 def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
@@ -37,8 +37,8 @@ class SemiSupervised:
     of the batch. The classifier's turn keeps the unlabeled rows' mean features for the generator's turn, which so uses those
     of before the step and saves a pass. The random numbers of views are the batch's, so results do not depend on ranks.
 
-    labeled_every: rows of a batch per labeled one. strength: of the affine augmentation (`networks.affine`); the weak view of
-    unlabeled rows is only shifted and, where `flip`, mirrored.
+    labeled_every: rows of a batch per labeled one. strength, elastic: of the augmentation of labeled rows and strong views (`networks.warp`);
+    the weak view of unlabeled rows is only shifted and, where `flip`, mirrored.
     """
 
     def __init__(
@@ -53,6 +53,7 @@ class SemiSupervised:
         pseudo_labels: float = 0.0,
         threshold: float = 0.95,
         strength: float = 1.0,
+        elastic: float = 0.0,
         shift: bool = True,
         flip: bool = False,
         generator_every: int = 1,
@@ -63,7 +64,7 @@ class SemiSupervised:
         self.labeled_every = labeled_every
         self.adversarial, self.pull_away = adversarial, pull_away
         self.entropy, self.pseudo_labels, self.threshold = entropy, pseudo_labels, threshold
-        self.strength, self.shift, self.flip = strength, shift, flip
+        self.strength, self.elastic, self.shift, self.flip = strength, elastic, shift, flip
         self.separate = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in classifier.modules())
         nets, players = {"classifier": classifier}, {"classifier": list(classifier.parameters())}
         phases = [Phase("classifier", self.classifier_turn)]
@@ -134,12 +135,12 @@ class SemiSupervised:
         return batch.normal("z", self.generator.z_size)
 
     def _views(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the pictures weakly augmented (flip, shift) and strongly (flip, affine, cutout)."""
+        """Return the pictures weakly augmented (flip, shift) and strongly (flip, warp)."""
         x = batch["image"]
         if self.flip:
             x = diffaugment.flip(x, batch.uniform("flip"))
         weak = diffaugment.translation(x, batch.uniform("shift", 2)) if self.shift else x
-        strong = affine.affine(x, batch.uniform("affine", affine.DRAWS), self.strength)
+        strong = warp.warp(x, batch.uniform("warp", warp.DRAWS), self.strength, self.elastic)
         return weak, strong
 
 

@@ -89,6 +89,7 @@ def method_of(
         pseudo_labels=recipe.pseudo_labels,
         threshold=recipe.threshold,
         strength=recipe.strength,
+        elastic=recipe.elastic,
         shift=recipe.shift,
         flip=recipe.flip,
         generator_every=recipe.generator_every,
@@ -111,8 +112,11 @@ def refuse_too_large(recipe: ClassifierRecipe, spec: ImageSpec, machine: Machine
 
 def build(name: str, recipe: ClassifierRecipe, dataset: Dataset, options: Options, machine: Machine) -> Experiment:
     """Return the experiment of a recipe. Raises ValueError for options that conflict."""
-    if recipe.batch < recipe.labeled_every:
-        raise ValueError(f"A batch of {recipe.batch} has no labeled image every {recipe.labeled_every} rows: raise --batch.")
+    if recipe.batch // machine.ranks.world < recipe.labeled_every:
+        raise ValueError(
+            f"A batch of {recipe.batch} is too small for one labeled image in {recipe.labeled_every} on each rank: raise --batch, or "
+            "lower --labeled-every."
+        )
     refuse_too_large(recipe, dataset.spec, machine)
     metric = choose_metric(options.metric, CLASSES, "classifier")
     training, held_out = held_out_of(dataset, recipe, options) if metric else (dataset, None)

@@ -168,6 +168,7 @@ class ClassifierRecipe(Training):
     pseudo_labels: float = option(1.0, "Weight of pseudo-labels: confident predictions for unlabeled images are taught to strongly augmented views (FixMatch).", low=0)
     threshold: float = option(0.95, "Probability from which a prediction is used as a pseudo-label.", low=0, high=1, needs=Needs("pseudo_labels"))
     strength: float = option(1.0, "Strength of the affine augmentation (rotation by up to 30 degrees, scale, shear, shift) of labeled images and strong views; 0 is none.", low=0, high=2)
+    elastic: float = option(0.0, "Strength of the elastic deformation of the same images; for handwriting and the like. 0 is none.", low=0, high=2)
     shift: bool = option(True, "Translate the other views of unlabeled images by up to an eighth of the size.")
     validation: float | None = option(None, "Fraction of the labeled images to hold out for accuracy and calibration; by default a tenth where that is at least 50 images, otherwise none.", low=0, high=0.9)
     labels_per_class: int = option(0, "Use the labels of this many images of each class, drawn at random, and the others without; for experiments. 0 uses all.", low=0)

@@ -269,10 +269,14 @@ def encode(
     source: Annotated[str, Parameter(name="data")],
     /,
     *,
+    labels: Path | None = None,
     out: Path | None = None,
     device: str = "auto",
 ) -> None:
-    """Write an autoencoder's latents (or codes) of pictures, with their names, to an .npz file.
+    """Write what a trained network sees in pictures as numbers: latents of an autoencoder, features of any other run.
+
+    The .npz holds latents (or features), names, and labels with classes where the pictures have some. Features of a generator
+    are those of its discriminator, from the run's checkpoint.
 
     Parameters
     ----------
@@ -280,15 +284,17 @@ def encode(
         The folder that `limner train` wrote.
     source
         Pictures, as `limner train` takes them.
+    labels
+        A CSV or JSON of the pictures' classes, where they are not their folders.
     out
-        Where to write them (default: latents.npz in the run folder).
+        Where to write them (default: latents.npz or features.npz in the run folder).
     device
         auto, cpu, cuda or mps.
     """
-    from limner.apps.autoencode import Autoencoder
-    from limner.apps.autoencode import encode as make
+    from limner.apps.encode import encode as make
 
-    print_line(make(open_model(run, device, Autoencoder, "encode"), source, out, tell))
+    with Progress("encoding") as progress:
+        print_line(make(open_model(run, device, object, "encode"), source, out, labels, tell, progress))
 
 
 @app.command

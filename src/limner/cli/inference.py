@@ -76,6 +76,8 @@ def evaluate(
     halves: bool = False,
     weights: Path | None = None,
     seed: int = 0,
+    labels: Path | None = None,
+    real_per_class: Annotated[list[int] | None, Parameter(consume_multiple=True, negative=())] = None,
     out: Path | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
     device: str = "auto",
@@ -111,6 +113,10 @@ def evaluate(
         Inception's file, the folder of DINOv2's or CLIP's weights, or a folder that holds them all.
     seed
         Random seed of the samples and the metrics.
+    labels
+        For a classifier: a CSV or JSON of the classes, where they are not the folders of the pictures.
+    real_per_class
+        For --metrics cas: with how many real pictures of each class to try whether generated ones help (default: 10).
     out
         Where to write the report, an .html, with a .json beside it (default: evaluation.html in the run folder; for pictures without a run, none). For a codec: a .png, with a .json beside it.
     json
@@ -145,6 +151,8 @@ def evaluate(
             progress,
             direction,
             halves,
+            labels,
+            real_per_class,
         )
     if json:
         print(result.to_json())
@@ -271,10 +279,14 @@ def encode(
     source: Annotated[str, Parameter(name="data")],
     /,
     *,
+    labels: Path | None = None,
     out: Path | None = None,
     device: str = "auto",
 ) -> None:
-    """Write an autoencoder's latents (or codes) of pictures, with their names, to an .npz file.
+    """Write what a trained network sees in pictures as numbers: latents of an autoencoder, features of any other run.
+
+    The .npz holds latents (or features), names, and labels with classes where the pictures have some. Features of a generator
+    are those of its discriminator, from the run's checkpoint.
 
     Parameters
     ----------
@@ -282,15 +294,17 @@ def encode(
         The folder that `limner train` wrote.
     source
         Pictures, as `limner train` takes them.
+    labels
+        A CSV or JSON of the pictures' classes, where they are not their folders.
     out
-        Where to write them (default: latents.npz in the run folder).
+        Where to write them (default: latents.npz or features.npz in the run folder).
     device
         auto, cpu, cuda or mps.
     """
-    from limner.apps.autoencode import Autoencoder
-    from limner.apps.autoencode import encode as make
+    from limner.apps.encode import encode as make
 
-    print_line(make(open_model(run, device, Autoencoder, "encode"), source, out, tell))
+    with Progress("encoding") as progress:
+        print_line(make(open_model(run, device, object, "encode"), source, out, labels, tell, progress))
 
 
 @app.command

@@ -40,8 +40,8 @@ from limner.training.state import OptimizerConfig
 
 RECIPES = (RestorationRecipe, ContextRecipe)
 PRESETS = RESTORERS
-CROP = 128  # default side in pixels
-MIN_CROP = 16
+CELLS = 32  # default side of a crop at the resolution that plain convolutions compute at: many small crops learn fastest
+CONTEXT = 128  # default side in pixels for a U-Net
 VALIDATED = 64  # maximum number of held-out crops for the validator
 PREVIEWED = 8
 
@@ -82,9 +82,13 @@ def load_data(recipe: AnyRestoration, request: DataRequest, progress: Progress |
 
 
 def crop_size(recipe: AnyRestoration, pictures: Native) -> int:
-    """Return the default side of a crop: at most CROP, a multiple of the scale, and no larger than half of the pictures."""
-    multiple = scale_of(recipe) if isinstance(recipe, RestorationRecipe) else 2**recipe.network.downsamplings
-    side = min(CROP, int(np.median(pictures.sizes.min(1))))
+    """Return the default side of a crop: CELLS or CONTEXT, but such that half of the pictures are no smaller."""
+    if isinstance(recipe, RestorationRecipe):
+        multiple = scale_of(recipe) * recipe.network.unshuffle
+        side = CELLS * multiple
+    else:
+        multiple, side = 2**recipe.network.downsamplings, CONTEXT
+    side = min(side, int(np.median(pictures.sizes.min(1))))
     return max(multiple, side // multiple * multiple)
 
 

@@ -175,7 +175,7 @@ def perceptual_of(folder: Path) -> Callable[[np.ndarray, np.ndarray], float]:
     def distance(a: np.ndarray, b: np.ndarray) -> float:
         cut = [
             torch.stack([
-                torch.from_numpy(x[top : top + 64, left : left + 64]).permute(2, 0, 1)
+                torch.from_numpy(x[top : top + 64, left : left + 64].copy()).permute(2, 0, 1)
                 for top in range(0, x.shape[0] - 63, 64) for left in range(0, x.shape[1] - 63, 64)
             ]) for x in (a, b)
         ]  # fmt: skip
@@ -202,17 +202,17 @@ def network_of(model: Any) -> Restore:
 
 @torch.no_grad()
 def milliseconds(model: Any, precision: torch.dtype) -> float:
-    """Milliseconds of a megapixel of output on one core: the best of three pictures of 1000x1000 output."""
+    """Milliseconds of processor time of a megapixel of output on one core: the best of three pictures of 1000x1000 output."""
     net, threads = model.network.fused(), torch.get_num_threads()
     torch.set_num_threads(1)
     side = 1000 // net.scale
     x = torch.rand(1, net.inputs, side, side).contiguous(memory_format=torch.channels_last)
     found = []
     for _ in range(4):
-        start = time.perf_counter()
+        start = time.thread_time()
         with device.autocast(x.device, precision):
             net(x)
-        found.append(time.perf_counter() - start)
+        found.append(time.thread_time() - start)
     torch.set_num_threads(threads)
     return min(found[1:]) * 1e9 / (side * net.scale) ** 2
 
@@ -305,6 +305,7 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=50, help="held-out photographs")
     parser.add_argument("--photographs", type=Path, default=DEFAULT)
     parser.add_argument("--runs", type=Path, default=RUNS)
+    parser.add_argument("--trained", type=Path, help="a run folder to measure instead of training; for one recipe")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE")
     parser.add_argument("--name", help="of the row and the run, instead of the recipe's")
     arguments = parser.parse_args()
@@ -315,11 +316,10 @@ def main() -> None:
     path = RESULTS / "restore.json"
     for recipe in arguments.recipes:
         name = arguments.name or recipe
-        run = train(
-            folders[0], recipe=recipe, out=arguments.runs / name, threads=arguments.threads, changes=dict(changes), metric="auto", **budget
-        )
-        best = run.folder / "best"
-        model = limner.load(best if best.exists() else run.folder, "cpu")
+        folder = arguments.trained or train(
+            folders[0], recipe=recipe, out=arguments.runs / name, threads=arguments.threads, changes=dict(changes), **budget
+        ).folder
+        model = limner.load(folder / "best" if (folder / "best").exists() else folder, "cpu")
         training = model.description["training"]
         print(f"{name}: {training['images']:,} crops, {training['seconds']:.0f} s", flush=True)
         rows = measure(recipe, model, folders, arguments.most, RESULTS / f"restore_{name}.png")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import nn
 
 from limner.apps.pixels import loses_depth, planes, upright_exif
 from limner.apps.restore import KEEPS_COLOR, color_shift
-from limner.apps.tiles import MIN_INPUT, blended_rows, exact_rows, exact_spans, in_tiles, spans
+from limner.apps.tiles import MIN_INPUT, blended_rows, exact_spans, exact_tiles, in_tiles, spans
 from limner.core.images import to_float
 from restorers import DEEP, Same, context, deep_color_png, filler, network, noise, photo, restorer
 
@@ -26,6 +26,17 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
     torch.set_num_threads(request.param)
     yield request.param
     torch.set_num_threads(before)
+
+
+def cut(x: torch.Tensor, box: tuple[int, int, int, int]) -> torch.Tensor:
+    return x[..., box[1] : box[3], box[0] : box[2]]
+
+
+def put_together(tiles: Iterable[tuple[int, int, torch.Tensor]], like: torch.Tensor) -> torch.Tensor:
+    made = torch.full_like(like, torch.nan)
+    for top, left, part in tiles:
+        made[..., top : top + part.shape[-2], left : left + part.shape[-1]] = part
+    return made
 
 
 # ---- tiles -----------------------------------------------------------------------------------------------------------
@@ -40,12 +51,11 @@ def test_tiles_equal_the_whole_bit_for_bit(channels: int, scale: int, config: di
         whole = fused(x)
         torch.set_num_threads(threads)
         for tile in (64, 384) if threads == 1 else (200,):
-            rows = exact_rows(
-                lambda top, bottom: x[..., top:bottom, :],
-                lambda part: fused(part.contiguous(memory_format=torch.channels_last)),
+            found = exact_tiles(
+                lambda box: cut(x, box), lambda part: fused(part.contiguous(memory_format=torch.channels_last)),
                 (1000, 777), tile, fused.radius, fused.multiple, scale,
             )  # fmt: skip
-            assert torch.equal(torch.cat([band for _, band in rows], -2), whole), tile
+            assert torch.equal(put_together(found, whole), whole), tile
 
 
 @pytest.mark.parametrize("scale", [1, 2])
@@ -61,8 +71,8 @@ def test_a_margin_that_is_too_small_is_seen() -> None:
     net = network(3).eval()
     x = to_float(torch.from_numpy(noise(1, 3, 300, 400)))
     with torch.no_grad():
-        rows = exact_rows(lambda top, bottom: x[..., top:bottom, :], net, (300, 400), 150, 2, 1, 1)
-        assert not torch.allclose(torch.cat([band for _, band in rows], -2), net(x), atol=1e-3)
+        found = exact_tiles(lambda box: cut(x, box), net, (300, 400), 150, 2, 1, 1)
+        assert not torch.allclose(put_together(found, net(x)), net(x), atol=1e-3)
 
 
 @pytest.mark.parametrize("length", [1, 5, 63, 64, 65, 200, 777])
@@ -95,17 +105,17 @@ def test_blended_rows_are_those_of_the_whole_for_a_known_reach() -> None:
         torch.testing.assert_close(in_tiles(net, x, 64, 16), net(x), atol=1e-5, rtol=1e-4)
 
 
-def test_a_large_picture_is_read_in_rows_of_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[int, int]] = []
+def test_a_large_picture_is_read_in_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, int, int, int]] = []
     from limner.apps import restore as module
 
-    before = module.read_rows
-    monkeypatch.setattr(module, "read_rows", lambda image, top, bottom: seen.append((top, bottom)) or before(image, top, bottom))
+    before = module.read_box
+    monkeypatch.setattr(module, "read_box", lambda image, box: seen.append(box) or before(image, box))
     monkeypatch.setattr(module, "WHOLE_BYTES", 1000)
     progress: list[tuple[int, int]] = []
     tall = photo(200, 3000)
     made = restorer(task="denoise").restore(tall, tile=256, progress=lambda *at: progress.append(at))
-    assert made.size == (200, 3000) and max(bottom - top for top, bottom in seen) < 300
+    assert made.size == (200, 3000) and max(bottom - top for _, top, _, bottom in seen) < 300
     assert progress == [(i + 1, 12) for i in range(12)]
     assert np.array_equal(np.asarray(made), np.asarray(restorer(task="denoise").restore(tall, tile=700)))
 

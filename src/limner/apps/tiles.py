@@ -144,6 +144,7 @@ def _shared(begins: list[int], i: int, tile: int) -> tuple[int, int]:
 
 # ---- tiles that equal the whole ----------------------------------------------------------------------------------------
 
+Box = tuple[int, int, int, int]  # (left, top, right, bottom), as Pillow has it
 MIN_INPUT = 20_481  # numbers: PyTorch computes convolutions of smaller inputs with another algorithm than oneDNN's
 
 
@@ -184,15 +185,15 @@ def exact_spans(size: tuple[int, int], tile: int, margin: int, multiple: int) ->
     return spans(size[0], tall, margin, multiple), spans(size[1], wide, margin, multiple)
 
 
-def exact_rows(
-    read: Callable[[int, int], Tensor], restore: Callable[[Tensor], Tensor], size: tuple[int, int], tile: int, margin: int,
+def exact_tiles(
+    read: Callable[[Box], Tensor], restore: Callable[[Tensor], Tensor], size: tuple[int, int], tile: int, margin: int,
     multiple: int, scale: int, progress: Callable[[int, int], None] | None = None,
-) -> Iterator[tuple[int, Tensor]]:
-    """Apply `restore` [1,I,h,w] -> [1,C,s*h,s*w] to tiles of a picture of (H,W) `size`; yield (top, output rows [1,C,s*h,s*W]).
+) -> Iterator[tuple[int, int, Tensor]]:
+    """Apply `restore` [1,I,h,w] -> [1,C,s*h,s*w] to tiles of a picture of (H,W) `size`; yield (top, left, output) of each.
 
     For a network whose outputs depend on no input further than `margin` away, and on its position by no more than the
     remainder of `multiple`, each tile computes the numbers of the whole picture: real borders stay borders, and the margin is
-    cut off. read: (top, bottom) -> those rows of the picture. One row of tiles is in memory at a time.
+    cut off. read: a box -> that part of the picture, [1,I,h,w].
 
     The numbers are the same bit for bit where an output pixel's sum is added up in the same order at any place of any tile.
     oneDNN's fp32 convolutions of channels_last tensors (x86 CPUs, any number of threads) do so; MIN_INPUT keeps every tile on
@@ -200,14 +201,11 @@ def exact_rows(
     """  # fmt: skip
     rows, columns = exact_spans(size, tile, margin, multiple)
     for i, row in enumerate(rows):
-        band = read(row.start, row.stop)
-        parts = []
         for j, column in enumerate(columns):
-            made = restore(band[..., column.start : column.stop])
-            parts.append(made[..., _part(row, scale), :][..., _part(column, scale)])
+            made = restore(read((column.start, row.start, column.stop, row.stop)))
+            yield row.first * scale, column.first * scale, made[..., _part(row, scale), :][..., _part(column, scale)]
             if progress:
                 progress(i * len(columns) + j + 1, len(rows) * len(columns))
-        yield row.first * scale, torch.cat(parts, -1)
 
 
 def _part(span: Span, scale: int) -> slice:

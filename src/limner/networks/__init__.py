@@ -108,9 +108,11 @@ def restorer(name: str, spec: ImageSpec, config: Any, scale: int, task: str) -> 
 
 def rebuild_restorer(spec: ImageSpec, description: Mapping[str, Any]) -> nn.Module:
     """The restorer of a description, as `rebuild_generator` gives a generator."""
-    name = str(description.get("architecture"))
+    name, scale = str(description.get("architecture")), description.get("scale")
     home = _one_of(RESTORERS, name)
-    return rebuild(description, home.Config, lambda config: restorer(name, spec, config, description["scale"], description["task"]))
+    if not isinstance(scale, int):
+        raise ValueError("The run's limner.json is damaged: 'network.scale' must be a whole number.")
+    return rebuild(description, home.Config, lambda config: restorer(name, spec, config, scale, description["task"]))
 
 
 def rebuild(description: Mapping[str, Any], config_class: type[C], build: Callable[[C], nn.Module]) -> nn.Module:

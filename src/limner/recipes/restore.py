@@ -15,7 +15,8 @@ from limner.core.text import counted
 from limner.data import open_source
 from limner.data.crops import Crops
 from limner.data.decode import Progress, target_size
-from limner.data.degrade import Chain, Degradation, Degraded, degradation
+from limner.data.degrade import Chain, Degradation, Degraded, degradation, parse_degradations
+from limner.data.jpeg_quality import low_quality_note
 from limner.data.native import Native, prepare_native
 from limner.data.request import DataRequest
 from limner.data.split import split
@@ -39,8 +40,8 @@ from limner.training.state import OptimizerConfig
 
 RECIPES = (RestorationRecipe, ContextRecipe)
 PRESETS = RESTORERS
-CROP = 128  # default side in pixels
-MIN_CROP = 16
+CELLS = 32  # default side of a crop at the resolution that plain convolutions compute at: many small crops learn fastest
+CONTEXT = 128  # default side in pixels for a U-Net
 VALIDATED = 64  # maximum number of held-out crops for the validator
 PREVIEWED = 8
 
@@ -48,7 +49,7 @@ PREVIEWED = 8
 class CleanPictures:
     """The clean pictures of a restorer and crops of them; with the protocol `runs.experiment.TrainingSet`."""
 
-    def __init__(self, pictures: Native, crops: Crops) -> None:
+    def __init__(self, pictures: Native, crops: Crops, note: str | None = None) -> None:
         self.crops, self.spec = crops, crops.spec
         self.name, self.origin, self.fingerprint = pictures.name, pictures.origin, pictures.fingerprint
         self.attribution, self.background, self.fit = pictures.attribution, pictures.background, "crop"
@@ -59,6 +60,7 @@ class CleanPictures:
         small = counted(len(crops.bad), "picture is", "pictures are")
         left_out = f"; {small} smaller and left out" if crops.bad else ""
         self.notes = [*pictures.notes, f"Crops of {height}x{width} are trained on{left_out}; --size chooses another size."]
+        self.notes += [note] if note else []
 
     def __len__(self) -> int:
         return len(self.crops)
@@ -76,13 +78,17 @@ def load_data(recipe: AnyRestoration, request: DataRequest, progress: Progress |
     size = crop_size(recipe, pictures) if request.size is None else request.size
     height, width = target_size(size, [])
     crops = Crops(pictures, size, flip=recipe.flip, rotate=recipe.rotate and height == width)
-    return CleanPictures(pictures, crops)
+    return CleanPictures(pictures, crops, low_quality_note(source))
 
 
 def crop_size(recipe: AnyRestoration, pictures: Native) -> int:
-    """Return the default side of a crop: at most CROP, a multiple of the scale, and no larger than half of the pictures."""
-    multiple = scale_of(recipe) if isinstance(recipe, RestorationRecipe) else 2**recipe.network.downsamplings
-    side = min(CROP, int(np.median(pictures.sizes.min(1))))
+    """Return the default side of a crop: CELLS or CONTEXT, but such that half of the pictures are no smaller."""
+    if isinstance(recipe, RestorationRecipe):
+        multiple = scale_of(recipe) * recipe.network.unshuffle
+        side = CELLS * multiple
+    else:
+        multiple, side = 2**recipe.network.downsamplings, CONTEXT
+    side = min(side, int(np.median(pictures.sizes.min(1))))
     return max(multiple, side // multiple * multiple)
 
 
@@ -93,25 +99,31 @@ def scale_of(recipe: AnyRestoration) -> int:
 
 def degradation_of(recipe: AnyRestoration) -> Degradation:
     """Return the degradation that a recipe undoes. Raises ValueError for reversed ranges and unknown names."""
-    steps: list[Degradation]
     if isinstance(recipe, ContextRecipe):
         if recipe.task == "colorize":
             return degradation("gray")
         if recipe.task == "inpaint":
             return degradation("holes", fraction=(recipe.holes_min, recipe.holes_max))
-        steps = [degradation("low-light")]
+        step = degradation("low-light")
     elif recipe.task == "super-resolution":
-        return degradation("downscale", factor=recipe.scale)
+        return degradation("real" if recipe.degradation == "real" else "downscale", factor=recipe.scale)
     elif recipe.task == "denoise":
-        steps = [degradation("noise", sigma=(recipe.sigma_min, recipe.sigma_max))]
+        step = degradation("noise", sigma=(recipe.sigma_min, recipe.sigma_max))
     elif recipe.task == "deblur":
-        steps = [degradation("blur", sigma=(0.2, recipe.blur_max))]
+        step = degradation("blur", sigma=(0.2, recipe.blur_max))
     elif recipe.task == "dejpeg":
-        steps = [degradation("jpeg", quality=(recipe.quality_min, recipe.quality_max))]
+        step = degradation("jpeg", quality=(recipe.quality_min, recipe.quality_max))
     else:
-        steps = [degradation(name.strip()) for name in recipe.degrade.split(",")]
-        return Chain(steps, shuffle=True, probability=0.5, clean=recipe.clean)
-    return Chain(steps, clean=recipe.clean) if recipe.clean else steps[0]
+        return _mix(recipe.degrade)
+    return Chain([step], clean=recipe.clean) if recipe.clean else step
+
+
+def _mix(names: str) -> Degradation:
+    """Return the mix of degradations of a list with commas. Raises ValueError for one that has a recipe of its own."""
+    for name, own in {"holes": "inpaint", "gray": "colorize", "downscale": "super-resolution"}.items():
+        if name in [part.strip() for part in names.split(",")]:
+            raise ValueError(f"The degradation {name!r} is undone by a recipe of its own, {own}: leave it out of --degrade.")
+    return parse_degradations(names)
 
 
 def refuse_too_large(recipe: AnyRestoration, spec: ImageSpec, machine: Machine) -> None:

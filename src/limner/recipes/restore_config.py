@@ -22,14 +22,14 @@ _discriminator = partial(patch.Config, width=32, norm="spectral")
 class RestorationTraining(Training):
     """Options of every recipe that restores. Pictures are cropped at random; --size is the side of a crop."""
 
-    batch: int = option(16, "Crops per iteration, over all ranks.", low=1)
+    batch: int = option(8, "Crops per iteration, over all ranks.", low=1)
     lr_decay_start: float = option(0.3, "Fraction of the budget after which the learning rates decay to zero.", low=0, high=1, needs=Needs("schedule"))
     lr_warmup: float = option(0.01, "Fraction of the budget over which the learning rates rise linearly from zero.", low=0, high=1)
     ema_half_life: float = option(2_000, "Half-life of the moving average (EMA) of the weights, in images; early in a run a twentieth of the images seen.", low=0)
     grad_clip: float = option(1.0, "Largest gradient norm; 0 does not clip.", low=0)
     flip: bool = option(True, "Mirror half of the crops.")
     rotate: bool = option(True, "Turn crops by 0, 90, 180 or 270 degrees.")
-    clean: float = option(0.0, "Fraction of the training crops that are not degraded, so that clean pictures stay as they are.", low=0, high=1)
+    clean: float = option(0.0, "Fraction of the training crops that are not degraded, so that clean pictures stay as they are; a mix has a tenth.", low=0, high=1)
     loss: str = option("charbonnier", "Distance of pixels: charbonnier (L1, smooth at zero) or l1.", choices=lambda: PIXEL_LOSSES)
     pixel: float = option(1.0, "Weight of the pixel loss.", low=0)
     perceptual: float = option(0.0, "Weight of the distance between features of a pretrained EfficientNet-Lite0 (needs limner[perceptual]).", low=0)

@@ -26,6 +26,7 @@ METHODS = [  # of what `limner.load` returns
     limner.Autoencoder.reconstruct,
     limner.Autoencoder.between,
     limner.Translator.translate,
+    limner.Restorer.restore,
     limner.ImageArray.save,
 ]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -158,12 +157,12 @@ class Span:
     stop: int
 
 
-def spans(length: int, tile: int, margin: int, multiple: int = 1) -> list[Span]:
-    """Return tiles that cover an axis. Each is computed from `margin` more pixels on both sides, or up to the picture's border.
+def spans(length: int, count: int, margin: int, multiple: int = 1) -> list[Span]:
+    """Return at most `count` equal tiles of an axis, each computed from `margin` more pixels on both sides within the picture.
 
-    All tiles of an axis are computed from equally many pixels (but for less than `multiple`), starting at a multiple.
+    All are computed from equally many pixels (but for less than `multiple`), starting at a multiple.
     """
-    tile = -(-tile // multiple) * multiple
+    tile = -(-length // (count * multiple)) * multiple
     extent = min(length, -(-(tile + 2 * margin) // multiple) * multiple + multiple)
     found = []
     for first in range(0, length, tile):
@@ -176,13 +175,14 @@ def spans(length: int, tile: int, margin: int, multiple: int = 1) -> list[Span]:
 
 
 def exact_spans(size: tuple[int, int], tile: int, margin: int, multiple: int) -> tuple[list[Span], list[Span]]:
-    """Return the tiles of a picture of (H,W) `size` by rows and by columns, none smaller than MIN_INPUT needs."""
-    least = MIN_INPUT * multiple**2
-    side = max(tile, math.isqrt(least) + 1)
-    tall, wide = min(side, size[0]), min(side, size[1])
-    if tall * wide < least:  # a long, narrow picture
-        tall, wide = min(size[0], max(tall, -(-least // wide))), min(size[1], max(wide, -(-least // tall)))
-    return spans(size[0], tall, margin, multiple), spans(size[1], wide, margin, multiple)
+    """Return the tiles of a picture of (H,W) `size`, at most `tile` a side, by rows and columns.
+
+    They are larger where MIN_INPUT needs it.
+    """
+    rows, columns = (-(-side // tile) for side in size)
+    while rows * columns > 1 and (size[0] // rows) * (size[1] // columns) < MIN_INPUT * multiple**2:
+        rows, columns = (rows - 1, columns) if rows > columns else (rows, columns - 1)
+    return spans(size[0], rows, margin, multiple), spans(size[1], columns, margin, multiple)
 
 
 def exact_tiles(

@@ -305,6 +305,7 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=50, help="held-out photographs")
     parser.add_argument("--photographs", type=Path, default=DEFAULT)
     parser.add_argument("--runs", type=Path, default=RUNS)
+    parser.add_argument("--trained", type=Path, help="a run folder to measure instead of training; for one recipe")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE")
     parser.add_argument("--name", help="of the row and the run, instead of the recipe's")
     arguments = parser.parse_args()
@@ -315,11 +316,10 @@ def main() -> None:
     path = RESULTS / "restore.json"
     for recipe in arguments.recipes:
         name = arguments.name or recipe
-        run = train(
-            folders[0], recipe=recipe, out=arguments.runs / name, threads=arguments.threads, changes=dict(changes), metric="auto", **budget
-        )
-        best = run.folder / "best"
-        model = limner.load(best if best.exists() else run.folder, "cpu")
+        folder = arguments.trained or train(
+            folders[0], recipe=recipe, out=arguments.runs / name, threads=arguments.threads, changes=dict(changes), **budget
+        ).folder
+        model = limner.load(folder / "best" if (folder / "best").exists() else folder, "cpu")
         training = model.description["training"]
         print(f"{name}: {training['images']:,} crops, {training['seconds']:.0f} s", flush=True)
         rows = measure(recipe, model, folders, arguments.most, RESULTS / f"restore_{name}.png")

@@ -10,7 +10,7 @@ from typing import Any
 
 from limner import networks
 from limner.core.options import rows
-from limner.networks import patch, resnet, unet, vae, vqvae
+from limner.networks import patch, plain, resnet, restoration_unet, unet, vae, vqvae
 from limner.recipes.config import (
     CutRecipe,
     CycleRecipe,
@@ -21,6 +21,7 @@ from limner.recipes.config import (
     VAERecipe,
     VQVAERecipe,
 )
+from limner.recipes.restore_config import ContextRecipe, RestorationRecipe, RestorationTraining
 from limner.runs.options import Options
 from limner.training.state import OptimizerConfig
 
@@ -64,6 +65,9 @@ def page() -> str:
         ("`pix2pix`", PairedRecipe, TranslatorTraining),
         ("`cyclegan`", CycleRecipe, TranslatorTraining),
         ("`cut`", CutRecipe, TranslatorTraining),
+        ("Restorers", RestorationTraining, Training),
+        ("`super-resolution`, `denoise`, `deblur`, `dejpeg`, `restore`", RestorationRecipe, RestorationTraining),
+        ("`inpaint`, `colorize`, `low-light`", ContextRecipe, RestorationTraining),
     )
     for title, recipe, base in sections:
         lines += ["", f"## {title}", "", *table(recipe(), inherited(recipe, base))]
@@ -77,7 +81,9 @@ def page() -> str:
         (vqvae, "autoencoder of `vqvae`"),
         (unet, "translator of `pix2pix`"),
         (resnet, "translators of `cyclegan` and `cut`"),
-        (patch, "discriminator of `vaegan` and of translators"),
+        (plain, "restorer of `super-resolution`, `denoise`, `deblur`, `dejpeg` and `restore`"),
+        (restoration_unet, "restorer of `inpaint`, `colorize` and `low-light`"),
+        (patch, "discriminator of `vaegan`, of translators and of restorers"),
     )
     for home, title in others:
         lines += ["", f"### `{home.__name__.rpartition('.')[2]}`: {title}", "", *table(home.Config())]

@@ -83,6 +83,15 @@ def test_denoising_is_learned_and_the_best_state_kept(photos: Path, tmp_path: Pa
     assert best["psnr_gain"] == max(gains)
 
 
+def test_no_state_is_kept_as_best_where_losses_trade_psnr(photos: Path, tmp_path: Path) -> None:
+    more: dict[str, Any] = {"recipe": "super-resolution-gan", "size": 32, "images": 16, "quiet": True}
+    changes = small("super-resolution-gan") | {"restorer_optimizer.lr": 1e-6}  # which keeps the gain at 0, the best so far
+    free = limner.train(photos, out=tmp_path / "free", changes=changes, **more).folder
+    kept = limner.train(photos, out=tmp_path / "kept", changes=changes, metric="ssim", **more).folder
+    assert not (free / "best").exists() and "psnr_gain" in json.loads((free / "limner.json").read_text())["metrics"]
+    assert (kept / "best").exists()
+
+
 @pytest.mark.parametrize("scale", [2, 3])
 def test_other_scales(scale: int, photos: Path, tmp_path: Path) -> None:
     changes = small("super-resolution") | {"scale": scale}

@@ -31,7 +31,7 @@ NEAR = 0.2  # size of the random part of a hidden convolution at first, relative
 @dataclass(frozen=True, kw_only=True)
 class Config:
     width: int = option(48, "Channels of the hidden layers.", low=1, high=WIDEST)
-    depth: int = option(8, "3x3 convolutions between the first and the last.", low=0, high=DEEPEST)
+    depth: int = option(8, "Number of 3x3 convolutions between the first and the last.", low=0, high=DEEPEST)
     reparameterize: bool = option(False, "Train each hidden convolution as a sum of branches (3x3, and 1x1 before 3x3), merged into one 3x3 convolution for use.")
     unshuffle: int = option(1, "Side of the pixel blocks that become channels at the input: 2 computes at half the resolution, for a quarter of the time.", low=1, high=8)
 

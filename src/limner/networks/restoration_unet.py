@@ -31,7 +31,7 @@ LUMA = (0.299, 0.587, 0.114)  # of BT.601
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    width: int = option(32, "Channels at full resolution; doubled at each downsampling, at most 4x.", low=1, high=WIDEST)
+    width: int = option(24, "Channels at full resolution; doubled at each downsampling, at most 4x.", low=1, high=WIDEST)
     downsamplings: int = option(4, "Stride-2 convolutions: more see farther.", low=1, high=8)
     blocks: int = option(3, "Dilated residual blocks at the lowest resolution.", low=0, high=DEEPEST)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ from limner.recipes.presets import RESTORERS
 from limner.recipes.restore_config import AnyRestoration, ContextRecipe, RestorationRecipe
 from limner.runs.experiment import Card, Experiment, Product
 from limner.runs.options import Options
-from limner.runs.validate import RESTORATION, choose_metric, restoration
+from limner.runs.validate import AUTO, RESTORATION, choose_metric, restoration
 from limner.sampling.generate import Preview
 from limner.sampling.restore import restored, unrestored
 from limner.training import memory
@@ -192,6 +193,10 @@ def build(name: str, recipe: AnyRestoration, pictures: CleanPictures, options: O
         notes.append(f"{counted(len(held_out), 'picture is', 'pictures are')} held out for validation; --no-doctor --metric none trains on them too.")
     shown, of = (pairs, "training") if held_out is None else (held_out, "held-out")
     scale, net = scale_of(recipe), method.nets["restorer"]
+    sharpens = recipe.adversarial > 0 or recipe.perceptual > 0
+    validators = [restoration(shown.batch(0, VALIDATED, 0), scale, metric, f"{of} crops", machine)] if metric else []
+    if sharpens and options.metric == AUTO:  # whose best PSNR is that of the blurred start
+        validators = [replace(validator, keeps_best=False) for validator in validators]
     return Experiment(
         name=name,
         recipe=recipe,
@@ -211,7 +216,7 @@ def build(name: str, recipe: AnyRestoration, pictures: CleanPictures, options: O
             preview=preview_of(shown, scale, machine),
             card=CARD,
         ),
-        validators=[restoration(shown.batch(0, VALIDATED, 0), scale, metric, f"{of} crops", machine)] if metric else [],
+        validators=validators,
         probe=RestorerProbe(net, training, rules_for(recipe), recipe.micro_batch or recipe.batch, scale, machine) if options.doctor else None,
         held_out_count=0 if held_out is None else len(held_out),
         notes=notes,
@@ -232,10 +237,9 @@ CARD = Card(
 
 def rules_for(recipe: AnyRestoration) -> Sequence[Rule]:
     """Return the doctor's rules for a restorer, with advice for the recipe."""
-    lower = "lower --adversarial and --perceptual, or " if recipe.adversarial or recipe.perceptual else ""
-    return (
-        rules.learns_nothing("restorer", "the degraded picture", f"{lower}change --restorer-optimizer.lr."),
-    )
+    if recipe.adversarial > 0 or recipe.perceptual > 0:
+        return ()  # sharp pictures may be further from the targets than blurred ones
+    return (rules.learns_nothing("restorer", "the degraded picture", "change --restorer-optimizer.lr."),)
 
 
 def preview_of(pairs: Degraded, scale: int, machine: Machine) -> Preview:

@@ -67,21 +67,25 @@ class Product:
 
 @dataclass(frozen=True, kw_only=True)
 class Validator:
-    """A metric of the averaged network, measured at the preview milestones; `best/` holds the state with the best first one."""
+    """A metric of the averaged network, measured at the preview milestones; `best/` holds the state with the best first one.
+
+    keeps_best: whether there is a `best/`; not where the losses trade the metric for something else.
+    """
 
     columns: tuple[str, ...]  # of the log; the first decides which state is the best
     title: str  # as shown to people: "PSNR of held-out reconstructions"
     better: Literal["higher", "lower"]
     measure: Callable[[nn.Module], Mapping[str, float]]  # averaged network in evaluation mode -> column -> value
     cost: Callable[[nn.Module], float]  # returns the seconds of one measurement; prepares what is needed once
+    keeps_best: bool = True
 
     @property
     def name(self) -> str:
         return self.columns[0]
 
     def improves(self, value: float, earlier: Sequence[float]) -> bool:
-        """Return whether a value is at least as good as all before it."""
-        return all(value >= e if self.better == "higher" else value <= e for e in earlier)
+        """Return whether a value is at least as good as all before it, and its state is kept."""
+        return self.keeps_best and all(value >= e if self.better == "higher" else value <= e for e in earlier)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,6 +28,7 @@ METHODS = [  # of what `limner.load` returns
     limner.Translator.translate,
     limner.Codec.compress,
     limner.Codec.decompress,
+    limner.Restorer.restore,
     limner.ImageArray.save,
 ]
 

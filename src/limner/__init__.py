@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from limner.apps.compress import Codec
     from limner.apps.model import GeneratorModel
     from limner.apps.output import ImageArray
+    from limner.apps.restore import Restorer
     from limner.apps.translate import Translator
     from limner.core.condition import Condition
     from limner.core.images import ImageSpec
@@ -50,6 +51,7 @@ _HOMES = {  # imported at first use: PyTorch takes seconds
     "Phase": "limner.methods.phase",
     "Preset": "limner.runs.experiment",
     "Product": "limner.runs.experiment",
+    "Restorer": "limner.apps.restore",
     "Trained": "limner.runs.experiment",
     "Training": "limner.recipes.config",
     "Translator": "limner.apps.translate",
@@ -61,8 +63,8 @@ _HOMES = {  # imported at first use: PyTorch takes seconds
 }
 
 __all__ = [
-    "Autoencoder", "Batch", "Card", "Clock", "Codec", "Condition", "Experiment", "Family", "GeneratorModel", "ImageArray",
-    "ImageSpec", "Method", "Objective", "OptimizerConfig", "Phase", "Preset", "Product", "Trained", "Training", "Translator", "Validator",
+    "Autoencoder", "Batch", "Card", "Classifier", "Clock", "Codec", "Condition", "Experiment", "Family", "GeneratorModel", "ImageArray",
+    "ImageSpec", "Method", "Objective", "OptimizerConfig", "Phase", "Preset", "Product", "Restorer", "Trained", "Training", "Translator", "Validator",
     "__version__", "group", "load", "option", "train",
 ]  # fmt: skip
 

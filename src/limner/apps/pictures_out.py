@@ -18,6 +18,7 @@ from limner.core.files import write_error, write_whole, writing
 from limner.core.images import MODES, WHITE, grid, png, to_pil, write_png
 from limner.data import Damaged, open_source
 from limner.data.dataset import and_skipped
+from limner.data.decode import suppress_warnings
 from limner.data.folder import kind, list_files
 from limner.data.image import SUFFIXES, convert_channels, eight_bit, open_image, reason, upright
 
@@ -99,6 +100,13 @@ def write_all(
     one picture passed on to `make`; for many called with (done, total) pictures. say: called with a sentence for each damaged
     picture, which is skipped. Originals are never overwritten. Raises ValueError when nothing could be made.
     """
+    with suppress_warnings():
+        return _write_all(source, out, make, words, sheet, progress, say)
+
+
+def _write_all(
+    source: Path, out: Path, make: Make, words: Words, sheet: Path | None, progress: Progress | None, say: Say
+) -> str:  # fmt: skip
     if sheet:
         png(sheet)  # before anything is made
     shown: list[tuple[Image.Image, Image.Image]] = []

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from limner.apps.tiles import Box
 from limner.core.images import to_float, to_uint8
 from limner.data.image import ORIENTATION, TRANSPOSITIONS, Damaged, eight_bit, orientation, reason
 
@@ -111,9 +112,9 @@ def bands(image: Image.Image) -> Iterator[tuple[int, np.ndarray]]:
         yield top, np.asarray(image.crop((0, top, image.width, min(top + rows, image.height))))
 
 
-def read_rows(image: Image.Image, top: int, bottom: int) -> Tensor:
-    """Return rows of an image of mode L, RGB or I;16 as float [1,C,h,W] in [-1,1]."""
-    array = np.array(image.crop((0, top, image.width, bottom)))
+def read_box(image: Image.Image, box: Box) -> Tensor:
+    """Return a part of an image of mode L, RGB or I;16 as float [1,C,h,w] in [-1,1]."""
+    array = np.array(image.crop(box))
     array = array[..., None] if array.ndim == 2 else array
     if array.dtype == np.uint16:
         return torch.from_numpy(array.astype(np.float32)).permute(2, 0, 1)[None].mul_(HALF).sub_(1)

@@ -23,24 +23,25 @@ from limner.apps.pixels import (
     luma,
     metadata,
     planes,
-    read_rows,
+    read_box,
     to_rgb,
 )
-from limner.apps.tiles import blended_rows, exact_rows, pad_to_minimum
-from limner.core.device import full_precision
+from limner.apps.tiles import Box, blended_rows, exact_tiles, pad_to_minimum
+from limner.core import device
+from limner.core.device import autocast
 from limner.core.images import ImageSpec
 from limner.data.image import upright
 from limner.networks.restoration import composed
 
-TILE = 384  # pixels a side, for networks of plain convolutions
+TILE = 512  # pixels a side, for networks of plain convolutions
 CONTEXT_TILE, OVERLAP = 768, 128  # for networks whose outputs depend on the whole picture
 MAX_TILE = 8192
 HOLE = 128  # gray value that fills holes, as in training
 KEEPS_COLOR = ("super-resolution", "denoise", "deblur", "dejpeg", "restore")  # tasks that keep the mean color
-WHOLE_BYTES = 192 << 20  # of a float picture whose mean color is measured as a whole; that of larger ones on samples
+WHOLE_BYTES = 96 << 20  # of an output in float32 whose mean color is measured as a whole; that of larger ones on samples
 SAMPLE_GRID, SAMPLE_SIDE = 3, 128  # samples along each side, and their size in pixels
 ALPHA_REACH = 2  # pixels; enlarged alpha stays within the range of this neighborhood
-Read = Callable[[int, int], Tensor]  # (top, bottom) -> rows [1,C,bottom-top,W]
+Read = Callable[[Box], Tensor]  # a box -> that part of the picture, [1,C,h,w]
 Through = Callable[[Tensor], Tensor]  # [1,C,h,w] -> [1,C',s*h,s*w]
 
 
@@ -54,7 +55,7 @@ class Restorer:
         self.scale, self.task = int(self.network.scale), str(description["network"]["task"])
         self.fills_holes = int(self.network.inputs) == spec.channels + 1
         self.adds_color = int(self.network.inputs) == 1 and spec.channels == 3
-        self._device = where
+        self._device, self._precision = where, device.precision(where)
 
     def restore(
         self,
@@ -67,9 +68,10 @@ class Restorer:
     ) -> Image.Image:
         """Restore one picture of any size.
 
-        A picture is computed in tiles, a row at a time. With a network of plain convolutions on a CPU with oneDNN (x86), the
-        result of every tile size and number of threads is that of the whole picture bit for bit; with a U-Net, tiles overlap
-        and are blended. The computation is in float32.
+        A picture is computed in tiles. With a network of plain convolutions on a CPU with oneDNN (x86), the result of every tile
+        size and number of threads is that of the whole picture bit for bit; with a U-Net, tiles overlap and are blended. The
+        computation is in bfloat16 where the hardware has it, which is as exact and changes an 8-bit result by less than its
+        rounding does, and in float32 elsewhere and for pictures of 16 bits.
 
         Gray pictures stay gray, and 16-bit gray stays 16-bit. A model of gray pictures restores each color by itself. The ICC
         profile and EXIF are kept in `info`; the EXIF orientation is applied and reset. Alpha is kept exactly; when the picture
@@ -88,7 +90,7 @@ class Restorer:
         scale
             Enlargement of each side, from 1 to the model's own: its output, made smaller with Lanczos's filter.
         tile
-            Side in pixels of the tiles (default: 384, or 768 for a U-Net).
+            Side in pixels of the tiles (default: 512, or 768 for a U-Net).
         progress
             Called with (done, total) tiles.
 
@@ -177,12 +179,12 @@ class Restorer:
             color = fill_hidden(color, alpha)
         with_alpha = self.spec.channels == 4
 
-        def read(top: int, bottom: int) -> Tensor:
-            parts = [read_rows(color, top, bottom)]
+        def read(box: Box) -> Tensor:
+            parts = [read_box(color, box)]
             if with_alpha:
-                parts.append(read_rows(alpha, top, bottom) if alpha else torch.ones_like(parts[0][:, :1]))
+                parts.append(read_box(alpha, box) if alpha else torch.ones_like(parts[0][:, :1]))
             if hole is not None:
-                mask = (read_rows(hole, top, bottom) > 0).float()
+                mask = (read_box(hole, box) > 0).float()
                 parts = [torch.where(mask > 0, torch.full_like(part, HOLE / 127.5 - 1), part) for part in parts] + [mask]
             return torch.cat(parts, 1)
 
@@ -190,7 +192,7 @@ class Restorer:
         keeps = channels if self.task in KEEPS_COLOR else 0
 
         def through(x: Tensor) -> Tensor:
-            return self._colors(x, channels, hole is not None)
+            return self._colors(x, channels, hole is not None, torch.float32 if color.mode == DEEP else self._precision)
 
         mode = "RGB" if self.adds_color else color.mode
         made = self._compute(read, through, color.size, mode, tile, progress, keeps)
@@ -204,19 +206,19 @@ class Restorer:
     def _enlarged_alpha(self, alpha: Image.Image, tile: int | None, progress: Progress | None) -> Image.Image:
         """Return alpha enlarged by the network; where the neighborhood of a pixel is flat, it stays exactly flat."""
 
-        def read(top: int, bottom: int) -> Tensor:
-            x = read_rows(alpha, top, bottom)
+        def read(box: Box) -> Tensor:
+            x = read_box(alpha, box)
             return torch.cat([x, torch.ones_like(x)], 1) if self.spec.channels == 4 else x
 
         def through(x: Tensor) -> Tensor:
-            made, side = self._colors(x, 1, False), 2 * ALPHA_REACH + 1
+            made, side = self._colors(x, 1, False, self._precision), 2 * ALPHA_REACH + 1
             high, low = F.max_pool2d(x[:, :1], side, 1, ALPHA_REACH), -F.max_pool2d(-x[:, :1], side, 1, ALPHA_REACH)
             return made.clamp(*(F.interpolate(bound, scale_factor=self.scale) for bound in (low, high)))
 
         return self._compute(read, through, alpha.size, "L", tile, progress, 0)
 
-    def _colors(self, x: Tensor, channels: int, masked: bool) -> Tensor:
-        """Apply the network to a tile [1,C,h,w] of 1 or 3 colors, then alpha and mask if it takes them, in float32.
+    def _colors(self, x: Tensor, channels: int, masked: bool, precision: torch.dtype) -> Tensor:
+        """Apply the network to a tile [1,C,h,w] of 1 or 3 colors, then alpha and mask if it takes them.
 
         Returns [1,C',s*h,s*w] of the same colors, or 3 from a model that adds color.
         """
@@ -231,7 +233,7 @@ class Restorer:
             taken = color.expand(-1, 3, -1, -1)
         (h, w), s = x.shape[-2:], self.scale
         taken, _ = pad_to_minimum(torch.cat([taken, rest], 1), int(self.network.least))
-        with torch.no_grad(), full_precision(self._device):
+        with torch.no_grad(), autocast(self._device, precision):
             made = self.network(taken.to(self._device).contiguous(memory_format=torch.channels_last))
         made = made[..., : s * h, : s * w].float().cpu()
         if self.spec.channels == 1:
@@ -244,46 +246,50 @@ class Restorer:
     def _compute(
         self, read: Read, through: Through, size: tuple[int, int], mode: str, tile: int | None, progress: Progress | None, keeps: int
     ) -> Image.Image:
-        """Return a picture of (W,H) `size` computed in rows of tiles, in `mode`. keeps: colors whose mean is kept."""
+        """Return a picture of (W,H) `size` computed in tiles, in `mode`. keeps: colors whose mean is kept."""
         width, height = size
         scale, radius = self.scale, self.network.radius
         if radius is not None:
             margin = max(int(radius), ALPHA_REACH)
-            rows = exact_rows(read, through, (height, width), tile or TILE, margin, int(self.network.multiple), scale, progress)
+            parts = exact_tiles(read, through, (height, width), tile or TILE, margin, int(self.network.multiple), scale, progress)
         else:
             side = max(tile or CONTEXT_TILE, int(self.network.least))
             margin = min(OVERLAP, side // 2)
-            rows = blended_rows(read, through, (height, width), side, margin, progress)
+            rows = blended_rows(
+                lambda top, bottom: read((0, top, width, bottom)), through, (height, width), side, margin, progress
+            )
+            parts = ((top, 0, band) for top, band in rows)
         out = Image.new(mode, (width * scale, height * scale))
         shift: Tensor | None = None
-        if keeps and 4 * len(out.getbands()) * out.width * out.height <= WHOLE_BYTES:
-            whole = torch.cat([band for _, band in rows], -2)
-            shift = color_shift([(read(0, height)[:, :keeps], whole)], scale)
-            rows = iter([(0, whole)])
+        if keeps and 4 * keeps * out.width * out.height <= WHOLE_BYTES:
+            whole = torch.empty(1, keeps, out.height, out.width)
+            for top, left, part in parts:
+                whole[..., top : top + part.shape[-2], left : left + part.shape[-1]] = part
+            shift = color_shift([(read((0, 0, width, height))[:, :keeps], whole)], scale)
+            parts = ((top, 0, whole[..., top : top + TILE, :]) for top in range(0, out.height, TILE))
         elif keeps:
             shift = color_shift(self._samples(read, through, size, margin, keeps), scale)
-        for top, band in rows:
-            out.paste(as_image(band if shift is None else shifted(band, shift), mode == DEEP), (0, top))
+        for top, left, part in parts:
+            out.paste(as_image(part if shift is None else shifted(part, shift), mode == DEEP), (left, top))
         return out
 
     def _samples(
         self, read: Read, through: Through, size: tuple[int, int], margin: int, keeps: int
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (input, output) of evenly spaced squares of a large picture, the same for every tile size."""
-        width, height = size
-        s = self.scale
-        for i in range(SAMPLE_GRID):
-            top = (2 * i + 1) * height // (2 * SAMPLE_GRID) - SAMPLE_SIDE // 2
-            first, last = max(0, top - margin), min(height, top + SAMPLE_SIDE + margin)
-            band = read(first, last)
-            for j in range(SAMPLE_GRID):
-                left = (2 * j + 1) * width // (2 * SAMPLE_GRID) - SAMPLE_SIDE // 2
-                start, stop = max(0, left - margin), min(width, left + SAMPLE_SIDE + margin)
-                x = band[..., start:stop]
+        s, inner = self.scale, SAMPLE_SIDE
+        tops, lefts = ([(2 * i + 1) * side // (2 * SAMPLE_GRID) - inner // 2 for i in range(SAMPLE_GRID)] for side in size[::-1])
+        for top in tops:
+            for left in lefts:
+                first, start = max(0, top - margin), max(0, left - margin)
+                box = (start, first, min(size[0], left + inner + margin), min(size[1], top + inner + margin))
+                x = read(box)
                 y = through(x)
-                down, right = max(0, top - first), max(0, left - start)
-                x, y = x[:, :keeps, down:, right:], y[..., down * s :, right * s :]
-                yield x[..., :SAMPLE_SIDE, :SAMPLE_SIDE], y[..., : SAMPLE_SIDE * s, : SAMPLE_SIDE * s]
+                down, right = max(0, top) - first, max(0, left) - start
+                yield (
+                    x[:, :keeps, down : down + inner, right : right + inner],
+                    y[..., down * s : (down + inner) * s, right * s : (right + inner) * s],
+                )
 
 
 def color_shift(pairs: Any, scale: int) -> Tensor:

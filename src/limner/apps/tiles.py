@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -144,6 +143,7 @@ def _shared(begins: list[int], i: int, tile: int) -> tuple[int, int]:
 
 # ---- tiles that equal the whole ----------------------------------------------------------------------------------------
 
+Box = tuple[int, int, int, int]  # (left, top, right, bottom), as Pillow has it
 MIN_INPUT = 20_481  # numbers: PyTorch computes convolutions of smaller inputs with another algorithm than oneDNN's
 
 
@@ -157,12 +157,12 @@ class Span:
     stop: int
 
 
-def spans(length: int, tile: int, margin: int, multiple: int = 1) -> list[Span]:
-    """Return tiles that cover an axis. Each is computed from `margin` more pixels on both sides, or up to the picture's border.
+def spans(length: int, count: int, margin: int, multiple: int = 1) -> list[Span]:
+    """Return at most `count` equal tiles of an axis, each computed from `margin` more pixels on both sides within the picture.
 
-    All tiles of an axis are computed from equally many pixels (but for less than `multiple`), starting at a multiple.
+    All are computed from equally many pixels (but for less than `multiple`), starting at a multiple.
     """
-    tile = -(-tile // multiple) * multiple
+    tile = -(-length // (count * multiple)) * multiple
     extent = min(length, -(-(tile + 2 * margin) // multiple) * multiple + multiple)
     found = []
     for first in range(0, length, tile):
@@ -175,24 +175,25 @@ def spans(length: int, tile: int, margin: int, multiple: int = 1) -> list[Span]:
 
 
 def exact_spans(size: tuple[int, int], tile: int, margin: int, multiple: int) -> tuple[list[Span], list[Span]]:
-    """Return the tiles of a picture of (H,W) `size` by rows and by columns, none smaller than MIN_INPUT needs."""
-    least = MIN_INPUT * multiple**2
-    side = max(tile, math.isqrt(least) + 1)
-    tall, wide = min(side, size[0]), min(side, size[1])
-    if tall * wide < least:  # a long, narrow picture
-        tall, wide = min(size[0], max(tall, -(-least // wide))), min(size[1], max(wide, -(-least // tall)))
-    return spans(size[0], tall, margin, multiple), spans(size[1], wide, margin, multiple)
+    """Return the tiles of a picture of (H,W) `size`, at most `tile` a side, by rows and columns.
+
+    They are larger where MIN_INPUT needs it.
+    """
+    rows, columns = (-(-side // tile) for side in size)
+    while rows * columns > 1 and (size[0] // rows) * (size[1] // columns) < MIN_INPUT * multiple**2:
+        rows, columns = (rows - 1, columns) if rows > columns else (rows, columns - 1)
+    return spans(size[0], rows, margin, multiple), spans(size[1], columns, margin, multiple)
 
 
-def exact_rows(
-    read: Callable[[int, int], Tensor], restore: Callable[[Tensor], Tensor], size: tuple[int, int], tile: int, margin: int,
+def exact_tiles(
+    read: Callable[[Box], Tensor], restore: Callable[[Tensor], Tensor], size: tuple[int, int], tile: int, margin: int,
     multiple: int, scale: int, progress: Callable[[int, int], None] | None = None,
-) -> Iterator[tuple[int, Tensor]]:
-    """Apply `restore` [1,I,h,w] -> [1,C,s*h,s*w] to tiles of a picture of (H,W) `size`; yield (top, output rows [1,C,s*h,s*W]).
+) -> Iterator[tuple[int, int, Tensor]]:
+    """Apply `restore` [1,I,h,w] -> [1,C,s*h,s*w] to tiles of a picture of (H,W) `size`; yield (top, left, output) of each.
 
     For a network whose outputs depend on no input further than `margin` away, and on its position by no more than the
     remainder of `multiple`, each tile computes the numbers of the whole picture: real borders stay borders, and the margin is
-    cut off. read: (top, bottom) -> those rows of the picture. One row of tiles is in memory at a time.
+    cut off. read: a box -> that part of the picture, [1,I,h,w].
 
     The numbers are the same bit for bit where an output pixel's sum is added up in the same order at any place of any tile.
     oneDNN's fp32 convolutions of channels_last tensors (x86 CPUs, any number of threads) do so; MIN_INPUT keeps every tile on
@@ -200,14 +201,11 @@ def exact_rows(
     """  # fmt: skip
     rows, columns = exact_spans(size, tile, margin, multiple)
     for i, row in enumerate(rows):
-        band = read(row.start, row.stop)
-        parts = []
         for j, column in enumerate(columns):
-            made = restore(band[..., column.start : column.stop])
-            parts.append(made[..., _part(row, scale), :][..., _part(column, scale)])
+            made = restore(read((column.start, row.start, column.stop, row.stop)))
+            yield row.first * scale, column.first * scale, made[..., _part(row, scale), :][..., _part(column, scale)]
             if progress:
                 progress(i * len(columns) + j + 1, len(rows) * len(columns))
-        yield row.first * scale, torch.cat(parts, -1)
 
 
 def _part(span: Span, scale: int) -> slice:

@@ -43,7 +43,7 @@ def restore(
     scale
         Enlargement of each side, from 1 to the model's own: 2.5 (default: the model's own).
     tile
-        Side in pixels of the tiles that pictures are computed in: less needs less memory (default: 384, or 768 for a U-Net).
+        Side in pixels of the tiles that pictures are computed in: less needs less memory (default: 512, or 768 for a U-Net).
     quality
         Quality of JPEG and WebP, 1 to 100.
     sheet

@@ -1,4 +1,4 @@
-"""Loading of a run folder as the object that uses it: a generator, an autoencoder, a translator, or a package's own kind."""
+"""Loading of a run folder as the object that uses it: a generator, an autoencoder, a translator, a restorer, or a package's own kind."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def load(folder: str | Path, device_name: str = "auto") -> Any:
 
     Returns
     -------
-    GeneratorModel, Autoencoder, Translator, or the object of an installed package's family
+    GeneratorModel, Autoencoder, Translator, Restorer, or the object of an installed package's family
         By the kind that the folder names.
 
     Raises

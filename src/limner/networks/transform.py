@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from limner.core.device import full_precision
 
 BLOCK = 16  # pixels of the linear transform, and the stride of a latent
+SLOWNESS = 16.0  # the linear paths' weights are held times this, so that Adam changes them as much less
 
 
 def cosine_transform(channels: int, outputs: int) -> tuple[Tensor, Tensor]:
@@ -61,7 +62,7 @@ class Analysis(nn.Module):
 
     def __init__(self, channels: int, latents: int, width: int, count: int, qualities: int) -> None:
         super().__init__()
-        self.linear = nn.Parameter(cosine_transform(channels, latents)[0])
+        self.linear = nn.Parameter(cosine_transform(channels, latents)[0] * SLOWNESS)
         self.first = nn.Conv2d(16 * channels, width, 3, padding=1)
         self.quality = nn.Parameter(torch.zeros(qualities, width))
         self.quarter = blocks(width, count)
@@ -76,7 +77,7 @@ class Analysis(nn.Module):
 
     def forward(self, x: Tensor, quality: Tensor) -> Tensor:
         with full_precision(x.device):  # a coefficient is hundreds of steps long, more than bf16 resolves
-            linear = _blocks_of(x.float()) @ self.linear.flatten(1).T  # [N,h,w,M]
+            linear = _blocks_of(x.float()) @ (self.linear / SLOWNESS).flatten(1).T  # [N,h,w,M]
         y = self.first(F.pixel_unshuffle(x, 4)) + interpolate(self.quality, quality)[:, :, None, None]
         y = self.quarter(F.relu(y))
         y = self.eighth(F.relu(self.down_eighth(y)))
@@ -96,7 +97,7 @@ class Synthesis(nn.Module):
 
     def __init__(self, channels: int, latents: int, width: int, count: int, qualities: int) -> None:
         super().__init__()
-        self.linear = nn.Parameter(cosine_transform(channels, latents)[0])
+        self.linear = nn.Parameter(cosine_transform(channels, latents)[0] * SLOWNESS)
         self.first = nn.Conv2d(latents, 3 * width, 1)
         self.quality = nn.Parameter(torch.zeros(qualities, 3 * width))
         self.sixteenth = blocks(3 * width, count)
@@ -111,7 +112,7 @@ class Synthesis(nn.Module):
 
     def forward(self, y: Tensor, quality: Tensor) -> Tensor:
         with full_precision(y.device):
-            rows = self.linear.permute(1, 2, 3, 0).flatten(0, 2)  # in the order of pixel_shuffle
+            rows = (self.linear / SLOWNESS).permute(1, 2, 3, 0).flatten(0, 2)  # in the order of pixel_shuffle
             linear = F.pixel_shuffle(F.conv2d(y.float(), rows[:, :, None, None]), BLOCK)
         x = self.first(y) + interpolate(self.quality, quality)[:, :, None, None]
         x = self.sixteenth(F.relu(x))

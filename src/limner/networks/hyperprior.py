@@ -66,7 +66,7 @@ class Config:
     hyper_width: int = option(96, "Channels inside the hyper-networks.", low=4, high=256)
     encoder_width: int = option(64, "Channels of the analysis at a quarter of the resolution; doubled at an eighth, tripled at a sixteenth.", low=1, high=WIDEST)
     encoder_blocks: int = option(1, "Residual blocks of the analysis at each of its three resolutions.", low=0, high=DEEPEST)
-    decoder_width: int = option(48, "Channels of the synthesis at a quarter of the resolution; doubled at an eighth, tripled at a sixteenth.", low=1, high=WIDEST)
+    decoder_width: int = option(32, "Channels of the synthesis at a quarter of the resolution; doubled at an eighth, tripled at a sixteenth.", low=1, high=WIDEST)
     decoder_blocks: int = option(1, "Residual blocks of the synthesis at each of its three resolutions.", low=0, high=DEEPEST)
     qualities: int = option(6, "Levels of quality, from 0 up; a quality between two is interpolated.", low=2, high=32)
     factorized: bool = option(False, "Code the latent without a hyper-network, by one table per channel and quality: the baseline.")

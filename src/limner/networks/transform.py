@@ -45,12 +45,27 @@ class Residual(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.first, self.second = nn.Conv2d(width, width, 3, padding=1), nn.Conv2d(width, width, 3, padding=1)
-        with torch.no_grad():
-            self.second.weight.mul_(0.1)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = x + self.second(F.relu(self.first(x)))
         return y
+
+
+def initialize(net: nn.Module) -> None:
+    """Draw the weights of all convolutions for ReLU (He et al. 2015, eq. 14) and set their biases to zero."""
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def start_residuals(net: nn.Module) -> None:
+    """Scale the second convolution of all residual blocks down, so that each block starts near the identity."""
+    for module in net.modules():
+        if isinstance(module, Residual):
+            with torch.no_grad():
+                module.second.weight.mul_(0.1)
 
 
 def blocks(width: int, count: int) -> nn.Sequential:
@@ -71,9 +86,9 @@ class Analysis(nn.Module):
         self.down_sixteenth = nn.Conv2d(2 * width, 3 * width, 3, 2, 1)
         self.sixteenth = blocks(3 * width, count)
         self.last = nn.Conv2d(3 * width, latents, 1)
+        initialize(self)
+        start_residuals(self)
         nn.init.zeros_(self.last.weight)
-        assert self.last.bias is not None
-        nn.init.zeros_(self.last.bias)
 
     def forward(self, x: Tensor, quality: Tensor) -> Tensor:
         with full_precision(x.device):  # a coefficient is hundreds of steps long, more than bf16 resolves
@@ -106,9 +121,9 @@ class Synthesis(nn.Module):
         self.up_quarter = nn.Conv2d(2 * width, 4 * width, 1)
         self.quarter = blocks(width, count)
         self.last = nn.Conv2d(width, 16 * channels, 3, padding=1)
+        initialize(self)
+        start_residuals(self)
         nn.init.zeros_(self.last.weight)
-        assert self.last.bias is not None
-        nn.init.zeros_(self.last.bias)
 
     def forward(self, y: Tensor, quality: Tensor) -> Tensor:
         with full_precision(y.device):

@@ -26,6 +26,8 @@ METHODS = [  # of what `limner.load` returns
     limner.Autoencoder.reconstruct,
     limner.Autoencoder.between,
     limner.Translator.translate,
+    limner.Codec.compress,
+    limner.Codec.decompress,
     limner.ImageArray.save,
 ]
 

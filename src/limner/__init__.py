@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from limner.apps.autoencode import Autoencoder
+    from limner.apps.compress import Codec
     from limner.apps.model import GeneratorModel
     from limner.apps.output import ImageArray
     from limner.apps.translate import Translator
@@ -36,6 +37,7 @@ _HOMES = {  # imported at first use: PyTorch takes seconds
     "Batch": "limner.methods.phase",
     "Card": "limner.runs.experiment",
     "Clock": "limner.methods.phase",
+    "Codec": "limner.apps.compress",
     "Condition": "limner.core.condition",
     "Experiment": "limner.runs.experiment",
     "Family": "limner.families",
@@ -59,8 +61,8 @@ _HOMES = {  # imported at first use: PyTorch takes seconds
 }
 
 __all__ = [
-    "Autoencoder", "Batch", "Card", "Clock", "Condition", "Experiment", "Family", "GeneratorModel", "ImageArray", "ImageSpec",
-    "Method", "Objective", "OptimizerConfig", "Phase", "Preset", "Product", "Trained", "Training", "Translator", "Validator",
+    "Autoencoder", "Batch", "Card", "Clock", "Codec", "Condition", "Experiment", "Family", "GeneratorModel", "ImageArray",
+    "ImageSpec", "Method", "Objective", "OptimizerConfig", "Phase", "Preset", "Product", "Trained", "Training", "Translator", "Validator",
     "__version__", "group", "load", "option", "train",
 ]  # fmt: skip
 

@@ -93,6 +93,17 @@ class Codec:
         ------
         ValueError
             For a picture that cannot be read, a quality out of range, and when the package constriction is not installed.
+
+        Examples
+        --------
+        >>> import limner
+        >>> import numpy as np
+        >>> pictures = np.random.default_rng(0).integers(0, 256, (16, 64, 64), dtype=np.uint8)
+        >>> small = {f"network.{name}": 8 for name in ("latent_channels", "hyper_width", "encoder_width", "decoder_width")}
+        >>> run = limner.train(pictures, recipe="codec", images=16, changes=small, out="runs/codec", quiet=True)
+        >>> content = limner.load(run.folder, "cpu").compress(np.zeros((1, 20, 30), np.uint8), quality=30)
+        >>> type(content).__name__, len(content) < 100
+        ('bytes', True)
         """
         try:
             picture = self.prepare(open_file(Path(image)) if isinstance(image, (str, Path)) else image, metadata)
@@ -120,6 +131,16 @@ class Codec:
         ------
         ValueError
             For damaged bytes, those of another model, and archives.
+
+        Examples
+        --------
+        After the example of `compress`:
+
+        >>> import limner
+        >>> import numpy as np
+        >>> codec = limner.load("runs/codec", "cpu")
+        >>> codec.decompress(codec.compress(np.zeros((1, 20, 30), np.uint8))).size
+        (30, 20)
         """
         try:
             file = self.open(content)

@@ -52,7 +52,7 @@ class StreamCoder:
         rows, top = _span(tile.top, self.padded(tile.height), self.padded(height), margin, height)
         columns, left = _span(tile.left, self.padded(tile.width), self.padded(width), margin, width)
         crop = np.ascontiguousarray(pixels[:, rows][:, :, columns].transpose(0, 3, 1, 2))
-        x = to_float(torch.from_numpy(crop).to(self.device))
+        x = to_float(torch.from_numpy(crop).to(self.device)).contiguous(memory_format=torch.channels_last)
         cells = self.padded(tile.height) // LATENT, self.padded(tile.width) // LATENT
         own = (..., slice(top, top + cells[0] * LATENT), slice(left, left + cells[1] * LATENT))
         y = self.network.analysis(x, level)
@@ -91,9 +91,9 @@ class StreamCoder:
     def render(self, latents: Tensor, quality: int) -> Tensor:
         """latents [n,M,h,w] -> pictures uint8 [n,C,16h,16w], as many at a time as RENDERED allows"""
         at_once = max(1, RENDERED // (latents.shape[2] * latents.shape[3] * LATENT**2))
-        parts = latents.split(at_once)
+        parts = latents.to(self.device).contiguous(memory_format=torch.channels_last).split(at_once)
         return torch.cat([
-            to_uint8(self.network.synthesis(part.to(self.device), self.level(quality, len(part)))).cpu() for part in parts
+            to_uint8(self.network.synthesis(part, self.level(quality, len(part)))).cpu() for part in parts
         ])  # fmt: skip
 
     def strips(self, tiles: Sequence[Tile], latents: Callable[[int], Tensor], quality: int) -> Iterator[Tensor]:

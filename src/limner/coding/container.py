@@ -175,11 +175,11 @@ def read(content: bytes, fingerprint: bytes | None = None) -> File:
     if quality > 100:
         raise Corrupt("its header is damaged")
     if flags & ARCHIVE:
-        items = _read_directory(_inflate(source.take(source.number(len(content))), MAX_DIRECTORY))
+        items = _read_directory(_inflate(source.block(), MAX_DIRECTORY))
     else:
         width, height, form = source.number(MAX_PIXELS), source.number(MAX_PIXELS), source.take(1)[0]
         icc, exif = (
-            _inflate(source.take(source.number(MAX_METADATA)), MAX_METADATA) if flags & flag else b"" for flag in (ICC, EXIF)
+            _inflate(source.block(), MAX_METADATA) if flags & flag else b"" for flag in (ICC, EXIF)
         )
         items = [Item(width=width, height=height, form=FORMS[form] if form < len(FORMS) else str(form), icc=icc, exif=exif)]
     header = Header(found, quality, items, bool(flags & ARCHIVE))
@@ -198,12 +198,12 @@ def _groups(source: _Reader, file: File) -> Iterator[Group]:
             continue
         try:
             if file.has_alpha(number):
-                alpha = source.take(source.number(len(source.content)))
+                alpha = source.block()
                 if source.take(4) == zlib.crc32(alpha, zlib.crc32(file.context(number))).to_bytes(4, "little"):
                     group.alpha = alpha
             for i in range(tiles):
                 last = number == len(groups) - 1 and i == tiles - 1
-                group.streams[i] = source.rest() if last else source.take(source.number(len(source.content)))
+                group.streams[i] = source.rest() if last else source.block()
         except Corrupt:
             cut = True
 
@@ -259,8 +259,8 @@ def _read_directory(content: bytes) -> list[Item]:
         names.append(previous.decode("utf-8", "replace"))
         if not safe_name(names[-1]):
             raise Corrupt("a name in it leads out of the folder, or is none: nothing is written")
-    extras = [b"", *(source.take(source.number(MAX_METADATA)) for _ in range(number_of_extras))]
-    if len(set(names)) < count:
+    extras = [b"", *(source.block() for _ in range(number_of_extras))]
+    if len(set(names)) < count or source.rest():
         raise Corrupt("its directory is damaged")
     return [
         Item(width=w, height=h, form=FORMS[f], icc=extras[i], exif=extras[e], name=name)
@@ -303,6 +303,10 @@ class _Reader:
 
     def rest(self) -> bytes:
         return self.take(len(self.content) - self.position)
+
+    def block(self) -> bytes:
+        """Read bytes that stand behind their length."""
+        return self.take(self.number(1 << 34))
 
     def number(self, limit: int) -> int:
         """Read a varint. Raises Corrupt when it exceeds the limit."""

@@ -134,7 +134,7 @@ def _push(stack: Any, values: np.ndarray, rows: np.ndarray, coder: Coder) -> Non
     index, escaped = _indices(values, rows, coder.tables)
     if escaped.any():
         _push_distances(stack, _distances(values[escaped], rows[escaped], coder.tables))
-    order = np.argsort(rows, kind="stable")
+    order = np.argsort(rows.astype(np.uint16), kind="stable")  # a radix sort: rows are below MAX_ROWS
     ends = np.cumsum(np.bincount(rows, minlength=len(coder.tables)))
     index = index[order].astype(np.int32)
     for row in reversed(np.flatnonzero(np.diff(ends, prepend=0)).tolist()):
@@ -164,7 +164,7 @@ class Decoder:
     def pop(self, rows: np.ndarray, coder: Coder) -> np.ndarray:
         """Pop one value for each row [n] of the tables; return int64 [n]."""
         rows = rows.astype(np.int64).ravel()
-        order = np.argsort(rows, kind="stable")
+        order = np.argsort(rows.astype(np.uint16), kind="stable")  # a radix sort: rows are below MAX_ROWS
         counts = np.bincount(rows, minlength=len(coder.tables))
         parts = [self._stack.decode(coder.model(row), int(counts[row])) for row in np.flatnonzero(counts).tolist()]
         index = np.empty(len(rows), np.int64)

@@ -157,7 +157,7 @@ def padded(pictures: Tensor) -> Tensor:
 
 
 USAGE = """\
-    limner compress THIS_FOLDER PICTURES OUT --quality 2
+    limner compress THIS_FOLDER PICTURES OUT --quality 50
     limner decompress THIS_FOLDER OUT PICTURES_AGAIN
 """
 

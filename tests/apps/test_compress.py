@@ -163,6 +163,20 @@ def test_a_small_file_costs_its_bits_and_a_short_header() -> None:
     assert ideal < len(stream) * 8 <= ideal * 1.001 + 41  # the CRC-32, and what a whole byte wastes
 
 
+@pytest.mark.parametrize("factorized", [False, True])
+def test_a_file_is_within_a_percent_of_the_rate_that_training_estimates(factorized: bool) -> None:
+    model = codec(config=replace(SMALL, factorized=factorized))
+    image, net = picture(256, 256), model.network
+    x = to_float(torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None])
+    for quality in (0, 50, 100):
+        level = model.streams.level(quality)
+        y = net.analysis(x, level)
+        estimated = net.rate_distortion(x, y, net.hyper_analysis(y), level)[0].item()
+        real = len(model.compress(Image.fromarray(image), quality)) * 8
+        # far from their means, where random weights leave many latents, an escape is cheaper than the estimate's least likelihood
+        assert 0.7 * estimated < real < 1.01 * estimated + 17 * 8, (quality, estimated, real)
+
+
 def test_refinement_lowers_the_objective_and_decodes_alike() -> None:
     image = picture(100, 90)
     costs = []

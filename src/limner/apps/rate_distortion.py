@@ -159,6 +159,7 @@ def crops(model: Codec, data: str, n: int, size: int, seed: int) -> tuple[list[I
             continue
         left, top = max(0, image.width - size) // 2, max(0, image.height - size) // 2
         found.append(image.crop((left, top, left + min(size, image.width), top + min(size, image.height))))
+        found[-1].info.clear()  # some of the formats would write the profile and EXIF data
     if not found:
         raise ValueError(f"No picture of {data} can be read: there is nothing to measure on.")
     return found, [f"{counted(bad, 'damaged picture was', 'damaged pictures were')} left out."] if bad else []

@@ -16,7 +16,6 @@ from codec_model import codec, picture
 from limner.apps import rate_distortion as app
 from limner.evaluation.image_quality import least_side
 
-
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()  # which no format may count
 
 

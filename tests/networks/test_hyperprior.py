@@ -16,7 +16,18 @@ from torch import Tensor
 from limner import networks
 from limner.core.images import ImageSpec
 from limner.networks import hyperprior, integer, transform
-from limner.networks.hyperprior import GAIN_BITS, MAX_GAIN, MAX_MEAN, MEAN_BITS, MIN_SCALE, SCALE_STEP, SCALES, TINY, Codec, Config
+from limner.networks.hyperprior import (
+    GAIN_BITS,
+    MAX_GAIN,
+    MAX_MEAN,
+    MEAN_BITS,
+    MIN_SCALE,
+    SCALE_STEP,
+    SCALES,
+    TINY,
+    Codec,
+    Config,
+)
 
 SPECS = [ImageSpec(1, 64, 64), ImageSpec(3, 64, 128), ImageSpec(4, 64, 64)]
 SMALL = Config(latent_channels=24, hyper_channels=16, hyper_width=32, encoder_width=8, decoder_width=8)

@@ -58,9 +58,11 @@ def test_a_long_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     assert np.square(made.astype(float) - image).mean() < 1.02 * np.square(whole.astype(float) - image).mean()
 
 
-def test_tiles_are_rendered_as_one_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("wide", [1, 3 * 176 * 256, 1 << 22])
+def test_tiles_are_rendered_as_one_picture(monkeypatch: pytest.MonkeyPatch, wide: int) -> None:
     """The latents differ at seams (the prior of a tile sees nothing beyond it); the rendering of given latents does not."""
     monkeypatch.setattr(container, "TILE", 128)
+    monkeypatch.setattr("limner.apps.streams.WIDE", wide)  # one column of latents at a time, a few, all
     image = picture(300, 410)
     content = MODEL.compress(Image.fromarray(image))
     file = MODEL.open(content)

@@ -13,6 +13,7 @@ from limner.core.options import rows
 from limner.networks import convnet, hyperprior, patch, plain, resnet, restoration_unet, unet, vae, vqvae
 from limner.recipes.config import (
     ClassifierRecipe,
+    CodecRecipe,
     CutRecipe,
     CycleRecipe,
     PairedRecipe,
@@ -69,6 +70,7 @@ def page() -> str:
         ("Restorers", RestorationTraining, Training),
         ("`super-resolution`, `denoise`, `deblur`, `dejpeg`, `restore`", RestorationRecipe, RestorationTraining),
         ("`inpaint`, `colorize`, `low-light`", ContextRecipe, RestorationTraining),
+        ("`codec`, `codec-perceptual`", CodecRecipe, Training),
         ("Classifiers", ClassifierRecipe, Training),
     )
     for title, recipe, base in sections:
@@ -85,7 +87,8 @@ def page() -> str:
         (resnet, "translators of `cyclegan` and `cut`"),
         (plain, "restorer of `super-resolution`, `denoise`, `deblur`, `dejpeg` and `restore`"),
         (restoration_unet, "restorer of `inpaint`, `colorize` and `low-light`"),
-        (patch, "discriminator of `vaegan`, of translators and of restorers"),
+        (hyperprior, "codec of `codec` and `codec-perceptual`"),
+        (patch, "discriminator of `vaegan`, of translators, restorers and `codec-perceptual`"),
         (convnet, "the network of classifiers"),
     )
     for home, title in others:

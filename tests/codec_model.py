@@ -23,7 +23,7 @@ def network(channels: int = 3, config: Config = SMALL, seed: int = 0) -> hyperpr
     net = hyperprior.Codec(ImageSpec(channels, 64, 64), config).eval().requires_grad_(False)
     for name, parameter in net.named_parameters():
         if "linear" not in name:
-            parameter.add_(torch.randn_like(parameter) * (0.2 if "hyper_decoder.last.weight" in name else 0.02))
+            parameter.add_(torch.randn_like(parameter) * (0.2 if "hyper_decoder.last.weight" in name else 0.01))
     net.finalize()
 
     def tables(density: hyperprior.Density, width: int) -> torch.Tensor:

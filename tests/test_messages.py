@@ -7,18 +7,20 @@ import dataclasses
 import inspect
 import re
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import limner
-from limner.cli import app, classification, compression, inference, restoration, training
+from limner import cli
 from limner.families import presets
 from limner.families.train import AUTO, defaults, next_command
 from limner.networks import NAMES, architecture
 from limner.runs.run import Options
 
+COMMANDS = [import_module(f"limner.cli.{path.stem}") for path in Path(cli.__file__).parent.glob("[!_]*.py")]
 FILES = sorted(Path(limner.__file__).parent.rglob("*.py"))
 
 
@@ -38,7 +40,7 @@ def options() -> set[str]:
     for name in NAMES:
         names |= set(dotted(architecture(name).GeneratorConfig(), "generator."))
         names |= set(dotted(architecture(name).DiscriminatorConfig(), "discriminator."))
-    for module in (training, inference, restoration, compression, classification):
+    for module in COMMANDS:
         for function in vars(module).values():
             if inspect.isfunction(function) and function.__module__ == module.__name__:
                 names |= set(inspect.signature(function).parameters)
@@ -66,6 +68,6 @@ def test_messages_name_options_that_exist(path: Path) -> None:
 def test_the_next_command_has_all_that_it_needs(recipe: str) -> None:
     """A translator's was `limner translate RUN`, which is refused without pictures and a place for them."""
     program, verb, *arguments = next_command(recipe, Path("run")).split()
-    parameters = inspect.signature(app[verb].default_command).parameters.values()
+    parameters = inspect.signature(next(getattr(m, verb) for m in COMMANDS if hasattr(m, verb))).parameters.values()
     needed = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY and p.default is p.empty]
     assert program == "limner" and arguments[0] == "run" and len(arguments) == len(needed)

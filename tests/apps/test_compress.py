@@ -47,15 +47,22 @@ def test_a_file_gives_what_the_network_makes(size: tuple[int, int]) -> None:
         assert np.abs(np.asarray(made).astype(int) - rendered(MODEL, image, quality)).max() <= 1
 
 
-def test_a_long_picture() -> None:
+def test_a_long_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     image = picture(30, 4000)
-    made = np.asarray(MODEL.decompress(MODEL.compress(Image.fromarray(image))))
-    assert made.shape == image.shape and np.abs(made.astype(float) - image).mean() < 12
+    content = MODEL.compress(Image.fromarray(image))
+    assert len(MODEL.open(content).groups[0].streams) == 4
+    made = np.asarray(MODEL.decompress(content))
+    monkeypatch.setattr(container, "TILE", 4096)
+    whole = np.asarray(MODEL.decompress(MODEL.compress(Image.fromarray(image))))
+    assert made.shape == image.shape and np.abs(made.astype(int) - whole).mean() < 1
+    assert np.square(made.astype(float) - image).mean() < 1.02 * np.square(whole.astype(float) - image).mean()
 
 
-def test_tiles_are_rendered_as_one_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("wide", [1, 3 * 176 * 256, 1 << 22])
+def test_tiles_are_rendered_as_one_picture(monkeypatch: pytest.MonkeyPatch, wide: int) -> None:
     """The latents differ at seams (the prior of a tile sees nothing beyond it); the rendering of given latents does not."""
     monkeypatch.setattr(container, "TILE", 128)
+    monkeypatch.setattr("limner.apps.streams.WIDE", wide)  # one column of latents at a time, a few, all
     image = picture(300, 410)
     content = MODEL.compress(Image.fromarray(image))
     file = MODEL.open(content)
@@ -161,6 +168,20 @@ def test_a_small_file_costs_its_bits_and_a_short_header() -> None:
         MODEL.compress(Image.fromarray(image))
     ideal = sum(coder.bits(values, rows) for values, rows, coder in parts)
     assert ideal < len(stream) * 8 <= ideal * 1.001 + 41  # the CRC-32, and what a whole byte wastes
+
+
+@pytest.mark.parametrize("factorized", [False, True])
+def test_a_file_is_within_a_percent_of_the_rate_that_training_estimates(factorized: bool) -> None:
+    model = codec(config=replace(SMALL, factorized=factorized))
+    image, net = picture(256, 256), model.network
+    x = to_float(torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None])
+    for quality in (0, 50, 100):
+        level = model.streams.level(quality)
+        y = net.analysis(x, level)
+        estimated = net.rate_distortion(x, y, net.hyper_analysis(y), level)[0].item()
+        real = len(model.compress(Image.fromarray(image), quality)) * 8
+        # far from their means, where random weights leave many latents, an escape is cheaper than the estimate's least likelihood
+        assert 0.7 * estimated < real < 1.01 * estimated + 17 * 8, (quality, estimated, real)
 
 
 def test_refinement_lowers_the_objective_and_decodes_alike() -> None:

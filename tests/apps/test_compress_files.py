@@ -167,6 +167,8 @@ def test_wrong_outputs_are_one_sentence(folder: Path, tmp_path: Path) -> None:
         back(folder, tmp_path / "out")
     with pytest.raises(ValueError, match="not a picture that"):
         back(folder / "a.png", tmp_path / "out.png")
+    with pytest.raises(ValueError, match="There is no"):
+        back(tmp_path / "nothing.limn", tmp_path / "out.png")
     run(folder / "a.png", tmp_path / "a.limn")
     (tmp_path / "link.png").symlink_to(tmp_path / "a.limn")
     with pytest.raises(ValueError, match="overwrite an original"):

@@ -213,6 +213,8 @@ def decompress(model: Codec, source: Path, out: Path, progress: Progress | None 
     a sentence for each damaged picture, which is skipped. Raises ValueError when none could be decompressed.
     """
     check_installed()
+    if not source.exists():
+        raise ValueError(f"There is no {source}: give a {SUFFIX}, or a folder or zip of them.")
     if source.is_file() and source.suffix.lower() != ".zip":
         content = read_bytes(source, MAX_BYTES)
         try:

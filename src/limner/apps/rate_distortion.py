@@ -39,6 +39,7 @@ OTHERS: dict[str, tuple[str, dict[str, Any], str]] = {  # name -> (Pillow's form
     "WebP": ("WEBP", {"method": 6}, "method 6, colors 4:2:0"),
     "AVIF": ("AVIF", {"speed": 6, "max_threads": 1}, "speed 6, colors 4:2:0"),
 }
+TICKS = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)  # bits per pixel
 Progress = Callable[[int, int], None]  # (done, total)
 
 
@@ -159,6 +160,7 @@ def crops(model: Codec, data: str, n: int, size: int, seed: int) -> tuple[list[I
             continue
         left, top = max(0, image.width - size) // 2, max(0, image.height - size) // 2
         found.append(image.crop((left, top, left + min(size, image.width), top + min(size, image.height))))
+        found[-1].info.clear()  # some of the formats would write the profile and EXIF data
     if not found:
         raise ValueError(f"No picture of {data} can be read: there is nothing to measure on.")
     return found, [f"{counted(bad, 'damaged picture was', 'damaged pictures were')} left out."] if bad else []
@@ -267,12 +269,14 @@ def plot(result: RateDistortion) -> bytes:
         for i, curve in enumerate(result.curves):
             axes.plot(curve.bpp, values(curve), "o-" if not i else ".--", linewidth=2 if not i else 1, label=curve.name)
         axes.set_xscale("log")
+        axes.set_xticks(TICKS, [f"{tick:g}" for tick in TICKS])
+        axes.set_xticks([], minor=True)
         axes.set_xlim(0.4 * min(own.bpp), 2.5 * max(own.bpp))
         near = [v for c in result.curves for b, v in zip(c.bpp, values(c), strict=True) if 0.4 * min(own.bpp) < b < 2.5 * max(own.bpp)]
         axes.set_ylim(min(near) - 1, max(near) + 1)
         axes.set_xlabel("bits per pixel")
         axes.set_ylabel(label)
-        axes.grid(alpha=0.3, which="both")
+        axes.grid(alpha=0.3)
         axes.legend()
     figure.suptitle(f"{counted(result.protocol['n'], 'picture')}, means", fontsize=10)
     buffer = io.BytesIO()

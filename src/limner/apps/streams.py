@@ -25,7 +25,8 @@ from limner.networks.integer import INPUT_MAX
 
 LATENT = 16             # pixels of a latent's side
 MAX_WEBP = 16_383       # pixels of a WebP's side
-RENDERED = 1 << 20      # pixels decoded at a time
+RENDERED = 1 << 20      # pixels of small pictures decoded at a time
+WIDE = 1 << 22          # of a large one
 
 
 class StreamCoder:
@@ -99,7 +100,7 @@ class StreamCoder:
     def strips(self, tiles: Sequence[Tile], latents: Callable[[int], Tensor], quality: int) -> Iterator[Tensor]:
         """Yield a large picture from the top, a row of tiles at a time: uint8 [C,h,W].
 
-        latents: returns those of a tile by number. A tile is rendered with `radius` latents of its neighbors, so that the
+        latents: returns those of a tile by number. A part is rendered with `radius` latents of its neighbors, so that the
         picture is that of a single pass.
         """
         by_row: dict[int, list[int]] = {}
@@ -115,14 +116,15 @@ class StreamCoder:
             middle = joined[1] if k else joined[0]
             below = joined[-1][:, :, :r] if k + 1 < len(rows) else middle[:, :, :0]
             whole = torch.cat([above, middle, below], 2)
+            down, height = above.shape[2] * LATENT, tiles[row[0]].height
+            width = tiles[row[-1]].left + tiles[row[-1]].width
+            columns = max(1, WIDE // (whole.shape[2] * LATENT**2))  # of latents at a time
             parts = []
-            for i in row:
-                begin = tiles[i].left // LATENT
-                end = begin + self.padded(tiles[i].width) // LATENT
-                first, last = max(0, begin - r), min(whole.shape[3], end + r)
-                made = self.render(whole[..., first:last], quality)[0]
-                down, across = above.shape[2] * LATENT, (begin - first) * LATENT
-                parts.append(made[:, down : down + tiles[i].height, across : across + tiles[i].width])
+            for begin in range(0, -(-width // LATENT), columns):
+                first = max(0, begin - r)
+                made = self.render(whole[..., first : begin + columns + r], quality)[0]
+                across = (begin - first) * LATENT
+                parts.append(made[:, down : down + height, across : across + min(columns * LATENT, width - begin * LATENT)])
             yield torch.cat(parts, 2)
             joined = joined[-2:]
 

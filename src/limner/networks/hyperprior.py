@@ -14,8 +14,9 @@ make one network serve many rates (Cui et al. 2021, "Asymmetric gained deep imag
                      |             +---- mean    |            |
                      v                     ^     |            |
                      z -> round -> symbols -> prior ----------+
-                                     |
-                          coded by a table per channel
+                                     |           ^
+                          coded by a table    quality
+                            per channel
 
 Encoder and decoder must agree on `mean` and `index` to the bit: `prior` computes them in integers (`networks.integer`).
 
@@ -49,7 +50,8 @@ SCALES = 64  # Gaussian tables; their standard deviations lie between the follow
 MIN_SCALE, MAX_SCALE = 0.11, 256.0  # as in CompressAI
 SCALE_STEP = log(MAX_SCALE / MIN_SCALE) / (SCALES - 1)
 MEAN_BITS = 8  # fractional bits of a mean
-MAX_MEAN = 2.0**15
+MAX_MEAN = 2.0**12  # before the gain
+QUALITIES, GAIN_BITS, MAX_GAIN = 100, 12, 2.0**10  # steps of the quality in integers; fractional bits and bound of a gain
 OUTPUT_BITS = 3  # the prior network's outputs are multiplied by 2^OUTPUT_BITS, so that they move fast enough
 MIN_LIKELIHOOD = 1e-9
 MIXTURE = 3  # logistics of a density
@@ -64,7 +66,7 @@ class Config:
     hyper_width: int = option(96, "Channels inside the hyper-networks.", low=4, high=256)
     encoder_width: int = option(64, "Channels of the analysis at a quarter of the resolution; doubled at an eighth, tripled at a sixteenth.", low=1, high=WIDEST)
     encoder_blocks: int = option(1, "Residual blocks of the analysis at each of its three resolutions.", low=0, high=DEEPEST)
-    decoder_width: int = option(48, "Channels of the synthesis at a quarter of the resolution; doubled at an eighth, tripled at a sixteenth.", low=1, high=WIDEST)
+    decoder_width: int = option(32, "Channels of the synthesis at a quarter of the resolution; doubled at an eighth, tripled at a sixteenth.", low=1, high=WIDEST)
     decoder_blocks: int = option(1, "Residual blocks of the synthesis at each of its three resolutions.", low=0, high=DEEPEST)
     qualities: int = option(6, "Levels of quality, from 0 up; a quality between two is interpolated.", low=2, high=32)
     factorized: bool = option(False, "Code the latent without a hyper-network, by one table per channel and quality: the baseline.")
@@ -86,6 +88,8 @@ class Codec(nn.Module):
 
     y_tables: Tensor
     z_tables: Tensor
+    fixed_gain: Tensor  # of each hundredth of the range of qualities, int64 [QUALITIES+1,M] in units of 2^-GAIN_BITS
+    fixed_rise: Tensor  # its logarithm in SCALE_STEPs, in the same units
 
     def __init__(self, spec: ImageSpec, config: Config = Config()) -> None:
         super().__init__()
@@ -109,9 +113,11 @@ class Codec(nn.Module):
             self.y_density = Density(q * m)
         else:
             self.hyper_encoder = HyperAnalysis(m, config.hyper_width, config.hyper_channels)
-            spread = cosine_transform(spec.channels, m)[1] * start.mean().exp()  # at a middle quality
+            spread = cosine_transform(spec.channels, m)[1]
             self.hyper_decoder = HyperSynthesis(config.hyper_channels, config.hyper_width, spread)
             self.z_density = Density(config.hyper_channels)
+            self.register_buffer("fixed_gain", torch.zeros(QUALITIES + 1, m, dtype=torch.int64))
+            self.register_buffer("fixed_rise", torch.zeros(QUALITIES + 1, m, dtype=torch.int64))
         shape = (q * m, DENSITY_WIDTH) if config.factorized else (SCALES, GAUSSIAN_WIDTH)
         self.register_buffer("y_tables", torch.zeros(shape, dtype=torch.int32))
         self.register_buffer("z_tables", torch.zeros(self.hyper_channels, DENSITY_WIDTH, dtype=torch.int32))
@@ -163,13 +169,14 @@ class Codec(nn.Module):
         assert not self.factorized
         with full_precision(z_hat.device):
             mean, level = (self.hyper_decoder(z_hat.float()) * 2**OUTPUT_BITS).chunk(2, 1)
-        level = clamp_with_gradient(level, 0, SCALES - 1)
-        return mean, MIN_SCALE * torch.exp(SCALE_STEP * level)
+            gain = self.gain.logarithm(quality)[:, :, None, None]
+        level = clamp_with_gradient(level + gain / SCALE_STEP, 0, SCALES - 1)
+        return mean * gain.exp(), MIN_SCALE * torch.exp(SCALE_STEP * level)
 
     def prior(self, z: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
         """z int64 [N,K,h/4,w/4] -> mean int64 [N,M,h,w] in units of 2^-MEAN_BITS, row of `y_tables` int64 [N,M,h,w].
 
-        The same on every machine; computed on the CPU. Call `finalize` before.
+        The same on every machine; computed on the CPU. Call `finalize` before. The quality is rounded to a hundredth of its range.
         """
         device = z.device
         if self.factorized:
@@ -178,15 +185,24 @@ class Codec(nn.Module):
             index = rows[:, :, None, None].expand(-1, -1, h, w).contiguous()
             return torch.zeros(n, self.latent_channels, h, w, dtype=torch.int64, device=device), index
         sums, bits = self.hyper_decoder.exact(z.cpu().double())
-        mean, level = sums.chunk(2, 1)
-        mean = shift_right(mean, bits - OUTPUT_BITS - MEAN_BITS).clamp(-MAX_MEAN * 2**MEAN_BITS, MAX_MEAN * 2**MEAN_BITS)
-        level = shift_right(level, bits - OUTPUT_BITS).clamp(0, SCALES - 1)
+        mean, level = (shift_right(part, bits - OUTPUT_BITS - GAIN_BITS) for part in sums.chunk(2, 1))
+        row = (quality.cpu().double() * (QUALITIES / (self.qualities - 1))).round().long().clamp(0, QUALITIES)
+        gain, rise = (table.cpu()[row].double()[:, :, None, None] for table in (self.fixed_gain, self.fixed_rise))
+        bound = MAX_MEAN * 2**GAIN_BITS
+        mean = shift_right(mean.clamp(-bound, bound) * gain, 2 * GAIN_BITS - MEAN_BITS)
+        level = shift_right(level + rise, GAIN_BITS).clamp(0, SCALES - 1)
         return mean.long().to(device), level.long().to(device)
 
     def finalize(self) -> None:
         """Fill the integers of `prior` from the weights; idempotent, and no parameter changes."""
-        if not self.factorized:
-            self.hyper_decoder.fix()
+        if self.factorized:
+            return
+        self.hyper_decoder.fix()
+        grid = torch.linspace(0, self.qualities - 1, QUALITIES + 1, dtype=torch.float64, device=self.fixed_gain.device)
+        with torch.no_grad():
+            logs = self.gain.logarithm(grid)
+        self.fixed_gain.copy_(logs.exp().clamp(max=MAX_GAIN).mul(2**GAIN_BITS).round())
+        self.fixed_rise.copy_((logs / SCALE_STEP).mul(2**GAIN_BITS).round())
 
     # ---- rate --------------------------------------------------------------------------------------------------------
 
@@ -243,8 +259,12 @@ class Gain(nn.Module):
         self.rises = nn.Parameter(torch.log(torch.expm1(rises))[:, None].repeat(1, channels))  # before softplus
 
     def forward(self, quality: Tensor) -> Tensor:
-        logs = torch.cat([self.first, F.softplus(self.rises)]).cumsum(0)
-        return interpolate(logs, quality).exp()[:, :, None, None]
+        return self.logarithm(quality).exp()[:, :, None, None]
+
+    def logarithm(self, quality: Tensor) -> Tensor:
+        """[N] -> [N,M], in the type of the quality if that is finer"""
+        logs = torch.cat([self.first, F.softplus(self.rises)]).to(torch.promote_types(quality.dtype, torch.float32)).cumsum(0)
+        return interpolate(logs, quality)
 
 
 class HyperAnalysis(nn.Module):
@@ -263,7 +283,7 @@ class HyperAnalysis(nn.Module):
 
 
 class HyperSynthesis(nn.Module):
-    """z [N,K,h,w] -> the mean and the level of the scale of each latent, [N,2M,4h,4w], before OUTPUT_BITS"""
+    """z [N,K,h,w] -> the mean and the level of the scale of each latent, [N,2M,4h,4w], before OUTPUT_BITS and without the gain"""
 
     def __init__(self, inputs: int, width: int, spread: Tensor) -> None:
         """spread: standard deviation of each latent at the start, [M]."""
@@ -276,7 +296,7 @@ class HyperSynthesis(nn.Module):
         with torch.no_grad():
             self.last.weight.mul_(0.1)
             self.last.bias.zero_()
-            level = (spread.clamp_min(MIN_SCALE) / MIN_SCALE).log() / SCALE_STEP
+            level = (spread / MIN_SCALE).log() / SCALE_STEP  # before the gain
             self.last.bias[latents:] = level / 2**OUTPUT_BITS
 
     def forward(self, z: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from limner.core.device import full_precision
 
 BLOCK = 16  # pixels of the linear transform, and the stride of a latent
+SLOWNESS = 16.0  # the linear paths' weights are held times this, so that Adam changes them as much less
 
 
 def cosine_transform(channels: int, outputs: int) -> tuple[Tensor, Tensor]:
@@ -44,12 +45,27 @@ class Residual(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.first, self.second = nn.Conv2d(width, width, 3, padding=1), nn.Conv2d(width, width, 3, padding=1)
-        with torch.no_grad():
-            self.second.weight.mul_(0.1)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = x + self.second(F.relu(self.first(x)))
         return y
+
+
+def initialize(net: nn.Module) -> None:
+    """Draw the weights of all convolutions for ReLU (He et al. 2015, eq. 14) and set their biases to zero."""
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def start_residuals(net: nn.Module) -> None:
+    """Scale the second convolution of all residual blocks down, so that each block starts near the identity."""
+    for module in net.modules():
+        if isinstance(module, Residual):
+            with torch.no_grad():
+                module.second.weight.mul_(0.1)
 
 
 def blocks(width: int, count: int) -> nn.Sequential:
@@ -61,7 +77,7 @@ class Analysis(nn.Module):
 
     def __init__(self, channels: int, latents: int, width: int, count: int, qualities: int) -> None:
         super().__init__()
-        self.linear = nn.Parameter(cosine_transform(channels, latents)[0])
+        self.linear = nn.Parameter(cosine_transform(channels, latents)[0] * SLOWNESS)
         self.first = nn.Conv2d(16 * channels, width, 3, padding=1)
         self.quality = nn.Parameter(torch.zeros(qualities, width))
         self.quarter = blocks(width, count)
@@ -70,13 +86,13 @@ class Analysis(nn.Module):
         self.down_sixteenth = nn.Conv2d(2 * width, 3 * width, 3, 2, 1)
         self.sixteenth = blocks(3 * width, count)
         self.last = nn.Conv2d(3 * width, latents, 1)
+        initialize(self)
+        start_residuals(self)
         nn.init.zeros_(self.last.weight)
-        assert self.last.bias is not None
-        nn.init.zeros_(self.last.bias)
 
     def forward(self, x: Tensor, quality: Tensor) -> Tensor:
         with full_precision(x.device):  # a coefficient is hundreds of steps long, more than bf16 resolves
-            linear = _blocks_of(x.float()) @ self.linear.flatten(1).T  # [N,h,w,M]
+            linear = _blocks_of(x.float()) @ (self.linear / SLOWNESS).flatten(1).T  # [N,h,w,M]
         y = self.first(F.pixel_unshuffle(x, 4)) + interpolate(self.quality, quality)[:, :, None, None]
         y = self.quarter(F.relu(y))
         y = self.eighth(F.relu(self.down_eighth(y)))
@@ -96,7 +112,7 @@ class Synthesis(nn.Module):
 
     def __init__(self, channels: int, latents: int, width: int, count: int, qualities: int) -> None:
         super().__init__()
-        self.linear = nn.Parameter(cosine_transform(channels, latents)[0])
+        self.linear = nn.Parameter(cosine_transform(channels, latents)[0] * SLOWNESS)
         self.first = nn.Conv2d(latents, 3 * width, 1)
         self.quality = nn.Parameter(torch.zeros(qualities, 3 * width))
         self.sixteenth = blocks(3 * width, count)
@@ -105,13 +121,13 @@ class Synthesis(nn.Module):
         self.up_quarter = nn.Conv2d(2 * width, 4 * width, 1)
         self.quarter = blocks(width, count)
         self.last = nn.Conv2d(width, 16 * channels, 3, padding=1)
+        initialize(self)
+        start_residuals(self)
         nn.init.zeros_(self.last.weight)
-        assert self.last.bias is not None
-        nn.init.zeros_(self.last.bias)
 
     def forward(self, y: Tensor, quality: Tensor) -> Tensor:
         with full_precision(y.device):
-            rows = self.linear.permute(1, 2, 3, 0).flatten(0, 2)  # in the order of pixel_shuffle
+            rows = (self.linear / SLOWNESS).permute(1, 2, 3, 0).flatten(0, 2)  # in the order of pixel_shuffle
             linear = F.pixel_shuffle(F.conv2d(y.float(), rows[:, :, None, None]), BLOCK)
         x = self.first(y) + interpolate(self.quality, quality)[:, :, None, None]
         x = self.sixteenth(F.relu(x))

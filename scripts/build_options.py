@@ -10,8 +10,9 @@ from typing import Any
 
 from limner import networks
 from limner.core.options import rows
-from limner.networks import patch, resnet, unet, vae, vqvae
+from limner.networks import hyperprior, patch, resnet, unet, vae, vqvae
 from limner.recipes.config import (
+    CodecRecipe,
     CutRecipe,
     CycleRecipe,
     PairedRecipe,
@@ -64,6 +65,7 @@ def page() -> str:
         ("`pix2pix`", PairedRecipe, TranslatorTraining),
         ("`cyclegan`", CycleRecipe, TranslatorTraining),
         ("`cut`", CutRecipe, TranslatorTraining),
+        ("`codec`, `codec-perceptual`", CodecRecipe, Training),
     )
     for title, recipe, base in sections:
         lines += ["", f"## {title}", "", *table(recipe(), inherited(recipe, base))]
@@ -77,7 +79,8 @@ def page() -> str:
         (vqvae, "autoencoder of `vqvae`"),
         (unet, "translator of `pix2pix`"),
         (resnet, "translators of `cyclegan` and `cut`"),
-        (patch, "discriminator of `vaegan` and of translators"),
+        (hyperprior, "codec of `codec` and `codec-perceptual`"),
+        (patch, "discriminator of `vaegan`, of translators and of `codec-perceptual`"),
     )
     for home, title in others:
         lines += ["", f"### `{home.__name__.rpartition('.')[2]}`: {title}", "", *table(home.Config())]

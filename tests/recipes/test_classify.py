@@ -18,7 +18,7 @@ from limner.networks import convnet, rebuild_classifier
 from limner.recipes import classify
 from limner.recipes.config import ClassifierRecipe
 
-SMALL: dict[str, Any] = {"network": convnet.TINY, "generator.width": 8, "generator.z_size": 8, "batch": 16}
+SMALL: dict[str, Any] = {"network": convnet.TINY, "adversarial": 1.0, "generator.width": 8, "generator.z_size": 8, "batch": 16}
 
 
 @pytest.fixture(autouse=True)
@@ -107,7 +107,7 @@ def test_published_network_is_rebuilt(squares: Path, tmp_path: Path) -> None:
     assert described["kind"] == "classifier" and described["network"]["name"] == "classifier"
     x = torch.rand(3, 1, 16, 16) * 2 - 1
     features, logits = model.network.features(x), model.network(x)
-    assert features.shape == (3, 8) and logits.shape == (3, 2)
+    assert features.shape == (3, 16) and logits.shape == (3, 2)
     torch.testing.assert_close(model.network.last(features), logits)
     assert (tmp_path / "run/preview.png").exists() and "limner classify" in (tmp_path / "run/README.md").read_text()
     with pytest.raises(ValueError, match="without classes"):

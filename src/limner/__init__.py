@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from limner.apps.autoencode import Autoencoder
+    from limner.apps.classify import Classifier
     from limner.apps.model import GeneratorModel
     from limner.apps.output import ImageArray
     from limner.apps.translate import Translator
@@ -35,6 +36,7 @@ _HOMES = {  # imported at first use: PyTorch takes seconds
     "Autoencoder": "limner.apps.autoencode",
     "Batch": "limner.methods.phase",
     "Card": "limner.runs.experiment",
+    "Classifier": "limner.apps.classify",
     "Clock": "limner.methods.phase",
     "Condition": "limner.core.condition",
     "Experiment": "limner.runs.experiment",
@@ -59,7 +61,7 @@ _HOMES = {  # imported at first use: PyTorch takes seconds
 }
 
 __all__ = [
-    "Autoencoder", "Batch", "Card", "Clock", "Condition", "Experiment", "Family", "GeneratorModel", "ImageArray", "ImageSpec",
+    "Autoencoder", "Batch", "Card", "Classifier", "Clock", "Condition", "Experiment", "Family", "GeneratorModel", "ImageArray", "ImageSpec",
     "Method", "Objective", "OptimizerConfig", "Phase", "Preset", "Product", "Trained", "Training", "Translator", "Validator",
     "__version__", "group", "load", "option", "train",
 ]  # fmt: skip

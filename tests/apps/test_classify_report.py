@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_classify import model_of, picture
 
 import limner
 from limner.apps.classify_report import held_out_pictures, measure_classifier
 from limner.apps.evaluate import evaluate
 from limner.evaluation.report import table
+from sides import model_of, picture
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -11,7 +11,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from test_classify import model_of
 
 import limner
 from limner.apps.encode import discriminator_features, encode, encoded, encoder_of
@@ -19,6 +18,7 @@ from limner.core.condition import Condition
 from limner.core.files import write_tensors
 from limner.core.images import ImageSpec
 from limner.networks import NAMES, architecture
+from sides import model_of
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -28,6 +28,8 @@ METHODS = [  # of what `limner.load` returns
     limner.Translator.translate,
     limner.Classifier.classify,
     limner.Classifier.encode,
+    limner.Codec.compress,
+    limner.Codec.decompress,
     limner.ImageArray.save,
 ]
 

@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from limner.apps.translate import read
+from limner.apps.pictures_out import as_picture
 from limner.core import artifact, device
 from limner.core.device import autocast
-from limner.core.images import MODES, ImageSpec, to_float, to_pil
+from limner.core.images import ImageSpec, to_float
 from limner.data.image import decode_image, parse_color
 
 CHUNK = 64  # pictures per forward pass
@@ -125,16 +125,7 @@ class Classifier:
 
     def _prepare(self, picture: Picture) -> np.ndarray:
         """Return one picture, uint8 [C,H,W]. Raises ValueError when it cannot be read or is no picture."""
-        if isinstance(picture, np.ndarray):
-            if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[0] not in MODES or not picture.size:
-                raise ValueError(
-                    f"A picture as an array is uint8 [C,H,W] with 1, 3 or 4 channels, not {picture.dtype} {picture.shape}: "
-                    "transpose it, or give the Pillow image or the file."
-                )
-            picture = to_pil(picture)
-        elif isinstance(picture, (str, Path)):
-            picture = read(Path(picture))
-        return self.decoded(picture)
+        return self.decoded(as_picture(picture))
 
     def decoded(self, image: Image.Image) -> np.ndarray:
         """Return a Pillow image, uint8 [C,H,W]. Raises Damaged."""

@@ -69,7 +69,7 @@ def evaluate(
     data: Annotated[list[str], Parameter(consume_multiple=True, negative=())],
     metrics: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None,
     features: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None,
-    n: Annotated[int, Parameter(name=["-n", "--number"])] = 10_000,
+    n: Annotated[int | None, Parameter(name=["-n", "--number"])] = None,
     held_out: str | None = None,
     size: str | None = None,
     direction: Literal["a2b", "b2a"] | None = None,
@@ -84,6 +84,8 @@ def evaluate(
 ) -> None:
     """Measure the quality and diversity of pictures, and whether they are copies; works offline and on few pictures.
 
+    For a codec: its rate-distortion curves beside JPEG, WebP and AVIF, and its BD-rates against them.
+
     Parameters
     ----------
     pictures
@@ -97,11 +99,12 @@ def evaluate(
         own (learned from the data, offline), pixels, convolutions, or from local weights inception, dinov2 or clip
         (default: own).
     n
-        Maximum number of pictures.
+        Maximum number of pictures (default: 10,000; for a codec 50).
     held_out
         Real pictures that were not trained on; they calibrate the memorization test.
     size
-        Height and width for folders of mixed sizes: 64 or 48x64 (not needed for pairs: each has its own).
+        Height and width for folders of mixed sizes: 64 or 48x64 (not needed for pairs: each has its own). For a codec: the
+        largest side, beyond which the center of a picture is measured (default 256).
     direction
         For a translator: from the first side to the second (a2b, the default) or back (b2a).
     halves
@@ -115,23 +118,30 @@ def evaluate(
     real_per_class
         For --metrics cas: with how many real pictures of each class to try whether generated ones help (default: 10).
     out
-        Where to write the report, an .html, with a .json beside it (default: evaluation.html in the run folder; for pictures without a run, none).
+        Where to write the report, an .html, with a .json beside it (default: evaluation.html in the run folder; for pictures without a run, none). For a codec: a .png, with a .json beside it.
     json
         Print the JSON instead of the table.
     device
         auto, cpu, cuda or mps.
     """
     from limner.apps.evaluate import evaluate as measure
+    from limner.cli.compression import evaluate_codec
     from limner.core import artifact
     from limner.evaluation.report import table
 
+    model = open_model(pictures, device, object, "evaluate") if (pictures / artifact.CARD).exists() else pictures
+    if evaluate_codec(model, data, n, size, seed, out, json, {
+        "--metrics": metrics, "--features": features, "--held-out": held_out, "--direction": direction, "--halves": halves,
+        "--weights": weights,
+    }):  # fmt: skip
+        return
     with Progress("evaluating") as progress:
         result, report = measure(
-            open_model(pictures, device, object, "evaluate") if (pictures / artifact.CARD).exists() else pictures,
+            model,
             data,
             metrics,
             features or ["own"],
-            n,
+            10_000 if n is None else n,
             held_out,
             weights,
             seed,

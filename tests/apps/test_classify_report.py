@@ -75,7 +75,7 @@ def test_classes_are_matched_by_name_and_unknown_ones_left_out(tmp_path: Path) -
         held_out_pictures(model, str(data / "l"))
     with pytest.raises(ValueError, match="give one --data"):
         measure_classifier(model, [str(data), str(data)], 10)
-    with pytest.raises(ValueError, match="by the measures of a classifier: give --data only"):
+    with pytest.raises(ValueError, match="a classifier, which has measures of its own: leave --metrics"):
         evaluate(model, str(data), ["fd"])
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import limner
-from limner.cli import inference, training
+from limner.cli import app, classification, compression, inference, restoration, training
 from limner.families import presets
 from limner.families.train import AUTO, defaults, next_command
 from limner.networks import NAMES, architecture
@@ -38,7 +38,7 @@ def options() -> set[str]:
     for name in NAMES:
         names |= set(dotted(architecture(name).GeneratorConfig(), "generator."))
         names |= set(dotted(architecture(name).DiscriminatorConfig(), "discriminator."))
-    for module in (training, inference):
+    for module in (training, inference, restoration, compression, classification):
         for function in vars(module).values():
             if inspect.isfunction(function) and function.__module__ == module.__name__:
                 names |= set(inspect.signature(function).parameters)
@@ -66,6 +66,6 @@ def test_messages_name_options_that_exist(path: Path) -> None:
 def test_the_next_command_has_all_that_it_needs(recipe: str) -> None:
     """A translator's was `limner translate RUN`, which is refused without pictures and a place for them."""
     program, verb, *arguments = next_command(recipe, Path("run")).split()
-    parameters = inspect.signature(getattr(inference, verb)).parameters.values()
+    parameters = inspect.signature(app[verb].default_command).parameters.values()
     needed = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY and p.default is p.empty]
     assert program == "limner" and arguments[0] == "run" and len(arguments) == len(needed)

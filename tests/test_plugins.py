@@ -91,7 +91,7 @@ def colors(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_limner_does_not_know_the_example() -> None:
     sources = "\n".join(path.read_text() for path in Path(package.__file__).parent.rglob("*.py"))
-    assert not re.search("cppn|pearson|coloriz|limner.example", sources, re.IGNORECASE)
+    assert not re.search("cppn|pearson|colorizer|limner.example", sources, re.IGNORECASE)
 
 
 def test_help_lists_the_verb_without_importing_the_package(installed: Path) -> None:

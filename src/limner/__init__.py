@@ -16,6 +16,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from limner.apps.autoencode import Autoencoder
+    from limner.apps.classify import Classifier
+    from limner.apps.compress import Codec
     from limner.apps.model import GeneratorModel
     from limner.apps.output import ImageArray
     from limner.apps.translate import Translator
@@ -35,7 +37,9 @@ _HOMES = {  # imported at first use: PyTorch takes seconds
     "Autoencoder": "limner.apps.autoencode",
     "Batch": "limner.methods.phase",
     "Card": "limner.runs.experiment",
+    "Classifier": "limner.apps.classify",
     "Clock": "limner.methods.phase",
+    "Codec": "limner.apps.compress",
     "Condition": "limner.core.condition",
     "Experiment": "limner.runs.experiment",
     "Family": "limner.families",
@@ -59,8 +63,8 @@ _HOMES = {  # imported at first use: PyTorch takes seconds
 }
 
 __all__ = [
-    "Autoencoder", "Batch", "Card", "Clock", "Condition", "Experiment", "Family", "GeneratorModel", "ImageArray", "ImageSpec",
-    "Method", "Objective", "OptimizerConfig", "Phase", "Preset", "Product", "Trained", "Training", "Translator", "Validator",
+    "Autoencoder", "Batch", "Card", "Classifier", "Clock", "Codec", "Condition", "Experiment", "Family", "GeneratorModel",
+    "ImageArray", "ImageSpec", "Method", "Objective", "OptimizerConfig", "Phase", "Preset", "Product", "Trained", "Training", "Translator", "Validator",
     "__version__", "group", "load", "option", "train",
 ]  # fmt: skip
 

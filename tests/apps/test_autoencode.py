@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import limner
 from limner.apps.autoencode import (
     Autoencoder,
-    encode,
     interpolate,
     picture_of,
     pictures_of,
@@ -21,6 +21,7 @@ from limner.apps.autoencode import (
     some,
     traverse,
 )
+from limner.apps.encode import encode
 from limner.apps.sample import sample
 from limner.data import open_source, prepare
 from limner.families.load import load_kind
@@ -93,11 +94,11 @@ def test_some_of_a_folder_of_classes_are_of_every_class(tmp_path: Path) -> None:
 
 def test_encoding_a_set_takes_no_copy_of_it(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = prepare(open_source(np.zeros((5, 16, 16, 3), np.uint8)))
-    monkeypatch.setattr("limner.apps.autoencode.pictures_of", lambda model, data: found)
-    model, given = limner.load(run), []
-    monkeypatch.setattr(model, "encode", lambda x: given.append(x) or np.zeros((len(x), 1)))
-    encode(model, "x", tmp_path / "z.npz", say=lambda text: None)
-    assert np.shares_memory(given[0], found.images.numpy())
+    monkeypatch.setattr("limner.apps.encode.labeled_pictures", lambda *_: found)
+    given: list[torch.Tensor] = []
+    monkeypatch.setattr("limner.apps.encode.encoded", lambda encoder, x, *_: given.append(x) or np.zeros((len(x), 1)))
+    encode(limner.load(run), "x", tmp_path / "z.npz", say=lambda text: None)
+    assert np.shares_memory(given[0].numpy(), found.images.numpy())
 
 
 def test_damaged_pictures_are_told(run: Path, squares: Path, tmp_path: Path) -> None:

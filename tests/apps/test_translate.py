@@ -13,8 +13,9 @@ from PIL import Image
 
 import limner
 from limner.apps.evaluate import translate_data
+from limner.apps.pictures_out import output_names
 from limner.apps.tiles import in_tiles, starts
-from limner.apps.translate import Translator, output_names, translate
+from limner.apps.translate import Translator, translate
 from limner.core.images import ImageSpec
 from limner.data.pairs import prepare_pairs
 from limner.networks import patch, resnet

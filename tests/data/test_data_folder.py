@@ -201,6 +201,8 @@ def test_label_tables() -> None:
         read_labels(b"a,b,c\n1,2,3\n", "l.csv")
     assert match_labels(["x/a.png", "y/a.png"], {"x/a.png": "1", "y/a.png": "2"}) == ["1", "2"]
     assert match_labels(["z/a.png"], {"x/a.png": "1", "y/a.png": "2"}) == [None]
+    assert match_labels(["x/a.png", "y/a.png", "z/a.png"], {"x/a.png": "1"}) == ["1", None, None]  # of x alone
+    assert match_labels(["x/a.png", "y/b.png"], {"a.png": "1", "b": "2"}) == ["1", "2"]
     assert sorted(["10", "2", "a"], key=natural_key) == ["2", "10", "a"]
     assert sorted(["①", "10", "2"], key=natural_key) == ["2", "10", "①"]
 

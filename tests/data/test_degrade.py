@@ -69,7 +69,7 @@ def test_no_strength_is_a_sentence(sigma: float | tuple[float, float]) -> None:
 
 def test_degradations_are_known_by_name() -> None:
     assert degradation("noise", sigma=(1.0, 2.0)) == GaussianNoise((1.0, 2.0))
-    with pytest.raises(ValueError, match="The degradation 'nose' is unknown: choose noise"):
+    with pytest.raises(ValueError, match="The degradation 'nose' is unknown: choose downscale, noise"):
         degradation("nose")
 
 

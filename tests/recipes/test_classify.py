@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from PIL import Image
 
 import limner
@@ -85,17 +84,6 @@ def test_held_out_pictures_measure_and_calibrate(squares: Path, tmp_path: Path) 
     assert set(described["metrics"]) == {"accuracy", "nll", "at_images"} and (folder / "best/limner.json").exists()
     temperature = limner.load(folder, "cpu").network.temperature.item()
     assert 0.1 <= temperature <= 10 and temperature != 1
-
-
-def test_fitted_temperature_undoes_a_factor() -> None:
-    torch.manual_seed(0)
-    logits = torch.randn(4_000, 5)
-    labels = torch.multinomial(logits.softmax(1), 1)[:, 0]  # calibrated at temperature 1
-    assert classify.fitted_temperature(logits, labels) == pytest.approx(1.0, abs=0.1)
-    assert classify.fitted_temperature(3 * logits, labels) == pytest.approx(3 * classify.fitted_temperature(logits, labels), rel=1e-2)
-    best = classify.fitted_temperature(logits, labels)
-    for other in (0.9 * best, 1.1 * best):
-        assert F.cross_entropy(logits / best, labels) < F.cross_entropy(logits / other, labels)
 
 
 # ---- what is published -----------------------------------------------------------------------------------------------

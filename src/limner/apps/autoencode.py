@@ -1,4 +1,4 @@
-"""`limner reconstruct`, `interpolate`, `traverse` and `encode`: uses of a trained autoencoder."""
+"""`limner reconstruct`, `interpolate` and `traverse`: uses of a trained autoencoder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from limner.apps.sample import at_least_one, check_film, destination, is_film, w
 from limner.apps.traverse import Traversal, traversal
 from limner.core import artifact
 from limner.core.device import autocast
-from limner.core.files import write_whole
 from limner.core.images import ImageSpec, grid, png, to_float, to_uint8, write_png
 from limner.core.text import counted
 from limner.data import Damaged, Dataset, open_source, prepare
@@ -318,20 +317,3 @@ def traverse(model: Autoencoder, data: str, out: Path | None = None, dims: int =
         f"{len(found.rows)} of {len(found.nats)} latent dimensions, each varied alone, are in {out}: {found.active} are active, "
         f"and the KL divergence of all is {found.nats.sum():.1f} nats a picture, measured on {counted(len(x), 'picture')}{skipped}."
     )
-
-
-def encode(model: Autoencoder, data: str, out: Path | None = None, say: Callable[[str], None] = print) -> str:
-    """Write the `latents` (or codes) and `names` of all pictures to an .npz file; return a sentence.
-
-    out: None writes latents.npz in the run folder.
-    """
-    out = destination(model.folder, out, "latents.npz")
-    if out.suffix.lower() != ".npz":
-        raise ValueError(f"Latents are written to an .npz file, not to {out.name!r}.")
-    found = pictures_of(model, data)
-    skipped = report_skipped(found, say)
-    latents = model.encode(found.images.numpy())  # a large set stays memory-mapped
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, latents=latents, names=np.array(found.names))
-    write_whole(out, buffer.getvalue())
-    return f"{len(latents):,} latents of {'x'.join(map(str, latents.shape[1:]))} numbers are in {out}{skipped}."

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from limner.apps.classify_report import measure_classifier
 from limner.apps.model import GeneratorModel
 from limner.apps.translate import Translator
 from limner.core import artifact
+from limner.core.images import write_png
 from limner.data import Dataset, open_source, prepare, prepare_validation
 from limner.data.dataset import Subset
 from limner.data.pairs import Pairs, prepare_pairs
 from limner.evaluation import PAIRED, ImageSet, Result, validate_metrics
 from limner.evaluation import evaluate as compare
+from limner.evaluation.cas import REAL_PER_CLASS
 from limner.evaluation.report import write_html, write_json
 
 Progress = Callable[[int, int], None]  # (done, total)
+BY_KIND: dict[str, Callable[..., Result]] = {  # kinds with measures of their own: (model, data, n, seed, labels, progress) -> Result
+    "classifier": measure_classifier,
+}
 
 
 def evaluate(
-    evaluated: Path | GeneratorModel | Translator,
+    evaluated: Path | GeneratorModel | Translator | Any,
     data: str | Sequence[str],
     metrics: Sequence[str] | None = None,
     features: Sequence[str] = ("own",),
@@ -36,17 +43,22 @@ def evaluate(
     progress: Progress | None = None,
     direction: str | None = None,
     halves: bool = False,
+    labels: Path | None = None,
+    real_per_class: Sequence[int] | None = None,
 ) -> tuple[Result, Path | None]:
     """Compare the outputs of a run, or any pictures, with real ones; write the report and its JSON beside it.
 
     evaluated: a generator, of which n samples are drawn; a translator; or a path to pictures. For a translator, data is its
     training data or similar: two sets or one set of pairs, of which the first side is translated, or with direction "b2a" the
-    second. Returns the result and the path of the report: by default evaluation.html in the run folder, None for pictures
-    without a run. Raises ValueError for what cannot be compared.
+    second. labels: the classes of the data, for a classifier. real_per_class: numbers of real pictures of each class, for cas.
+    Returns the result and the path of the report: by default evaluation.html in the run folder, None for pictures without a
+    run. Raises ValueError for what cannot be compared.
     """
     validate_metrics(metrics)  # as the report's path, before any work is done
     if out:
         validate_report_path(out)
+    if real_per_class and "cas" not in (metrics or ()):
+        raise ValueError("--real-per-class is of the metric cas: give --metrics cas, or leave it out.")
     curve: list[dict[str, float]] = []
     sides = (size, size) if isinstance(size, int) else size
     model = None if isinstance(evaluated, Path) else evaluated
@@ -55,6 +67,16 @@ def evaluate(
     places = [data] if isinstance(data, str) else list(data)
     if not places:
         raise ValueError("There is nothing to compare with: give --data and a set of pictures.")
+    if model is not None and (measure := BY_KIND.get(model.description["kind"])):
+        if metrics or held_out or size or direction or halves:
+            raise ValueError(
+                f"{subject} holds a {model.description['kind']}, which has measures of its own: leave --metrics, --held-out, --size, "
+                "--direction and --halves out."
+            )
+        result = measure(model, places, n, seed, labels, progress)
+        return result, write_report(result, out or subject / "evaluation.html", subject, places)
+    if labels:
+        raise ValueError(f"{subject} is no classifier, which --labels is for: leave it out.")
     reference: Dataset | ImageSet | str = places[0]
     held: Dataset | str | None = held_out
     folder: Path | None = None
@@ -99,13 +121,21 @@ def evaluate(
         seed=seed,
         curve=curve,
         progress=progress,
+        real_per_class=real_per_class or REAL_PER_CLASS,
     )
     report = out or (folder / "evaluation.html" if folder else None)
     if report is None:
         return result, None
+    return result, write_report(result, report, subject, places)
+
+
+def write_report(result: Result, report: Path, subject: Path, places: Sequence[str]) -> Path:
+    """Write the report, its JSON and its pictures side by side; return the path of the report."""
     write_html(result, report, report_title(subject, places))
     write_json(result, report.with_suffix(".json"))
-    return result, report
+    for name, picture in result.pictures.items():
+        write_png(report.with_name(f"{name}.png"), picture)
+    return report
 
 
 def report_title(subject: Path, places: Sequence[str]) -> str:

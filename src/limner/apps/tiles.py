@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -40,6 +42,13 @@ def thumbnail(x: Tensor, side: int, least: int) -> Tensor:
     factor = side / max(x.shape[-2:])
     size = [max(min(least, length), round(length * factor)) for length in x.shape[-2:]]
     return F.interpolate(x, size, mode="bilinear", antialias=True, align_corners=False)
+
+
+def pad_to_minimum(x: Tensor, least: int) -> tuple[Tensor, tuple[int, int]]:
+    """Return x with its border replicated until no side is shorter than `least`, and its original (H, W)."""
+    h, w = x.shape[-2:]
+    below, right = max(0, least - h), max(0, least - w)
+    return (F.pad(x, (0, right, 0, below), mode="replicate") if below or right else x), (h, w)
 
 
 @contextmanager
@@ -80,24 +89,50 @@ def in_tiles(
     Outputs within a quarter of the overlap of a tile's inner edge get no weight: for a network with a receptive field no
     larger than that, the result equals that of the whole picture. progress: called with (tiles done, tiles).
     """  # fmt: skip
-    assert 0 <= overlap <= tile // 2, (tile, overlap)
     h, w = x.shape[-2:]
     if h <= tile and w <= tile:
         return translate(x)
-    total, weights = torch.zeros_like(x), x.new_zeros(1, 1, h, w)
-    tops, lefts = starts(h, tile, overlap), starts(w, tile, overlap)
+    rows = blended_rows(lambda top, bottom: x[..., top:bottom, :], translate, (h, w), tile, overlap, progress)
+    return torch.cat([band for _, band in rows], -2)
+
+
+def blended_rows(
+    read: Callable[[int, int], Tensor], translate: Callable[[Tensor], Tensor], size: tuple[int, int], tile: int, overlap: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[tuple[int, Tensor]]:
+    """Apply `translate` [1,I,h,w] -> [1,C,h,w] to overlapping tiles of a picture of (H,W) `size`; yield (top, rows [1,C,h,W]).
+
+    read: (top, bottom) -> those rows of the picture, [1,I,bottom-top,W]. One row of tiles is in memory at a time.
+    """  # fmt: skip
+    assert 0 <= overlap <= tile // 2, (tile, overlap)
+    tops, lefts = starts(size[0], tile, overlap), starts(size[1], tile, overlap)
+    total = weights = torch.empty(0)
     for i, top in enumerate(tops):
+        band = read(top, min(top + tile, size[0]))
+        before = _shared(tops, i, tile)[0]  # rows that the previous tiles have begun
         for j, left in enumerate(lefts):
-            piece = x[..., top : top + tile, left : left + tile]
+            piece = band[..., left : left + tile]
+            made = translate(piece)
+            if not j:
+                total, weights = _begin(total, weights, made, band.shape[-2] - before, size[1])
             rows = window(piece.shape[-2], *_shared(tops, i, tile), overlap // 4)
             columns = window(piece.shape[-1], *_shared(lefts, j, tile), overlap // 4)
-            weight = (rows[:, None] * columns[None, :]).to(x.device)
-            area = (..., slice(top, top + piece.shape[-2]), slice(left, left + piece.shape[-1]))
-            total[area] += translate(piece) * weight
-            weights[area] += weight
+            weight = (rows[:, None] * columns[None, :]).to(made.device)
+            total[..., left : left + tile] += made * weight
+            weights[..., left : left + tile] += weight
             if progress:
                 progress(i * len(lefts) + j + 1, len(tops) * len(lefts))
-    return total / weights.clamp_min(1e-8)
+        ready = (tops[i + 1] if i + 1 < len(tops) else size[0]) - top
+        yield top, total[..., :ready, :] / weights[..., :ready, :].clamp_min(1e-8)
+        total, weights = total[..., ready:, :], weights[..., ready:, :]
+
+
+def _begin(total: Tensor, weights: Tensor, made: Tensor, more: int, width: int) -> tuple[Tensor, Tensor]:
+    """Return the sums of a row of tiles: those of the rows that the previous one began, and zeros for `more` rows."""
+    new, new_weights = made.new_zeros(1, made.shape[1], more, width), made.new_zeros(1, 1, more, width)
+    if not total.numel():
+        return new, new_weights
+    return torch.cat([total, new], -2), torch.cat([weights, new_weights], -2)
 
 
 def _shared(begins: list[int], i: int, tile: int) -> tuple[int, int]:
@@ -105,3 +140,76 @@ def _shared(begins: list[int], i: int, tile: int) -> tuple[int, int]:
     before = begins[i - 1] + tile - begins[i] if i else 0
     after = begins[i] + tile - begins[i + 1] if i + 1 < len(begins) else 0
     return before, after
+
+
+# ---- tiles that equal the whole ----------------------------------------------------------------------------------------
+
+MIN_INPUT = 20_481  # numbers: PyTorch computes convolutions of smaller inputs with another algorithm than oneDNN's
+
+
+@dataclass(frozen=True)
+class Span:
+    """A tile along one axis: output for the pixels first ... last - 1 is computed from start ... stop - 1."""
+
+    first: int
+    last: int
+    start: int
+    stop: int
+
+
+def spans(length: int, tile: int, margin: int, multiple: int = 1) -> list[Span]:
+    """Return tiles that cover an axis. Each is computed from `margin` more pixels on both sides, or up to the picture's border.
+
+    All tiles of an axis are computed from equally many pixels (but for less than `multiple`), starting at a multiple.
+    """
+    tile = -(-tile // multiple) * multiple
+    extent = min(length, -(-(tile + 2 * margin) // multiple) * multiple + multiple)
+    found = []
+    for first in range(0, length, tile):
+        last = min(first + tile, length)
+        start = max(0, min(first - margin, length - extent)) // multiple * multiple
+        stop = min(length, max(start + extent, last + margin))
+        assert start <= max(0, first - margin) and stop >= min(length, last + margin), (first, last, start, stop)
+        found.append(Span(first, last, start, stop))
+    return found
+
+
+def exact_spans(size: tuple[int, int], tile: int, margin: int, multiple: int) -> tuple[list[Span], list[Span]]:
+    """Return the tiles of a picture of (H,W) `size` by rows and by columns, none smaller than MIN_INPUT needs."""
+    least = MIN_INPUT * multiple**2
+    side = max(tile, math.isqrt(least) + 1)
+    tall, wide = min(side, size[0]), min(side, size[1])
+    if tall * wide < least:  # a long, narrow picture
+        tall, wide = min(size[0], max(tall, -(-least // wide))), min(size[1], max(wide, -(-least // tall)))
+    return spans(size[0], tall, margin, multiple), spans(size[1], wide, margin, multiple)
+
+
+def exact_rows(
+    read: Callable[[int, int], Tensor], restore: Callable[[Tensor], Tensor], size: tuple[int, int], tile: int, margin: int,
+    multiple: int, scale: int, progress: Callable[[int, int], None] | None = None,
+) -> Iterator[tuple[int, Tensor]]:
+    """Apply `restore` [1,I,h,w] -> [1,C,s*h,s*w] to tiles of a picture of (H,W) `size`; yield (top, output rows [1,C,s*h,s*W]).
+
+    For a network whose outputs depend on no input further than `margin` away, and on its position by no more than the
+    remainder of `multiple`, each tile computes the numbers of the whole picture: real borders stay borders, and the margin is
+    cut off. read: (top, bottom) -> those rows of the picture. One row of tiles is in memory at a time.
+
+    The numbers are the same bit for bit where an output pixel's sum is added up in the same order at any place of any tile.
+    oneDNN's fp32 convolutions of channels_last tensors (x86 CPUs, any number of threads) do so; MIN_INPUT keeps every tile on
+    them. Elsewhere (GPUs, CPUs without oneDNN) tiles equal the whole up to rounding.
+    """  # fmt: skip
+    rows, columns = exact_spans(size, tile, margin, multiple)
+    for i, row in enumerate(rows):
+        band = read(row.start, row.stop)
+        parts = []
+        for j, column in enumerate(columns):
+            made = restore(band[..., column.start : column.stop])
+            parts.append(made[..., _part(row, scale), :][..., _part(column, scale)])
+            if progress:
+                progress(i * len(columns) + j + 1, len(rows) * len(columns))
+        yield row.first * scale, torch.cat(parts, -1)
+
+
+def _part(span: Span, scale: int) -> slice:
+    """Return the output of a tile that lies outside its margin."""
+    return slice((span.first - span.start) * scale, (span.last - span.start) * scale)

@@ -69,18 +69,22 @@ def evaluate(
     data: Annotated[list[str], Parameter(consume_multiple=True, negative=())],
     metrics: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None,
     features: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None,
-    n: Annotated[int, Parameter(name=["-n", "--number"])] = 10_000,
+    n: Annotated[int | None, Parameter(name=["-n", "--number"])] = None,
     held_out: str | None = None,
     size: str | None = None,
     direction: Literal["a2b", "b2a"] | None = None,
     halves: bool = False,
     weights: Path | None = None,
     seed: int = 0,
+    labels: Path | None = None,
+    real_per_class: Annotated[list[int] | None, Parameter(consume_multiple=True, negative=())] = None,
     out: Path | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
     device: str = "auto",
 ) -> None:
     """Measure the quality and diversity of pictures, and whether they are copies; works offline and on few pictures.
+
+    For a codec: its rate-distortion curves beside JPEG, WebP and AVIF, and its BD-rates against them.
 
     Parameters
     ----------
@@ -95,11 +99,12 @@ def evaluate(
         own (learned from the data, offline), pixels, convolutions, or from local weights inception, dinov2 or clip
         (default: own).
     n
-        Maximum number of pictures.
+        Maximum number of pictures (default: 10,000; for a codec 50).
     held_out
         Real pictures that were not trained on; they calibrate the memorization test.
     size
-        Height and width for folders of mixed sizes: 64 or 48x64 (not needed for pairs: each has its own).
+        Height and width for folders of mixed sizes: 64 or 48x64 (not needed for pairs: each has its own). For a codec: the
+        largest side, beyond which the center of a picture is measured (default 256).
     direction
         For a translator: from the first side to the second (a2b, the default) or back (b2a).
     halves
@@ -108,24 +113,35 @@ def evaluate(
         Inception's file, the folder of DINOv2's or CLIP's weights, or a folder that holds them all.
     seed
         Random seed of the samples and the metrics.
+    labels
+        For a classifier: a CSV or JSON of the classes, where they are not the folders of the pictures.
+    real_per_class
+        For --metrics cas: with how many real pictures of each class to try whether generated ones help (default: 10).
     out
-        Where to write the report, an .html, with a .json beside it (default: evaluation.html in the run folder; for pictures without a run, none).
+        Where to write the report, an .html, with a .json beside it (default: evaluation.html in the run folder; for pictures without a run, none). For a codec: a .png, with a .json beside it.
     json
         Print the JSON instead of the table.
     device
         auto, cpu, cuda or mps.
     """
     from limner.apps.evaluate import evaluate as measure
+    from limner.cli.compression import evaluate_codec
     from limner.core import artifact
     from limner.evaluation.report import table
 
+    model = open_model(pictures, device, object, "evaluate") if (pictures / artifact.CARD).exists() else pictures
+    if evaluate_codec(model, data, n, size, seed, out, json, {
+        "--metrics": metrics, "--features": features, "--held-out": held_out, "--direction": direction, "--halves": halves,
+        "--weights": weights,
+    }):  # fmt: skip
+        return
     with Progress("evaluating") as progress:
         result, report = measure(
-            open_model(pictures, device, object, "evaluate") if (pictures / artifact.CARD).exists() else pictures,
+            model,
             data,
             metrics,
             features or ["own"],
-            n,
+            10_000 if n is None else n,
             held_out,
             weights,
             seed,
@@ -135,6 +151,8 @@ def evaluate(
             progress,
             direction,
             halves,
+            labels,
+            real_per_class,
         )
     if json:
         print(result.to_json())
@@ -261,10 +279,14 @@ def encode(
     source: Annotated[str, Parameter(name="data")],
     /,
     *,
+    labels: Path | None = None,
     out: Path | None = None,
     device: str = "auto",
 ) -> None:
-    """Write an autoencoder's latents (or codes) of pictures, with their names, to an .npz file.
+    """Write what a trained network sees in pictures as numbers: latents of an autoencoder, features of any other run.
+
+    The .npz holds latents (or features), names, and labels with classes where the pictures have some. Features of a generator
+    are those of its discriminator, from the run's checkpoint.
 
     Parameters
     ----------
@@ -272,15 +294,17 @@ def encode(
         The folder that `limner train` wrote.
     source
         Pictures, as `limner train` takes them.
+    labels
+        A CSV or JSON of the pictures' classes, where they are not their folders.
     out
-        Where to write them (default: latents.npz in the run folder).
+        Where to write them (default: latents.npz or features.npz in the run folder).
     device
         auto, cpu, cuda or mps.
     """
-    from limner.apps.autoencode import Autoencoder
-    from limner.apps.autoencode import encode as make
+    from limner.apps.encode import encode as make
 
-    print_line(make(open_model(run, device, Autoencoder, "encode"), source, out, tell))
+    with Progress("encoding") as progress:
+        print_line(make(open_model(run, device, object, "encode"), source, out, labels, tell, progress))
 
 
 @app.command

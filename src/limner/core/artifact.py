@@ -141,6 +141,39 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
     return entries
 
 
+def load_from_checkpoint(folder: Path, name: str, net: nn.Module, device: torch.device) -> nn.Module:
+    """Load the network `name` of a run's newest readable checkpoint into `net`, as `load_weights` does a published network.
+
+    A checkpoint holds every network of a training, such as the discriminator, at its last state and not averaged; `best/` has
+    none and uses that of its run. Raises ValueError when there is none, or when it does not hold this network.
+    """
+    run = folder.parent if folder.name == "best" else folder
+    expected, prefix = net.state_dict(), f"net.{name}."
+    if sum(t.numel() for t in expected.values()) > MAX_PARAMETERS:
+        raise ValueError(f"{folder / CARD} describes a network too large to be true.")
+    paths = [path for file in ("latest", "previous") if (path := run / "checkpoint" / f"{file}.safetensors").exists()]
+    for path in paths:
+        try:
+            open_regular(path).close()
+            with safe_open(path, "pt", device=str(device)) as file:
+                if {key for key in file.keys() if key.startswith(prefix)} != {prefix + key for key in expected}:  # noqa: SIM118 - not a dict
+                    continue
+                if any(tuple(file.get_slice(prefix + key).get_shape()) != tuple(t.shape) for key, t in expected.items()):
+                    continue
+                tensors = {key: file.get_tensor(prefix + key) for key in expected}
+        except (SafetensorError, OSError):
+            continue
+        if all(tensors[key].dtype == t.dtype and tensors[key].isfinite().all() for key, t in expected.items()):
+            net.load_state_dict(tensors, assign=True)
+            return net.requires_grad_(False).eval()
+    if paths:
+        raise ValueError(f"The checkpoints of {run} hold no readable {name} that fits {CARD}: copy the run again, or train anew.")
+    raise ValueError(
+        f"{run} holds no folder checkpoint, where a run keeps its {name}: give the folder as `limner train` left it, not only the "
+        "published files."
+    )
+
+
 def load_weights(folder: Path, name: str, net: nn.Module, device: torch.device) -> nn.Module:
     """Load the weights of the network `name` into `net`, which is on the meta device; return it on `device`, frozen.
 

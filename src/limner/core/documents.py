@@ -67,6 +67,9 @@ class Network(TypedDict):
     noise: NotRequired[str]
     paired: NotRequired[bool]  # whether translators learned from pairs
     directions: NotRequired[list[Literal["a2b", "b2a"]]]
+    scale: NotRequired[Annotated[int, Range(1, 8)]]  # of a restorer: output pixels per input pixel along a side
+    task: NotRequired[Name]  # of a restorer
+    degradation: NotRequired[str]  # that a restorer was trained on, for people
 
 
 class Training(TypedDict):

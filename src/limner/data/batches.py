@@ -4,6 +4,7 @@ A batch is a mapping of named tensors:
 
     image           the picture, or the input of a restorer       uint8 [count,C,H,W]
     target          the ground truth of a restorer                uint8 [count,C,H,W]
+    mask            1 where `image` has a hole, 0 elsewhere       uint8 [count,1,H,W]
     a, b            the two sides of a translation                uint8 [count,C,H,W]
     label           the class index                               int64 [count]
 

@@ -7,10 +7,8 @@ result is a pure function of (seed, position).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,62 +16,42 @@ from torch import Tensor
 
 from limner.core.images import ImageSpec
 from limner.data.batches import Splittable, generator_at
+from limner.data.degradations.blur import Blur, MotionBlur
+from limner.data.degradations.chain import Chain
+from limner.data.degradations.codecs import Jpeg, Webp
+from limner.data.degradations.holes import Holes
+from limner.data.degradations.noise import GaussianNoise, LowLight, PoissonNoise
+from limner.data.degradations.protocol import Degradation, Masking, in_dtype, makes_masks, output_channels
+from limner.data.degradations.resize import Downscale, Gray
+from limner.data.degradations.scratches import Scratches
+from limner.data.degradations.second_order import SecondOrder
+
+__all__ = [
+    "DEGRADATIONS", "Blur", "Chain", "Degradation", "Degraded", "Downscale", "GaussianNoise", "Gray", "Holes", "Jpeg", "LowLight",
+    "MotionBlur", "PoissonNoise", "Scratches", "SecondOrder", "Webp", "degradation", "in_dtype", "parse_degradations",
+]  # fmt: skip
 
 
-class Degradation(Protocol):
-    """Degrades one picture."""
-
-    @property
-    def scale(self) -> int:
-        """Downscaling factor of each side; 1 keeps the size."""
-        ...
-
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Degrade [H,W,C] to [H/scale,W/scale,C] of the same dtype, in 8-bit units. The input is not changed.
-
-        uint8 is rounded to nearest and clipped, as in a file; float32 is neither, so that a chain of degradations rounds
-        once. C is 1, 3 or 4, the fourth being alpha.
-        """
-        ...
-
-
-@dataclass(frozen=True)
-class GaussianNoise:
-    """Additive white Gaussian noise, independent for each pixel and color, as in Zhang et al. 2017 (DnCNN), section III.
-
-    sigma: standard deviation in 8-bit units, or a range (minimum, maximum) from which it is drawn uniformly for each picture.
-    Rounding to uint8 adds a variance of 1/12; clipping reduces it near black and white. Alpha is unchanged.
-    Raises ValueError for a negative or non-finite sigma, and for a reversed range.
-    """
-
-    sigma: float | tuple[float, float] = 25.0
-
-    scale = 1
-
-    def __post_init__(self) -> None:
-        low, high = self._range
-        if not (0 <= low <= high and math.isfinite(high)):
-            raise ValueError(f"sigma {self.sigma!r} is not a noise level: give a number from 0, or a range such as (5, 50).")
-
-    @property
-    def _range(self) -> tuple[float, float]:
-        return self.sigma if isinstance(self.sigma, tuple) else (self.sigma, self.sigma)
-
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        low, high = self._range
-        sigma = low + (high - low) * rng.random()
-        noisy = image.astype(np.float32)
-        colors = noisy[..., :3]
-        colors += np.float32(sigma) * rng.standard_normal(colors.shape, np.float32)
-        return in_dtype(noisy, image.dtype)
-
-
-def in_dtype(image: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Return float32 [H,W,C] in 8-bit units as it is, or as uint8, rounded to nearest (ties to even) and clipped to 0 ... 255."""
-    return np.clip(np.rint(image), 0, 255).astype(np.uint8) if dtype == np.uint8 else image
-
-
-DEGRADATIONS: Mapping[str, Callable[..., Degradation]] = {"noise": GaussianNoise}
+DEGRADATIONS: Mapping[str, Callable[..., Degradation]] = {
+    "downscale": Downscale, "noise": GaussianNoise, "poisson": PoissonNoise, "blur": Blur, "motion": MotionBlur, "jpeg": Jpeg,
+    "webp": Webp, "low-light": LowLight, "scratches": Scratches, "holes": Holes, "gray": Gray, "real": SecondOrder,
+}  # fmt: skip
+MIXED: Mapping[str, Mapping[str, Any]] = {  # name -> options in a mix, in the order in which they happen to a picture
+    "gray": {},                                     # the film
+    "low-light": {},                                # the scene, the lens and the camera
+    "motion": {"length": (3.0, 15.0)},
+    "blur": {"sigma": (0.2, 3.0)},
+    "scratches": {},                                # the print
+    "real": {},                                     # its scan, and what editors do to it
+    "downscale": {},
+    "poisson": {"strength": (0.05, 3.0), "gray": 0.2},
+    "noise": {"sigma": (0.0, 40.0), "gray": 0.2},
+    "webp": {"quality": (10, 95)},
+    "jpeg": {"quality": (10, 95), "subsampling": ("4:2:0", "4:4:4")},
+    "holes": {"fraction": (0.1, 0.4)},
+}
+MIXED_PROBABILITY = 0.8  # of each degradation of several
+CLEAN_PROBABILITY = 0.1  # of none at all
 
 
 def degradation(name: str, **options: Any) -> Degradation:
@@ -83,22 +61,55 @@ def degradation(name: str, **options: Any) -> Degradation:
     return DEGRADATIONS[name](**options)
 
 
+def parse_degradations(text: str, scale: int = 1) -> Chain:
+    """Return the mix of names separated by commas: "jpeg,noise,blur,scratches".
+
+    Each is drawn with a random strength and left out at random; one picture in ten stays clean, so that a network learns to leave
+    such a picture unchanged. They happen in a physical order (`MIXED`), whatever the order of the names. scale: of the result;
+    above 1, `downscale` is added unless `real` is there, which downscales itself.
+    Raises ValueError for an unknown name, for none, and for `downscale` at scale 1.
+    """
+    names = {name.strip() for name in text.split(",") if name.strip()}
+    if unknown := sorted(names - set(MIXED)):
+        raise ValueError(f"The degradation {unknown[0]!r} is unknown: choose from {', '.join(sorted(MIXED))}, separated by commas.")
+    if "downscale" in names and scale == 1:
+        raise ValueError("The degradation 'downscale' needs a scale of 2, 3 or 4.")
+    if not names:
+        raise ValueError(f"No degradation is named: choose from {', '.join(sorted(MIXED))}, separated by commas.")
+    if scale != 1 and "real" not in names:
+        names.add("downscale")
+    sized = {"factor": scale}
+    steps = [degradation(name, **options, **(sized if name in ("real", "downscale") else {})) for name, options in MIXED.items() if name in names]
+    return Chain(steps, probability=MIXED_PROBABILITY if len(steps) > 1 else 1.0, clean=CLEAN_PROBABILITY)
+
+
 class Degraded:
-    """Pairs for a restorer, with the protocol of `data.batches`: `target` is the clean picture, `image` the degraded one."""
+    """Pairs for a restorer, with the protocol of `data.batches`: `target` is the clean picture, `image` the degraded one.
+
+    A degradation that makes masks adds `mask`: where `image` has a hole.
+    """
 
     def __init__(self, clean: Splittable, degradation: Degradation) -> None:
-        """clean: a Dataset, Subset or Crops. Raises ValueError for a size that is not a multiple of `scale`."""
+        """clean: a Dataset, Subset or Crops.
+
+        Raises ValueError for a size that is not a multiple of `scale`, and for gray pictures that a degradation to gray does
+        not change.
+        """
         height, width = clean.spec.size
         if height % degradation.scale or width % degradation.scale:
             raise ValueError(
                 f"Pictures of {height}x{width} cannot be made {degradation.scale} times smaller: choose a size that is a "
                 f"multiple of {degradation.scale}."
             )
+        if clean.spec.channels == 1 and output_channels(degradation, 3) == 1:
+            raise ValueError("These pictures are gray already: use color pictures to learn to add color.")
         self.clean, self.degradation = clean, degradation
+        self.masks = makes_masks(degradation)
+        self.channels = output_channels(degradation, clean.spec.channels)  # of `image`
 
     @property
     def spec(self) -> ImageSpec:
-        """Shape of the targets; an image is `degradation.scale` times smaller."""
+        """Shape of the targets; an image is `degradation.scale` times smaller and has `channels`."""
         return self.clean.spec
 
     @property
@@ -119,16 +130,22 @@ class Degraded:
     def batch(self, first: int, count: int, seed: int) -> dict[str, Tensor]:
         """Return pairs first ... first + count - 1 of the order of `seed`, which is that of the clean pictures.
 
-        Returns image: uint8 [count,C,H/scale,W/scale], target: uint8 [count,C,H,W], both channels_last, and the other
-        tensors of the clean batch.
+        Returns image: uint8 [count,channels,H/scale,W/scale], target: uint8 [count,C,H,W], both channels_last, mask (if
+        `masks`): uint8 [count,1,H/scale,W/scale], 1 in a hole and 0 elsewhere, and the other tensors of the clean batch.
         """
         batch = self.clean.batch(first, count, seed)
         target = batch.pop("image")
-        (height, width), scale, channels = self.spec.size, self.degradation.scale, self.spec.channels
-        made = np.empty((count, height // scale, width // scale, channels), np.uint8)
+        (height, width), degrade = self.spec.size, self.degradation
+        size = (height // degrade.scale, width // degrade.scale)
+        made, masks = np.empty((count, *size, self.channels), np.uint8), np.empty((count, 1, *size), np.uint8)
         for i, picture in enumerate(target.permute(0, 2, 3, 1).numpy()):
-            made[i] = self.degradation(picture, generator_at(seed, first + i, "degradation"))
-        return {"image": torch.from_numpy(made).permute(0, 3, 1, 2), "target": target, **batch}
+            rng = generator_at(seed, first + i, "degradation")
+            if isinstance(degrade, Masking) and self.masks:
+                made[i], masks[i, 0] = degrade.with_mask(picture, rng)
+            else:
+                made[i] = degrade(picture, rng)
+        holes = {"mask": torch.from_numpy(masks)} if self.masks else {}
+        return {"image": torch.from_numpy(made).permute(0, 3, 1, 2), "target": target, **holes, **batch}
 
     def subset(self, rows: np.ndarray) -> Degraded:
         """Return pairs of the clean pictures of rows int64 [n], as a view."""

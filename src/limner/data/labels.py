@@ -114,10 +114,16 @@ def unmatched(names: Sequence[str], table: Mapping[str, str]) -> list[str]:
 
 
 def match_labels(names: Sequence[str], table: Mapping[str, str]) -> list[str | None]:
-    """Return each picture's class name in `table`, by its relative name, its file name, or its file name without suffix."""
+    """Return each picture's class name in `table`, by its relative name, its file name, or its file name without suffix.
+
+    A line that has the relative name of a picture is about that picture alone, not about others of its file name.
+    """
     exact = {_plain(file): label for file, label in table.items() if label != ""}
     loose: dict[str, str | None] = {}
+    here = set(map(_plain, names))
     for file, label in exact.items():
+        if file in here:
+            continue
         for key in {PurePosixPath(file).name, PurePosixPath(file).stem}:
             loose[key] = label if loose.get(key, label) == label else None  # None: two files of that name differ in class
     found: list[str | None] = []

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,6 +17,7 @@ import limner
 from limner.core.device import select_device
 from limner.core.text import printable_json
 from limner.data.dataset import equal_rows
+from limner.evaluation.cas import REAL_PER_CLASS
 from limner.evaluation.features import Extractor, choose, extract, extract_cached
 from limner.evaluation.features.encoder import Progress
 from limner.evaluation.frechet import frechet_distance
@@ -50,6 +52,8 @@ class Result:
     paired: PairedResult | None = None             # of the pair metrics
     title: str = ""                                # names and sizes of the two sets
     curve: Sequence[Mapping[str, float]] = field(default_factory=list)  # points {"images": …, metric: …} of a training
+    findings: list[str] = field(default_factory=list)                   # what the values mean, one sentence each
+    pictures: Mapping[str, np.ndarray] = field(default_factory=dict)    # name -> uint8 [C,H,W], of the report and beside it
 
     def __getitem__(self, label: str) -> float:
         """The value of a metric by its label, such as `fd_own`, or by its name, `fd`, where only one has that name.
@@ -71,7 +75,8 @@ class Result:
             for m in self.metrics
         ]
         classes = {name: {key: _finite(v) for key, v in per.items()} for name, per in self.classes.items()}
-        return {"metrics": rows, "classes": classes, "warnings": self.warnings, "protocol": self.protocol}
+        found = {"findings": self.findings} if self.findings else {}
+        return {"metrics": rows, "classes": classes, **found, "warnings": self.warnings, "protocol": self.protocol}
 
     def to_json(self) -> str:
         return printable_json(self.as_json())
@@ -107,6 +112,7 @@ def evaluate(
     cache: bool = True,                            # cache the encoder and the reference's features
     curve: Sequence[Mapping[str, float]] = (),     # validation metric over a training, for the report
     progress: Progress | None = None,
+    real_per_class: Sequence[int] = REAL_PER_CLASS,  # numbers of real pictures of each class, for cas
 ) -> Result:
     """Compare generated pictures with a reference set. Returns the values of all metrics with their protocol.
 
@@ -145,6 +151,7 @@ def evaluate(
         result.title = f"{generated.name} ({len(generated):,}) against {real.name} ({len(real):,})"
         for extractor in extractors(real):
             comparison = _comparison(generated, real, unseen, extractor, seed, cache)
+            comparison.real_per_class, comparison.progress = real_per_class, progress
             result.warnings += _warnings_of_features(comparison, set_metrics, paired)
             for name in set_metrics:
                 result.metrics += METRICS[name](comparison)
@@ -154,6 +161,7 @@ def evaluate(
                 if m.name in ("fd_infinity", "mmd") and m.features == extractor.name and m.value < 0
             ]
             result.classes |= comparison.classes
+            result.findings += [text for text in comparison.findings if text not in result.findings]
             result.memorization = result.memorization or comparison.memorization
         result.protocol = {
             "generated": _described(generated), "reference": _described(real),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from limner.evaluation import distances, diversity, precision_recall
+from limner.evaluation import cas, distances, diversity, precision_recall
 from limner.evaluation.classes import accuracy, classification_accuracy, frechet_per_class
 from limner.evaluation.features import Extractor, OwnFeatures
 from limner.evaluation.frechet import frechet_estimate, frechet_infinity
@@ -58,6 +58,9 @@ class Comparison:
     seed: int = 0
     classes: dict[str, dict[str, float]] = field(default_factory=dict)  # metric -> class -> value
     memorization: Memorization | None = None
+    findings: list[str] = field(default_factory=list)  # what the values mean, one sentence each
+    real_per_class: Sequence[int] = cas.REAL_PER_CLASS  # of the classifiers of cas
+    progress: Callable[[int, int], None] | None = None
 
     @cached_property
     def reference_statistics(self) -> Statistics:
@@ -151,17 +154,34 @@ def _per_class(c: Comparison) -> list[Metric]:
 def _accuracy(c: Comparison) -> list[Metric]:
     """Both directions; the reverse one reuses the classifier of the own features, which was trained on the reference."""
     c.labels()
-    score, per = classification_accuracy(c.generated, c.held_out or c.reference, c.seed)
-    c.classes["cas"] = {c.class_name(k): v for k, v in per.items()}
+    scores = cas.accuracy_scores(c.generated, c.reference, c.held_out, c.real_per_class, c.seed, c.progress)
+    c.classes["cas"] = {c.class_name(k): v for k, v in scores.per_class.items()}
     if isinstance(c.extractor, OwnFeatures) and c.extractor.classes:
         back, _ = accuracy(c.extractor, c.generated)
     else:
         back, _ = classification_accuracy(c.reference, c.generated, c.seed)
-    real = "held-out pictures" if c.held_out else "the reference"
-    return [
-        Metric("cas", "", score, "higher", detail=f"accuracy: trained on generated, tested on {real}"),
+    tested = "held-out pictures" if c.held_out else "half of the reference"
+
+    def row(name: str, values: list[float], detail: str) -> Metric:
+        mean, deviation = cas.mean_deviation(values)
+        note = f"{detail}, tested on {tested}; standard deviation {deviation:.3g} over {cas.SEEDS} seeds"
+        return Metric(name, "", mean, "above 0" if "gain" in name else "higher", *cas.interval(values), detail=note)
+
+    found = [
+        row("cas", scores.generated, f"accuracy: trained on {len(c.generated):,} generated pictures"),
         Metric("cas_reverse", "", back, "higher", detail="accuracy: trained on the reference, on generated"),
     ]
+    for few in scores.few:
+        k = few.per_class
+        found += [
+            row(f"cas_real_{k}", few.real, f"accuracy: trained on {k:,} real pictures of each class"),
+            row(f"cas_both_{k}", few.both, f"accuracy: trained on {k:,} real pictures of each class and the generated ones"),
+            row(f"cas_gain_{k}", few.gain, "difference that the generated pictures make"),
+        ]
+    c.findings += [cas.verdict(few) for few in scores.few]
+    if c.held_out is None:
+        c.findings.append("The tests are on half of the reference, which the generator may have been trained on: --held-out gives other pictures.")
+    return found
 
 
 def _memorization(c: Comparison) -> list[Metric]:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from rich.markup import escape
 from rich.table import Table
@@ -33,8 +34,8 @@ pre { overflow: auto; font-size: .8rem; } svg { max-width: 100%; } figure { marg
 
 def table(result: Result) -> Table:
     """Return the metrics as a rich table, grouped by features; protocol and details are in the JSON and HTML reports."""
-    verdict = escape(result.memorization.verdict) if result.memorization else None
-    found = Table(title=escape(result.title), caption=verdict, title_justify="left", caption_justify="left")
+    sentences = [*([result.memorization.verdict] if result.memorization else []), *result.findings]
+    found = Table(title=escape(result.title), caption=escape(" ".join(sentences)) or None, title_justify="left", caption_justify="left")
     for column, side in (("metric", "left"), ("value", "right"), ("95 %", "left"), ("better", "left")):
         found.add_column(column, justify=side, no_wrap=True)  # type: ignore[arg-type]
     last = None
@@ -86,8 +87,10 @@ def render(result: Result, title: str = "Evaluation") -> str:
         f": {result.generated.spec} against {result.reference.spec}"
     )
     parts = [f"<h1>{e(title)}</h1>", f"<p>{e(result.title + kinds)}.</p>"]
+    parts += [f"<p>{e(sentence)}</p>" for sentence in result.findings]
     parts += [f'<p class="warning">{e(warning)}</p>' for warning in result.warnings]
     parts.append(_metrics_table(result.metrics))
+    parts += [_embedded(name.replace("-", " ").capitalize(), picture) for name, picture in result.pictures.items()]
     if result.paired is not None:
         parts.append(_worst(result.paired))
     if result.generated is not None:
@@ -194,8 +197,13 @@ def _metrics_table(metrics: Sequence[Metric]) -> str:
 
 
 def _figure(caption: str, images: Tensor, columns: int | None) -> str:
+    return _embedded(caption, grid(images, columns))
+
+
+def _embedded(caption: str, picture: np.ndarray) -> str:
+    """Return the HTML of one picture uint8 [C,H,W]."""
     buffer = io.BytesIO()
-    to_pil(grid(images, columns)).save(buffer, "PNG", optimize=True)
+    to_pil(picture).save(buffer, "PNG", optimize=True)
     data = base64.b64encode(buffer.getvalue()).decode()
     text = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
     return f'<figure>{text}<img alt="{html.escape(caption or "pictures")}" src="data:image/png;base64,{data}"></figure>'

@@ -15,12 +15,21 @@ from torch import nn
 
 from limner.apps.autoencode import Autoencoder
 from limner.apps.classify import Classifier
+from limner.apps.compress import Codec
 from limner.apps.model import GeneratorModel
+from limner.apps.restore import Restorer
 from limner.apps.translate import Translator
 from limner.core.images import ImageSpec
 from limner.core.plugins import entries
-from limner.networks import rebuild_autoencoder, rebuild_classifier, rebuild_generator, rebuild_translators
-from limner.recipes import classify, gan, translate, vae
+from limner.networks import (
+    rebuild_autoencoder,
+    rebuild_classifier,
+    rebuild_codec,
+    rebuild_generator,
+    rebuild_restorer,
+    rebuild_translators,
+)
+from limner.recipes import classify, codec, gan, restore, translate, vae
 from limner.runs.experiment import Experiment, Preset
 
 
@@ -76,6 +85,26 @@ BUILT_IN = (
         rebuild=rebuild_translators,
         model=Translator,
         usage="limner translate {run} PICTURES OUT",
+    ),
+    Family(
+        kind="restorer",
+        recipes=restore.RECIPES,
+        presets=restore.PRESETS,
+        load_data=restore.load_data,
+        build=restore.build,
+        rebuild=rebuild_restorer,
+        model=Restorer,
+        usage="limner restore {run} PICTURES OUT",
+    ),
+    Family(
+        kind="codec",
+        recipes=codec.RECIPES,
+        presets=codec.PRESETS,
+        load_data=codec.load_data,
+        build=codec.build,
+        rebuild=rebuild_codec,
+        model=Codec,
+        usage="limner compress {run} PICTURES OUT",
     ),
     Family(
         kind="classifier",

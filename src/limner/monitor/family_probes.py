@@ -19,13 +19,16 @@ from limner.core.device import autocast
 from limner.core.images import to_float
 from limner.core.machine import Machine
 from limner.data import Dataset
+from limner.data.batches import Batches
 from limner.data.dataset import Subset
 from limner.data.pairs import Pairs
 from limner.monitor.doctor import MIN_VARIETY, Rule
+from limner.networks.restoration import bicubic, network_input
 from limner.networks.vae import ACTIVE
 
 AUTOENCODED = 64  # pictures that an autoencoder is probed with
 TRANSLATED = 16  # pictures of each set that a translator is probed with
+RESTORED = 16  # crops that a restorer is probed with
 
 
 @contextmanager
@@ -177,6 +180,40 @@ class TranslatorProbe:
                 real, fake = (in_chunks(discriminator, y, self.chunk).flatten(1).mean(1) for y in (target, outputs))
             signals["d_accuracy"] = (real[:, None] > fake).float().mean().item()
         return signals
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass
+
+
+class RestorerProbe:
+    """Computes the signals of a restorer.
+
+    explained: 1 - MSE(restored) / MSE(degraded, enlarged if need be): 1 is perfect, 0 no better than the degraded picture. There
+    are no signals where degraded pictures equal clean ones.
+    """
+
+    def __init__(self, net: nn.Module, pairs: Batches, rules: Sequence[Rule], chunk: int, scale: int, machine: Machine) -> None:
+        self.net: Any = net
+        self.pairs, self.rules, self.chunk, self.scale, self.machine = pairs, rules, chunk, scale, machine
+
+    @cached_property
+    def _rows(self) -> tuple[Tensor, Tensor, float]:
+        """(inputs of the network, clean crops, mean squared error of the degraded ones)."""
+        batch = {name: tensor.to(self.machine.device) for name, tensor in self.pairs.batch(0, RESTORED, 0).items()}
+        image, target = to_float(batch["image"]), to_float(batch["target"])
+        enlarged = bicubic(image, self.scale) if self.scale > 1 else image
+        return network_input(self.net, image, batch.get("mask")), target, (enlarged - target).square().mean().item()
+
+    def __call__(self, seen: int) -> dict[str, float]:
+        x, target, unrestored = self._rows
+        if unrestored == 0:
+            return {}
+        with evaluating([self.net], self.machine):
+            error = (in_chunks(self.net, x, self.chunk).float() - target).square().mean().item()
+        return {"explained": 1 - error / unrestored}
 
     def state_dict(self) -> dict[str, Any]:
         return {}

@@ -5,6 +5,8 @@
 
     Translator(spec, Config)  x [N,C,H,W] -> the same shape, of any size   (unet, resnet)
     Autoencoder(spec, Config) x -> its reconstruction; .encode(x), .decode(latent)   (vae, vqvae, instead of the two)
+    Restorer(spec, Config, ...) x [N,I,H,W] -> [N,C,sH,sW], of any size   (plain, restoration-unet)
+    Codec(spec, Config)       x, quality -> what decoding gives; .analysis, .prior, .synthesis ...   (hyperprior)
     Classifier(spec, Config)  x -> logits [N,K]; .features(x) [N,F]   (convnet)
 
 `spec` (an `ImageSpec`) is what the data decides: any size from 16 up, 1, 3 or 4 channels, and the condition c, which
@@ -31,8 +33,10 @@ from limner.core.schema import Mismatch
 NAMES = ("mlp", "dcgan", "conv", "sngan", "sagan", "biggan", "progan", "stylegan2", "r3gan", "fastgan")
 AUTOENCODERS = ("vae", "vqvae")
 TRANSLATORS = ("unet", "resnet")
+CODECS = ("hyperprior",)
 CLASSIFIERS = ("convnet",)
 DIRECTIONS = ("a2b", "b2a")
+RESTORERS = ("plain", "restoration-unet")
 PARTS = ("Generator", "GeneratorConfig", "Discriminator", "DiscriminatorConfig")  # what the module of a GAN's architecture holds
 
 C = TypeVar("C")
@@ -90,6 +94,37 @@ def rebuild_translators(spec: ImageSpec, description: Mapping[str, Any]) -> nn.M
     return rebuild(description, home.Config, lambda config: translators(name, spec, config, description["directions"]))
 
 
+def restorer_inputs(task: str, channels: int) -> int:
+    """Input channels of the network of a task: a mask comes with the picture (inpaint), or its luma alone (colorize)."""
+    return {"inpaint": channels + 1, "colorize": 1}.get(task, channels)
+
+
+def restorer(name: str, spec: ImageSpec, config: Any, scale: int, task: str) -> nn.Module:
+    """The restorer of an architecture, for a task. Raises ValueError for what the architecture does not do."""
+    home = _one_of(RESTORERS, name)
+    inputs = restorer_inputs(task, spec.channels)
+    if name == "plain" and inputs == spec.channels:
+        return home.Restorer(spec, config, scale)
+    if name == "plain" or scale != 1:
+        raise ValueError(f"The architecture {name!r} does not do {task} at scale {scale}.")
+    return home.Restorer(spec, config, inputs)
+
+
+def rebuild_restorer(spec: ImageSpec, description: Mapping[str, Any]) -> nn.Module:
+    """The restorer of a description, as `rebuild_generator` gives a generator."""
+    name, scale = str(description.get("architecture")), description.get("scale")
+    home = _one_of(RESTORERS, name)
+    if not isinstance(scale, int):
+        raise ValueError("The run's limner.json is damaged: 'network.scale' must be a whole number.")
+    return rebuild(description, home.Config, lambda config: restorer(name, spec, config, scale, description["task"]))
+
+
+def rebuild_codec(spec: ImageSpec, description: Mapping[str, Any]) -> nn.Module:
+    """The codec of a description, as `rebuild_generator` gives a generator."""
+    home = _one_of(CODECS, str(description.get("architecture")))
+    return rebuild(description, home.Config, lambda config: home.Codec(spec, config))
+
+
 def rebuild_classifier(spec: ImageSpec, description: Mapping[str, Any]) -> nn.Module:
     """The classifier of a description, as `rebuild_generator` gives a generator."""
     home = _one_of(CLASSIFIERS, str(description.get("architecture")))
@@ -119,7 +154,7 @@ def rebuild(description: Mapping[str, Any], config_class: type[C], build: Callab
 def _one_of(names: tuple[str, ...], name: str) -> ModuleType:
     if name not in names:
         raise ValueError(f"The architecture {name!r} is unknown: choose one of {', '.join(names)}.")
-    return import_module(f"limner.networks.{name}")
+    return import_module(f"limner.networks.{name.replace('-', '_')}")
 
 
 def parameter_count(net: nn.Module) -> int:

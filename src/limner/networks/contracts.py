@@ -46,6 +46,23 @@ class Translator(Protocol):
 
 
 @runtime_checkable
+class RestorerNetwork(Protocol):
+    """Degraded images to restored ones, `scale` times as large, of any size from `least` up."""
+
+    scale: int  # s
+    inputs: int  # I: C; C+1, where the last channel is a mask, 1 in the hole and 0 elsewhere; or 1, the luma of a color picture
+    radius: int | None  # an output pixel depends on no input pixel further away than this; None: on any
+    multiple: int  # tiles equal the whole picture only where they start at multiples of this
+    least: int  # the smallest H and W
+
+    def __call__(self, x: Tensor, /) -> Tensor:
+        """x [N,I,H,W] in [-1,1] -> [N,C,sH,sW] in or near [-1,1]"""
+
+    def fused(self) -> nn.Module:
+        """The same function and attributes with fewer operations, for inference"""
+
+
+@runtime_checkable
 class Autoencoder(Protocol):
     """Images to latents and back."""
 

@@ -90,6 +90,10 @@ class Translator(nn.Module):
         """x [N,C,H,W] -> feature maps for PatchNCE: the image, both downsampled maps, and the last map of the encoder"""
         return self._encode(pad_to(x, 4))[1]
 
+    def bottleneck(self, x: Tensor) -> Tensor:
+        """x [N,C,H,W] -> the map of the lowest resolution [N,F,h,w], the last of the encoder"""
+        return self._encode(pad_to(x, 4))[0]
+
     def with_features(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """x [N,C,H,W] -> the translation [N,C,H,W] and, from the same pass, the features of x"""
         size, x = (x.shape[-2], x.shape[-1]), pad_to(x, 4)

@@ -51,14 +51,21 @@ class Translator(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.last = nn.Conv2d(config.width + spec.channels, spec.channels, 3, padding=1)
 
+    def bottleneck(self, x: Tensor) -> Tensor:
+        """x [N,C,H,W] -> the map of the lowest resolution [N,F,h,w]"""
+        return self._encode(pad_to(x, self.multiple))[-1]
+
+    def _encode(self, x: Tensor) -> list[Tensor]:
+        """The padded image, then the map of each level."""
+        found = [x]
+        for down, norm in zip(self.downs, self.down_norms, strict=True):
+            found.append(F.leaky_relu(norm(down(found[-1])), 0.2))  # [N,W,h/2,w/2]
+        return found
+
     def forward(self, x: Tensor) -> Tensor:
         size, x = (x.shape[-2], x.shape[-1]), pad_to(x, self.multiple)
-        skips = [x]
-        y = x
-        for down, norm in zip(self.downs, self.down_norms, strict=True):
-            y = F.leaky_relu(norm(down(y)), 0.2)  # [N,W,h/2,w/2]
-            skips.append(y)
-        skips.pop()
+        skips = self._encode(x)
+        y = skips.pop()
         for i, (up, norm) in enumerate(zip(self.ups, self.up_norms, strict=True)):
             y = F.relu(norm(up(y)))  # [N,·,2h,2w]
             y = self.dropout(y) if i < 3 else y

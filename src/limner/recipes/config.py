@@ -12,7 +12,7 @@ from limner.core.schedule import DECAYS
 from limner.losses.adversarial import PATCH_OBJECTIVES, objective_names
 from limner.losses.penalties import PENALTIES
 from limner.losses.regularizers import REGULARIZERS
-from limner.networks import architecture_names, conv, convnet, diffaugment, patch, resnet, unet, vae, vqvae
+from limner.networks import architecture_names, conv, convnet, diffaugment, hyperprior, patch, resnet, unet, vae, vqvae
 from limner.training.state import OptimizerConfig
 
 
@@ -151,6 +151,22 @@ class CutRecipe(_UnpairedRecipe):
     nce: float = option(0.25, "Weight of the patchwise contrastive loss (PatchNCE) between input and translation.", low=0)
     identity: float = option(0.25, "Weight of PatchNCE on images of the target side; 0 is faster.", low=0)
     patches: int = option(256, "Patches of each feature map that PatchNCE compares.", low=2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodecRecipe(Training):
+    """A learned image codec for several rates, with a discriminator where `adversarial` is above 0."""
+
+    network: hyperprior.Config = group(hyperprior.Config, "The codec.")
+    batch: int = option(8, "Crops per iteration, over all ranks.", low=1)
+    distortion: str = option("mse", "What a picture may not lose: mse is the squared error, ms-ssim 1 - MS-SSIM, mix half of each.", choices=("mse", "ms-ssim", "mix"))
+    adversarial: float = option(0.0, "Weight of the adversarial loss; 0 has no discriminator.", low=0)
+    objective: str = option("hinge", "Adversarial losses.", choices=PATCH_OBJECTIVES, needs=Needs("adversarial"))
+    discriminator: patch.Config = group(partial(patch.Config, width=32, norm="spectral"), "The discriminator of pictures and what decoding gives.", needs=Needs("adversarial"))
+    codec_optimizer: OptimizerConfig = group(partial(OptimizerConfig, lr=1e-3, beta1=0.9, beta2=0.99), "Optimizer of the codec.")
+    discriminator_optimizer: OptimizerConfig = group(partial(OptimizerConfig, lr=4e-4, beta1=0.5, beta2=0.999), "Optimizer of the discriminator.", needs=Needs("adversarial"))
+    grad_clip: float = option(1.0, "Largest gradient norm; 0 does not clip.", low=0)
+    flip: bool = option(True, "Mirror half of the crops.")
 
 
 @dataclass(frozen=True, kw_only=True)

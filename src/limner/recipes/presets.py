@@ -18,11 +18,14 @@ from limner.networks import (
     convnet,
     dcgan,
     fastgan,
+    hyperprior,
     mlp,
     nce_heads,
+    plain,
     progan,
     r3gan,
     resnet,
+    restoration_unet,
     sagan,
     sngan,
     stylegan2,
@@ -31,7 +34,17 @@ from limner.networks import (
     vqvae,
 )
 from limner.recipes.changes import changed
-from limner.recipes.config import ClassifierRecipe, CutRecipe, CycleRecipe, PairedRecipe, Recipe, VAERecipe, VQVAERecipe
+from limner.recipes.config import (
+    ClassifierRecipe,
+    CodecRecipe,
+    CutRecipe,
+    CycleRecipe,
+    PairedRecipe,
+    Recipe,
+    VAERecipe,
+    VQVAERecipe,
+)
+from limner.recipes.restore_config import ContextRecipe, RestorationRecipe
 from limner.runs.experiment import Preset
 from limner.training.state import OptimizerConfig
 
@@ -162,6 +175,30 @@ TRANSLATORS = {
     "cyclegan-2017": _preset(CycleRecipe, {"batch": 1, "schedule": "linear", "cycle": 5.0,
         "network.width": 64, "network.attention_mask": False, "discriminator.width": 64,
         "translator_optimizer.lr": 2e-4, "discriminator_optimizer.lr": 2e-4},  "CycleGAN as published", resnet.SOURCE),
+}
+
+# Restoration at the size of the input computes at half the resolution: as good after equal time, at a quarter of the cost.
+HALF = {"network.unshuffle": 2, "network.width": 64}
+SHARP = {"adversarial": 5e-3, "perceptual": 0.1}  # weights against the Charbonnier loss of pictures in [-1,1]
+
+RESTORERS = {
+    "super-resolution": _preset(RestorationRecipe, {},                              "enlarge pictures 2, 3 or 4 times, true to the pixel", plain.SOURCE),
+    # Section 3.2 with Real-ESRGAN's unconditional patch losses; one discriminator of patches, relativistic.
+    "super-resolution-gan": _preset(RestorationRecipe, SHARP,                       "enlarge with plausible detail: sharper, further from the original", "Wang et al. 2018, ESRGAN: Enhanced super-resolution generative adversarial networks"),
+    "super-resolution-real": _preset(RestorationRecipe, SHARP | {"degradation": "real"}, "enlarge pictures of unknown quality: blurred, noisy, compressed", "Wang et al. 2021, Real-ESRGAN: Training real-world blind super-resolution with pure synthetic data"),
+    "denoise":  _preset(RestorationRecipe, HALF | {"task": "denoise"},              "remove noise of unknown strength", "Zhang et al. 2017, Beyond a Gaussian denoiser: Residual learning of deep CNN for image denoising"),
+    "deblur":   _preset(RestorationRecipe, HALF | {"task": "deblur", "clean": 0.1},               "sharpen pictures that are out of focus", plain.SOURCE),
+    "dejpeg":   _preset(RestorationRecipe, HALF | {"task": "dejpeg", "clean": 0.1},               "remove the artifacts of JPEG", "Dong et al. 2015, Compression artifacts reduction by a deep convolutional network"),
+    "restore":  _preset(RestorationRecipe, HALF | {"task": "restore"},              "undo a mix of damages (--degrade jpeg,noise,blur,scratches)", plain.SOURCE),
+    "inpaint":  _preset(ContextRecipe, {},                                          "fill in missing parts", "Liu et al. 2018, Image inpainting for irregular holes using partial convolutions"),
+    "colorize": _preset(ContextRecipe, {"task": "colorize"},                        "add color to gray pictures", restoration_unet.SOURCE),
+    "low-light": _preset(ContextRecipe, {"task": "low-light"},                      "brighten dark, noisy pictures", "Chen et al. 2018, Learning to see in the dark"),
+}
+
+CODECS = {
+    "codec":            _preset(CodecRecipe, {},                                        "a lossy image format for your kind of pictures, for many rates", hyperprior.SOURCE),
+    # The discriminator does not see the latents, as theirs does (section 3.2).
+    "codec-perceptual": _preset(CodecRecipe, {"distortion": "mix", "adversarial": 0.02}, "a codec with a discriminator: sharper at low rates, less faithful", "Mentzer et al. 2020, High-fidelity generative image compression"),
 }
 
 # Columns: recipe, options, summary, source. One network for all; it is narrower than the papers', for a CPU.

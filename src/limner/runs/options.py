@@ -23,6 +23,6 @@ class Options:
     checkpoint_minutes: float | str = option(2.0, "Minutes between checkpoints; a kill loses at most these.")
     doctor: bool = option(True, "Detect training failures; this holds out one image in twenty, at most 256.")
     auto_tune: bool = option(False, "Let the doctor adjust learning rates, penalty and augmentation within bounds, each adjustment logged.")
-    metric: str = option("auto", "Validation metric; its best state is kept in best/. auto is the first of the recipe's own: convolutions, pixels or own (features of a Fréchet distance), psnr or ssim, or accuracy or nll (of a classifier).", choices=METRICS)
+    metric: str = option("auto", "Validation metric; its best state is kept in best/. auto is the first of the recipe's own: convolutions, pixels or own (features of a Fréchet distance); psnr or ssim; psnr_gain (of a restorer); rd_loss (of a codec); accuracy or nll (of a classifier).", choices=METRICS)
     tensorboard: bool = option(False, "Also write curves and image grids for TensorBoard (needs limner[tensorboard]).")
     quiet: bool = option(False, "Print nothing while training.")

@@ -5,20 +5,27 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from limner.core.images import to_float
 from limner.core.machine import Machine
 from limner.evaluation import FrechetProbe, ImageSet
 from limner.evaluation.image_quality import WINDOW, psnr, ssim
+from limner.networks.padding import pad_to
 from limner.runs.experiment import Validator
 from limner.sampling.generate import BATCH, transform
+from limner.sampling.restore import Pairs, restored, unrestored
 
 AUTO, NONE = "auto", "none"
 FEATURES = ("convolutions", "pixels", "own")  # of Fréchet distances
 FIDELITY = ("psnr", "ssim")  # of pairs
+RESTORATION = ("psnr_gain", *FIDELITY)  # of degraded pictures
+CODING = ("rd_loss",)  # of codecs
 CLASSES = ("accuracy", "nll")  # of classifiers
-METRICS = (AUTO, *FEATURES, *FIDELITY, *CLASSES, NONE)
+METRICS = (AUTO, *FEATURES, *RESTORATION, *CODING, *CLASSES, NONE)
 SAMPLES, REFERENCE = 500, 5_000  # pictures that a Fréchet distance compares
 MIN_PICTURES = 50  # of a set; a distance between smaller sets is meaningless
 PAIRS = 64  # maximum number of pairs for PSNR and SSIM
@@ -74,6 +81,17 @@ def frechet(
     )
 
 
+def timed(measure: Callable[[nn.Module], Mapping[str, float]]) -> Callable[[nn.Module], float]:
+    """Return the cost of a validator: a function (network) -> seconds of one measurement, made to find out."""
+
+    def cost(network: nn.Module) -> float:
+        start = time.monotonic()
+        measure(network)
+        return time.monotonic() - start
+
+    return cost
+
+
 def fidelity(
     reconstruct: Reconstruct, inputs: Tensor, targets: Tensor, metric: str, title: str, machine: Machine
 ) -> Validator:
@@ -92,11 +110,61 @@ def fidelity(
             figures["ssim"] = ssim(outputs, targets).mean().item()
         return {name: float(f"{value:.5g}") for name, value in figures.items()}
 
-    def cost(network: nn.Module) -> float:
-        start = time.monotonic()
-        measure(network)
-        return time.monotonic() - start
-
     columns = (metric, *(name for name in FIDELITY if name != metric and (name == "psnr" or with_ssim)))
     name = {"psnr": "PSNR in dB", "ssim": "SSIM"}[metric]
-    return Validator(columns=columns, title=f"{name} of {len(inputs):,} {title}", better="higher", measure=measure, cost=cost)
+    return Validator(columns=columns, title=f"{name} of {len(inputs):,} {title}", better="higher", measure=measure, cost=timed(measure))
+
+
+def restoration(pairs: Pairs, scale: int, metric: str, title: str, machine: Machine) -> Validator:
+    """Return a validator of the mean PSNR and SSIM of restored pictures, and of the PSNR's gain over bicubic enlargement, or over
+    doing nothing; `metric` decides which state is the best.
+
+    pairs: degraded pictures and targets by row, always the same. SSIM is left out for pictures smaller than its window.
+    """
+    targets = pairs["target"]
+    with_ssim = min(targets.shape[-2:]) >= WINDOW
+    if metric == "ssim" and not with_ssim:
+        raise ValueError(f"--metric ssim needs pictures of at least {WINDOW} pixels a side: choose psnr.")
+    before = psnr(unrestored(pairs, scale), targets).clamp(max=MAX_PSNR)
+
+    def measure(network: nn.Module) -> Mapping[str, float]:
+        outputs = restored(network, pairs, machine)
+        after = psnr(outputs, targets).clamp(max=MAX_PSNR)
+        figures = {"psnr_gain": (after - before).mean().item(), "psnr": after.mean().item()}
+        if with_ssim:
+            figures["ssim"] = ssim(outputs, targets).mean().item()
+        return {name: float(f"{value:.5g}") for name, value in figures.items()}
+
+    columns = (metric, *(name for name in RESTORATION if name != metric and (name != "ssim" or with_ssim)))
+    over = "bicubic enlargement" if scale > 1 else "doing nothing"
+    name = {"psnr_gain": f"PSNR gain in dB over {over}", "psnr": "PSNR in dB", "ssim": "SSIM"}[metric]
+    return Validator(columns=columns, title=f"{name} of {len(targets):,} {title}", better="higher", measure=measure, cost=timed(measure))
+
+
+def rate_distortion(pictures: Tensor, title: str, machine: Machine) -> Validator:
+    """Return a validator of a codec: the mean over its qualities of bits per pixel + lambda * squared error, weighted as in
+    training; and the mean estimated bits per pixel and PSNR, for people.
+
+    pictures: uint8 [N,C,H,W]. In full precision, as files are coded.
+    """
+    x = to_float(pictures)
+    height, width = x.shape[2:]
+
+    @torch.no_grad()
+    def measure(network: nn.Module) -> Mapping[str, float]:
+        codec: Any = network
+        sums = dict.fromkeys(("rd_loss", "bpp", "psnr"), 0.0)
+        for level in range(codec.qualities):
+            for part in x.split(BATCH):
+                part = pad_to(part.to(machine.device), codec.multiple)
+                quality = torch.full((len(part),), float(level), device=machine.device)
+                y = codec.analysis(part, quality)
+                bits, error = codec.rate_distortion(part, y, codec.hyper_analysis(y), quality, (height, width))
+                bpp = bits / (height * width)
+                sums["bpp"] += bpp.sum().item()
+                sums["psnr"] += (10 * torch.log10(255**2 / error)).clamp(max=MAX_PSNR).sum().item()
+                sums["rd_loss"] += codec.weighted(bpp, error, quality).sum().item()
+        return {name: float(f"{value / (codec.qualities * len(x)):.5g}") for name, value in sums.items()}
+
+    name = "rate-distortion loss (bits per pixel + lambda * squared error)"
+    return Validator(columns=("rd_loss", "bpp", "psnr"), title=f"{name} of {len(x):,} {title}", better="lower", measure=measure, cost=timed(measure))

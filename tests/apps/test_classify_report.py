@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_classify import model_of, picture
 
 import limner
 from limner.apps.classify_report import held_out_pictures, measure_classifier
 from limner.apps.evaluate import evaluate
 from limner.evaluation.report import table
+from sides import model_of, picture
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -75,7 +75,7 @@ def test_classes_are_matched_by_name_and_unknown_ones_left_out(tmp_path: Path) -
         held_out_pictures(model, str(data / "l"))
     with pytest.raises(ValueError, match="give one --data"):
         measure_classifier(model, [str(data), str(data)], 10)
-    with pytest.raises(ValueError, match="by the measures of a classifier: give --data only"):
+    with pytest.raises(ValueError, match="a classifier, which has measures of its own: leave --metrics"):
         evaluate(model, str(data), ["fd"])
 
 

@@ -7,18 +7,19 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from test_classify import model_of
 
 import limner
 from limner.apps.encode import discriminator_features, encode, encoded, encoder_of
 from limner.core.condition import Condition
 from limner.core.files import write_tensors
 from limner.core.images import ImageSpec
-from limner.networks import NAMES, architecture
+from limner.networks import NAMES, architecture, hyperprior, plain, restoration_unet
+from sides import model_of
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -150,3 +151,23 @@ def test_a_classifier_and_labels_of_some(squares: Path, tmp_path: Path) -> None:
     model.description["kind"] = "strange"
     with pytest.raises(ValueError, match="a strange, of which Limner knows no features"):
         encode(model, str(squares), tmp_path / "f.npz")
+
+
+def restorer(spec: ImageSpec, inputs: int) -> torch.nn.Module:
+    if inputs == spec.channels:
+        return plain.Restorer(spec, plain.Config(width=8, depth=2), scale=2)
+    return restoration_unet.Restorer(spec, restoration_unet.TINY, inputs)
+
+
+@pytest.mark.parametrize(("kind", "inputs", "width"), [("restorer", 3, 8), ("restorer", 4, 4), ("restorer", 1, 4), ("codec", 3, 0)])
+def test_restorers_and_codecs(kind: str, inputs: int, width: int, tmp_path: Path) -> None:
+    spec = ImageSpec(3, 40, 40)
+    torch.manual_seed(0)
+    net: Any = restorer(spec, inputs) if kind == "restorer" else hyperprior.Codec(spec, hyperprior.TINY)
+    model = SimpleNamespace(folder=tmp_path, spec=spec, description={"kind": kind}, network=net.eval(), _device=torch.device("cpu"))
+    encoder = encoder_of(model)
+    assert encoder.channels == min(3, inputs)
+    pictures = torch.randint(0, 256, (3, encoder.channels, 40, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    rows = encoded(encoder, pictures, model._device)
+    assert rows.shape == (3, width or 2 * net.latent_channels) and rows.std(0).max() > 0 and np.isfinite(rows).all()
+    np.testing.assert_allclose(encoded(encoder, pictures[1:2], model._device), rows[1:2], rtol=1e-3, atol=1e-4)

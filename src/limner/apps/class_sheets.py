@@ -18,7 +18,7 @@ COLUMNS = 10         # pictures in a row
 MAX_ROWS = 100       # classes on a sheet
 LETTERS, GAP = 13, 6  # pixels
 MIN_SIDE, MAX_SIDE = 72, 160  # pixels of a picture's longer side
-Cell = tuple[np.ndarray, str]  # a picture uint8 [C,H,W] and its caption
+Cell = tuple[np.ndarray, str]  # a picture uint8 [C,H,W] and its caption, of one line or more
 
 
 def captioned(rows: Sequence[tuple[str, Sequence[Cell]]]) -> np.ndarray:
@@ -27,8 +27,10 @@ def captioned(rows: Sequence[tuple[str, Sequence[Cell]]]) -> np.ndarray:
     longer = max(h, w)
     scale = MAX_SIDE / longer if longer > MAX_SIDE else -(-MIN_SIDE // longer) if longer < MIN_SIDE else 1
     size = max(1, round(w * scale)), max(1, round(h * scale))
-    longest = max(font(LETTERS).getlength(caption) for _, cells in rows for _, caption in cells)
-    across, down = max(size[0], int(min(longest, MAX_SIDE))) + GAP, size[1] + LETTERS + 2 * GAP
+    lines = [line for _, cells in rows for _, caption in cells for line in caption.split("\n")]
+    wide = max(size[0], int(min(max(map(font(LETTERS).getlength, lines)), MAX_SIDE)))
+    high = max(caption.count("\n") + 1 for _, cells in rows for _, caption in cells) * (LETTERS + 3)
+    across, down = wide + GAP, size[1] + high + 2 * GAP
     headings = [fitted(heading, 200, LETTERS) for heading, _ in rows]
     left = int(max(font(LETTERS).getlength(heading) for heading in headings)) + 2 * GAP
     columns = max(len(cells) for _, cells in rows)
@@ -40,9 +42,9 @@ def captioned(rows: Sequence[tuple[str, Sequence[Cell]]]) -> np.ndarray:
         write(draw, (left - GAP, top + size[1] / 2), heading, LETTERS, "rm")
         for j, (picture, caption) in enumerate(cells):
             x = left + j * across
-            sheet.paste(convert_channels(to_pil(picture), 3, WHITE).resize(size, method), (x, top))
-            text = fitted(caption, across - 2, LETTERS)
-            write(draw, (x + size[0] / 2, top + size[1] + 2), text, LETTERS, "ma")
+            sheet.paste(convert_channels(to_pil(picture), 3, WHITE).resize(size, method), (x + (wide - size[0]) // 2, top))
+            for k, line in enumerate(caption.split("\n")):
+                write(draw, (x + wide / 2, top + size[1] + 2 + k * (LETTERS + 3)), fitted(line, wide + 2, LETTERS), LETTERS, "ma")
     return np.ascontiguousarray(np.asarray(sheet).transpose(2, 0, 1))
 
 

@@ -76,7 +76,32 @@ class Classifier:
         return self.probabilities(self.logits(self.prepared(pictures)))
 
     def encode(self, pictures: Picture | Sequence[Picture]) -> np.ndarray:
-        """Return the features that the last layer takes, float32 [N,F]. pictures: as `classify` takes them."""
+        """Return the features of pictures, for a search, a clustering or a classifier of other classes.
+
+        Parameters
+        ----------
+        pictures
+            As `classify` takes them.
+
+        Returns
+        -------
+        numpy.ndarray
+            float32 [N,F], what the last layer of the network takes.
+
+        Raises
+        ------
+        ValueError
+            For arrays of another shape or type, and for a picture that cannot be read.
+
+        Examples
+        --------
+        After the example of `classify`:
+
+        >>> import limner
+        >>> import numpy as np
+        >>> limner.load("runs/bright", "cpu").encode(np.zeros((2, 1, 16, 16), np.uint8)).shape
+        (2, 8)
+        """
         return self._in_chunks(self.prepared(pictures), self.network.features)  # type: ignore[arg-type]
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:

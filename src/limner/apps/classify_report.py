@@ -145,7 +145,7 @@ def surest_mistakes(pictures: ImageSet, found: Classification) -> np.ndarray | N
         return None
     names = [drawable(name, f"#{k}", 13) for k, name in enumerate(found.classes)]
     cells = [
-        (pictures.images[i].numpy(), f"{names[found.labels[i]]}: {names[found.predicted[i]]} {percent(found.probabilities[i].max())}")
+        (pictures.images[i].numpy(), f"{names[found.predicted[i]]} {percent(found.probabilities[i].max())}\nlabel: {names[found.labels[i]]}")
         for i in wrong.tolist()
     ]
     return captioned([("", cells[start : start + 5]) for start in range(0, len(cells), 5)])

@@ -50,9 +50,9 @@ def evaluate(
 
     evaluated: a generator, of which n samples are drawn; a translator; or a path to pictures. For a translator, data is its
     training data or similar: two sets or one set of pairs, of which the first side is translated, or with direction "b2a" the
-    second. labels: the classes of the data, for a classifier. real_per_class: numbers of real
-    pictures of each class, for cas. Returns the result and the path of the report: by default evaluation.html in the run folder, None for pictures
-    without a run. Raises ValueError for what cannot be compared.
+    second. labels: the classes of the data, for a classifier. real_per_class: numbers of real pictures of each class, for cas.
+    Returns the result and the path of the report: by default evaluation.html in the run folder, None for pictures without a
+    run. Raises ValueError for what cannot be compared.
     """
     validate_metrics(metrics)  # as the report's path, before any work is done
     if out:
@@ -69,7 +69,10 @@ def evaluate(
         raise ValueError("There is nothing to compare with: give --data and a set of pictures.")
     if model is not None and (measure := BY_KIND.get(model.description["kind"])):
         if metrics or held_out or size or direction or halves:
-            raise ValueError(f"{subject} is measured by the measures of a {model.description['kind']}: give --data only.")
+            raise ValueError(
+                f"{subject} holds a {model.description['kind']}, which has measures of its own: leave --metrics, --held-out, --size, "
+                "--direction and --halves out."
+            )
         result = measure(model, places, n, seed, labels, progress)
         return result, write_report(result, out or subject / "evaluation.html", subject, places)
     if labels:

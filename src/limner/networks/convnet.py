@@ -2,7 +2,7 @@
 
     x [N,C,H,W] -> stages of two 3x3 convolutions, the first of stride 2 -> mean over space -> features [N,F] -> logits [N,K]
 
-Like the discriminators of Salimans et al. 2016 (appendix), with weight normalization (Salimans & Kingma 2016), leaky ReLU and a
+Like the discriminators of Salimans et al. 2016, with weight normalization (Salimans & Kingma 2016), leaky ReLU and a
 mean over space before the last layer; narrower, for a CPU. Without layers across rows, so labeled, unlabeled and generated
 pictures may share a batch.
 """
@@ -21,15 +21,16 @@ from limner.networks.layers import BatchNorm2d, levels
 
 SOURCE = "Salimans et al. 2016, Improved techniques for training GANs"
 NORMS = ("weight", "batch")
-SMALLEST_MAP = 7  # side of the last feature map: levels(spec, SMALLEST_MAP) stages
+SMALLEST_MAP = 4  # side of the last feature map: levels(spec, SMALLEST_MAP) stages
 GAIN = (2 / (1 + 0.2**2)) ** 0.5  # of leaky ReLU 0.2 (He et al. 2015, eq. 15)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    width: int = option(32, "Channels of the first stage; doubled at each further one, at most 8x.", low=1, high=WIDEST)
+    width: int = option(24, "Channels of the first stage; doubled at each further one, at most 8x.", low=1, high=WIDEST)
     convolutions: int = option(2, "Convolutions of a stage.", low=1, high=DEEPEST)
     norm: str = option("weight", "Normalization: weight normalization, or batch normalization.", choices=NORMS)
+    noise: float = option(0.0, "Standard deviation of the Gaussian noise that is added to the pictures in training (Salimans et al. 2016).", low=0, high=10)
     dropout: float = option(0.0, "Probability that a feature is dropped before the last layer.", low=0, high=0.99)
 
 
@@ -71,13 +72,15 @@ class Classifier(nn.Module):
                     layers += [nn.Conv2d(inputs, width, 3, stride, 1, bias=False), BatchNorm2d(width)]
                 layers.append(nn.LeakyReLU(0.2))
                 inputs = width
-        self.layers = nn.Sequential(*layers)
+        self.layers, self.noise = nn.Sequential(*layers), config.noise
         self.dropout = nn.Dropout(config.dropout)
         self.last = nn.Linear(inputs, spec.classes)
         self.register_buffer("temperature", torch.ones(()))
 
     def features(self, x: Tensor) -> Tensor:
         """x [N,C,H,W] in [-1,1] -> the input of the last layer, float32 [N,F]"""
+        if self.training and self.noise:
+            x = x + self.noise * torch.randn_like(x)
         return self.layers(x).float().mean((2, 3))
 
     def classify(self, features: Tensor) -> Tensor:

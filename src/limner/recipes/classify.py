@@ -27,6 +27,7 @@ from limner.data.dataset import Subset
 from limner.data.decode import Progress
 from limner.data.partial import PartlyLabeled, draw_labels, split_labeled
 from limner.data.request import DataRequest
+from limner.losses.calibration import calibrated_temperature
 from limner.methods.phase import Method
 from limner.methods.semi_supervised import SemiSupervised
 from limner.monitor.family_probes import spaced
@@ -207,27 +208,9 @@ def calibration(held_out: Dataset | Subset, machine: Machine) -> Callable[[nn.Mo
     assert labels is not None
 
     def finalize(network: nn.Module) -> None:
-        network.temperature.fill_(fitted_temperature(logits_of(network, images, machine), labels))  # type: ignore[operator]
+        network.temperature.fill_(calibrated_temperature(logits_of(network, images, machine), labels))  # type: ignore[operator]
 
     return finalize
-
-
-def fitted_temperature(logits: Tensor, labels: Tensor) -> float:
-    """Return the temperature in [0.1, 10] that minimizes the negative log-likelihood of softmax(logits / temperature).
-
-    Guo et al. 2017, "On calibration of modern neural networks", section 4.2. The likelihood is concave in 1 / temperature; a
-    golden-section search finds its logarithm to 1e-4.
-    """
-    logits, ratio = logits.double(), (5**0.5 - 1) / 2
-
-    def nll(exponent: float) -> float:
-        return F.cross_entropy(logits / 10**exponent, labels).item()
-
-    low, high = -1.0, 1.0
-    while high - low > 1e-4:
-        a, b = high - ratio * (high - low), low + ratio * (high - low)
-        low, high = (low, b) if nll(a) <= nll(b) else (a, high)
-    return float(10 ** ((low + high) / 2))
 
 
 def preview_of(pictures: Dataset | Subset, machine: Machine) -> Preview:

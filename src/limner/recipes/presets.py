@@ -202,13 +202,14 @@ CODECS = {
 }
 
 # Columns: recipe, options, summary, source. One network for all; it is narrower than the papers', for a CPU.
-GAN_ONLY = {"pseudo_labels": 0.0, "strength": 0.0, "shift": False}
+GAN_ONLY = {"adversarial": 1.0, "pseudo_labels": 0.0, "strength": 0.0, "elastic": 0.0, "shift": False, "network.noise": 0.3}
 CLASSIFIERS = {
-    "classifier":            _preset(ClassifierRecipe, {},                                                              "classes learned from few labeled pictures and many unlabeled ones", convnet.SOURCE),
-    # Section 5: feature matching, no augmentation.
+    # Without a generator: after 20 minutes on a CPU the adversarial loss costs more than it brings (benchmarks/classify.py).
+    "classifier":            _preset(ClassifierRecipe, {},                                                              "classes learned from few labeled pictures and many unlabeled ones: pseudo-labels on warped pictures", "Sohn et al. 2020, FixMatch: simplifying semi-supervised learning with consistency and confidence"),
+    # Section 5: feature matching, no augmentation; noise on the pictures only, where the paper has it on every layer.
     "classifier-2016":       _preset(ClassifierRecipe, GAN_ONLY,                                                        "the discriminator also classifies; feature matching", convnet.SOURCE),
     # Section 4, without the low-density term, which needs a density model.
     "classifier-bad-gan":    _preset(ClassifierRecipe, GAN_ONLY | {"pull_away": 0.1, "entropy": 0.1},                   "a generator that complements the data: pull-away and conditional entropy terms", "Dai et al. 2017, Good semi-supervised learning that requires a bad GAN"),
-    "classifier-supervised": _preset(ClassifierRecipe, {"adversarial": 0.0, "pseudo_labels": 0.0, "labeled_every": 1},  "the same network on labeled pictures alone, augmented", convnet.SOURCE),
+    "classifier-supervised": _preset(ClassifierRecipe, {"pseudo_labels": 0.0, "labeled_every": 1},                     "the same network on labeled pictures alone, augmented", convnet.SOURCE),
 }
 # fmt: on

@@ -98,8 +98,8 @@ def wavelet(x: np.ndarray, sigma: float) -> np.ndarray:
 
 
 DENOISERS: Mapping[str, tuple[Callable[[np.ndarray, float], np.ndarray], tuple[float, ...]]] = {
-    "nl_means": (nl_means, (0.5, 0.6, 0.8)),
-    "tv_chambolle": (total_variation, (0.08, 0.11, 0.15)),
+    "nl_means": (nl_means, (0.3, 0.4, 0.5, 0.6)),
+    "tv_chambolle": (total_variation, (0.04, 0.06, 0.08, 0.11)),
     "bilateral": (bilateral, (0.15, 0.25, 0.35)),
 } | ({"wavelet": (wavelet, (0.6, 0.8, 1.0))} if find_spec("pywt") else {})
 

@@ -186,7 +186,7 @@ RESTORERS = {
     # Section 3.2 with Real-ESRGAN's unconditional patch losses; one discriminator of patches, relativistic.
     "super-resolution-gan": _preset(RestorationRecipe, SHARP,                       "enlarge with plausible detail: sharper, further from the original", "Wang et al. 2018, ESRGAN: Enhanced super-resolution generative adversarial networks"),
     "super-resolution-real": _preset(RestorationRecipe, SHARP | {"degradation": "real"}, "enlarge pictures of unknown quality: blurred, noisy, compressed", "Wang et al. 2021, Real-ESRGAN: Training real-world blind super-resolution with pure synthetic data"),
-    "denoise":  _preset(RestorationRecipe, HALF | {"task": "denoise"},              "remove noise of unknown strength", "Zhang et al. 2017, Beyond a Gaussian denoiser: Residual learning of deep CNN for image denoising"),
+    "denoise":  _preset(RestorationRecipe, HALF | {"task": "denoise", "clean": 0.1}, "remove noise of unknown strength", "Zhang et al. 2017, Beyond a Gaussian denoiser: Residual learning of deep CNN for image denoising"),
     "deblur":   _preset(RestorationRecipe, HALF | {"task": "deblur", "clean": 0.1},               "sharpen pictures that are out of focus", plain.SOURCE),
     "dejpeg":   _preset(RestorationRecipe, HALF | {"task": "dejpeg", "clean": 0.1},               "remove the artifacts of JPEG", "Dong et al. 2015, Compression artifacts reduction by a deep convolutional network"),
     "restore":  _preset(RestorationRecipe, HALF | {"task": "restore"},              "undo a mix of damages (--degrade jpeg,noise,blur,scratches)", plain.SOURCE),

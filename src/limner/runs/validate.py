@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -30,6 +31,7 @@ SAMPLES, REFERENCE = 500, 5_000  # pictures that a Fréchet distance compares
 MIN_PICTURES = 50  # of a set; a distance between smaller sets is meaningless
 PAIRS = 64  # maximum number of pairs for PSNR and SSIM
 MAX_PSNR = 100.0  # dB, of identical pictures
+LEAST_ERROR = 255**2 / 10 ** (MAX_PSNR / 10)  # the squared error at that PSNR
 
 Sample = Callable[[nn.Module, int], Tensor]  # (network, n) -> uint8 [n,C,H,W]
 Reconstruct = Callable[[nn.Module, Tensor], Tensor]  # (network, [N,C,H,W] in [-1,1]) -> the same shape
@@ -116,21 +118,24 @@ def fidelity(
 
 
 def restoration(pairs: Pairs, scale: int, metric: str, title: str, machine: Machine) -> Validator:
-    """Return a validator of the mean PSNR and SSIM of restored pictures, and of the PSNR's gain over bicubic enlargement, or over
+    """Return a validator of the mean PSNR and SSIM of restored pictures, and of the gain in PSNR over bicubic enlargement, or over
     doing nothing; `metric` decides which state is the best.
 
-    pairs: degraded pictures and targets by row, always the same. SSIM is left out for pictures smaller than its window.
+    The gain is that of the squared error of all pictures together: the mean of single gains would be decided by pictures that are
+    hardly degraded, whose PSNR has no bound. pairs: degraded pictures and targets by row, always the same. SSIM is left out for
+    pictures smaller than its window.
     """
     targets = pairs["target"]
     with_ssim = min(targets.shape[-2:]) >= WINDOW
     if metric == "ssim" and not with_ssim:
         raise ValueError(f"--metric ssim needs pictures of at least {WINDOW} pixels a side: choose psnr.")
-    before = psnr(unrestored(pairs, scale), targets).clamp(max=MAX_PSNR)
+    before = _squared_error(unrestored(pairs, scale), targets)
 
     def measure(network: nn.Module) -> Mapping[str, float]:
         outputs = restored(network, pairs, machine)
-        after = psnr(outputs, targets).clamp(max=MAX_PSNR)
-        figures = {"psnr_gain": (after - before).mean().item(), "psnr": after.mean().item()}
+        after = _squared_error(outputs, targets)
+        gain = 10 * math.log10(max(before, LEAST_ERROR) / max(after, LEAST_ERROR))
+        figures = {"psnr_gain": gain, "psnr": psnr(outputs, targets).clamp(max=MAX_PSNR).mean().item()}
         if with_ssim:
             figures["ssim"] = ssim(outputs, targets).mean().item()
         return {name: float(f"{value:.5g}") for name, value in figures.items()}
@@ -139,6 +144,11 @@ def restoration(pairs: Pairs, scale: int, metric: str, title: str, machine: Mach
     over = "bicubic enlargement" if scale > 1 else "doing nothing"
     name = {"psnr_gain": f"PSNR gain in dB over {over}", "psnr": "PSNR in dB", "ssim": "SSIM"}[metric]
     return Validator(columns=columns, title=f"{name} of {len(targets):,} {title}", better="higher", measure=measure, cost=timed(measure))
+
+
+def _squared_error(a: Tensor, b: Tensor) -> float:
+    """Return the mean squared error of two uint8 tensors, in units of 1/255."""
+    return (a.double() - b.double()).square().mean().item()
 
 
 def rate_distortion(pictures: Tensor, title: str, machine: Machine) -> Validator:

@@ -27,7 +27,7 @@ def generated_loss(logits: Tensor) -> Tensor:
 
 
 def entropy(logits: Tensor) -> Tensor:
-    """Return the entropy of the class probabilities, in nats (Dai et al. 2017, eq. 7: the conditional entropy term). [N,K] -> [N]"""
+    """Return the entropy of the class probabilities, in nats: the conditional entropy term of Dai et al. 2017. [N,K] -> [N]"""
     log_p = F.log_softmax(logits, 1)
     return -(log_p.exp() * log_p).sum(1)
 

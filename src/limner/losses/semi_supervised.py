@@ -35,7 +35,7 @@ def entropy(logits: Tensor) -> Tensor:
 def pull_away(features: Tensor) -> Tensor:
     """Return the mean squared cosine between the features of two different pictures. [N,F] -> []
 
-    The pull-away term of Zhao et al. 2017, "Energy-based generative adversarial network", eq. 5; Dai et al. 2017, section 4.2
+    The pull-away term of Zhao et al. 2017, "Energy-based generative adversarial network", section 2.4; Dai et al. 2017
     use it to raise the entropy of the generator. 0 for fewer than two pictures.
     """
     n = len(features)

@@ -33,10 +33,10 @@ class SemiSupervised:
                               entropy of the predicted class (Dai et al. 2017)                entropy
                               pseudo-labels on a strongly augmented view (FixMatch)            pseudo_labels
         generator             distance of the mean features of unlabeled and generated pictures (Salimans et al. 2016,
-                              section 3.1), and the pull-away term on those features (Dai et al. 2017, section 4.2)
+                              section 3.1), and the pull-away term on those features (Dai et al. 2017)
 
     The bad generator of Dai et al. also keeps to regions of low density by a density model that is trained beforehand
-    (PixelCNN++, eq. 4); that term is left out here. Each kind of row is weighted so that its mean counts, whatever its
+    (PixelCNN++); that term is left out here. Each kind of row is weighted so that its mean counts, whatever its
     share of the batch. The classifier's turn keeps the unlabeled rows' mean features for the generator's turn, which so uses those
     of before the step and saves a pass. The random numbers of views are the batch's, so results do not depend on ranks.
 

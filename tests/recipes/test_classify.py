@@ -64,6 +64,8 @@ def test_other_recipes_keep_refusing_partial_labels(squares: Path, tmp_path: Pat
 def test_refuses_a_batch_without_both_kinds_of_rows(squares: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="raise --batch"):
         run_of(squares, tmp_path / "run", batch=4, labeled_every=5)
+    with pytest.raises(ValueError, match="raise --labeled-every"):
+        run_of(squares, tmp_path / "run", labeled_every=1)
 
 
 # ---- held-out pictures and calibration -------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ def generated_loss(logits: Tensor) -> Tensor:
 
 
 def entropy(logits: Tensor) -> Tensor:
-    """Return the entropy of the class probabilities, in nats (Dai et al. 2017, eq. 7: the conditional entropy term). [N,K] -> [N]"""
+    """Return the entropy of the class probabilities, in nats: the conditional entropy term of Dai et al. 2017. [N,K] -> [N]"""
     log_p = F.log_softmax(logits, 1)
     return -(log_p.exp() * log_p).sum(1)
 
@@ -35,7 +35,7 @@ def entropy(logits: Tensor) -> Tensor:
 def pull_away(features: Tensor) -> Tensor:
     """Return the mean squared cosine between the features of two different pictures. [N,F] -> []
 
-    The pull-away term of Zhao et al. 2017, "Energy-based generative adversarial network", eq. 5; Dai et al. 2017, section 4.2
+    The pull-away term of Zhao et al. 2017, "Energy-based generative adversarial network", section 2.4; Dai et al. 2017
     use it to raise the entropy of the generator. 0 for fewer than two pictures.
     """
     n = len(features)

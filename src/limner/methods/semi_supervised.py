@@ -17,7 +17,10 @@ from limner.networks import diffaugment, warp
 
 
 def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
-    """Return the mean of the rows of x where mask is true, over the micro-batch of all ranks, differentiable. [N,F], [N] -> [F]"""
+    """Return the mean of the rows of x where mask is true, over the micro-batch of all ranks. [N,F], [N] -> [F]
+
+    It is differentiable on every rank.
+    """
     total = distributed.all_reduce_sum((x * mask[:, None]).sum(0))
     return total / distributed.all_reduce_sum(mask.sum().to(x.dtype)).clamp_min(1)
 
@@ -27,18 +30,18 @@ class SemiSupervised:
 
         rows with a label     cross-entropy                                                    weight 1
         rows without one      "real" in a (K+1)-class discriminator, generated pictures "not"  adversarial
-                              entropy of the predicted class (Dai et al. 2017, eq. 7)          entropy
+                              entropy of the predicted class (Dai et al. 2017)                entropy
                               pseudo-labels on a strongly augmented view (FixMatch)            pseudo_labels
         generator             distance of the mean features of unlabeled and generated pictures (Salimans et al. 2016,
-                              section 3.1), and the pull-away term on those features (Dai et al. 2017, section 4.2)
+                              section 3.1), and the pull-away term on those features (Dai et al. 2017)
 
     The bad generator of Dai et al. also keeps to regions of low density by a density model that is trained beforehand
-    (PixelCNN++, eq. 4); that term is left out here. Each kind of row is weighted so that its mean counts whatever its share
-    of the batch. The classifier's turn keeps the unlabeled rows' mean features for the generator's turn, which so uses those
+    (PixelCNN++); that term is left out here. Each kind of row is weighted so that its mean counts, whatever its
+    share of the batch. The classifier's turn keeps the unlabeled rows' mean features for the generator's turn, which so uses those
     of before the step and saves a pass. The random numbers of views are the batch's, so results do not depend on ranks.
 
-    labeled_every: rows of a batch per labeled one. strength, elastic: of the augmentation of labeled rows and strong views (`networks.warp`);
-    the weak view of unlabeled rows is only shifted and, where `flip`, mirrored.
+    labeled_every: rows of a batch per labeled one. strength, elastic: of the warps of labeled rows and strong views
+    (`networks.warp`); the weak view of unlabeled rows is only shifted and, where `flip`, mirrored.
     """
 
     def __init__(
@@ -89,7 +92,8 @@ class SemiSupervised:
         logits = outputs[0]
         loss = self.labeled_every * known * F.cross_entropy(logits, labels.clamp_min(0), reduction="none")
         right = (logits.detach().argmax(1) == labels).float()
-        terms = {"class_loss": _mean(loss.detach() / self.labeled_every, known), "accuracy_labeled": _mean(right, known)}
+        class_loss = _mean(loss.detach() / self.labeled_every, known)
+        terms = {"class_loss": class_loss, "accuracy_labeled": _mean(right, known)}
         if not free.any():
             return loss, terms
         per_row = self.labeled_every / (self.labeled_every - 1)
@@ -113,8 +117,7 @@ class SemiSupervised:
         return loss, terms
 
     def generator_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
-        free = batch["label"] != UNLABELED
-        free = ~free
+        free = batch["label"] == UNLABELED
         if not free.any():  # a slice of labeled rows alone
             return sum(p.sum() for p in self.generator.parameters()) * batch["image"].new_zeros(len(free)), {}
         real, _ = batch.kept("features")

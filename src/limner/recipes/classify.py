@@ -118,6 +118,8 @@ def build(name: str, recipe: ClassifierRecipe, dataset: Dataset, options: Option
             f"A batch of {recipe.batch} is too small for one labeled image in {recipe.labeled_every} on each rank: raise --batch, or "
             "lower --labeled-every."
         )
+    if recipe.adversarial and recipe.labeled_every == 1:
+        raise ValueError("--adversarial needs rows without a label: raise --labeled-every, or leave --adversarial out.")
     refuse_too_large(recipe, dataset.spec, machine)
     metric = choose_metric(options.metric, CLASSES, "classifier")
     training, held_out = held_out_of(dataset, recipe, options) if metric else (dataset, None)

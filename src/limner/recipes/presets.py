@@ -208,7 +208,7 @@ CLASSIFIERS = {
     "classifier":            _preset(ClassifierRecipe, {},                                                              "classes learned from few labeled pictures and many unlabeled ones: pseudo-labels on warped pictures", "Sohn et al. 2020, FixMatch: simplifying semi-supervised learning with consistency and confidence"),
     # Section 5: feature matching, no augmentation; noise on the pictures only, where the paper has it on every layer.
     "classifier-2016":       _preset(ClassifierRecipe, GAN_ONLY,                                                        "the discriminator also classifies; feature matching", convnet.SOURCE),
-    # Section 4, without the low-density term, which needs a density model.
+    # Without the low-density term, which needs a density model.
     "classifier-bad-gan":    _preset(ClassifierRecipe, GAN_ONLY | {"pull_away": 0.1, "entropy": 0.1},                   "a generator that complements the data: pull-away and conditional entropy terms", "Dai et al. 2017, Good semi-supervised learning that requires a bad GAN"),
     "classifier-supervised": _preset(ClassifierRecipe, {"pseudo_labels": 0.0, "labeled_every": 1},                     "the same network on labeled pictures alone, augmented", convnet.SOURCE),
 }

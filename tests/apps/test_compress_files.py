@@ -61,6 +61,17 @@ def test_a_file(folder: Path, tmp_path: Path) -> None:
     assert np.array_equal(Image.open(tmp_path / "y.webp"), Image.open(tmp_path / "into" / "x.png"))
 
 
+@pytest.mark.parametrize("ending", ["png", "jpg", "webp", "tif"])
+def test_metadata_is_written_in_every_format(ending: str, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x010F] = "Camera"
+    Image.fromarray(picture(40, 64)).save(tmp_path / "a.jpg", exif=exif, dpi=(300, 300))
+    run(tmp_path / "a.jpg", tmp_path / "a.limn")
+    back(tmp_path / "a.limn", tmp_path / f"b.{ending}")
+    with Image.open(tmp_path / f"b.{ending}") as made:
+        assert made.getexif()[0x010F] == "Camera"
+
+
 def test_a_folder_keeps_its_tree_and_lists_what_is_damaged(folder: Path, tmp_path: Path) -> None:
     text, said = run(folder, tmp_path / "out")
     assert text.startswith("7 compressed pictures are in") and "skipped" in text

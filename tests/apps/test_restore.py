@@ -153,6 +153,10 @@ def test_strength_blends_with_the_picture_or_its_bicubic_enlargement() -> None:
     for model, base in ((one, picture), (two, bicubic)):
         full, half = np.asarray(model.restore(picture), float), np.asarray(model.restore(picture, strength=0.5), float)
         assert np.abs(half - (full + np.asarray(base, float)) / 2).max() <= 0.5 and np.abs(full - half).max() > 5
+    clear = Image.merge("RGBA", (*Image.new("RGB", (20, 20), "white").split(), Image.new("L", (20, 20))))
+    clear.paste((200, 40, 40, 255), (5, 5, 15, 15))  # visible red among invisible white
+    seen = np.asarray(two.restore(clear, strength=0))
+    assert (np.abs(seen[seen[..., 3] > 0][:, :3] - np.array([200.0, 40, 40])) <= 2).all()
     for kind in PICTURES:
         before = planes(PICTURES[kind][0]).image()
         assert np.array_equal(np.asarray(one.restore(PICTURES[kind][0], strength=0)), np.asarray(before))
@@ -200,6 +204,15 @@ def test_transparent_pixels_are_the_hole_and_are_filled() -> None:
     assert filler().restore(Image.fromarray(picture), strength=0).mode == "RGBA"
     mask = Image.fromarray(picture[..., 3] == 0)
     assert np.array_equal(np.asarray(filler().restore(Image.fromarray(picture[..., :3]), mask=mask)), np.asarray(made))
+
+
+def test_a_mask_drawn_on_transparency_is_a_hole_only_where_it_is_drawn() -> None:
+    hole = np.zeros((30, 40), np.uint8)
+    hole[10:20, 5:25] = 255
+    drawn = np.full((30, 40, 4), 255, np.uint8)  # white everywhere, though visible in the hole alone
+    drawn[..., 3] = hole
+    made = [filler().restore(photo(40, 30), mask=Image.fromarray(mask)) for mask in (hole, drawn)]
+    assert np.array_equal(np.asarray(made[0]), np.asarray(made[1]))
 
 
 def test_large_pictures_are_filled_in_tiles_and_only_where_there_are_holes() -> None:

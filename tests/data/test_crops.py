@@ -167,3 +167,12 @@ def test_smaller_pictures_are_left_out_and_listed(native: Native) -> None:
         Crops(native, 64)
     with pytest.raises(ValueError, match="cannot be rotated by 90 degrees"):
         Crops(native, (20, 17), rotate=True)
+
+
+def test_a_validation_split_of_smaller_pictures_is_a_sentence(tmp_path: Path) -> None:
+    for name, side in (("train", 40), ("val", 20)):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (side, side)).save(tmp_path / name / "a.png")
+    crops = Crops(prepare_native(open_source(tmp_path)), 32)
+    with pytest.raises(ValueError, match=r"Every picture of the validation split is smaller than the crop of 32x32"):
+        crops.own_validation()

@@ -164,6 +164,20 @@ def test_the_default_crop_fits_half_of_the_pictures(photos: Path) -> None:
     assert any("smaller and left out" in note for note in pictures.notes) and "07.png" in dict(pictures.bad)
 
 
+def test_pictures_too_small_for_any_crop_are_a_sentence(tmp_path: Path) -> None:
+    Image.new("RGB", (12, 40)).save(tmp_path / "a.png")
+    for recipe in ("super-resolution", "inpaint"):
+        with pytest.raises(ValueError, match="smaller than 16x16, the smallest crop: use larger pictures"):
+            restore.load_data(restore.PRESETS[recipe].make(), DataRequest(data=tmp_path))
+
+
+@pytest.mark.parametrize("recipe", ["denoise", "restore", "low-light"])
+def test_clean_crops_are_left_as_they_are(recipe: str, photos: Path) -> None:
+    made = dataclasses.replace(restore.PRESETS[recipe].make(), clean=1.0)
+    batch = Degraded(restore.load_data(made, DataRequest(data=photos, size=32)).crops, restore.degradation_of(made)).batch(0, 8, 0)
+    assert torch.equal(batch["image"], batch["target"])
+
+
 def test_the_gain_of_an_untrained_network_is_zero(photos: Path) -> None:
     for recipe in ("super-resolution", "denoise", "inpaint"):
         made = restore.PRESETS[recipe].make()
@@ -180,8 +194,11 @@ def test_the_gain_of_an_untrained_network_is_zero(photos: Path) -> None:
     ("super-resolution", {"changes": {"sigma_max": 5.0}}, "does nothing while task is super-resolution"),
     ("super-resolution", {"size": 512}, "Every picture is smaller"),
     ("denoise", {"changes": {"scale": 2}}, "does nothing while task is denoise"),
-    ("denoise", {"changes": {"sigma_min": 60.0}}, "sigma"),
-    ("dejpeg", {"changes": {"quality_min": 90}}, "quality"),
+    ("super-resolution", {"changes": {"clean": 0.5}}, "does nothing while task is super-resolution"),
+    ("inpaint", {"changes": {"clean": 0.5}}, "does nothing while task is inpaint"),
+    ("denoise", {"changes": {"sigma_min": 60.0}}, "--sigma-min 60 is above --sigma-max 50"),
+    ("dejpeg", {"changes": {"quality_min": 90}}, "--quality-min 90 is above --quality-max 75"),
+    ("inpaint", {"changes": {"holes_min": 0.5}}, "--holes-min 0.5 is above --holes-max 0.4"),
     ("restore", {"changes": {"degrade": "jpeg,rust"}}, "'rust' is unknown"),
     ("restore", {"changes": {"degrade": "jpeg,holes"}}, "recipe of its own, inpaint"),
     ("colorize", {"channels": "1"}, "color pictures"),

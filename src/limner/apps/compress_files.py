@@ -11,20 +11,27 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from PIL import Image
 
 from limner.apps.compress import Codec, Prepared, Progress, open_file, validate_effort, validate_quality
-from limner.apps.pictures_out import FORMATS, check_no_overwrite, file_writer, output_names
+from limner.apps.pictures_out import (
+    FORMATS,
+    check_no_overwrite,
+    encoded,
+    file_writer,
+    goes_into_zip,
+    is_single,
+    originals,
+    output_names,
+)
 from limner.coding.container import Item, safe_name
 from limner.coding.entropy import Corrupt, check_installed
 from limner.core.files import read_bytes, write_whole
-from limner.core.images import WHITE
 from limner.core.text import counted, printable
 from limner.data import Damaged, open_source
 from limner.data.archive import entry
 from limner.data.dataset import and_skipped
-from limner.data.folder import kind, list_files
-from limner.data.image import SUFFIXES, convert_channels, reason
+from limner.data.folder import list_files
+from limner.data.image import SUFFIXES, reason
 from limner.data.source import Source
 
 SUFFIX = ".limn"
@@ -79,7 +86,7 @@ def compress(
     check_installed()  # as the options, before any picture is read
     quality, effort = validate_quality(quality), validate_effort(effort)
     account = Account()
-    if source.is_file() and source.suffix.lower() not in (".zip", ".npy", ".npz") and not archive:
+    if is_single(source) and not archive:
         out = out / f"{source.stem}{SUFFIX}" if out.is_dir() or not out.suffix else out
         if out.suffix.lower() != SUFFIX:
             raise ValueError(f"A compressed picture is written as a {SUFFIX}, not as {out.name!r}.")
@@ -113,11 +120,9 @@ def _separately(
     model: Codec, pictures: Source, source: Path, out: Path, quality: int | None, effort: int, metadata: bool,
     progress: Progress | None, say: Say, account: Account,
 ) -> None:  # fmt: skip
-    zipped = out.suffix.lower() == ".zip" and not out.is_dir()
-    if not zipped and not out.is_dir() and (out.suffix or out.is_file()):
-        raise ValueError(f"Many pictures go into a folder, a .zip or with --archive a {SUFFIX}, not into {out.name!r}.")
+    zipped = goes_into_zip(out, f"a folder, a .zip or with --archive a {SUFFIX}")
     names = _renamed(pictures.names, SUFFIX)
-    check_no_overwrite(_originals(source), [out, *(() if zipped else (out / name for name in names))])
+    check_no_overwrite(originals(source), [out, *(() if zipped else (out / name for name in names))])
     with ExitStack() as stack:
         write = file_writer(out, zipped, stack)
         for i, name in enumerate(pictures.names):
@@ -143,7 +148,7 @@ def _archive(
     out = out / f"{source.stem}{SUFFIX}" if out.is_dir() else out
     if out.suffix.lower() != SUFFIX:
         raise ValueError(f"An archive is written as a {SUFFIX}, not as {out.name!r}.")
-    check_no_overwrite(_originals(source), [out])
+    check_no_overwrite(originals(source), [out])
     items: list[Item] = []
     places: list[int] = []
     names = [name if safe_name(name) else new for name, new in zip(pictures.names, output_names(pictures.names), strict=True)]
@@ -185,11 +190,6 @@ def _size(pictures: Source, i: int) -> int:
         return content.seek(0, io.SEEK_END)
 
 
-def _originals(source: Path) -> list[Path]:
-    """Return the files that must not be overwritten."""
-    return [source / name for name, _ in list_files(source)[0] if kind(name)[0] != "other"] if source.is_dir() else [source]
-
-
 def _renamed(names: Sequence[str], ending: str) -> list[str]:
     """Return names with another ending, unique also on file systems that ignore case, and within their folder."""
     taken: set[str] = set()
@@ -228,11 +228,9 @@ def decompress(model: Codec, source: Path, out: Path, progress: Progress | None 
             _, image = next(iter(model.images(file)))
             if isinstance(image, Corrupt):
                 raise ValueError(f"{source} cannot be decompressed: {image}.") from image
-            write_whole(out, encoded(image, out.suffix))
+            write_whole(out, encoded(image, out.suffix, lossless=True))
             return f"The picture is in {out}."
-    zipped = out.suffix.lower() == ".zip" and not out.is_dir()
-    if not zipped and not out.is_dir() and (out.suffix or out.is_file()):
-        raise ValueError(f"Many pictures go into a folder or a .zip, not into {out.name!r}.")
+    zipped = goes_into_zip(out)
     done = bad = 0
     taken: set[str] = set()
     with ExitStack() as stack:
@@ -311,21 +309,3 @@ def _contents(source: Path, stack: ExitStack) -> Iterator[tuple[bool, str, bytes
         except (ValueError, OSError) as error:
             found = Corrupt(str(error).rstrip(".") if isinstance(error, ValueError) else reason(error))
         yield len(names) > 1, name, found, len(names)
-
-
-def encoded(image: Image.Image, ending: str) -> bytes:
-    """Return a picture as the bytes of a file with that suffix, with its ICC profile and EXIF data; without loss but for JPEG."""
-    form = FORMATS[ending.lower()]
-    options: dict[str, object] = {key: image.info[key] for key in ("icc_profile", "exif") if image.info.get(key)}
-    if form == "JPEG":
-        options["quality"] = 95
-        if image.mode == "RGBA":
-            image = convert_channels(image, 3, WHITE)
-    elif form == "WEBP":
-        options |= {"lossless": True, "exact": True}
-    buffer = io.BytesIO()
-    try:
-        image.save(buffer, form, **options)
-    except OSError as error:
-        raise ValueError(f"A picture of {image.width}x{image.height} pixels cannot be written as {ending}: choose .png.") from error
-    return buffer.getvalue()

@@ -115,7 +115,7 @@ def _write_all(
         if sheet and len(shown) < MAX_SHEET_PICTURES:  # small copies: large pictures are not kept in memory
             shown.append((_small(made.before), _small(made.after)))
 
-    if source.is_file() and source.suffix.lower() not in (".zip", ".npy", ".npz"):
+    if is_single(source):
         before = open_file(source)
         out = out / source.name if out.is_dir() or not out.suffix else out
         out = out if out.suffix.lower() in FORMATS else out.with_name(out.name + ".png")
@@ -129,17 +129,12 @@ def _write_all(
         done, bad = 1, []
     else:
         pictures = open_source(source, labels=False, splits=False)
-        zipped = out.suffix.lower() == ".zip" and not out.is_dir()
-        if not zipped and not out.is_dir() and (out.suffix or out.is_file()):
-            raise ValueError(f"Many pictures go into a folder or a .zip, not into {out.name!r}.")
+        zipped = goes_into_zip(out)
         inside = source.is_dir() and not zipped and source.resolve() in (out.resolve(), *out.resolve().parents)
         if inside:  # the next run would take the output as input
             raise ValueError(f"{out} would overwrite the originals: choose another place to write to.")
         names = output_names(pictures.names)
-        originals = [source]
-        if source.is_dir():
-            originals = [source / name for name, _ in list_files(source)[0] if kind(name)[0] != "other"]
-        check_no_overwrite(originals, [out, *(() if zipped else (out / name for name in names))], sheet, words.result)
+        check_no_overwrite(originals(source), [out, *(() if zipped else (out / name for name in names))], sheet, words.result)
         done, bad = 0, list(pictures.bad)
         for name, why in bad:
             say(f"Skipped {name}: {why}.")
@@ -166,6 +161,24 @@ def _write_all(
     if sheet:
         write_png(sheet, before_after(shown))
     return f"{done:,} {words.done} picture{'s are' if done > 1 else ' is'} in {out}{and_skipped(len(bad))}."
+
+
+def is_single(source: Path) -> bool:
+    """Return whether a source is the file of one picture, rather than a folder, a zip or an array of many."""
+    return source.is_file() and source.suffix.lower() not in (".zip", ".npy", ".npz")
+
+
+def goes_into_zip(out: Path, places: str = "a folder or a .zip") -> bool:
+    """Return whether many pictures are written into a .zip, and not into a folder. Raises ValueError for neither of them."""
+    zipped = out.suffix.lower() == ".zip" and not out.is_dir()
+    if not zipped and not out.is_dir() and (out.suffix or out.is_file()):
+        raise ValueError(f"Many pictures go into {places}, not into {out.name!r}.")
+    return zipped
+
+
+def originals(source: Path) -> list[Path]:
+    """Return the files of a source, which must not be overwritten."""
+    return [source / name for name, _ in list_files(source)[0] if kind(name)[0] != "other"] if source.is_dir() else [source]
 
 
 def _small(image: Image.Image) -> Image.Image:
@@ -247,11 +260,11 @@ def file_writer(out: Path, zipped: bool, stack: ExitStack) -> Writer:
     return write
 
 
-def encoded(image: Image.Image, ending: str, quality: int = QUALITY) -> bytes:
+def encoded(image: Image.Image, ending: str, quality: int = QUALITY, lossless: bool = False) -> bytes:
     """Return a picture as the bytes of a file with that suffix. Raises ValueError for a picture too large for the format.
 
     Transparency is blended with white in JPEG, which has none, and gray of 16 bits is kept in PNG and TIFF only. The picture's
-    ICC profile, EXIF and resolution (in `info`) are written. quality: of JPEG and WebP, 1 to 100.
+    ICC profile, EXIF and resolution (in `info`) are written. quality: of JPEG and WebP, 1 to 100. lossless: of WebP.
     """
     form = FORMATS[ending.lower()]
     known = {name: image.info[name] for name in ("icc_profile", "exif", "dpi") if image.info.get(name)}
@@ -265,7 +278,8 @@ def encoded(image: Image.Image, ending: str, quality: int = QUALITY) -> bytes:
         exif = Image.Exif()
         exif.load(known["exif"])
         known["exif"] = exif
-    options = {"JPEG": {"quality": quality}, "WEBP": {"quality": quality}}.get(form, {})
+    webp = {"lossless": True, "exact": True} if lossless else {"quality": quality}
+    options = {"JPEG": {"quality": quality}, "WEBP": webp}.get(form, {})
     buffer = io.BytesIO()
     try:
         image.save(buffer, form, **options, **known)

@@ -30,12 +30,13 @@ from limner.apps.tiles import Box, blended_rows, exact_tiles, pad_to_minimum
 from limner.core import device
 from limner.core.device import autocast
 from limner.core.images import ImageSpec
-from limner.data.image import upright
+from limner.data.image import convert_channels, upright
 from limner.networks.restoration import composed
 
 TILE = 512  # pixels a side, for networks of plain convolutions
 CONTEXT_TILE, OVERLAP = 768, 128  # for networks whose outputs depend on the whole picture
 MAX_TILE = 8192
+BLACK = (0, 0, 0)  # behind a transparent mask: no hole
 HOLE = 128  # gray value that fills holes, as in training
 KEEPS_COLOR = ("super-resolution", "denoise", "deblur", "dejpeg", "restore")  # tasks that keep the mean color
 WHOLE_BYTES = 96 << 20  # of an output in float32 whose mean color is measured as a whole; that of larger ones on samples
@@ -124,13 +125,14 @@ class Restorer:
         hole = self._hole(picture, mask)
         size = (max(1, round(picture.size[0] * factor)), max(1, round(picture.size[1] * factor)))
         if strength == 0:
-            made = Picture(_resized(picture.color, size), picture.alpha and _resized(picture.alpha, size), picture.mode)
+            made = Picture(_base(picture, size), picture.alpha and _resized(picture.alpha, size), picture.mode)
         else:
             if self.fills_holes and mask is None:
                 picture = Picture(picture.color, None, picture.mode)
             made = self._restored(picture, hole, tile, progress, size)
             if strength < 1:
-                base = _resized(picture.color if made.color.mode == picture.color.mode else to_rgb(picture.color), size)
+                base = _base(picture, size)
+                base = base if made.color.mode == base.mode else to_rgb(base)
                 made = Picture(blended(base, made.color, strength), made.alpha, made.mode)
         result = made.image()
         result.info.clear()
@@ -162,7 +164,7 @@ class Restorer:
                     "or make those pixels transparent."
                 )
             return picture.alpha.point([255] * 128 + [0] * 128)
-        white = upright(as_picture(mask)).convert("L")
+        white = convert_channels(upright(as_picture(mask)), 1, BLACK)
         if white.size != picture.size:
             raise ValueError(
                 f"The mask has {white.width}x{white.height} pixels and the picture {picture.size[0]}x{picture.size[1]}: give a "
@@ -314,6 +316,14 @@ def color_shift(pairs: Any, scale: int) -> Tensor:
 def shifted(x: Tensor, shift: Tensor) -> Tensor:
     """Return x [1,C,h,w] in [-1,1] plus the shift [C,1,1], which fades out over the last sixteenth toward black and white."""
     return x + shift * ((1 - x.abs()) * 8).clamp(0, 1)
+
+
+def _base(picture: Picture, size: tuple[int, int]) -> Image.Image:
+    """Return the color of a picture at (W,H) `size`, without a fringe of the color of fully transparent pixels."""
+    color = picture.color
+    if picture.alpha is not None and picture.size != size:
+        color = fill_hidden(color, picture.alpha)
+    return _resized(color, size)
 
 
 def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:

@@ -11,7 +11,7 @@ from torch import Tensor
 from limner.core.condition import Condition
 from limner.core.images import ImageSpec
 from limner.data.batches import generator_at
-from limner.data.decode import target_size
+from limner.data.decode import MIN_SIDE, target_size
 from limner.data.native import Native, prepare_native
 from limner.data.sampler import Sampler
 from limner.data.source import Rejected
@@ -44,6 +44,8 @@ class Crops:
             (pictures.names[i], "{}x{}, smaller than the crop of {}x{}".format(*pictures.sizes[i], height, width)) for i in small
         ]
         if not fits.any():
+            if pictures.sizes[rows].min(1).max() < MIN_SIDE:
+                raise ValueError(f"Every picture is smaller than {MIN_SIDE}x{MIN_SIDE}, the smallest crop: use larger pictures.")
             largest = "{}x{}".format(*pictures.sizes[rows][pictures.sizes[rows].min(1).argmax()])
             raise ValueError(f"Every picture is smaller than the crop of {height}x{width}: choose one of at most {largest}.")
         self.pictures, self.kept, self.flip, self.rotate = pictures, rows[fits], flip, rotate
@@ -90,6 +92,11 @@ class Crops:
         if given.validation is None:
             return None
         held = prepare_native(given.validation, channels=given.channels, background=given.background)
+        if not (held.sizes >= self.spec.size).all(1).any():
+            raise ValueError(
+                "Every picture of the validation split is smaller than the crop of {}x{}: choose a smaller size, or leave that split "
+                "out of the data.".format(*self.spec.size)
+            )
         return self._on(replace(held, classes=given.classes), None)
 
     def _on(self, pictures: Native, kept: np.ndarray | None) -> Crops:

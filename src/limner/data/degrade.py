@@ -51,7 +51,7 @@ MIXED: Mapping[str, Mapping[str, Any]] = {  # name -> options in a mix, in the o
     "holes": {"fraction": (0.1, 0.4)},
 }
 MIXED_PROBABILITY = 0.8  # of each degradation of several
-CLEAN_PROBABILITY = 0.1  # of none at all
+CLEAN_PROBABILITY = 0.1  # of none at all, by default
 
 
 def degradation(name: str, **options: Any) -> Degradation:
@@ -61,12 +61,12 @@ def degradation(name: str, **options: Any) -> Degradation:
     return DEGRADATIONS[name](**options)
 
 
-def parse_degradations(text: str, scale: int = 1) -> Chain:
+def parse_degradations(text: str, scale: int = 1, clean: float = CLEAN_PROBABILITY) -> Chain:
     """Return the mix of names separated by commas: "jpeg,noise,blur,scratches".
 
-    Each is drawn with a random strength and left out at random; one picture in ten stays clean, so that a network learns to leave
-    such a picture unchanged. They happen in a physical order (`MIXED`), whatever the order of the names. scale: of the result;
-    above 1, `downscale` is added unless `real` is there, which downscales itself.
+    Each is drawn with a random strength and left out at random. They happen in a physical order (`MIXED`), whatever the order of
+    the names. scale: of the result; above 1, `downscale` is added unless `real` is there, which downscales itself. clean:
+    fraction of the pictures that stay as they are, so that a network learns to leave such a picture unchanged.
     Raises ValueError for an unknown name, for none, and for `downscale` at scale 1.
     """
     names = {name.strip() for name in text.split(",") if name.strip()}
@@ -80,7 +80,7 @@ def parse_degradations(text: str, scale: int = 1) -> Chain:
         names.add("downscale")
     sized = {"factor": scale}
     steps = [degradation(name, **options, **(sized if name in ("real", "downscale") else {})) for name, options in MIXED.items() if name in names]
-    return Chain(steps, probability=MIXED_PROBABILITY if len(steps) > 1 else 1.0, clean=CLEAN_PROBABILITY)
+    return Chain(steps, probability=MIXED_PROBABILITY if len(steps) > 1 else 1.0, clean=clean)
 
 
 class Degraded:

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from limner.core.device import full_precision
 
 LAYERS = (0, 2, 4, 10)  # blocks at a half, a quarter, an eighth and a sixteenth of the resolution
-LEAST = 16  # smallest side that these layers see
 
 
 class EfficientNetLite0(nn.Module):

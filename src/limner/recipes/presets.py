@@ -177,7 +177,7 @@ TRANSLATORS = {
         "translator_optimizer.lr": 2e-4, "discriminator_optimizer.lr": 2e-4},  "CycleGAN as published", resnet.SOURCE),
 }
 
-# Restoration at the size of the input computes at half the resolution: as good after equal time, at a quarter of the cost.
+# Restoration at the size of the input computes at half the resolution, at a quarter of the cost for equal width.
 HALF = {"network.unshuffle": 2, "network.width": 64}
 SHARP = {"adversarial": 5e-3, "perceptual": 0.1}  # weights against the Charbonnier loss of pictures in [-1,1]
 
@@ -189,7 +189,7 @@ RESTORERS = {
     "denoise":  _preset(RestorationRecipe, HALF | {"task": "denoise", "clean": 0.1}, "remove noise of unknown strength", "Zhang et al. 2017, Beyond a Gaussian denoiser: Residual learning of deep CNN for image denoising"),
     "deblur":   _preset(RestorationRecipe, HALF | {"task": "deblur", "clean": 0.1},               "sharpen pictures that are out of focus", plain.SOURCE),
     "dejpeg":   _preset(RestorationRecipe, HALF | {"task": "dejpeg", "clean": 0.1},               "remove the artifacts of JPEG", "Dong et al. 2015, Compression artifacts reduction by a deep convolutional network"),
-    "restore":  _preset(RestorationRecipe, HALF | {"task": "restore"},              "undo a mix of damages (--degrade jpeg,noise,blur,scratches)", plain.SOURCE),
+    "restore":  _preset(RestorationRecipe, HALF | {"task": "restore", "clean": 0.1},              "undo a mix of damages (--degrade jpeg,noise,blur,scratches)", plain.SOURCE),
     "inpaint":  _preset(ContextRecipe, {},                                          "fill in missing parts", "Liu et al. 2018, Image inpainting for irregular holes using partial convolutions"),
     "colorize": _preset(ContextRecipe, {"task": "colorize"},                        "add color to gray pictures", restoration_unet.SOURCE),
     "low-light": _preset(ContextRecipe, {"task": "low-light"},                      "brighten dark, noisy pictures", "Chen et al. 2018, Learning to see in the dark"),

@@ -15,7 +15,7 @@ from limner.core.machine import Machine
 from limner.core.text import counted
 from limner.data import open_source
 from limner.data.crops import Crops
-from limner.data.decode import Progress, target_size
+from limner.data.decode import MIN_SIDE, Progress, target_size
 from limner.data.degrade import Chain, Degradation, Degraded, degradation, parse_degradations
 from limner.data.jpeg_quality import low_quality_note
 from limner.data.native import Native, prepare_native
@@ -90,7 +90,8 @@ def crop_size(recipe: AnyRestoration, pictures: Native) -> int:
     else:
         multiple, side = 2**recipe.network.downsamplings, CONTEXT
     side = min(side, int(np.median(pictures.sizes.min(1))))
-    return max(multiple, side // multiple * multiple)
+    least = -(-MIN_SIDE // multiple) * multiple
+    return max(least, side // multiple * multiple)
 
 
 def scale_of(recipe: AnyRestoration) -> int:
@@ -104,27 +105,34 @@ def degradation_of(recipe: AnyRestoration) -> Degradation:
         if recipe.task == "colorize":
             return degradation("gray")
         if recipe.task == "inpaint":
-            return degradation("holes", fraction=(recipe.holes_min, recipe.holes_max))
+            return degradation("holes", fraction=_range("holes", recipe.holes_min, recipe.holes_max))
         step = degradation("low-light")
     elif recipe.task == "super-resolution":
         return degradation("real" if recipe.degradation == "real" else "downscale", factor=recipe.scale)
     elif recipe.task == "denoise":
-        step = degradation("noise", sigma=(recipe.sigma_min, recipe.sigma_max))
+        step = degradation("noise", sigma=_range("sigma", recipe.sigma_min, recipe.sigma_max))
     elif recipe.task == "deblur":
         step = degradation("blur", sigma=(0.2, recipe.blur_max))
     elif recipe.task == "dejpeg":
-        step = degradation("jpeg", quality=(recipe.quality_min, recipe.quality_max))
+        step = degradation("jpeg", quality=_range("quality", recipe.quality_min, recipe.quality_max))
     else:
-        return _mix(recipe.degrade)
+        return _mix(recipe.degrade, recipe.clean)
     return Chain([step], clean=recipe.clean) if recipe.clean else step
 
 
-def _mix(names: str) -> Degradation:
+def _range(name: str, least: float, most: float) -> tuple[float, float]:
+    """Return the range of two options, name-min and name-max. Raises ValueError when it is reversed."""
+    if least > most:
+        raise ValueError(f"--{name}-min {least:g} is above --{name}-max {most:g}: exchange them.")
+    return least, most
+
+
+def _mix(names: str, clean: float) -> Degradation:
     """Return the mix of degradations of a list with commas. Raises ValueError for one that has a recipe of its own."""
     for name, own in {"holes": "inpaint", "gray": "colorize", "downscale": "super-resolution"}.items():
         if name in [part.strip() for part in names.split(",")]:
             raise ValueError(f"The degradation {name!r} is undone by a recipe of its own, {own}: leave it out of --degrade.")
-    return parse_degradations(names)
+    return parse_degradations(names, clean=clean)
 
 
 def refuse_too_large(recipe: AnyRestoration, spec: ImageSpec, machine: Machine) -> None:

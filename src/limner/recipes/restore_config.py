@@ -14,6 +14,7 @@ from limner.training.state import OptimizerConfig
 
 TASKS = ("super-resolution", "denoise", "deblur", "dejpeg", "restore")  # of the plain network
 CONTEXT_TASKS = ("inpaint", "colorize", "low-light")  # of the U-Net
+WITH_CLEAN = ("denoise", "deblur", "dejpeg", "restore", "low-light")  # tasks whose input may be a picture without damage
 _optimizer = partial(OptimizerConfig, lr=1e-3, beta1=0.9, beta2=0.999)
 _discriminator = partial(patch.Config, width=32, norm="spectral")
 
@@ -29,7 +30,7 @@ class RestorationTraining(Training):
     grad_clip: float = option(1.0, "Largest gradient norm; 0 does not clip.", low=0)
     flip: bool = option(True, "Mirror half of the crops.")
     rotate: bool = option(True, "Turn crops by 0, 90, 180 or 270 degrees.")
-    clean: float = option(0.0, "Fraction of the training crops that are not degraded, so that clean pictures stay as they are; a mix has a tenth.", low=0, high=1)
+    clean: float = option(0.0, "Fraction of the training crops that are not degraded, so that clean pictures stay as they are.", low=0, high=1, needs=Needs("task", WITH_CLEAN))
     loss: str = option("charbonnier", "Distance of pixels: charbonnier (L1, smooth at zero) or l1.", choices=lambda: PIXEL_LOSSES)
     pixel: float = option(1.0, "Weight of the pixel loss.", low=0)
     perceptual: float = option(0.0, "Weight of the distance between features of a pretrained EfficientNet-Lite0 (needs limner[perceptual]).", low=0)

@@ -68,7 +68,7 @@ class ExactConv2d(nn.Conv2d):
         n, _, h, w = x.shape
         weight = self.fixed_weight.cpu().double().flatten(1)
         patches = F.unfold(x, self.side, padding=self.side // 2) if self.side > 1 else x.flatten(2)
-        sums = weight @ patches + self.fixed_bias.cpu().double()[:, None]
+        sums = (weight @ patches).add_(self.fixed_bias.cpu().double()[:, None])
         return sums.view(n, -1, h, w)
 
 
@@ -78,11 +78,14 @@ def activate(x: Tensor) -> Tensor:
 
 
 def activate_exact(sums: Tensor, bits: int) -> Tensor:
-    """`activate` of sums with `bits` fractional bits, rounded to ACTIVATION_BITS."""
-    return shift_right(sums, bits - ACTIVATION_BITS).clamp(0, ACTIVATION_MAX * 2**ACTIVATION_BITS)
+    """`activate` of sums with `bits` fractional bits, rounded to ACTIVATION_BITS; in place."""
+    return shift_right_(sums, bits - ACTIVATION_BITS).clamp_(0, ACTIVATION_MAX * 2**ACTIVATION_BITS)
 
 
-def shift_right(x: Tensor, bits: int) -> Tensor:
-    """Divide integer-valued float64 by 2^bits and round to nearest, halves up: exact, since a power of two only moves the exponent."""
+def shift_right_(x: Tensor, bits: int) -> Tensor:
+    """Divide integer-valued float64 by 2^bits and round to nearest, halves up: exact, since a power of two only moves the exponent.
+
+    In place: of a large picture, new memory costs more than the arithmetic.
+    """
     assert bits > 0
-    return torch.floor((x + 2.0 ** (bits - 1)) * 2.0**-bits)
+    return x.add_(2.0 ** (bits - 1)).mul_(2.0**-bits).floor_()

@@ -165,6 +165,8 @@ def decode_alpha(content: bytes, count: int, height: int, width: int) -> list[np
         image = Image.open(io.BytesIO(content), formats=["PNG", "WEBP"])
         if image.size != (width, height * count):
             raise Corrupt("the size of its transparency is another one")
+        if image.mode != ("L" if image.format == "PNG" else "RGB"):
+            raise Corrupt("its transparency has another kind of pixels")
         image.load()
     except Corrupt:
         raise

@@ -245,3 +245,21 @@ def test_tiles_of_a_file_cannot_be_exchanged(monkeypatch: pytest.MonkeyPatch) ->
     swapped = container.write(file.header, [container.Group([b, a])])
     with pytest.raises(ValueError, match="damaged"):
         MODEL.decompress(swapped)
+
+
+def test_pictures_of_one_size_that_need_tiles_are_archived():
+    model = codec()
+    pictures = [model.prepare(Image.fromarray(picture(30, 1100, seed=i))) for i in range(2)]
+    items = [replace(one.item, name=f"{i}.png") for i, one in enumerate(pictures)]
+    content = model.write(items, lambda i: pictures[i], archive=True)
+    for one, (_, image) in zip(pictures, model.images(model.open(content)), strict=True):
+        alone = model.decompress(model.compress_prepared(one))
+        assert np.array_equal(np.asarray(image), np.asarray(alone))
+
+
+def test_numbers_that_mean_nothing_are_one_sentence():
+    for quality in (-1, 101, 49.5, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="whole number from 0"):
+            codec().compress(np.zeros((3, 8, 8), np.uint8), quality)
+    with pytest.raises(ValueError, match="whole number of steps"):
+        codec().compress(np.zeros((3, 8, 8), np.uint8), effort=1.5)

@@ -248,3 +248,20 @@ def test_rounding_passes_gradients_to_y_and_z() -> None:
     assert all(g.isfinite().all() for g in (*of_bits, *of_error))
     assert of_bits[0].any() and of_bits[1].any() and of_error[0].any()
     assert not of_error[1].any()  # the mean shifts what is rounded and is added back
+
+
+def test_the_converted_weights_follow_the_integer_buffers():
+    layer, x = integer.ExactConv2d(2, 3, first=True), torch.ones(1, 2, 4, 4, dtype=torch.float64)
+    layer.fix()
+    before = layer.exact(x).clone()
+    with torch.no_grad():
+        layer.weight.mul_(2)
+    layer.fix()
+    changed = layer.exact(x)
+    assert not torch.equal(changed, before)
+    other = integer.ExactConv2d(2, 3, first=True)
+    other.exact(x)
+    other.load_state_dict(layer.state_dict())
+    assert torch.equal(other.exact(x), changed)
+    other.load_state_dict({name: torch.zeros_like(tensor) for name, tensor in layer.state_dict().items()}, assign=True)
+    assert not other.exact(x).any()

@@ -206,7 +206,7 @@ class Codec:
             pictures = [picture(i) for i in numbers]
             pixels = np.stack([one.pixels for one in pictures])
             planes = [one.alpha for one in pictures if one.alpha is not None]
-            streams: list[bytes | None] = []
+            streams = []
             for k, tile in enumerate(pictures[0].item.tiles()):
                 streams.append(self.streams.encode(pixels, tile, header.quality, file.context(number, k), effort))
             groups.append(Group(streams, encode_alpha(planes) if planes else None))
@@ -234,13 +234,12 @@ class Codec:
 
     def _group(self, file: File, number: int, items: Sequence[Item]) -> list[Image.Image]:
         group, quality = file.groups[number], file.header.quality
-        streams = [stream for stream in group.streams if stream is not None]
-        if len(streams) < len(group.streams):
+        if len(group.streams) < items[0].tile_count:
             raise Corrupt(container.TRUNCATED)
         tiles = items[0].tiles()
 
         def latents(k: int) -> torch.Tensor:
-            return self.streams.decode(streams[k], len(items), tiles[k], quality, file.context(number, k))
+            return self.streams.decode(group.streams[k], len(items), tiles[k], quality, file.context(number, k))
 
         height, width, channels = items[0].height, items[0].width, self.spec.channels
         if len(tiles) == 1:
@@ -312,12 +311,12 @@ def validate_quality(quality: int | None) -> int:
     """Return a quality, or the default. Raises ValueError unless it is a whole number from 0 to 100."""
     if quality is None:
         return QUALITY
-    if int(quality) != quality or not 0 <= quality <= 100:
+    if not (0 <= quality <= 100 and int(quality) == quality):
         raise ValueError(f"The quality is a whole number from 0 (smallest) to 100 (best), not {quality}.")
     return int(quality)
 
 
 def validate_effort(effort: int) -> int:
-    if not 0 <= effort <= MAX_EFFORT:
-        raise ValueError(f"The effort is a number of steps from 0 to {MAX_EFFORT:,}, not {effort}.")
-    return effort
+    if not (0 <= effort <= MAX_EFFORT and int(effort) == effort):
+        raise ValueError(f"The effort is a whole number of steps from 0 to {MAX_EFFORT:,}, not {effort}.")
+    return int(effort)

@@ -79,14 +79,15 @@ class StreamCoder:
         decoder = Decoder(content, context)
         z = np.zeros(shape, np.int64)
         if self.z:
-            z = decoder.pop(self._channels(shape), self.z).reshape(shape)
+            z = decoder.pop(self._channels(shape), self.z).reshape(shape).astype(np.int64)
         mean, index = self.network.prior(torch.from_numpy(z), self.level(quality, n).cpu())
         assert tuple(mean.shape[2:]) == cells
         rows = index[..., : -(-tile.height // LATENT), : -(-tile.width // LATENT)].cpu().numpy()
-        symbols = torch.zeros(mean.shape, dtype=torch.int64)
-        symbols[..., : rows.shape[2], : rows.shape[3]] = torch.from_numpy(decoder.pop(rows, self.y).reshape(rows.shape))
+        symbols = torch.from_numpy(decoder.pop(rows, self.y).reshape(rows.shape))
         decoder.finish()
-        return ((symbols * 2**MEAN_BITS + mean.cpu()).double() / 2**MEAN_BITS).float()
+        latents = mean.cpu().double() / 2**MEAN_BITS
+        latents[..., : rows.shape[2], : rows.shape[3]] += symbols  # exact, as the mean is
+        return latents.float()
 
     @torch.no_grad()
     def render(self, latents: Tensor, quality: int) -> Tensor:
@@ -164,6 +165,8 @@ def decode_alpha(content: bytes, count: int, height: int, width: int) -> list[np
         image = Image.open(io.BytesIO(content), formats=["PNG", "WEBP"])
         if image.size != (width, height * count):
             raise Corrupt("the size of its transparency is another one")
+        if image.mode != ("L" if image.format == "PNG" else "RGB"):
+            raise Corrupt("its transparency has another kind of pixels")
         image.load()
     except Corrupt:
         raise

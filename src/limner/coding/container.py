@@ -11,12 +11,13 @@ The CRC-32 of a stream lies inside of it (`coding.entropy`) and covers the whole
 stream of another file or place is noticed too.
 
 Every number is checked against its limit, and every length against the bytes that are there, before anything is allocated.
+What is allocated for the streams of a file is bounded by its bytes, not by the sizes that its header states.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -65,6 +66,11 @@ class Item:
         if max(len(self.icc), len(self.exif)) > MAX_METADATA:
             raise Corrupt(f"its ICC profile or EXIF data has more than {MAX_METADATA >> 20} MiB")
 
+    @property
+    def tile_count(self) -> int:
+        """The number of `tiles`."""
+        return -(-self.height // TILE) * -(-self.width // TILE)
+
     def tiles(self) -> list[Tile]:
         """Return the parts that are coded separately, row by row."""
         return [
@@ -93,7 +99,8 @@ class Header:
             by_size.setdefault((item.height, item.width), []).append(i)
         groups = []
         for (height, width), numbers in by_size.items():
-            many = max(1, TILE**2 // ((height + -height % 64) * (width + -width % 64)))
+            area = (height + -height % 64) * (width + -width % 64)
+            many = 1 if max(height, width) > TILE else TILE**2 // area  # one in tiles is coded by itself
             groups += [numbers[k : k + many] for k in range(0, len(numbers), many)]
         return groups
 
@@ -113,9 +120,10 @@ class Header:
 
 @dataclass
 class Group:
-    """The content of a group. streams: one for each tile. alpha: its transparency; both None where the file is truncated."""
+    """The content of a group. streams: one for each tile, fewer where the file is truncated. alpha: its transparency, None where
+    that is missing or damaged."""
 
-    streams: list[bytes | None]
+    streams: list[bytes]
     alpha: bytes | None = None
 
 
@@ -144,14 +152,18 @@ def write(header: Header, groups: Sequence[Group]) -> bytes:
             check = zlib.crc32(group.alpha, zlib.crc32(file.context(number)))
             parts += [varint(len(group.alpha)), group.alpha, check.to_bytes(4, "little")]
         for stream in group.streams:
-            assert stream is not None
             parts += [varint(len(stream)), stream]
     del parts[-2]
     return b"".join(parts)
 
 
 def start(header: Header) -> File:
-    """Return a container without streams, for its contexts."""
+    """Return a container without streams, for its contexts. Raises ValueError for an archive whose directory is too large."""
+    if header.archive and len(_directory(header.items)) > MAX_DIRECTORY:
+        raise ValueError(
+            f"The names, ICC profiles and EXIF data of these pictures exceed the {MAX_DIRECTORY >> 20} MiB of an archive: leave the "
+            "metadata out, or make several archives."
+        )
     return File(header, check=zlib.crc32(header.to_bytes()))
 
 
@@ -184,28 +196,24 @@ def read(content: bytes, fingerprint: bytes | None = None) -> File:
         items = [Item(width=width, height=height, form=FORMS[form] if form < len(FORMS) else str(form), icc=icc, exif=exif)]
     header = Header(found, quality, items, bool(flags & ARCHIVE))
     file = File(header, check=zlib.crc32(content[: source.position]))
-    file.groups = list(_groups(source, file))
+    file.groups = [Group([]) for _ in header.groups]
+    try:
+        for number, group in enumerate(file.groups):
+            _read_group(source, file, number, group)
+    except Corrupt:  # truncated: the groups before can be decoded
+        pass
     return file
 
 
-def _groups(source: _Reader, file: File) -> Iterator[Group]:
-    groups, cut = file.header.groups, False
-    for number, numbers in enumerate(groups):
-        tiles = len(file.header.items[numbers[0]].tiles())
-        group = Group([None] * tiles)
-        yield group
-        if cut:
-            continue
-        try:
-            if file.has_alpha(number):
-                alpha = source.block()
-                if source.take(4) == zlib.crc32(alpha, zlib.crc32(file.context(number))).to_bytes(4, "little"):
-                    group.alpha = alpha
-            for i in range(tiles):
-                last = number == len(groups) - 1 and i == tiles - 1
-                group.streams[i] = source.rest() if last else source.block()
-        except Corrupt:
-            cut = True
+def _read_group(source: _Reader, file: File, number: int, group: Group) -> None:
+    if file.has_alpha(number):
+        alpha = source.block()
+        if source.take(4) == zlib.crc32(alpha, zlib.crc32(file.context(number))).to_bytes(4, "little"):
+            group.alpha = alpha
+    tiles = file.header.items[file.header.groups[number][0]].tile_count
+    for i in range(tiles):
+        last = number == len(file.groups) - 1 and i == tiles - 1
+        group.streams.append(source.rest() if last else source.block())
 
 
 # ---- the directory ---------------------------------------------------------------------------------------------------
@@ -213,8 +221,12 @@ def _groups(source: _Reader, file: File) -> Iterator[Group]:
 
 def safe_name(name: str) -> bool:
     """Return whether a name stays below the folder that it is written to, on every system."""
+    try:
+        length = len(name.encode())
+    except UnicodeEncodeError:  # half of a surrogate pair, which no file system of another machine takes
+        return False
     return (
-        0 < len(name.encode("utf-8", "replace")) <= MAX_NAME
+        0 < length <= MAX_NAME
         and not any(ord(mark) < 32 or ord(mark) == 127 for mark in name)
         and not any(mark in name for mark in '\\:*?"<>|')
         and all(part.strip(". ") for part in name.split("/"))
@@ -222,7 +234,7 @@ def safe_name(name: str) -> bool:
 
 
 def _directory(items: Sequence[Item]) -> bytes:
-    names = [item.name.encode("utf-8", "replace") for item in items]
+    names = [item.name.encode() for item in items]
     shared = [_common(a, b) for a, b in zip([b"", *names], names, strict=False)]
     extras = list(dict.fromkeys(data for item in items for data in (item.icc, item.exif) if data))
     place = {b"": 0, **{data: i for i, data in enumerate(extras, 1)}}

@@ -121,8 +121,8 @@ def encode(parts: Sequence[Part], context: bytes = b"") -> bytes:
 
 
 def _extended(check: int, values: np.ndarray) -> int:
-    """Return the CRC-32 of what `check` covers, followed by values int64 [n] as little-endian 32-bit integers."""
-    return zlib.crc32(values.astype("<i4").tobytes(), check)
+    """Return the CRC-32 of what `check` covers, followed by integers [n] as little-endian 32-bit integers."""
+    return zlib.crc32(values.astype("<i4", copy=False).tobytes(), check)
 
 
 def _bottom(check: int) -> np.ndarray:
@@ -162,17 +162,22 @@ class Decoder:
         self._check = zlib.crc32(context)
 
     def pop(self, rows: np.ndarray, coder: Coder) -> np.ndarray:
-        """Pop one value for each row [n] of the tables; return int64 [n]."""
-        rows = rows.astype(np.int64).ravel()
-        order = np.argsort(rows.astype(np.uint16), kind="stable")  # a radix sort: rows are below MAX_ROWS
+        """Pop one value for each row [n] of the tables; return int32 [n]."""
+        rows = rows.astype(np.uint16).ravel()  # rows are below MAX_ROWS
+        order = np.argsort(rows, kind="stable")  # a radix sort
         counts = np.bincount(rows, minlength=len(coder.tables))
-        parts = [self._stack.decode(coder.model(row), int(counts[row])) for row in np.flatnonzero(counts).tolist()]
-        index = np.empty(len(rows), np.int64)
-        index[order] = np.concatenate(parts) if parts else []
-        values = index + coder.tables.low[rows]
-        escaped = index == coder.tables.count[rows]
-        if escaped.any():
-            distances = self._pop_distances(int(escaped.sum()))
+        grouped, places, begin = np.empty(len(rows), np.int32), [], 0
+        for row in np.flatnonzero(counts).tolist():
+            end = begin + int(counts[row])
+            index = self._stack.decode(coder.model(row), end - begin)
+            places.append(begin + np.flatnonzero(index == coder.tables.count[row]))
+            np.add(index, coder.tables.low[row], out=grouped[begin:end], casting="same_kind")
+            begin = end
+        values = np.empty_like(grouped)
+        values[order] = grouped
+        escaped = np.sort(order[np.concatenate(places)]) if places else np.empty(0, np.int64)
+        if len(escaped):
+            distances = self._pop_distances(len(escaped))
             low, count = coder.tables.low[rows[escaped]], coder.tables.count[rows[escaped]]
             found = np.where(distances % 2 == 0, low + count + distances // 2, low - 1 - distances // 2)
             if int(np.abs(found).max()) > MAX_VALUE:

@@ -39,7 +39,7 @@ from limner.core.clamp import clamp_with_gradient
 from limner.core.device import full_precision
 from limner.core.images import ImageSpec
 from limner.core.options import DEEPEST, WIDEST, check, option
-from limner.networks.integer import INPUT_MAX, ExactConv2d, activate, activate_exact, shift_right
+from limner.networks.integer import INPUT_MAX, ExactConv2d, activate, activate_exact, shift_right_
 from limner.networks.padding import crop_to
 from limner.networks.transform import Analysis, Synthesis, cosine_transform, interpolate
 
@@ -185,12 +185,12 @@ class Codec(nn.Module):
             index = rows[:, :, None, None].expand(-1, -1, h, w).contiguous()
             return torch.zeros(n, self.latent_channels, h, w, dtype=torch.int64, device=device), index
         sums, bits = self.hyper_decoder.exact(z.cpu().double())
-        mean, level = (shift_right(part, bits - OUTPUT_BITS - GAIN_BITS) for part in sums.chunk(2, 1))
+        mean, level = (shift_right_(part, bits - OUTPUT_BITS - GAIN_BITS) for part in sums.chunk(2, 1))
         row = (quality.cpu().double() * (QUALITIES / (self.qualities - 1))).round().long().clamp(0, QUALITIES)
         gain, rise = (table.cpu()[row].double()[:, :, None, None] for table in (self.fixed_gain, self.fixed_rise))
         bound = MAX_MEAN * 2**GAIN_BITS
-        mean = shift_right(mean.clamp(-bound, bound) * gain, 2 * GAIN_BITS - MEAN_BITS)
-        level = shift_right(level + rise, GAIN_BITS).clamp(0, SCALES - 1)
+        mean = shift_right_(mean.clamp_(-bound, bound).mul_(gain), 2 * GAIN_BITS - MEAN_BITS)
+        level = shift_right_(level.add_(rise), GAIN_BITS).clamp_(0, SCALES - 1)
         return mean.long().to(device), level.long().to(device)
 
     def finalize(self) -> None:

@@ -41,6 +41,7 @@ class ExactConv2d(nn.Conv2d):
         assert 2 * bound < EXACT, f"a layer of {inputs} channels is too wide for exact sums"  # 2: rounding adds a half unit
         self.register_buffer("fixed_weight", torch.zeros(outputs, inputs, kernel, kernel, dtype=torch.int32))
         self.register_buffer("fixed_bias", torch.zeros(outputs, dtype=torch.int64))
+        self._converted: tuple[Tensor, int, Tensor] | None = None  # the buffer, its version, and it as `_matrix`
 
     @property
     def sum_bits(self) -> int:
@@ -66,10 +67,16 @@ class ExactConv2d(nn.Conv2d):
         A matrix product of patches: convolution kernels may transform their input, which would round.
         """
         n, _, h, w = x.shape
-        weight = self.fixed_weight.cpu().double().flatten(1)
         patches = F.unfold(x, self.side, padding=self.side // 2) if self.side > 1 else x.flatten(2)
-        sums = weight @ patches + self.fixed_bias.cpu().double()[:, None]
+        sums = (self._matrix() @ patches).add_(self.fixed_bias.cpu().double()[:, None])
         return sums.view(n, -1, h, w)
+
+    def _matrix(self) -> Tensor:
+        """Return the integer weights as float64 [O, I * kernel^2] on the CPU, converted once for many small pictures."""
+        source = self.fixed_weight
+        if self._converted is None or self._converted[0] is not source or self._converted[1] != source._version:
+            self._converted = source, source._version, source.cpu().double().flatten(1).contiguous()
+        return self._converted[2]
 
 
 def activate(x: Tensor) -> Tensor:
@@ -78,11 +85,14 @@ def activate(x: Tensor) -> Tensor:
 
 
 def activate_exact(sums: Tensor, bits: int) -> Tensor:
-    """`activate` of sums with `bits` fractional bits, rounded to ACTIVATION_BITS."""
-    return shift_right(sums, bits - ACTIVATION_BITS).clamp(0, ACTIVATION_MAX * 2**ACTIVATION_BITS)
+    """`activate` of sums with `bits` fractional bits, rounded to ACTIVATION_BITS; in place."""
+    return shift_right_(sums, bits - ACTIVATION_BITS).clamp_(0, ACTIVATION_MAX * 2**ACTIVATION_BITS)
 
 
-def shift_right(x: Tensor, bits: int) -> Tensor:
-    """Divide integer-valued float64 by 2^bits and round to nearest, halves up: exact, since a power of two only moves the exponent."""
+def shift_right_(x: Tensor, bits: int) -> Tensor:
+    """Divide integer-valued float64 by 2^bits and round to nearest, halves up: exact, since a power of two only moves the exponent.
+
+    In place: of a large picture, new memory costs more than the arithmetic.
+    """
     assert bits > 0
-    return torch.floor((x + 2.0 ** (bits - 1)) * 2.0**-bits)
+    return x.add_(2.0 ** (bits - 1)).mul_(2.0**-bits).floor_()

@@ -47,7 +47,7 @@ class Residual(nn.Module):
         self.first, self.second = nn.Conv2d(width, width, 3, padding=1), nn.Conv2d(width, width, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = x + self.second(F.relu(self.first(x)))
+        y: Tensor = x + self.second(F.relu_(self.first(x)))
         return y
 
 
@@ -95,8 +95,8 @@ class Analysis(nn.Module):
             linear = _blocks_of(x.float()) @ (self.linear / SLOWNESS).flatten(1).T  # [N,h,w,M]
         y = self.first(F.pixel_unshuffle(x, 4)) + interpolate(self.quality, quality)[:, :, None, None]
         y = self.quarter(F.relu(y))
-        y = self.eighth(F.relu(self.down_eighth(y)))
-        y = self.sixteenth(F.relu(self.down_sixteenth(y)))
+        y = self.eighth(F.relu_(self.down_eighth(y)))
+        y = self.sixteenth(F.relu_(self.down_sixteenth(y)))
         latents: Tensor = linear.permute(0, 3, 1, 2) + self.last(F.relu(y)).float()
         return latents
 
@@ -127,13 +127,19 @@ class Synthesis(nn.Module):
 
     def forward(self, y: Tensor, quality: Tensor) -> Tensor:
         with full_precision(y.device):
-            rows = (self.linear / SLOWNESS).permute(1, 2, 3, 0).flatten(0, 2)  # in the order of pixel_shuffle
-            linear = F.pixel_shuffle(F.conv2d(y.float(), rows[:, :, None, None]), BLOCK)
+            linear = _picture_of(y.float().permute(0, 2, 3, 1) @ (self.linear / SLOWNESS).permute(0, 2, 3, 1).flatten(1))
         x = self.first(y) + interpolate(self.quality, quality)[:, :, None, None]
-        x = self.sixteenth(F.relu(x))
-        x = F.relu(F.pixel_shuffle(self.up_eighth(x), 2))
-        x = F.relu(F.pixel_shuffle(self.up_quarter(self.eighth(x)), 2))
+        x = self.sixteenth(F.relu_(x))
+        x = F.relu_(F.pixel_shuffle(self.up_eighth(x), 2))
+        x = F.relu_(F.pixel_shuffle(self.up_quarter(self.eighth(x)), 2))
         return linear + F.pixel_shuffle(self.last(self.quarter(x)), 4).float()
+
+
+def _picture_of(blocks: Tensor) -> Tensor:
+    """Blocks of pixels [N,h,w, BLOCK * BLOCK * C] -> [N,C,H,W], whose rows are copied whole: channels_last"""
+    rows = blocks.unflatten(3, (BLOCK, -1)).transpose(2, 3)  # [N,h,BLOCK,w, BLOCK * C]
+    n, h, _, w, _ = rows.shape
+    return rows.reshape(n, h * BLOCK, w * BLOCK, -1).permute(0, 3, 1, 2)
 
 
 def interpolate(levels: Tensor, quality: Tensor) -> Tensor:

@@ -65,5 +65,7 @@ def load_kind(folder: Path, device_name: str, kind: type, verb: str) -> Any:
     """Load the model of a run folder, for a command that needs the class `kind`. Raises ValueError for another kind."""
     model = load(folder, device_name)
     if not isinstance(model, kind):
-        raise ValueError(f"{folder} holds a trained {model.description['kind']}, which `limner {verb}` cannot use.")
+        trained = model.description["kind"]
+        usage = families()[trained].usage.format(run=folder)
+        raise ValueError(f"{folder} holds a trained {trained}, which `limner {verb}` cannot use: its command is `{usage}`.")
     return model

@@ -162,6 +162,12 @@ def test_strength_blends_with_the_picture_or_its_bicubic_enlargement() -> None:
         assert np.array_equal(np.asarray(one.restore(PICTURES[kind][0], strength=0)), np.asarray(before))
 
 
+@pytest.mark.parametrize("mode", ["L", "I;16", "RGB"])
+def test_a_picture_is_not_copied_where_its_planes_are_itself(mode: str) -> None:
+    picture = {"L": photo(40, 30).convert("L"), "I;16": DEEP, "RGB": photo(40, 30)}[mode]
+    assert planes(picture).color is picture and np.array_equal(np.asarray(restorer(3).restore(picture, strength=0)), np.asarray(picture))
+
+
 def test_a_smaller_scale_is_the_output_made_smaller() -> None:
     model, picture = restorer(3, 2), photo(61, 50)
     made = model.restore(picture, scale=1.5)

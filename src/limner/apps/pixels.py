@@ -71,8 +71,9 @@ def planes(image: Image.Image) -> Picture:
         else:
             both = eight_bit(image)
             alpha = both.getchannel("A") if both.mode == "RGBA" else None
-            if image.mode == "L":
-                both = both.convert("LA" if alpha else "L")
+            gray = "LA" if alpha else "L"
+            if image.mode == "L" and both.mode != gray:
+                both = both.convert(gray)
     except Exception as error:  # decoders may raise anything for damaged files
         raise Damaged(reason(error)) from error
     color = both.getchannel("L") if both.mode == "LA" else both.convert("RGB") if both.mode == "RGBA" else both

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,7 @@ class Restorer:
 
         Gray pictures stay gray, and 16-bit gray stays 16-bit. A model of gray pictures restores each color by itself. The ICC
         profile and EXIF are kept in `info`; the EXIF orientation is applied and reset. Alpha is kept exactly; when the picture
-        is enlarged, it goes through the network as a gray picture. The mean color of mid-tones is kept, but by models that
+        is enlarged, it goes through the network as a gray picture. The mean color of mid-tones is kept, except by models that
         brighten, add color or fill holes.
 
         Parameters
@@ -294,7 +294,7 @@ class Restorer:
                 )
 
 
-def color_shift(pairs: Any, scale: int) -> Tensor:
+def color_shift(pairs: Iterable[tuple[Tensor, Tensor]], scale: int) -> Tensor:
     """Return what is added to each color of the output, so that mid-tones keep the mean they have in the input.
 
     pairs: (input [1,C,h,w], output [1,C,s*h,s*w]). Pixels near black and white are left out, where clipped noise makes the

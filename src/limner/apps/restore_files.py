@@ -89,10 +89,10 @@ def restore(
         shallow.extend([name] * loses)
         return Made(content, *(_middle(image, after) if sheet else (image, after)))
 
-    told = write_all(source, out, make, WORDS, sheet, progress, say)
+    sentence = write_all(source, out, make, WORDS, sheet, progress, say)
     if shallow:
-        told += f" {counted(len(shallow), 'has', 'have')} 16 bits per channel in color, which Pillow reads at 8: {shallow[0]}."
-    return told
+        sentence += f" {counted(len(shallow), 'has', 'have')} 16 bits per channel in color, which Pillow reads at 8: {shallow[0]}."
+    return sentence
 
 
 def _middle(before: Image.Image, after: Image.Image) -> tuple[Image.Image, Image.Image]:

@@ -69,5 +69,5 @@ def low_quality_note(source: Source) -> str | None:
     part = "" if read == len(source) else f" of a sample of {read} pictures"
     return (
         f"{len(low)} of {len(found)} JPEGs{part} have a quality of about {round(float(np.median(low)))}: a restorer learns to imitate "
-        "their artifacts. Use better originals, or shrink the pictures to half their size before."
+        "their artifacts. Use better originals, or shrink the pictures to half their size first."
     )

@@ -1,7 +1,7 @@
 """A perceptual loss: the distance between features of a pretrained EfficientNet-Lite0, whose weights come with the extra.
 
-Its values are not LPIPS, which has trained weights on AlexNet or VGG. The network is frozen, and used in no metric: pictures
-are never judged by the features that they were trained on.
+Its values are not LPIPS, which has trained weights on AlexNet or VGG. The network is frozen, and no metric
+uses it: features that pictures were trained on cannot measure them.
 """
 
 from __future__ import annotations

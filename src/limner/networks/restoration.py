@@ -30,7 +30,7 @@ def bicubic(x: Tensor, scale: int) -> Tensor:
     """Enlarge by a whole factor with Keys's cubic kernel, a = -1/2 (Keys 1981, eq. 15): [N,C,H,W] -> float32 [N,C,sH,sW].
 
     Each of the s^2 output pixels of an input pixel is a fixed weighting of its 5x5 neighborhood, with the border repeated, so
-    that tiles with a margin of 2 equal the whole. It equals Pillow's BICUBIC but near the border, where that cuts the kernel off.
+    that tiles with a margin of 2 equal the whole. It equals Pillow's BICUBIC except near the border, where Pillow truncates the kernel.
     """
     n, c, h, w = x.shape
     kernels = torch.tensor(_cubic_taps(scale), device=x.device).view(-1, 1, 2 * TAPS + 1, 2 * TAPS + 1)
@@ -41,7 +41,7 @@ def bicubic(x: Tensor, scale: int) -> Tensor:
 
 
 def network_input(restorer: Any, image: Tensor, mask: Tensor | None) -> Tensor:
-    """Return what a restorer takes of a degraded picture [N,C,H,W] and its mask [N,1,H,W], if it has one."""
+    """Return the input of a restorer: a degraded picture [N,C,H,W] with its mask [N,1,H,W] if it has one, or its first channels."""
     if mask is not None:
         return torch.cat([image, mask.to(image.dtype)], 1)
     return image[:, : restorer.inputs]

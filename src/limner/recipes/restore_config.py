@@ -35,7 +35,7 @@ class RestorationTraining(Training):
     pixel: float = option(1.0, "Weight of the pixel loss.", low=0)
     perceptual: float = option(0.0, "Weight of the distance between features of a pretrained EfficientNet-Lite0 (needs limner[perceptual]).", low=0)
     adversarial: float = option(0.0, "Weight of the adversarial loss; 0 has no discriminator.", low=0)
-    sharpen_start: float = option(0.3, "Fraction of the budget after which the perceptual and the adversarial loss set in; only pixels count before.", low=0, high=1)
+    sharpen_start: float = option(0.3, "Fraction of the budget after which the perceptual and the adversarial loss begin; before, only the pixel loss is used.", low=0, high=1)
     objective: str = option("relativistic", "Adversarial losses.", choices=PATCH_OBJECTIVES, needs=Needs("adversarial"))
     discriminator: patch.Config = group(_discriminator, "The discriminator of single pictures.", needs=Needs("adversarial"))
     restorer_optimizer: OptimizerConfig = group(_optimizer, "Optimizer of the restorer.")
@@ -46,23 +46,23 @@ class RestorationTraining(Training):
 class RestorationRecipe(RestorationTraining):
     """Restoration with plain convolutions, trained on clean pictures that are degraded on the fly."""
 
-    task: str = option("super-resolution", "What is undone.", choices=TASKS)
+    task: str = option("super-resolution", "What the restorer does.", choices=TASKS)
     network: plain.Config = group(plain.Config, "The restorer.")
     scale: int = option(4, "How many times as wide and high pictures become.", low=2, high=4, needs=Needs("task", ("super-resolution",)))
-    degradation: str = option("bicubic", "How pictures are made small: bicubic alone, or real: blur, noise and JPEG too, twice (Real-ESRGAN).", choices=("bicubic", "real"), needs=Needs("task", ("super-resolution",)))
+    degradation: str = option("bicubic", "How pictures are downscaled: bicubic, or real (the second-order degradations of Real-ESRGAN: blur, resizing, noise and JPEG, twice).", choices=("bicubic", "real"), needs=Needs("task", ("super-resolution",)))
     sigma_min: float = option(0.0, "Smallest standard deviation of the noise, of 255.", low=0, high=255, needs=Needs("task", ("denoise",)))
     sigma_max: float = option(50.0, "Largest standard deviation of the noise, of 255.", low=0, high=255, needs=Needs("task", ("denoise",)))
     blur_max: float = option(3.0, "Largest standard deviation of the blur, in pixels.", low=0.2, high=10, needs=Needs("task", ("deblur",)))
     quality_min: int = option(10, "Lowest JPEG quality.", low=1, high=100, needs=Needs("task", ("dejpeg",)))
     quality_max: int = option(75, "Highest JPEG quality.", low=1, high=100, needs=Needs("task", ("dejpeg",)))
-    degrade: str = option("jpeg,noise,blur", "Degradations to undo, with commas between.", needs=Needs("task", ("restore",)))
+    degrade: str = option("jpeg,noise,blur", "Degradations to undo, separated by commas: blur, motion, noise, poisson, jpeg, webp, scratches, low-light, real.", needs=Needs("task", ("restore",)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class ContextRecipe(RestorationTraining):
     """Restoration that needs context, with a U-Net, trained on clean pictures that are degraded on the fly."""
 
-    task: str = option("inpaint", "What is undone.", choices=CONTEXT_TASKS)
+    task: str = option("inpaint", "What the restorer does.", choices=CONTEXT_TASKS)
     network: restoration_unet.Config = group(restoration_unet.Config, "The restorer.")
     rotate: bool = option(False, "Turn crops by 0, 90, 180 or 270 degrees.")
     holes_min: float = option(0.1, "Smallest part of a picture that is missing.", low=0, high=0.95, needs=Needs("task", ("inpaint",)))

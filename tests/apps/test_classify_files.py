@@ -16,7 +16,7 @@ from PIL import Image
 from limner.apps.class_sheets import percent
 from limner.apps.classify import Classifier
 from limner.apps.classify_files import classify, table
-from limner.data.labels import read_labels
+from limner.data.labels import match_labels, read_labels
 from sides import CLASSES, model_of, picture
 
 
@@ -192,3 +192,14 @@ def test_pictures_to_label_next(model: Classifier, folder: Path, tmp_path: Path)
                        ({"confusion": tmp_path / "a.png"}, "leave one out")):  # fmt: skip
         with pytest.raises(ValueError, match=said):
             classify(model, folder, **{"suggestions": 3} | more)
+
+
+def test_a_name_that_a_spreadsheet_would_run_is_escaped_and_found_again(model: Classifier, tmp_path: Path) -> None:
+    name = "=1+1.png"
+    Image.fromarray(np.zeros((16, 16), np.uint8)).save(tmp_path / name)
+    Image.fromarray(np.zeros((16, 16), np.uint8)).save(tmp_path / "plain.png")
+    found, _ = classify(model, tmp_path, tmp_path / "t.csv", say=lambda _: None)
+    assert name in found.names
+    text = (tmp_path / "t.csv").read_text()
+    assert "\n./=1+1.png," in text and "\nplain.png," in text
+    assert match_labels([name], read_labels(text.encode(), "t.csv")) == [found.label(found.names.index(name))]

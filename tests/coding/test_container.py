@@ -129,7 +129,7 @@ def test_an_archive_that_could_not_be_read_again_is_not_written(monkeypatch: pyt
     monkeypatch.setattr(container, "MAX_DIRECTORY", 1000)
     items = [Item(width=8, height=8, form="L", name=str(i), exif=bytes([i]) * 400) for i in range(3)]
     assert start(Header(HERE, 1, items[:2], archive=True))
-    with pytest.raises(ValueError, match="exceed the .* of an archive"):
+    with pytest.raises(ValueError, match=r"exceed the .* of an archive"):
         start(Header(HERE, 1, items, archive=True))
 
 

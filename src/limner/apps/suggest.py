@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from limner.apps.predictions import Predictions
+from limner.apps.predictions import Predictions, cell_name
 from limner.core.files import write_whole
 
 
@@ -72,5 +72,5 @@ def write_suggestions(path: Path, found: Predictions, chosen: list[int]) -> None
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["file", "label", "predicted", "probability"])
     for i in chosen:
-        writer.writerow([found.names[i], "", found.label(i), round(float(found.confidence[i]), 6)])
+        writer.writerow([cell_name(found.names[i]), "", found.label(i), round(float(found.confidence[i]), 6)])
     write_whole(path, text.getvalue())

@@ -132,7 +132,7 @@ def evaluate(
     model = open_model(pictures, device, object, "evaluate") if (pictures / artifact.CARD).exists() else pictures
     if evaluate_codec(model, data, n, size, seed, out, json, {
         "--metrics": metrics, "--features": features, "--held-out": held_out, "--direction": direction, "--halves": halves,
-        "--weights": weights,
+        "--weights": weights, "--labels": labels, "--real-per-class": real_per_class,
     }):  # fmt: skip
         return
     with Progress("evaluating") as progress:

@@ -155,8 +155,14 @@ def test_accuracy_and_confusion_by_folders_and_by_a_file(folder: Path, tmp_path:
     _, line = classify(model, folder, confusion=tmp_path / "c.png", say=lambda _: None)
     assert "93.3% of 15 with a label are right" in line and "expected calibration error" in line
     assert Image.open(tmp_path / "c.png").mode == "RGB"
-    (tmp_path / "few.csv").write_text('file,label\n"l/a,1.png",l\n"r/a,1.png",l\n"d/a,1.png",x\n')
+    (folder / "unlabeled").mkdir()
+    shutil.copy(folder / "l/a,1.png", folder / "unlabeled/new.png")
     told: list[str] = []
+    _, line = classify(model, folder, confusion=tmp_path / "c.png", say=told.append)
+    assert "of 15 with a label are right" in line and not any("does not know" in text for text in told)
+    shutil.rmtree(folder / "unlabeled")
+    (tmp_path / "few.csv").write_text('file,label\n"l/a,1.png",l\n"r/a,1.png",l\n"d/a,1.png",x\n')
+    told = []
     _, line = classify(model, folder, labels=tmp_path / "few.csv", say=told.append)
     assert "50.0% of 2 with a label are right" in line and any("does not know are left out of the accuracy: x" in t for t in told)
     (tmp_path / "none.csv").write_text("file,label\nz.png,l\n")

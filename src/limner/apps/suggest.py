@@ -2,7 +2,7 @@
 
 Ash et al. 2020, "Deep batch active learning by diverse, uncertain gradient lower bounds" (BADGE), algorithm 1: each picture is
 represented by the gradient of the cross-entropy of its predicted class by the weights of the last layer. It is long where the
-classifier is unsure, and its direction says what the network sees. k-means++ (Arthur & Vassilvitskii 2007) on these vectors
+classifier is unsure, and its direction depends on the features. k-means++ (Arthur & Vassilvitskii 2007) on these vectors
 chooses pictures that are both uncertain and different from each other.
 """
 

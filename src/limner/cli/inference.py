@@ -283,7 +283,7 @@ def encode(
     out: Path | None = None,
     device: str = "auto",
 ) -> None:
-    """Write what a trained network sees in pictures as numbers: latents of an autoencoder, features of any other run.
+    """Write the numbers that a trained network computes of pictures: latents of an autoencoder, features of any other run.
 
     The .npz holds latents (or features), names, and labels with classes where the pictures have some. Features of a generator
     are those of its discriminator, from the run's checkpoint.

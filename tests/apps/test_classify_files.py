@@ -16,7 +16,7 @@ from PIL import Image
 from limner.apps.class_sheets import percent
 from limner.apps.classify import Classifier
 from limner.apps.classify_files import classify, table
-from limner.data.labels import read_labels
+from limner.data.labels import match_labels, read_labels
 from sides import CLASSES, model_of, picture
 
 
@@ -155,8 +155,14 @@ def test_accuracy_and_confusion_by_folders_and_by_a_file(folder: Path, tmp_path:
     _, line = classify(model, folder, confusion=tmp_path / "c.png", say=lambda _: None)
     assert "93.3% of 15 with a label are right" in line and "expected calibration error" in line
     assert Image.open(tmp_path / "c.png").mode == "RGB"
-    (tmp_path / "few.csv").write_text('file,label\n"l/a,1.png",l\n"r/a,1.png",l\n"d/a,1.png",x\n')
+    (folder / "unlabeled").mkdir()
+    shutil.copy(folder / "l/a,1.png", folder / "unlabeled/new.png")
     told: list[str] = []
+    _, line = classify(model, folder, confusion=tmp_path / "c.png", say=told.append)
+    assert "of 15 with a label are right" in line and not any("does not know" in text for text in told)
+    shutil.rmtree(folder / "unlabeled")
+    (tmp_path / "few.csv").write_text('file,label\n"l/a,1.png",l\n"r/a,1.png",l\n"d/a,1.png",x\n')
+    told = []
     _, line = classify(model, folder, labels=tmp_path / "few.csv", say=told.append)
     assert "50.0% of 2 with a label are right" in line and any("does not know are left out of the accuracy: x" in t for t in told)
     (tmp_path / "none.csv").write_text("file,label\nz.png,l\n")
@@ -192,3 +198,14 @@ def test_pictures_to_label_next(model: Classifier, folder: Path, tmp_path: Path)
                        ({"confusion": tmp_path / "a.png"}, "leave one out")):  # fmt: skip
         with pytest.raises(ValueError, match=said):
             classify(model, folder, **{"suggestions": 3} | more)
+
+
+def test_a_name_that_a_spreadsheet_would_run_is_escaped_and_found_again(model: Classifier, tmp_path: Path) -> None:
+    name = "=1+1.png"
+    Image.fromarray(np.zeros((16, 16), np.uint8)).save(tmp_path / name)
+    Image.fromarray(np.zeros((16, 16), np.uint8)).save(tmp_path / "plain.png")
+    found, _ = classify(model, tmp_path, tmp_path / "t.csv", say=lambda _: None)
+    assert name in found.names
+    text = (tmp_path / "t.csv").read_text()
+    assert "\n./=1+1.png," in text and "\nplain.png," in text
+    assert match_labels([name], read_labels(text.encode(), "t.csv")) == [found.label(found.names.index(name))]

@@ -13,6 +13,7 @@ from PIL import Image
 import limner
 from limner.apps.classify_report import held_out_pictures, measure_classifier
 from limner.apps.evaluate import evaluate
+from limner.data import open_source, prepare
 from limner.evaluation.report import table
 from sides import model_of, picture
 
@@ -77,6 +78,19 @@ def test_classes_are_matched_by_name_and_unknown_ones_left_out(tmp_path: Path) -
         measure_classifier(model, [str(data), str(data)], 10)
     with pytest.raises(ValueError, match="a classifier, which has measures of its own: leave --metrics"):
         evaluate(model, str(data), ["fd"])
+    with pytest.raises(ValueError, match=r"leave .*--weights"):
+        evaluate(model, str(data), weights=tmp_path)
+
+
+def test_pictures_of_the_training_with_other_labels_are_a_warning(tmp_path: Path) -> None:
+    model = model_of(tmp_path / "run", classes=("l", "r"))
+    data = folders(tmp_path / "in", "lr")
+    whole = prepare(open_source(str(data)), size=model.spec.size, channels=str(model.spec.channels))
+    model.description["recipe"] = {"name": "classifier"}
+    model.description["data"] |= {"origin": whole.origin, "count": len(whole), "fingerprint": "0" * 64}
+    assert any("with other labels" in text for text in held_out_pictures(model, str(data))[1])
+    model.description["data"]["count"] += 1
+    assert not held_out_pictures(model, str(data))[1]
 
 
 def test_the_held_out_split_of_the_data_comes_first(tmp_path: Path) -> None:

@@ -71,6 +71,7 @@ def test_evaluate(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch:
         (["compress", "run", "in/0.png", "x.jpg"], "written as a .limn"),
         (["decompress", "run", "in/0.png", "x.png"], "not a picture that `limner compress` wrote"),
         (["evaluate", "run", "--data", "in", "--metrics", "fd"], "--metrics has no meaning for a codec"),
+        (["evaluate", "run", "--data", "in", "--labels", "x.csv"], "--labels has no meaning for a codec"),
         (["evaluate", "run", "--data", "in", "in"], "one set of pictures"),
         (["sample", "run"], "holds a trained codec"),
         (["evaluate", "run", "--data", "in", "-n", "0"], "at least one picture"),

@@ -30,7 +30,7 @@ MODEL = codec()
 
 
 def originals() -> list[bytes]:
-    """One file of each form: with a profile, with transparency, in tiles, and an archive of pictures of two sizes."""
+    """One file of each form: with a profile, with transparency, in tiles, and an archive of pictures of several sizes, two in tiles."""
     icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     plain = Image.fromarray(picture(70, 90))
     plain.info["icc_profile"] = icc
@@ -38,6 +38,7 @@ def originals() -> list[bytes]:
     clear.putalpha(Image.fromarray(picture(40, 64, 1, 5)[..., 0]))
     tiled = Image.fromarray(picture(200, 140, seed=2))
     many = [MODEL.prepare(Image.fromarray(picture(40 + 30 * (i % 2), 40, seed=i))) for i in range(6)] + [MODEL.prepare(clear)]
+    many += [MODEL.prepare(Image.fromarray(picture(30, 140, seed=i))) for i in range(2)]
     items = [Item(**{**vars(one.item), "name": f"folder/{i}.png"}) for i, one in enumerate(many)]
     return [
         MODEL.compress(plain),

@@ -87,6 +87,17 @@ def test_held_out_split_keeps_labeled_pictures_only(tmp_path: Path, noise: Noise
     assert held is not None and classes_of(held) == {"val/a/3.png": "a", "val/b/4.png": "b"}
 
 
+def test_unlabeled_pictures_may_lie_beside_the_splits(tmp_path: Path, noise: Noise) -> None:
+    for i, folder in enumerate(["test/a", "test/b", "train/a", "train/b", "unlabeled"]):  # as STL-10 has them
+        (tmp_path / folder).mkdir(parents=True)
+        noise(16, 16, seed=i).save(tmp_path / folder / f"{i}.png")
+    dataset = prepare(open_source(tmp_path, partial=True))
+    held = dataset.own_validation()
+    assert classes_of(dataset) == {"train/a/2.png": "a", "train/b/3.png": "b", "unlabeled/4.png": "-"}
+    assert held is not None and classes_of(held) == {"test/a/0.png": "a", "test/b/1.png": "b"}
+    assert sorted(prepare(open_source(tmp_path)).classes) == ["test", "train", "unlabeled"]
+
+
 def test_arrays_take_minus_one_or_a_table_of_numbers(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (6, 16, 16), dtype=np.uint8)
     labels = np.array([-1, 4, 4, -1, 2, -1])

@@ -14,6 +14,7 @@ from limner.apps.classify import Classifier
 from limner.apps.predictions import Predictions, Progress, open_pictures, predict, table_path, write_predictions
 from limner.apps.sample import destination
 from limner.apps.suggest import suggest, write_suggestions
+from limner.core.condition import UNLABELED
 from limner.core.images import png, write_png
 from limner.core.text import counted
 from limner.data import Source, open_source
@@ -130,9 +131,14 @@ def true_labels(source: Source, place: Path, labels: Path | None) -> dict[str, s
         return given
     if place.is_dir() or labels is not None or place.suffix.lower() in (".zip", ".npy", ".npz"):
         for splits in (True, False):  # folders named train and test are no classes
-            whole = open_source(str(place), labels=labels or True, splits=splits)
+            whole = open_source(str(place), labels=labels or True, splits=splits, partial=True)
             parts = [part for part in (whole, whole.validation) if part is not None and part.labels is not None]
-            given = {name: part.classes[k] for part in parts for name, k in zip(part.names, part.labels, strict=True)}  # type: ignore[arg-type]
+            given = {
+                name: part.classes[k]
+                for part in parts
+                for name, k in zip(part.names, part.labels, strict=True)  # type: ignore[arg-type]
+                if k != UNLABELED
+            }
             if given:
                 return given
     raise ValueError(f"{place} has no labels to compare with: put each class into a folder of its own, or give --labels.")

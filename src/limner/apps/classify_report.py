@@ -18,13 +18,12 @@ from limner.core.condition import UNLABELED
 from limner.core.lettering import drawable
 from limner.core.text import counted
 from limner.data import Dataset, open_source, prepare
-from limner.data.partial import draw_labels, split_labeled
+from limner.data.partial import MIN_LABELED_HELD_OUT, draw_labels, split_labeled
 from limner.evaluation import ImageSet, Result
 from limner.evaluation.classification import BINS, Classification, draw_confusion
 from limner.evaluation.metrics import Metric
 
 MISTAKES = 40     # pictures on the sheet of mistakes
-MIN_HELD_OUT = 50  # the default of `recipes.classify`, with which the pictures held out of a training are found again
 Progress = Callable[[int, int], None]  # (done, total)
 
 
@@ -94,13 +93,16 @@ def _held_out(model: Classifier, whole: Dataset) -> tuple[Dataset, list[str]]:
     if own is not None and own.labels is not None:
         return own, []
     recipe, training = model.description["recipe"], model.description["training"]
-    known = str(model.description["data"].get("fingerprint", ""))
+    trained = model.description["data"]
+    known = str(trained.get("fingerprint", ""))
     if whole.labels is None or not known or known.split("-")[0] != whole.fingerprint:
+        if (trained.get("origin"), trained.get("count")) == (whole.origin, len(whole)):  # the fingerprint covers the labels too
+            return whole, ["These seem to be the pictures of the training with other labels: if so, the accuracy on new ones is lower."]
         return whole, []
     drawn = whole.labels
     if recipe.get("labels_per_class"):
         drawn = draw_labels(drawn, int(recipe["labels_per_class"]), int(recipe.get("label_draw", 0)))
-    held = split_labeled(replace(whole, labels=drawn), recipe.get("validation"), int(training["seed"]), MIN_HELD_OUT)[1]
+    held = split_labeled(replace(whole, labels=drawn), recipe.get("validation"), int(training["seed"]), MIN_LABELED_HELD_OUT)[1]
     if len(held) and len(held) == training.get("held_out_count"):
         return whole.copied(held), []
     unseen = np.flatnonzero((drawn == UNLABELED).numpy() & (whole.labels != UNLABELED).numpy())

@@ -30,6 +30,7 @@ from limner.core.text import counted, printable
 from limner.data import Damaged, open_source
 from limner.data.archive import entry
 from limner.data.dataset import and_skipped
+from limner.data.decode import suppress_warnings
 from limner.data.folder import list_files
 from limner.data.image import SUFFIXES, reason
 from limner.data.source import Source
@@ -67,6 +68,7 @@ class Account:
         )
 
 
+@suppress_warnings()
 def compress(
     model: Codec,
     source: Path,
@@ -206,6 +208,7 @@ def _renamed(names: Sequence[str], ending: str) -> list[str]:
 # ---- decompression ---------------------------------------------------------------------------------------------------
 
 
+@suppress_warnings()
 def decompress(model: Codec, source: Path, out: Path, progress: Progress | None = None, say: Say = print) -> str:
     """Decompress a .limn, or all of a folder or a zip. Returns a sentence that names the output.
 

@@ -68,10 +68,10 @@ def evaluate(
     if not places:
         raise ValueError("There is nothing to compare with: give --data and a set of pictures.")
     if model is not None and (measure := BY_KIND.get(model.description["kind"])):
-        if metrics or held_out or size or direction or halves:
+        if metrics or held_out or size or direction or halves or weights or list(features) != ["own"]:
             raise ValueError(
-                f"{subject} holds a {model.description['kind']}, which has measures of its own: leave --metrics, --held-out, --size, "
-                "--direction and --halves out."
+                f"{subject} holds a {model.description['kind']}, which has measures of its own: leave --metrics, --features, "
+                "--weights, --held-out, --size, --direction and --halves out."
             )
         result = measure(model, places, n, seed, labels, progress)
         return result, write_report(result, out or subject / "evaluation.html", subject, places)

@@ -155,8 +155,14 @@ def write_predictions(path: Path, found: Predictions, top: int | None = None) ->
     for i, name in enumerate(found.names):
         p = found.probabilities[i]
         rest = [cell for k in order[i, 1:] for cell in (found.classes[k], _rounded(p[k]))] if top else [_rounded(v) for v in p]
-        writer.writerow([name, found.label(i), _rounded(found.confidence[i]), *rest])
+        writer.writerow([cell_name(name), found.label(i), _rounded(found.confidence[i]), *rest])
     write_whole(path, text.getvalue())
+
+
+def cell_name(name: str) -> str:
+    """Return the name of a picture for a CSV: one that a spreadsheet would run as a formula gets a `./` in front, which names the
+    same file and is left out when labels are read."""
+    return f"./{name}" if name[:1] in ("=", "+", "-", "@") else name
 
 
 def _rounded(value: float) -> float:

@@ -2,7 +2,7 @@
 
 Ash et al. 2020, "Deep batch active learning by diverse, uncertain gradient lower bounds" (BADGE), algorithm 1: each picture is
 represented by the gradient of the cross-entropy of its predicted class by the weights of the last layer. It is long where the
-classifier is unsure, and its direction says what the network sees. k-means++ (Arthur & Vassilvitskii 2007) on these vectors
+classifier is unsure, and its direction depends on the features. k-means++ (Arthur & Vassilvitskii 2007) on these vectors
 chooses pictures that are both uncertain and different from each other.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from limner.apps.predictions import Predictions
+from limner.apps.predictions import Predictions, cell_name
 from limner.core.files import write_whole
 
 
@@ -72,5 +72,5 @@ def write_suggestions(path: Path, found: Predictions, chosen: list[int]) -> None
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["file", "label", "predicted", "probability"])
     for i in chosen:
-        writer.writerow([found.names[i], "", found.label(i), round(float(found.confidence[i]), 6)])
+        writer.writerow([cell_name(found.names[i]), "", found.label(i), round(float(found.confidence[i]), 6)])
     write_whole(path, text.getvalue())

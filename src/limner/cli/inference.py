@@ -132,7 +132,7 @@ def evaluate(
     model = open_model(pictures, device, object, "evaluate") if (pictures / artifact.CARD).exists() else pictures
     if evaluate_codec(model, data, n, size, seed, out, json, {
         "--metrics": metrics, "--features": features, "--held-out": held_out, "--direction": direction, "--halves": halves,
-        "--weights": weights,
+        "--weights": weights, "--labels": labels, "--real-per-class": real_per_class,
     }):  # fmt: skip
         return
     with Progress("evaluating") as progress:
@@ -283,7 +283,7 @@ def encode(
     out: Path | None = None,
     device: str = "auto",
 ) -> None:
-    """Write what a trained network sees in pictures as numbers: latents of an autoencoder, features of any other run.
+    """Write the numbers that a trained network computes of pictures: latents of an autoencoder, features of any other run.
 
     The .npz holds latents (or features), names, and labels with classes where the pictures have some. Features of a generator
     are those of its discriminator, from the run's checkpoint.

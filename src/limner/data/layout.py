@@ -83,9 +83,10 @@ def arrange(files: Files, table: Table | None, options: ArrangeOptions) -> Arran
     """
     found = Arrangement(list(range(len(files.names))))
     _drop_damaged_loose(files, found)
-    splits = _split(files, found) if options.splits and options.classes_from == "auto" else {}
+    beside = _unlabeled_folder(files, found) if options.partial else set()
+    splits = _split(files, found, beside) if options.splits and options.classes_from == "auto" else {}
     if options.labels is not False and not (table and _by_table(files, found, table, options)):
-        _by_folders(files, found, options, splits)
+        _by_folders(files, found, options, beside if splits else set())
     if splits:
         _name_splits(found, splits)
     return found
@@ -121,10 +122,19 @@ def _are_splits(folders: Sequence[str]) -> bool:
     return "" not in kinds and "train" in kinds and len(kinds) > 1
 
 
-def _split(files: Files, found: Arrangement) -> dict[str, int]:
+def _unlabeled_folder(files: Files, found: Arrangement) -> set[int]:
+    """Return the pictures of an outermost folder `unlabeled`."""
+    where = top_folders([files.names[i] for i in found.train])
+    return {i for i, top in zip(found.train, where, strict=True) if top.lower() in UNLABELED_FOLDERS}
+
+
+def _split(files: Files, found: Arrangement, beside: set[int]) -> dict[str, int]:
     """Move the held-out split to `validation` if the outermost folders are splits (train/cat, test/cat), or all of them are
-    classes that hold splits (cat/train, cat/test). Returns the number of pictures by folder."""
-    names = [files.names[i] for i in found.train]
+    classes that hold splits (cat/train, cat/test). Returns the number of pictures by folder.
+
+    beside: pictures in a folder `unlabeled` beside these, which are trained on."""
+    others = [i for i in found.train if i not in beside]
+    names = [files.names[i] for i in others]
     where = top_folders(names)
     if not _are_splits(where):
         shared = len(common_folder(names))
@@ -134,8 +144,8 @@ def _split(files: Files, found: Arrangement) -> dict[str, int]:
         found.class_major = True
     kinds = {top: SPLITS[top.lower()] for top in where}
     held = "validation" if "validation" in kinds.values() else "test"
-    rows = list(zip(found.train, where, strict=True))
-    found.train = [i for i, top in rows if kinds[top] == "train"]
+    rows = list(zip(others, where, strict=True))
+    found.train = sorted([*(i for i, top in rows if kinds[top] == "train"), *beside])
     found.validation = [i for i, top in rows if kinds[top] == held]
     return dict(Counter(where))
 
@@ -175,10 +185,10 @@ def _by_table(files: Files, found: Arrangement, table: Table, options: ArrangeOp
     return True
 
 
-def _by_folders(files: Files, found: Arrangement, options: ArrangeOptions, splits: dict[str, int]) -> None:
-    """Set the classes from the names of folders."""
-    of: dict[int, str] = {}
-    for rows in (found.train, found.validation):
+def _by_folders(files: Files, found: Arrangement, options: ArrangeOptions, beside: set[int]) -> None:
+    """Set the classes from the names of folders. beside: pictures without a class in a folder beside splits."""
+    of = dict.fromkeys(beside, UNLABELED_FOLDERS[0])
+    for rows in ([i for i in found.train if i not in beside], found.validation):
         names = [files.names[i] for i in rows]
         parents = [name.rsplit("/", 2)[-2] if "/" in name else "" for name in names]
         of |= zip(rows, parents if options.classes_from == "parent" else top_folders(names), strict=True)

@@ -11,6 +11,7 @@ from limner.data.batches import generator_at
 from limner.data.dataset import Dataset, Subset
 from limner.data.sampler import Sampler
 
+MIN_LABELED_HELD_OUT = 50  # labeled pictures, for a measurement and a calibration by default
 UNLABELED_SEED = 0x5EED_1ABE  # XORed with the seed of the labeled pictures: the two orders are independent
 
 

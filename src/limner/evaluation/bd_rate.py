@@ -32,7 +32,7 @@ def bd_rate(
     """Return the BD-rate of a codec against an anchor; None where their qualities do not overlap, or one has a single point.
 
     The logarithms of the rates are interpolated over the quality and integrated over the common range. Points that cost more than
-    another of at least their quality are left out first: nobody would choose them, and a curve must rise.
+    another of at least their quality are left out first, since a curve must rise.
     """
     x, y = _frontier(anchor_rate, anchor_quality)
     u, v = _frontier(rate, quality)

@@ -25,7 +25,7 @@ from limner.core.text import counted
 from limner.data import Dataset
 from limner.data.dataset import Subset
 from limner.data.decode import Progress
-from limner.data.partial import PartlyLabeled, draw_labels, split_labeled
+from limner.data.partial import MIN_LABELED_HELD_OUT, PartlyLabeled, draw_labels, split_labeled
 from limner.data.request import DataRequest
 from limner.losses.calibration import calibrated_temperature
 from limner.methods.phase import Method
@@ -44,7 +44,6 @@ from limner.training.state import OptimizerConfig
 
 RECIPES = (ClassifierRecipe,)
 PRESETS = CLASSIFIERS
-LEAST_HELD_OUT = 50  # labeled pictures, for a measurement and a calibration by default
 PREVIEWED = 200  # pictures that the preview chooses from
 
 
@@ -164,7 +163,7 @@ def held_out_of(dataset: Dataset, recipe: ClassifierRecipe, options: Options) ->
     """Return (training data, labeled pictures to validate with or None): the data's own validation split, or a part of the labels."""
     if recipe.validation != 0 and (own := dataset.own_validation()) is not None and own.labels is not None:
         return dataset, own
-    rows, held = split_labeled(dataset, recipe.validation, options.seed, LEAST_HELD_OUT)
+    rows, held = split_labeled(dataset, recipe.validation, options.seed, MIN_LABELED_HELD_OUT)
     return (dataset.subset(rows), dataset.subset(held)) if len(held) else (dataset, None)
 
 
@@ -204,7 +203,7 @@ def accuracy(held_out: Dataset | Subset, metric: str, machine: Machine) -> Valid
 
 def calibration(held_out: Dataset | Subset, machine: Machine) -> Callable[[nn.Module], None] | None:
     """Return a function that sets the temperature of a classifier by held-out pictures; None if they are fewer than 50."""
-    if len(held_out) < LEAST_HELD_OUT:
+    if len(held_out) < MIN_LABELED_HELD_OUT:
         return None
     images, labels = held_out.images, held_out.labels
     assert labels is not None

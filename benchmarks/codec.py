@@ -63,7 +63,7 @@ def seconds_per_megapixel(run: Path, picture: Path) -> dict[str, float]:
     torch.set_num_threads(1)
     codec = limner.load(run)
     with Image.open(picture) as image:
-        pixels, area = np.asarray(image.convert("RGB")), image.width * image.height
+        pixels, area = image.convert("RGB"), image.width * image.height
     content = codec.compress(pixels)
     found = {
         "encode": best_of(lambda: codec.compress(pixels)) * 1e6 / area,

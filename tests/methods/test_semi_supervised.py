@@ -18,6 +18,7 @@ import limner
 from limner.core.condition import Condition
 from limner.core.images import ImageSpec
 from limner.losses import semi_supervised as losses
+from limner.methods.memory import ClassMarginal
 from limner.methods.phase import Batch, Clock
 from limner.methods.semi_supervised import SemiSupervised, masked_mean
 from limner.networks import conv, convnet, warp
@@ -236,3 +237,43 @@ def test_two_ranks_give_what_one_gives(squares: Path, tmp_path: Path) -> None:
     one, two = found
     for key, value in one.items():
         torch.testing.assert_close(two[key], value, rtol=2e-4, atol=2e-5, msg=lambda m, key=key: f"{key}: {m}")
+
+
+# ---- distribution alignment ------------------------------------------------------------------------------------------
+
+
+def aligned_method(frequencies: torch.Tensor) -> SemiSupervised:
+    classifier = convnet.Classifier(SPEC, convnet.TINY)
+    return SemiSupervised(classifier, None, labeled_every=2, adversarial=0.0, pseudo_labels=1.0, frequencies=frequencies)
+
+
+def test_predictions_get_the_frequencies_of_the_labeled_rows() -> None:
+    """Berthelot et al. 2020, section 3.1: q * p(y) / p_mean(y), normalized; the mean is that of earlier batches."""
+    frequencies = torch.tensor([0.5, 0.3, 0.2], dtype=torch.double)
+    method = aligned_method(frequencies)
+    logits = torch.randn(400, 3) + torch.tensor([3.0, 0.0, -1.0])  # class 0 is predicted too often
+    first = method._aligned(logits, Clock(0, 1000, 400))
+    torch.testing.assert_close(first, logits)  # nothing is known before the first batch
+    second = method._aligned(logits, Clock(400, 1000, 400))
+    q, mean = logits.double().softmax(1), logits.double().softmax(1).mean(0)
+    expected = q * frequencies / mean
+    torch.testing.assert_close(second.double().softmax(1), expected / expected.sum(1, keepdim=True), atol=1e-5, rtol=1e-4)
+    assert second.softmax(1).mean(0)[0] < logits.softmax(1).mean(0)[0]
+
+
+def test_the_marginal_is_the_same_in_slices_and_survives_a_checkpoint() -> None:
+    p = torch.rand(12, 3).softmax(1)
+    whole, sliced = ClassMarginal(3), ClassMarginal(3)
+    for seen in (0, 12, 24):
+        whole.begin(seen)
+        whole.note(p)
+        for rows in p.split(4):
+            sliced.begin(seen)
+            sliced.note(rows)
+    torch.testing.assert_close(whole.mean, sliced.mean)
+    again = ClassMarginal(3)
+    again.load_state_dict(sliced.state_dict())
+    for one in (sliced, again):
+        one.begin(36)
+    assert torch.equal(again.mean, sliced.mean)
+    torch.testing.assert_close(again.mean / again.mean.sum(), p.double().mean(0))

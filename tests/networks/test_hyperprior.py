@@ -130,7 +130,7 @@ def test_exact_layer_equals_integer_convolution() -> None:
         x = torch.randint(-40 if first else 0, 4_000_000, (2, 5, 4, 6))
         # numpy's object integers have no bound and no rounding
         weight, bias = layer.fixed_weight.numpy().astype(object), layer.fixed_bias.numpy().astype(object)
-        padded = np.pad(x.numpy().astype(object), ((0, 0), (0, 0), (kernel // 2,) * 2, (kernel // 2,) * 2))
+        padded = np.pad(x.numpy().astype(object), ((0, 0), (0, 0), (kernel // 2,) * 2, (kernel // 2,) * 2), "edge")
         wanted = np.array([[[[
             sum((weight[o] * padded[n, :, i : i + kernel, j : j + kernel]).flatten()) + bias[o]
             for j in range(6)] for i in range(4)] for o in range(7)] for n in range(2)], dtype=object)  # fmt: skip

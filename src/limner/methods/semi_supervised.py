@@ -12,8 +12,11 @@ from torch import Tensor, nn
 from limner.core import distributed
 from limner.core.condition import UNLABELED
 from limner.losses.semi_supervised import entropy, generated_loss, pseudo_label_loss, pull_away, real_loss
+from limner.methods.memory import ClassMarginal
 from limner.methods.phase import Batch, Clock, Method, Phase, Terms
 from limner.networks import diffaugment, warp
+
+LEAST_FREQUENCY = 1e-4  # of a predicted class, in the alignment
 
 
 def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
@@ -40,7 +43,11 @@ class SemiSupervised:
     share of the batch. The classifier's turn keeps the unlabeled rows' mean features for the generator's turn, which so uses those
     of before the step and saves a pass. The random numbers of views are the batch's, so results do not depend on ranks.
 
-    labeled_every: rows of a batch per labeled one. strength, elastic: of the warps of labeled rows and strong views
+    Pseudo-labels confirm themselves: a class that is predicted too often is taught more often, until others are gone. Against
+    that, predictions are weighted such that their running mean has the frequencies of the labeled rows (distribution alignment,
+    Berthelot et al. 2020, "ReMixMatch", section 3.1).
+
+    frequencies: of the classes among the labeled pictures, [K]; None aligns nothing. labeled_every: rows of a batch per labeled one. strength, elastic: of the warps of labeled rows and strong views
     (`networks.warp`); the weak view of unlabeled rows is only shifted and, where `flip`, mirrored.
     """
 
@@ -50,6 +57,7 @@ class SemiSupervised:
         generator: nn.Module | None,
         *,
         labeled_every: int,
+        frequencies: Tensor | None = None,
         adversarial: float = 1.0,
         pull_away: float = 0.0,
         entropy: float = 0.0,
@@ -74,7 +82,12 @@ class SemiSupervised:
         if generator is not None:
             nets["generator"], players["generator"] = generator, list(generator.parameters())
             phases.append(Phase("generator", self.generator_turn, every=generator_every))
-        self.method = Method(nets=nets, players=players, phases=phases, averaged=("classifier",), finalize=finalize)
+        self.frequencies = frequencies
+        self.marginal = ClassMarginal(len(frequencies)) if pseudo_labels and frequencies is not None else None
+        memory = {"marginal": self.marginal} if self.marginal else {}
+        self.method = Method(
+            nets=nets, players=players, phases=phases, averaged=("classifier",), memory=memory, finalize=finalize
+        )
 
     def classifier_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
         labels = batch["label"]
@@ -112,9 +125,23 @@ class SemiSupervised:
         if self.entropy:
             add("entropy", self.entropy, entropy(own))
         if self.pseudo_labels:
-            add("pseudo_loss", self.pseudo_labels, pseudo_label_loss(outputs[1], own, self.threshold))
-            terms["confident"] = (own.detach().softmax(1).max(1).values >= self.threshold).float().mean()
+            given = self._aligned(own.detach(), clock)
+            add("pseudo_loss", self.pseudo_labels, pseudo_label_loss(outputs[1], given, self.threshold))
+            terms["confident"] = (given.softmax(1).max(1).values >= self.threshold).float().mean()
         return loss, terms
+
+    def _aligned(self, logits: Tensor, clock: Clock) -> Tensor:
+        """Return the logits [n,K] of unlabeled rows, aligned to the frequencies of the classes; they enter the running mean."""
+        if self.marginal is None:
+            return logits
+        assert self.frequencies is not None
+        self.marginal.begin(clock.seen)
+        self.marginal.note(logits.softmax(1))
+        if not self.marginal.mean.sum():
+            return logits
+        predicted = self.marginal.mean / self.marginal.mean.sum()
+        ratio = (self.frequencies.double() / predicted.clamp_min(LEAST_FREQUENCY)).log()
+        return logits + ratio.to(logits)
 
     def generator_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
         free = batch["label"] == UNLABELED

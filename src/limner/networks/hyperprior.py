@@ -272,9 +272,9 @@ class HyperAnalysis(nn.Module):
 
     def __init__(self, latents: int, width: int, outputs: int) -> None:
         super().__init__()
-        self.first = nn.Conv2d(latents, width, 3, padding=1)
-        self.second = nn.Conv2d(width, width, 4, 2, 1)
-        self.last = nn.Conv2d(width, outputs, 4, 2, 1)
+        self.first = nn.Conv2d(latents, width, 3, padding=1, padding_mode="replicate")
+        self.second = nn.Conv2d(width, width, 4, 2, 1, padding_mode="replicate")
+        self.last = nn.Conv2d(width, outputs, 4, 2, 1, padding_mode="replicate")
 
     def forward(self, y: Tensor) -> Tensor:
         x = F.leaky_relu(self.first(torch.asinh(y)), 0.2)

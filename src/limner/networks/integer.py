@@ -33,7 +33,7 @@ class ExactConv2d(nn.Conv2d):
     fixed_bias: Tensor
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 3, *, first: bool = False) -> None:
-        super().__init__(inputs, outputs, kernel, padding=kernel // 2)
+        super().__init__(inputs, outputs, kernel)
         self.side = kernel
         self.input_bits = 0 if first else ACTIVATION_BITS
         largest = INPUT_MAX if first else ACTIVATION_MAX * 2**ACTIVATION_BITS
@@ -51,7 +51,12 @@ class ExactConv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         assert self.bias is not None
         bias = self.bias.clamp(-BIAS_MAX, BIAS_MAX)
-        return F.conv2d(x, self.weight.clamp(-WEIGHT_MAX, WEIGHT_MAX), bias, padding=self.side // 2)
+        return F.conv2d(self._padded(x), self.weight.clamp(-WEIGHT_MAX, WEIGHT_MAX), bias)
+
+    def _padded(self, x: Tensor) -> Tensor:
+        """Pad by replication. A crop of training is hardly larger than what the network sees, and its border everywhere: with
+        zeros around it, the network would meet something new in the middle of a large picture."""
+        return F.pad(x, [self.side // 2] * 4, mode="replicate") if self.side > 1 else x
 
     @torch.no_grad()
     def fix(self) -> None:
@@ -67,7 +72,7 @@ class ExactConv2d(nn.Conv2d):
         A matrix product of patches: convolution kernels may transform their input, which would round.
         """
         n, _, h, w = x.shape
-        patches = F.unfold(x, self.side, padding=self.side // 2) if self.side > 1 else x.flatten(2)
+        patches = F.unfold(self._padded(x), self.side) if self.side > 1 else x.flatten(2)
         sums = (self._matrix() @ patches).add_(self.fixed_bias.cpu().double()[:, None])
         return sums.view(n, -1, h, w)
 

@@ -67,9 +67,16 @@ def load_data(recipe: ClassifierRecipe, request: DataRequest, progress: Progress
 
 
 def method_of(
-    recipe: ClassifierRecipe, spec: ImageSpec, device: torch.device, finalize: Callable[[nn.Module], None] | None = None
+    recipe: ClassifierRecipe,
+    spec: ImageSpec,
+    device: torch.device,
+    finalize: Callable[[nn.Module], None] | None = None,
+    frequencies: Tensor | None = None,
 ) -> tuple[Method, dict[str, OptimizerConfig]]:
-    """Return the method of a recipe with new networks on the device, and the optimizer of each player."""
+    """Return the method of a recipe with new networks on the device, and the optimizer of each player.
+
+    frequencies: of the classes among the labeled pictures, [K].
+    """
     classifier = convnet.Classifier(spec, recipe.network)
     optimizers = {"classifier": recipe.classifier_optimizer}
     generator = None
@@ -83,6 +90,7 @@ def method_of(
         classifier,
         generator,
         labeled_every=recipe.labeled_every,
+        frequencies=frequencies if recipe.align else None,
         adversarial=recipe.adversarial,
         pull_away=recipe.pull_away,
         entropy=recipe.entropy,
@@ -110,6 +118,13 @@ def refuse_too_large(recipe: ClassifierRecipe, spec: ImageSpec, machine: Machine
     memory.refuse_too_large(passes, [method.nets["classifier"]], spec, recipe.batch, recipe.micro_batch, machine)
 
 
+def class_frequencies(data: Dataset | Subset) -> Tensor:
+    """Return the frequencies of the classes among the labeled pictures, float64 [K]; each counts as one picture at least."""
+    assert data.labels is not None
+    counts = torch.bincount(data.labels[data.labels != UNLABELED], minlength=data.spec.classes).clamp_min(1).double()
+    return counts / counts.sum()
+
+
 def build(name: str, recipe: ClassifierRecipe, dataset: Dataset, options: Options, machine: Machine) -> Experiment:
     """Return the experiment of a recipe. Raises ValueError for options that conflict."""
     if recipe.batch // machine.ranks.world < recipe.labeled_every:
@@ -124,7 +139,7 @@ def build(name: str, recipe: ClassifierRecipe, dataset: Dataset, options: Option
     training, held_out = held_out_of(dataset, recipe, options) if metric else (dataset, None)
     torch.manual_seed(options.seed)
     finalize = calibration(held_out, machine) if held_out is not None else None
-    method, optimizers = method_of(recipe, dataset.spec, machine.device, finalize)
+    method, optimizers = method_of(recipe, dataset.spec, machine.device, finalize, class_frequencies(training))
     notes = []
     if held_out is not None:
         notes.append(f"{counted(len(held_out), 'labeled picture is', 'labeled pictures are')} held out for validation; --validation 0 trains on them too.")

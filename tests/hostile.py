@@ -33,7 +33,7 @@ COMMANDS: list[list[str]] = [
     *(["data", place] for place in ("nowhere", "~nobody/x", "x" * 5000, "\x1b]0;title\x07")),
     *(["train", place, "--images", "16"] for place in ("nowhere", "~nobody/x", "x" * 5000)),
     *([verb, "nowhere", "DATA"] for verb in ("reconstruct", "traverse", "encode", "translate")),
-    *([verb, "GAN", "DATA"] for verb in ("reconstruct", "traverse", "encode")),
+    *([verb, "GAN", "DATA"] for verb in ("reconstruct", "traverse")),
     ["translate", "GAN", "DATA", "out"], ["restore", "GAN", "DATA", "out"],
     ["interpolate", "GAN", "a.png", "b.png"], ["interpolate", "VAE", "a.png", "b.png"],
     ["interpolate", "VAE", "PNG", "nowhere.png"], ["interpolate", "VAE", "PNG", "PNG", "--steps", "1"],

@@ -100,7 +100,7 @@ class Classifier:
         >>> import limner
         >>> import numpy as np
         >>> limner.load("runs/bright", "cpu").encode(np.zeros((2, 1, 16, 16), np.uint8)).shape
-        (2, 8)
+        (2, 16)
         """
         return self._in_chunks(self.prepared(pictures), self.network.features)  # type: ignore[arg-type]
 

@@ -28,6 +28,7 @@ from limner.networks import describe, hyperprior, patch
 from limner.networks.padding import crop_to, pad_to
 from limner.recipes.config import CodecRecipe
 from limner.recipes.presets import CODECS
+from limner.recipes.sources import CroppedPictures
 from limner.runs.experiment import Card, Experiment, Product
 from limner.runs.options import Options
 from limner.runs.validate import CODING, choose_metric, rate_distortion
@@ -41,25 +42,6 @@ CROP = 128  # default side in pixels
 VALIDATED = 64  # maximum number of held-out crops for the validator
 PROBED = 16
 PREVIEWED = 8
-
-
-class CroppedPictures:
-    """Pictures at their own sizes and crops of them; with the protocol `runs.experiment.TrainingSet`."""
-
-    def __init__(self, pictures: Native, crops: Crops) -> None:
-        self.crops, self.spec = crops, crops.spec
-        self.name, self.origin, self.fingerprint = pictures.name, pictures.origin, pictures.fingerprint
-        self.attribution, self.background, self.fit = pictures.attribution, pictures.background, "crop"
-        self.labels: Tensor | None = None
-        self.classes: tuple[str, ...] = ()
-        self.bad = [*pictures.bad, *crops.bad]
-        height, width = crops.spec.size
-        small = counted(len(crops.bad), "picture is", "pictures are")
-        left_out = f"; {small} smaller and left out" if crops.bad else ""
-        self.notes = [*pictures.notes, f"Crops of {height}x{width} are trained on{left_out}; --size chooses another size."]
-
-    def __len__(self) -> int:
-        return len(self.crops)
 
 
 def load_data(recipe: CodecRecipe, request: DataRequest, progress: Progress | None = None) -> CroppedPictures:

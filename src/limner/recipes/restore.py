@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from limner.core.images import ImageSpec
 from limner.core.machine import Machine
@@ -31,6 +31,7 @@ from limner.monitor.family_probes import RestorerProbe
 from limner.networks import describe, patch, restorer
 from limner.recipes.presets import RESTORERS
 from limner.recipes.restore_config import AnyRestoration, ContextRecipe, RestorationRecipe
+from limner.recipes.sources import CroppedPictures
 from limner.runs.experiment import Card, Experiment, Product
 from limner.runs.options import Options
 from limner.runs.validate import AUTO, RESTORATION, choose_metric, restoration
@@ -47,27 +48,7 @@ VALIDATED = 64  # maximum number of held-out crops for the validator
 PREVIEWED = 8
 
 
-class CleanPictures:
-    """The clean pictures of a restorer and crops of them; with the protocol `runs.experiment.TrainingSet`."""
-
-    def __init__(self, pictures: Native, crops: Crops, note: str | None = None) -> None:
-        self.crops, self.spec = crops, crops.spec
-        self.name, self.origin, self.fingerprint = pictures.name, pictures.origin, pictures.fingerprint
-        self.attribution, self.background, self.fit = pictures.attribution, pictures.background, "crop"
-        self.labels: Tensor | None = None
-        self.classes: tuple[str, ...] = ()
-        self.bad = [*pictures.bad, *crops.bad]
-        height, width = crops.spec.size
-        small = counted(len(crops.bad), "picture is", "pictures are")
-        left_out = f"; {small} smaller and left out" if crops.bad else ""
-        self.notes = [*pictures.notes, f"Crops of {height}x{width} are trained on{left_out}; --size chooses another size."]
-        self.notes += [note] if note else []
-
-    def __len__(self) -> int:
-        return len(self.crops)
-
-
-def load_data(recipe: AnyRestoration, request: DataRequest, progress: Progress | None = None) -> CleanPictures:
+def load_data(recipe: AnyRestoration, request: DataRequest, progress: Progress | None = None) -> CroppedPictures:
     """Return the clean pictures of a restorer at their own sizes. Raises ValueError for unreadable data and meaningless options."""
     request.refuse(
         ("labels", "classes_from", "unconditional", "halves", "fit", "drop_duplicates"), "to a recipe that restores crops of pictures"
@@ -79,7 +60,7 @@ def load_data(recipe: AnyRestoration, request: DataRequest, progress: Progress |
     size = crop_size(recipe, pictures) if request.size is None else request.size
     height, width = target_size(size, [])
     crops = Crops(pictures, size, flip=recipe.flip, rotate=recipe.rotate and height == width)
-    return CleanPictures(pictures, crops, low_quality_note(source))
+    return CroppedPictures(pictures, crops, low_quality_note(source))
 
 
 def crop_size(recipe: AnyRestoration, pictures: Native) -> int:
@@ -186,7 +167,7 @@ def method_of(
     return algorithm.method, optimizers
 
 
-def build(name: str, recipe: AnyRestoration, pictures: CleanPictures, options: Options, machine: Machine) -> Experiment:
+def build(name: str, recipe: AnyRestoration, pictures: CroppedPictures, options: Options, machine: Machine) -> Experiment:
     """Return the experiment of a recipe. Raises ValueError for options that conflict."""
     if recipe.task == "colorize" and pictures.spec.channels != 3:
         raise ValueError("Colors are learned from color pictures without transparency: give those, or --channels 3.")

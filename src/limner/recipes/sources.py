@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
+from limner.core.text import counted
 from limner.data import Dataset, open_source, prepare
+from limner.data.crops import Crops
 from limner.data.decode import Progress
+from limner.data.native import Native
 from limner.data.request import DataRequest
 
 
@@ -20,3 +25,23 @@ def load_single_set(request: DataRequest, progress: Progress | None = None, part
     labels = False if request.unconditional else request.labels or True
     source = open_source(request.data, labels, request.classes_from, partial=partial)
     return prepare(source, drop_duplicates=request.drop_duplicates, progress=progress, **request.shape())
+
+
+class CroppedPictures:
+    """Pictures at their own sizes and crops of them; with the protocol `runs.experiment.TrainingSet`. note: added to the notes."""
+
+    def __init__(self, pictures: Native, crops: Crops, note: str | None = None) -> None:
+        self.crops, self.spec = crops, crops.spec
+        self.name, self.origin, self.fingerprint = pictures.name, pictures.origin, pictures.fingerprint
+        self.attribution, self.background, self.fit = pictures.attribution, pictures.background, "crop"
+        self.labels: Tensor | None = None
+        self.classes: tuple[str, ...] = ()
+        self.bad = [*pictures.bad, *crops.bad]
+        height, width = crops.spec.size
+        small = counted(len(crops.bad), "picture is", "pictures are")
+        left_out = f"; {small} smaller and left out" if crops.bad else ""
+        self.notes = [*pictures.notes, f"Crops of {height}x{width} are trained on{left_out}; --size chooses another size."]
+        self.notes += [note] if note else []
+
+    def __len__(self) -> int:
+        return len(self.crops)

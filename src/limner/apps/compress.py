@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,20 +13,19 @@ import torch
 from PIL import Image
 from torch import nn
 
+from limner.apps.pictures_out import as_picture
 from limner.apps.streams import StreamCoder, decode_alpha, encode_alpha
 from limner.coding import container
 from limner.coding.container import File, Group, Header, Item
 from limner.coding.entropy import Corrupt, check_installed
 from limner.core import artifact
-from limner.core.images import MODES, ImageSpec, to_pil
+from limner.core.images import ImageSpec, to_pil
 from limner.data.image import (
     ORIENTATION,
     Damaged,
     convert_channels,
     fill_transparent,
-    open_image,
     parse_color,
-    reason,
     upright,
 )
 
@@ -106,7 +104,7 @@ class Codec:
         ('bytes', True)
         """
         try:
-            picture = self.prepare(open_file(Path(image)) if isinstance(image, (str, Path)) else image, metadata)
+            picture = self.prepare(as_picture(image), metadata)
         except (Damaged, Corrupt) as error:
             raise ValueError(f"{image if isinstance(image, (str, Path)) else 'The picture'} cannot be used: {error}.") from error
         return self.compress_prepared(picture, quality, effort)
@@ -155,15 +153,8 @@ class Codec:
 
     # ---- compression -------------------------------------------------------------------------------------------------
 
-    def prepare(self, image: Image.Image | np.ndarray, metadata: bool = True) -> Prepared:
+    def prepare(self, image: Image.Image, metadata: bool = True) -> Prepared:
         """Return a picture as it is coded. Raises Damaged when it cannot be decoded, Corrupt when it is too large."""
-        if isinstance(image, np.ndarray):
-            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[0] not in MODES:
-                raise ValueError(
-                    f"A picture as an array is uint8 [C,H,W] with 1, 3 or 4 channels, not {image.dtype} {image.shape}: "
-                    "transpose it, or give the Pillow image or the file."
-                )
-            image = to_pil(image)
         notes = []
         if image.mode.startswith("I;16") or image.mode in ("I", "F"):
             notes.append("has more than 8 bits a channel and is stored with 8")
@@ -275,16 +266,6 @@ def _image(pixels: np.ndarray, item: Item, alpha: np.ndarray | None) -> Image.Im
         image.putalpha(Image.fromarray(alpha))
     image.info.clear()
     image.info.update({key: data for key, data in (("icc_profile", item.icc), ("exif", item.exif)) if data})
-    return image
-
-
-def open_file(path: Path) -> Image.Image:
-    """Return a picture file as stored, with its metadata. Raises Damaged."""
-    try:
-        image = open_image(io.BytesIO(path.read_bytes()))
-        image.load()
-    except Exception as error:  # decoders may raise anything for damaged files
-        raise Damaged(reason(error)) from error
     return image
 
 

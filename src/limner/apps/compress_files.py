@@ -12,9 +12,10 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from limner.apps.compress import Codec, Prepared, Progress, open_file, validate_effort, validate_quality
+from limner.apps.compress import Codec, Prepared, Progress, validate_effort, validate_quality
 from limner.apps.pictures_out import (
     FORMATS,
+    as_picture,
     check_no_overwrite,
     encoded,
     file_writer,
@@ -113,7 +114,7 @@ def compress(
 
 def _prepared(model: Codec, source: Path, metadata: bool) -> Prepared:
     try:
-        return model.prepare(open_file(source), metadata)
+        return model.prepare(as_picture(source), metadata)
     except (Damaged, Corrupt) as error:
         raise ValueError(f"{source} cannot be used: {error}.") from error
 

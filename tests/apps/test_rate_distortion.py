@@ -14,6 +14,7 @@ from PIL import Image, ImageCms
 
 from codec_model import codec, picture
 from limner.apps import rate_distortion as app
+from limner.apps.evaluate import evaluate, written
 from limner.evaluation.image_quality import least_side
 
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()  # which no format may count
@@ -39,7 +40,7 @@ def test_points_are_whole_files_and_their_errors(few: None, pictures: Path, tmp_
     result, path = app.evaluate_codec(model, str(pictures), 2, 100, out=tmp_path / "x.png")
     assert path == tmp_path / "x.json" and (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
     assert [curve.name for curve in result.curves] == ["run", "JPEG", "JPEG 4:4:4", "WebP", "AVIF"]
-    assert not result.curves[0].ms_ssim and f"at least {least_side()} pixels" in " ".join(result.notes)
+    assert not result.curves[0].ms_ssim and f"at least {least_side()} pixels" in " ".join(result.warnings)
     shown, _ = app.crops(model, str(pictures), 2, 100, 0)
     assert [image.size for image in shown] == [(100, 100)] * 2
     own, jpeg = result.curves[:2]
@@ -85,7 +86,7 @@ def test_without_matplotlib_there_is_a_sentence(
     monkeypatch.setattr(builtins, "__import__", refuse)
     result, path = app.evaluate_codec(codec(), str(pictures), 3, 64, out=tmp_path / "x.json")
     assert path.exists() and not (tmp_path / "x.png").exists()
-    assert any("limner[plots]" in note for note in result.notes) and any("1 damaged" in note for note in result.notes)
+    assert any("limner[plots]" in note for note in result.warnings) and any("1 damaged" in note for note in result.warnings)
 
 
 def test_wrong_arguments(pictures: Path, tmp_path: Path) -> None:
@@ -94,3 +95,13 @@ def test_wrong_arguments(pictures: Path, tmp_path: Path) -> None:
             app.evaluate_codec(codec(), str(pictures), out=tmp_path / name)
     with pytest.raises(ValueError, match="at least 1"):
         app.evaluate_codec(codec(), str(pictures), size=0)
+
+
+def test_evaluate_measures_a_codec_and_refuses_what_has_no_meaning_for_one(few: None, pictures: Path, tmp_path: Path) -> None:
+    """It raised "which this command cannot evaluate": only the command line knew the codec."""
+    result, path = evaluate(codec(), str(pictures), n=1, size=(64, 40), out=tmp_path / "x.png")
+    assert isinstance(result, app.RateDistortion) and path == tmp_path / "x.json" and result.protocol["crop"] == 64
+    assert written(path) == f"The figures are in {path}, the curves in {tmp_path / 'x.png'}."
+    for option in ({"metrics": ["fd"]}, {"labels": path}, {"features": ["pixels"]}, {"real_per_class": [5]}):
+        with pytest.raises(ValueError, match=f"--{next(iter(option)).replace('_', '-')} has no meaning for a codec"):
+            evaluate(codec(), str(pictures), **option)

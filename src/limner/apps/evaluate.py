@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from rich.console import RenderableType
 
 from limner.apps.classify_report import measure_classifier
 from limner.apps.model import GeneratorModel
+from limner.apps.rate_distortion import RateDistortion, evaluate_codec
 from limner.apps.translate import Translator
 from limner.core import artifact
 from limner.core.images import write_png
@@ -20,11 +23,52 @@ from limner.data.pairs import Pairs, prepare_pairs
 from limner.evaluation import PAIRED, ImageSet, Result, validate_metrics
 from limner.evaluation import evaluate as compare
 from limner.evaluation.cas import REAL_PER_CLASS
+from limner.evaluation.report import table as result_table
 from limner.evaluation.report import write_html, write_json
 
 Progress = Callable[[int, int], None]  # (done, total)
-BY_KIND: dict[str, Callable[..., Result]] = {  # kinds with measures of their own: (model, data, n, seed, labels, progress) -> Result
-    "classifier": measure_classifier,
+SAMPLES = 10_000  # default maximum number of pictures
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """The options of `evaluate` that a kind with measures of its own may take."""
+
+    data: Sequence[str]
+    n: int | None
+    size: tuple[int, int] | None
+    labels: Path | None
+    seed: int
+    out: Path | None
+    progress: Progress | None
+
+
+@dataclass(frozen=True)
+class OwnMeasures:
+    """How a kind with measures of its own is measured. takes: options with a meaning for it, besides those of every kind."""
+
+    measure: Callable[[Any, Request], tuple[Result | RateDistortion, Path]]  # returns the result and the path of the report
+    takes: frozenset[str]
+
+
+def _classifier(model: Any, request: Request) -> tuple[Result, Path]:
+    if request.out:
+        validate_report_path(request.out)
+    n = SAMPLES if request.n is None else request.n
+    result = measure_classifier(model, request.data, n, request.seed, request.labels, request.progress)
+    return result, write_report(result, request.out or model.folder / "evaluation.html", model.folder, request.data)
+
+
+def _codec(model: Any, request: Request) -> tuple[RateDistortion, Path]:
+    if len(request.data) != 1:
+        raise ValueError("A codec is measured on one set of pictures: give one to --data.")
+    side = max(request.size) if request.size else None
+    return evaluate_codec(model, request.data[0], request.n, side, request.seed, request.out, progress=request.progress)
+
+
+BY_KIND: Mapping[str, OwnMeasures] = {
+    "classifier": OwnMeasures(_classifier, frozenset({"--labels"})),
+    "codec": OwnMeasures(_codec, frozenset({"--size"})),
 }
 
 
@@ -33,7 +77,7 @@ def evaluate(
     data: str | Sequence[str],
     metrics: Sequence[str] | None = None,
     features: Sequence[str] = ("own",),
-    n: int = 10_000,
+    n: int | None = None,
     held_out: str | None = None,
     weights: Path | None = None,
     seed: int = 0,
@@ -45,36 +89,41 @@ def evaluate(
     halves: bool = False,
     labels: Path | None = None,
     real_per_class: Sequence[int] | None = None,
-) -> tuple[Result, Path | None]:
+) -> tuple[Result | RateDistortion, Path | None]:
     """Compare the outputs of a run, or any pictures, with real ones; write the report and its JSON beside it.
 
-    evaluated: a generator, of which n samples are drawn; a translator; or a path to pictures. For a translator, data is its
-    training data or similar: two sets or one set of pairs, of which the first side is translated, or with direction "b2a" the
-    second. labels: the classes of the data, for a classifier. real_per_class: numbers of real pictures of each class, for cas.
-    Returns the result and the path of the report: by default evaluation.html in the run folder, None for pictures without a
-    run. Raises ValueError for what cannot be compared.
+    evaluated: a generator, of which n samples are drawn (10,000 by default); a translator; a kind with measures of its own
+    (`BY_KIND`); or a path to pictures. For a translator, data is its training data or similar: two sets or one set of pairs, of
+    which the first side is translated, or with direction "b2a" the second. labels: the classes of the data, for a classifier.
+    real_per_class: numbers of real pictures of each class, for cas. Returns the result and the path of the report: by default
+    evaluation.html in the run folder, for a codec rate-distortion.json, None for pictures without a run. Raises ValueError for
+    what cannot be compared.
     """
+    model = None if isinstance(evaluated, Path) else evaluated
+    places = [data] if isinstance(data, str) else list(data)
+    if not places:
+        raise ValueError("There is nothing to compare with: give --data and a set of pictures.")
+    sides = (size, size) if isinstance(size, int) else size
+    if model is not None and (own := BY_KIND.get(kind := model.description["kind"])):
+        given: dict[str, Any] = {
+            "--metrics": metrics, "--features": list(features) != ["own"], "--held-out": held_out, "--weights": weights, "--size": size,
+            "--direction": direction, "--halves": halves, "--labels": labels, "--real-per-class": real_per_class,
+        }  # fmt: skip
+        for option, value in given.items():
+            if value and option not in own.takes:
+                raise ValueError(f"{option} has no meaning for a {kind}, which has measures of its own: leave it out.")
+        return own.measure(
+            model, Request(data=places, n=n, size=sides, labels=labels, seed=seed, out=out, progress=progress)
+        )
+    n = SAMPLES if n is None else n
     validate_metrics(metrics)  # as the report's path, before any work is done
     if out:
         validate_report_path(out)
     if real_per_class and "cas" not in (metrics or ()):
         raise ValueError("--real-per-class is of the metric cas: give --metrics cas, or leave it out.")
     curve: list[dict[str, float]] = []
-    sides = (size, size) if isinstance(size, int) else size
-    model = None if isinstance(evaluated, Path) else evaluated
     subject = evaluated if isinstance(evaluated, Path) else evaluated.folder
     pictures: ImageSet | str = str(subject)
-    places = [data] if isinstance(data, str) else list(data)
-    if not places:
-        raise ValueError("There is nothing to compare with: give --data and a set of pictures.")
-    if model is not None and (measure := BY_KIND.get(model.description["kind"])):
-        if metrics or held_out or size or direction or halves or weights or list(features) != ["own"]:
-            raise ValueError(
-                f"{subject} holds a {model.description['kind']}, which has measures of its own: leave --metrics, --features, "
-                "--weights, --held-out, --size, --direction and --halves out."
-            )
-        result = measure(model, places, n, seed, labels, progress)
-        return result, write_report(result, out or subject / "evaluation.html", subject, places)
     if labels:
         raise ValueError(f"{subject} is no classifier, which --labels is for: leave it out.")
     reference: Dataset | ImageSet | str = places[0]
@@ -127,6 +176,19 @@ def evaluate(
     if report is None:
         return result, None
     return result, write_report(result, report, subject, places)
+
+
+def tables(result: Result | RateDistortion) -> RenderableType:
+    """Return a result for the terminal."""
+    return result.tables() if isinstance(result, RateDistortion) else result_table(result)
+
+
+def written(report: Path) -> str:
+    """Return a sentence that names the files of a result. report: the path that `evaluate` returned."""
+    if report.suffix == ".html":
+        return f"The report is in {report}."
+    picture = report.with_suffix(".png")
+    return f"The figures are in {report}" + (f", the curves in {picture}." if picture.exists() else ".")
 
 
 def write_report(result: Result, report: Path, subject: Path, places: Sequence[str]) -> Path:

@@ -67,7 +67,7 @@ class RateDistortion:
 
     curves: list[Curve]
     protocol: dict[str, Any]
-    notes: list[str]
+    warnings: list[str]
 
     def delta(self, other: Curve, metric: str) -> DeltaRate | None:
         """Return the BD-rate of the codec against another one by "psnr" or "ms_ssim"."""
@@ -81,7 +81,7 @@ class RateDistortion:
             other.name: {m: asdict(d) if (d := self.delta(other, m)) else None for m in ("psnr", "ms_ssim")}
             for other in self.curves[1:]
         }
-        content = {"protocol": self.protocol, "curves": [asdict(c) for c in self.curves], "bd_rate": deltas, "notes": self.notes}
+        content = {"protocol": self.protocol, "curves": [asdict(c) for c in self.curves], "bd_rate": deltas, "notes": self.warnings}
         return json.dumps(content, indent=1, ensure_ascii=False)
 
     def tables(self) -> Group:
@@ -121,6 +121,8 @@ def evaluate_codec(
     other one lies beside it; by default rate-distortion.json in the run folder. effort: of the codec's encoder. Returns the result
     and the path of the .json.
     """
+    if n is not None and n < 1:
+        raise ValueError(f"A codec is measured on at least one picture, not on {n}.")
     if size is not None and size < 1:
         raise ValueError(f"The size is the largest side of a picture in pixels, at least 1, not {size}.")
     out = validate_out(out) if out else model.folder / "rate-distortion.json"
@@ -130,7 +132,7 @@ def evaluate_codec(
     try:
         write_whole(out.with_suffix(".png"), plot(result))
     except ImportError:
-        result.notes.append("The curves are drawn only with matplotlib: `pip install 'limner[plots]'` adds it.")
+        result.warnings.append("The curves are drawn only with matplotlib: `pip install 'limner[plots]'` adds it.")
     return result, out
 
 

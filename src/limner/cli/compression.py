@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import Parameter
 
-from limner.cli.app import Progress, app, open_model, print_line, show_table, tell
-from limner.cli.flags import parse_size
+from limner.cli.app import Progress, app, open_model, print_line, tell
 
 
 @app.command
@@ -82,39 +80,3 @@ def decompress(
     model = open_model(run, device, Codec, "decompress")
     with Progress("decompressing") as progress:
         print_line(make(model, source, out, progress, tell))
-
-
-def evaluate_codec(
-    model: Any, data: Sequence[str], n: int | None, size: str | None, seed: int, out: Path | None, json: bool,
-    meaningless: Mapping[str, Any],
-) -> bool:  # fmt: skip
-    """Measure a codec for `limner evaluate`; return False for any other model, which is left to the command.
-
-    meaningless: options of the command that a codec does not take. Raises ValueError when one is given.
-    """
-    from limner.apps.compress import Codec
-
-    if not isinstance(model, Codec):
-        return False
-    from limner.apps.rate_distortion import evaluate_codec as measure
-
-    for option, value in meaningless.items():
-        if value:
-            raise ValueError(f"{option} has no meaning for a codec, which is measured by rate, PSNR and MS-SSIM: leave it out.")
-    if len(data) != 1:
-        raise ValueError("A codec is measured on one set of pictures: give one to --data.")
-    if n is not None and n < 1:
-        raise ValueError(f"A codec is measured on at least one picture, not on {n}.")
-    sides = parse_size(size)
-    side = max(sides) if isinstance(sides, tuple) else sides
-    with Progress("measuring") as progress:
-        result, path = measure(model, data[0], n, side, seed, out, progress=progress)
-    if json:
-        print(result.to_json())
-    else:
-        show_table(result.tables())
-    for note in result.notes:
-        tell(note)
-    picture = path.with_suffix(".png")
-    tell(f"The figures are in {path}" + (f", the curves in {picture}." if picture.exists() else "."))
-    return True

@@ -125,23 +125,17 @@ def evaluate(
         auto, cpu, cuda or mps.
     """
     from limner.apps.evaluate import evaluate as measure
-    from limner.cli.compression import evaluate_codec
+    from limner.apps.evaluate import tables, written
     from limner.core import artifact
-    from limner.evaluation.report import table
 
     model = open_model(pictures, device, object, "evaluate") if (pictures / artifact.CARD).exists() else pictures
-    if evaluate_codec(model, data, n, size, seed, out, json, {
-        "--metrics": metrics, "--features": features, "--held-out": held_out, "--direction": direction, "--halves": halves,
-        "--weights": weights, "--labels": labels, "--real-per-class": real_per_class,
-    }):  # fmt: skip
-        return
     with Progress("evaluating") as progress:
         result, report = measure(
             model,
             data,
             metrics,
             features or ["own"],
-            10_000 if n is None else n,
+            n,
             held_out,
             weights,
             seed,
@@ -157,11 +151,11 @@ def evaluate(
     if json:
         print(result.to_json())
     else:
-        show_table(table(result))
+        show_table(tables(result))
         for warning in result.warnings:
             tell(warning)
     if report:
-        tell(f"The report is in {report}.")
+        tell(written(report))
 
 
 @app.command

@@ -9,6 +9,7 @@ import pytest
 import torch
 from toy import CPU, PLAN, StopAt, Toy, stream, weights
 
+from limner.core.schedule import milestone_batches, preview_milestones
 from limner.training import loop
 from limner.training.budget import MOMENTS, Budget, Decision
 from limner.training.loop import fit
@@ -59,6 +60,16 @@ def test_time_for_the_hooks_that_are_left_is_kept_free() -> None:
     assert budget.revised(10, 0.1, []) is None
     decision = budget.revised(1300, 13.0 + 4 * 5.0, [5.0] * 4)
     assert decision and decision.images < 60_000 - 16 * 5.0 / 0.01 * 0.9
+
+
+def test_a_run_of_few_batches_has_no_more_callbacks_than_batches() -> None:
+    """Twenty callbacks were paid for however few batches there were, so that a slow validation left a single batch."""
+    for images, batch, calls in ((8, 8, 2), (24, 8, 4), (10_000, 8, 20), (100, 100, 2)):
+        due = {0} | {seen for seen in range(batch, images + 1, batch) if any(seen - batch < at <= seen for at in preview_milestones(images))}
+        assert milestone_batches(images, batch) == len(due) == calls
+        assert milestone_batches(images, batch, 0) == calls - 1
+    budget = Budget([Decision(0, 8, 0.0, 60.0)], 8, [0.01])
+    assert budget.affordable(0, 50.0, callback=5.0) == 9 * 8  # a callback after every batch: 9 * (0.08 + 5) < 50
 
 
 def test_a_budget_in_images_is_never_revised() -> None:

@@ -59,3 +59,11 @@ def preview_milestones(budget: int) -> list[int]:
     early = [budget // d for d in (128, 64, 32)]
     even = [budget * i // 16 for i in range(1, 17)]
     return sorted({0, *early, *even})
+
+
+def milestone_batches(budget: int, batch: int, seen: int = -1) -> int:
+    """Return the number of batches that end at or cross a milestone of `preview_milestones`, after `seen` images.
+
+    A batch may cross several, so a run of few batches has no more previews than batches, and one at its start (`seen` < 0).
+    """
+    return len({-(-at // batch) for at in preview_milestones(budget) if at > seen})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -15,6 +16,7 @@ from limner.networks.contracts import ProgressiveNet
 from limner.runs.costs import ending_seconds, validation_seconds
 from limner.runs.experiment import Experiment
 from limner.runs.options import Options
+from limner.training.budget import Budget, Decision
 from limner.training.loop import Plan, Stream
 from limner.training.trial import QUARTERS, choose_threads, measure, thread_counts
 
@@ -22,6 +24,7 @@ MINUTES = 10.0  # default budget
 TRIAL_SECONDS = 4.0  # maximum duration of the speed trial, approximately
 MAX_TRIALS = 3  # while the machine is busy
 TRAINING = 0.97  # fraction of the training time spent in iterations; the rest is for the log, checkpoints and the doctor
+MIN_LEFT = 0.2  # fraction of a budget in minutes that is left for the run when the start took longer
 MIN_CPU_SHARE = 0.6  # CPU time / wall time of the trial's thread on a machine without much other load
 
 
@@ -81,28 +84,48 @@ def decide(experiment: Experiment, options: Options, machine: Machine, started: 
         )
     costs = [1 / found for found in speeds]
     mean = len(costs) / sum(costs)
-    validation = validation_seconds(experiment)
-    validation += 0.5 * CHECKS * trial.plan.batch / mean if experiment.probe else 0.0  # the doctor, and the iterations it records
-    ending = ending_seconds(experiment)
+    batch = trial.plan.batch
+    validation, ending = validation_seconds(experiment), ending_seconds(experiment)  # of one milestone
     allowed = None
     if options.images:
-        images = int(options.images)
+        images = max(1, round(int(options.images) / batch)) * batch
     else:  # without the seconds of start-up, previews, validation and the end
-        allowed = total - (time.monotonic() - started) - ending
-        images = int(mean * max(allowed - validation, 0.2 * total) * TRAINING)
-        allowed = max(allowed, 0.2 * total)
-    images = max(1, round(images / trial.plan.batch)) * trial.plan.batch
+        left = max(total - (time.monotonic() - started), MIN_LEFT * total)
+        images = _affordable(costs, batch, left, validation + ending, experiment.probe is not None)
+        allowed = max(0.0, left - ending * schedule.milestone_batches(images, batch))
+    besides = (validation + ending) * schedule.milestone_batches(images, batch)
+    besides += _doctor_seconds(images, batch, mean) if experiment.probe else 0.0
     decided = {
         "images": images,
         "images_per_second": round(mean, 2),
         "costs": [float(f"{cost:.4g}") for cost in costs],  # seconds per image, in equal parts of the run
-        "besides": round(validation + ending, 2),  # seconds of the run other than training
+        "besides": round(besides, 2),  # seconds of the run other than training
         "seconds": allowed,  # of training and validation for these images; null for a budget in images
         "threads": chosen,
         "precision": device.name_of(machine.precision),
         "started": time.strftime("%Y-%m-%d"),
     }
     return decided, busy
+
+
+def _affordable(costs: Sequence[float], batch: int, seconds: float, milestone: float, doctor: bool) -> int:
+    """Return the largest budget in images, in whole batches, that takes at most `seconds`; at least one batch.
+
+    costs: seconds per image in equal parts of the run. milestone: seconds besides training at each milestone.
+    """
+    mean = sum(costs) / len(costs)
+    budget = Budget([Decision(0, batch, 0.0)], batch, [cost / TRAINING for cost in costs])
+    images = batch
+    checks = 0.0
+    for _ in range(2):  # the doctor checks a short run less often
+        images = budget.affordable(0, seconds - milestone - checks, callback=milestone)  # there is one milestone at the start
+        checks = _doctor_seconds(images, batch, 1 / mean) if doctor else 0.0
+    return images
+
+
+def _doctor_seconds(images: int, batch: int, speed: float) -> float:
+    """Return the seconds of the doctor's checks, and of recording the iterations before them: half an iteration each."""
+    return 0.5 * min(CHECKS, images // batch) * batch / speed
 
 
 class _Trial:

@@ -103,7 +103,7 @@ class Budget:
         expected = self._cost(self._window_start[0], seen, budget)
         slowness = (training - self._window_start[1]) / expected
         callback = sorted(callbacks)[len(callbacks) // 2] if callbacks else 0.0  # the median: the first call includes set-up
-        images = self._affordable(seen, period[1] - seconds, slowness, callback)
+        images = self.affordable(seen, period[1] - seconds, slowness, callback)
         self._window_start = (seen, training)
         return Decision(seen, images, round(seconds, 3))
 
@@ -118,12 +118,15 @@ class Budget:
         spans = zip(edges, edges[1:], strict=False)
         return sum(max(0.0, min(last, b) - max(first, a)) * c for (a, b), c in zip(spans, self.costs, strict=True))
 
-    def _affordable(self, seen: int, seconds: float, slowness: float, callback: float) -> int:
-        """Return the largest budget, in whole batches, whose images from `seen` on take at most `seconds`; at least one batch."""
+    def affordable(self, seen: int, seconds: float, slowness: float = 1.0, callback: float = 0.0) -> int:
+        """Return the largest budget, in whole batches, whose images from `seen` on take at most `seconds`; at least one batch.
+
+        slowness: seconds per image relative to the trial's. callback: seconds of each call of the callbacks.
+        """
 
         def takes(images: int) -> float:
-            milestones = sum(at > seen for at in schedule.preview_milestones(images))
-            return slowness * self._cost(seen, images, images) + milestones * callback
+            calls = schedule.milestone_batches(images, self.batch, seen)
+            return slowness * self._cost(seen, images, images) + calls * callback
 
         low, high = seen // self.batch + 1, seen // self.batch + 2
         while takes(high * self.batch) < seconds:

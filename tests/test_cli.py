@@ -489,4 +489,4 @@ def test_which_pictures_changed_is_said_and_an_edited_card_is_kept(tmp_path: Pat
 
 def test_an_empty_folder_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert "is empty: put your pictures" in sentence(limner("train", tmp_path / "empty", "--images", 16))
+    assert "is empty: give a folder that holds pictures" in sentence(limner("train", tmp_path / "empty", "--images", 16))

@@ -146,6 +146,10 @@ def test_a_classifier_and_labels_of_some(squares: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "bare.npy", images)
     encode(model, str(tmp_path / "bare.npy"), tmp_path / "g.npz")
     assert set(np.load(tmp_path / "g.npz")) == {"features", "names"}
+    np.save(tmp_path / "mnist.npy", images)
+    said: list[str] = []
+    encode(model, str(tmp_path / "mnist.npy"), tmp_path / "h.npz", say=said.append)
+    assert not said  # text must not be mirrored in training, and here nothing is
     with pytest.raises(ValueError, match=r"an \.npz file, not to 'f\.csv'"):
         encode(model, str(squares), tmp_path / "f.csv")
     model.description["kind"] = "strange"

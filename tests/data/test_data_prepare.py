@@ -20,9 +20,10 @@ from limner.data import Source, default_size, open_source, prepare, report_table
 from limner.data import cache as store
 from limner.data.decode import decode_all
 from limner.data.image import convert_channels
+from limner.data.labels import TEXT_NOTE
 from limner.data.report import facts
 from limner.data.sampler import permutation
-from limner.data.scan import evenly_spaced, size_range
+from limner.data.scan import crops_note, evenly_spaced, size_range
 
 NUMBERED = np.arange(7, dtype=np.uint8).reshape(7, 1, 1) * np.ones((1, 16, 16), np.uint8)
 
@@ -263,8 +264,9 @@ def test_the_report(folder: Path, tmp_path: Path, noise) -> None:
 
 def test_writing_is_recognised() -> None:
     labels = np.arange(7) % 7
-    assert any("mirror" in note for note in open_source((NUMBERED, labels)).notes)
-    assert not any("mirror" in note for note in open_source(NUMBERED).notes)
+    assert TEXT_NOTE in scan(open_source((NUMBERED, labels))).notes
+    assert TEXT_NOTE not in scan(open_source(NUMBERED)).notes
+    assert not open_source((NUMBERED, labels)).notes  # for what a trained network does, flips are no matter
 
 
 @pytest.mark.parametrize("name, expected", [
@@ -275,7 +277,18 @@ def test_writing_is_told_by_the_name_of_the_set_alone(tmp_path: Path, noise, nam
     place = tmp_path / "fonts" / name
     place.mkdir(parents=True)
     noise().save(place / "a.png")
-    assert any("mirror" in note for note in open_source(place).notes) == expected
+    assert (TEXT_NOTE in scan(open_source(place)).notes) == expected
+
+
+def test_large_pictures_are_said_to_fit_recipes_that_are_trained_on_crops(tmp_path: Path, noise) -> None:
+    """Ten photographs got the advice of generators only: that they are too few."""
+    for i in range(10):
+        noise(300 + 20 * i, 400).save(tmp_path / f"{i}.png")
+    notes = scan(open_source(tmp_path)).notes
+    assert any("too few for a generator" in note for note in notes)
+    crops = sum((300 + 20 * i) // 128 * (400 // 128) for i in range(10))
+    assert any(f"these hold {crops} separate ones of 128x128" in note and "--recipe denoise" in note for note in notes)
+    assert not crops_note({(64, 64): 1000, (128, 128): 10})
 
 
 def test_thumbnails_are_spread_over_classes() -> None:

@@ -149,7 +149,7 @@ def no_pictures(what: str, bad: Sequence[Rejected], others: dict[str, int]) -> s
     if others:
         listed = ", ".join(f"{count:,} {ending}" for ending, count in sorted(others.items(), key=lambda o: -o[1])[:4])
         return f"{what} holds no pictures, only other files ({listed}): give the folder that holds your pictures."
-    return f"{what} is empty: put your pictures (JPEG, PNG, WebP ...) there, or give the folder that holds them."
+    return f"{what} is empty: give a folder that holds pictures (JPEG, PNG, WebP ...)."
 
 
 def label_file(path: Path) -> Table:

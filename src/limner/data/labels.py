@@ -133,6 +133,9 @@ def match_labels(names: Sequence[str], table: Mapping[str, str]) -> list[str | N
     return found
 
 
+TEXT_NOTE = "The pictures seem to show text, which must not be mirrored: leave flips off."
+
+
 def text_like(name: str, classes: Sequence[str]) -> bool:
     """Return whether a set looks like text, which must not be mirrored: by its name, or by single-character classes."""
     single = [c for c in classes if len(c) == 1 and c.isalnum()]

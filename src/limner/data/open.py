@@ -14,7 +14,7 @@ from limner.data.archive import open_zip
 from limner.data.arrays import IDX_IMAGES, from_array, idx_images, open_idx, open_numpy
 from limner.data.folder import open_folder
 from limner.data.image import SUFFIXES, UNREADABLE
-from limner.data.labels import Labels, text_like
+from limner.data.labels import Labels
 from limner.data.layout import CLASSES_FROM, ArrangeOptions, ClassesFrom
 from limner.data.samples import SAMPLES, open_sample
 from limner.data.source import Source
@@ -53,8 +53,6 @@ def open_source(
         source = from_array(np.asarray(data))
     else:
         source = _open_path(str(data), ArrangeOptions(labels, classes_from, splits, partial))
-    if text_like(source.name, source.classes):
-        source.notes.append("The pictures seem to show text, which must not be mirrored: leave flips off.")
     return source
 
 
@@ -76,7 +74,7 @@ def _open_path(data: str, options: ArrangeOptions) -> Source:
     except (FileNotFoundError, NotADirectoryError):
         if data in SAMPLES:
             return _sample(data, options)
-        raise ValueError(_missing(data, path)) from None
+        raise ValueError(missing(data, path, f"give a folder of pictures, or a sample: {' or '.join(SAMPLES)}.")) from None
     except (OSError, ValueError) as error:  # a ValueError: a null character
         raise ValueError(f"{shortened(data)} cannot be reached: {reason_of(error)}.") from error
     source = open_directory(path, options) if path.is_dir() else open_file(path, options)
@@ -149,13 +147,12 @@ def open_file(path: Path, options: ArrangeOptions) -> Source:
     raise ValueError(f"{path} is an unknown kind of data: give a folder, a zip, an IDX file, a .npy or a .npz.")
 
 
-def _missing(data: str, path: Path) -> str:
-    """Return the error message for a path that does not exist, with a suggestion."""
+def missing(data: str, path: Path, otherwise: str) -> str:
+    """Return the error message for a path that does not exist: a name that resembles it, or what to do `otherwise`."""
     try:
         beside = [p.name for p in path.parent.iterdir() if not p.name.startswith(".")]
     except OSError:
         beside = []
     close = difflib.get_close_matches(path.name, beside, 1, 0.6)
     meant = printable(path.with_name(close[0])) if close else next(iter(difflib.get_close_matches(data, SAMPLES, 1, 0.6)), "")
-    hint = f"did you mean {meant}?" if meant else f"give a folder of pictures, or a sample: {' or '.join(SAMPLES)}."
-    return f"{shortened(data)} does not exist: {hint}"
+    return f"{shortened(data)} does not exist: {f'did you mean {meant}?' if meant else otherwise}"

@@ -13,9 +13,11 @@ from limner.core.text import counted
 from limner.data.dataset import Dataset, prepare
 from limner.data.decode import Progress
 from limner.data.image import convert_channels, resized
+from limner.data.labels import TEXT_NOTE, text_like
 from limner.data.source import Rejected, Source
 
 THUMBNAIL_SIDE = 64  # pixels
+CROP = 128  # pixels a side of the crops that are counted
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,11 @@ def build_report(source: Source, dataset: Dataset) -> DataReport:
     if counts and max(counts.values()) >= 10 * max(1, min(counts.values())):
         rare = min(counts, key=lambda name: counts[name])
         notes.append(f"Classes are imbalanced: {rare} has {counts[rare]:,}, the largest {max(counts.values()):,}.")
+    if text_like(source.name, source.classes):
+        notes.append(TEXT_NOTE)
     if note := too_few(len(dataset)):
+        notes.append(note)
+    if note := crops_note(dataset.sizes):
         notes.append(note)
     return DataReport(
         origin=dataset.origin, count=len(dataset), spec=dataset.spec, sizes=dataset.sizes, least=least, median=median,
@@ -86,6 +92,17 @@ def too_few(count: int) -> str:
             f"{counted(count, 'picture is', 'pictures are')} too few for a generator, which will repeat them or fail: give at least a hundred, better some thousand."
         )
     return f"{count:,} pictures are few: expect a generator that stays close to them." if count < 500 else ""
+
+
+def crops_note(sizes: dict[tuple[int, int], int]) -> str:
+    """Return a note on the recipes that do not resize pictures, or "" where most are small. sizes: (H,W) -> count."""
+    crops = sum((height // CROP) * (width // CROP) * count for (height, width), count in sizes.items())
+    if crops < 2 * sum(sizes.values()):
+        return ""
+    return (
+        f"Restorers and codecs (such as --recipe denoise, super-resolution, restore, codec) are trained on crops at the pictures' own "
+        f"sizes: these hold {crops:,} separate ones of {CROP}x{CROP}."
+    )
 
 
 def size_range(sizes: dict[tuple[int, int], int]) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:

@@ -8,6 +8,7 @@ from typing import Any
 from limner.core.condition import class_counts
 from limner.core.files import write_whole
 from limner.core.text import printable
+from limner.data.labels import TEXT_NOTE, text_like
 
 SKIPPED = "skipped.txt"  # in the run folder
 
@@ -21,6 +22,8 @@ def facts(dataset: Any, folder: Path) -> list[str]:
         more = f" and {len(classes) - 20} more" if len(classes) > 20 else ""
         notes.append(f"{len(classes)} classes: {', '.join(classes[:20])}{more}.")
     notes += dataset.notes
+    if text_like(dataset.name, dataset.classes):
+        notes.append(TEXT_NOTE)
     if dataset.bad:
         notes.append(f"{folder / SKIPPED} lists every picture that was left out, and why.")
     return notes

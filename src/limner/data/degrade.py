@@ -7,7 +7,7 @@ result is a pure function of (seed, position).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -61,21 +61,24 @@ def degradation(name: str, **options: Any) -> Degradation:
     return DEGRADATIONS[name](**options)
 
 
-def parse_degradations(text: str, scale: int = 1, clean: float = CLEAN_PROBABILITY) -> Chain:
+def parse_degradations(
+    text: str, scale: int = 1, clean: float = CLEAN_PROBABILITY, allowed: Collection[str] = tuple(MIXED)
+) -> Chain:
     """Return the mix of names separated by commas: "jpeg,noise,blur,scratches".
 
     Each is drawn with a random strength and left out at random. They happen in a physical order (`MIXED`), whatever the order of
     the names. scale: of the result; above 1, `downscale` is added unless `real` is there, which downscales itself. clean:
     fraction of the pictures that stay as they are, so that a network learns to leave such a picture unchanged.
-    Raises ValueError for an unknown name, for none, and for `downscale` at scale 1.
+    allowed: the names that may be given. Raises ValueError for another name, for none, and for `downscale` at scale 1.
     """
     names = {name.strip() for name in text.split(",") if name.strip()}
-    if unknown := sorted(names - set(MIXED)):
-        raise ValueError(f"The degradation {unknown[0]!r} is unknown: choose from {', '.join(sorted(MIXED))}, separated by commas.")
+    choice = f"choose from {', '.join(sorted(allowed))}, separated by commas."
+    if unknown := sorted(names - set(allowed)):
+        raise ValueError(f"The degradation {unknown[0]!r} is unknown: {choice}")
     if "downscale" in names and scale == 1:
         raise ValueError("The degradation 'downscale' needs a scale of 2, 3 or 4.")
     if not names:
-        raise ValueError(f"No degradation is named: choose from {', '.join(sorted(MIXED))}, separated by commas.")
+        raise ValueError(f"No degradation is named: {choice}")
     if scale != 1 and "real" not in names:
         names.add("downscale")
     sized = {"factor": scale}

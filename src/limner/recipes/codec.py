@@ -12,10 +12,9 @@ from torch import Tensor, nn
 from limner.core.images import ImageSpec, to_float, to_uint8
 from limner.core.machine import Machine
 from limner.core.text import counted
-from limner.data import open_source
 from limner.data.crops import Crops
 from limner.data.decode import Progress
-from limner.data.native import Native, prepare_native
+from limner.data.native import Native
 from limner.data.request import DataRequest
 from limner.data.split import split
 from limner.losses.adversarial import PATCH_OBJECTIVES, objective
@@ -28,7 +27,7 @@ from limner.networks import describe, hyperprior, patch
 from limner.networks.padding import crop_to, pad_to
 from limner.recipes.config import CodecRecipe
 from limner.recipes.presets import CODECS
-from limner.recipes.sources import CroppedPictures
+from limner.recipes.sources import CroppedPictures, load_native
 from limner.runs.experiment import Card, Experiment, Product
 from limner.runs.options import Options
 from limner.runs.validate import CODING, choose_metric, rate_distortion
@@ -46,12 +45,7 @@ PREVIEWED = 8
 
 def load_data(recipe: CodecRecipe, request: DataRequest, progress: Progress | None = None) -> CroppedPictures:
     """Return the pictures of a codec at their own sizes. Raises ValueError for unreadable data and meaningless options."""
-    meaningless = ("labels", "classes_from", "unconditional", "halves", "fit", "drop_duplicates")
-    request.refuse(meaningless, "to a recipe that learns from crops of pictures")
-    if request.second is not None:
-        raise ValueError("This recipe is trained on one set of pictures: give one, or a recipe that translates.")
-    source = open_source(request.data, labels=False)
-    pictures = prepare_native(source, channels=request.channels, background=request.background, progress=progress)
+    _, pictures = load_native(request, progress)
     size = crop_size(pictures) if request.size is None else request.size
     return CroppedPictures(pictures, Crops(pictures, size, flip=recipe.flip))
 

@@ -13,12 +13,11 @@ from torch import nn
 from limner.core.images import ImageSpec
 from limner.core.machine import Machine
 from limner.core.text import counted
-from limner.data import open_source
 from limner.data.crops import Crops
 from limner.data.decode import MIN_SIDE, Progress, target_size
-from limner.data.degrade import Chain, Degradation, Degraded, degradation, parse_degradations
+from limner.data.degrade import MIXED, Chain, Degradation, Degraded, degradation, parse_degradations
 from limner.data.jpeg_quality import low_quality_note
-from limner.data.native import Native, prepare_native
+from limner.data.native import Native
 from limner.data.request import DataRequest
 from limner.data.split import split
 from limner.losses.adversarial import PATCH_OBJECTIVES, objective
@@ -31,7 +30,7 @@ from limner.monitor.family_probes import RestorerProbe
 from limner.networks import describe, patch, restorer
 from limner.recipes.presets import RESTORERS
 from limner.recipes.restore_config import AnyRestoration, ContextRecipe, RestorationRecipe
-from limner.recipes.sources import CroppedPictures
+from limner.recipes.sources import CroppedPictures, load_native
 from limner.runs.experiment import Card, Experiment, Product
 from limner.runs.options import Options
 from limner.runs.validate import AUTO, RESTORATION, choose_metric, restoration
@@ -44,19 +43,14 @@ RECIPES = (RestorationRecipe, ContextRecipe)
 PRESETS = RESTORERS
 CELLS = 32  # default side of a crop at the resolution that plain convolutions compute at: many small crops learn fastest
 CONTEXT = 128  # default side in pixels for a U-Net
+OWN_RECIPES = {"holes": "inpaint", "gray": "colorize", "downscale": "super-resolution"}  # degradations that no mix holds
 VALIDATED = 64  # maximum number of held-out crops for the validator
 PREVIEWED = 8
 
 
 def load_data(recipe: AnyRestoration, request: DataRequest, progress: Progress | None = None) -> CroppedPictures:
     """Return the clean pictures of a restorer at their own sizes. Raises ValueError for unreadable data and meaningless options."""
-    request.refuse(
-        ("labels", "classes_from", "unconditional", "halves", "fit", "drop_duplicates"), "to a recipe that restores crops of pictures"
-    )
-    if request.second is not None:
-        raise ValueError("This recipe makes its pairs from clean pictures: give one set, or a recipe that translates.")
-    source = open_source(request.data, labels=False)
-    pictures = prepare_native(source, channels=request.channels, background=request.background, progress=progress)
+    source, pictures = load_native(request, progress)
     size = crop_size(recipe, pictures) if request.size is None else request.size
     height, width = target_size(size, [])
     crops = Crops(pictures, size, flip=recipe.flip, rotate=recipe.rotate and height == width)
@@ -110,10 +104,10 @@ def _range(name: str, least: float, most: float) -> tuple[float, float]:
 
 def _mix(names: str, clean: float) -> Degradation:
     """Return the mix of degradations of a list with commas. Raises ValueError for one that has a recipe of its own."""
-    for name, own in {"holes": "inpaint", "gray": "colorize", "downscale": "super-resolution"}.items():
+    for name, own in OWN_RECIPES.items():
         if name in [part.strip() for part in names.split(",")]:
             raise ValueError(f"The degradation {name!r} is undone by a recipe of its own, {own}: leave it out of --degrade.")
-    return parse_degradations(names, clean=clean)
+    return parse_degradations(names, clean=clean, allowed=MIXED.keys() - OWN_RECIPES.keys())
 
 
 def refuse_too_large(recipe: AnyRestoration, spec: ImageSpec, machine: Machine) -> None:

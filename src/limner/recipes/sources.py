@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import Tensor
 
 from limner.core.text import counted
-from limner.data import Dataset, open_source, prepare
+from limner.data import Dataset, Source, open_source, prepare
 from limner.data.crops import Crops
 from limner.data.decode import Progress
-from limner.data.native import Native
+from limner.data.native import Native, prepare_native
 from limner.data.request import DataRequest
 
 
@@ -18,13 +18,30 @@ def load_single_set(request: DataRequest, progress: Progress | None = None, part
     Raises ValueError for options of two sets, and for data that cannot be read.
     """
     request.refuse(("halves",), "to a recipe that does not translate")
-    if request.second is not None:
-        raise ValueError("This recipe is trained on one set of pictures: give one, or a recipe that translates.")
+    _refuse_second(request)
     if request.unconditional and request.labels:
         raise ValueError("--labels gives the classes and --unconditional ignores them: leave one out.")
     labels = False if request.unconditional else request.labels or True
     source = open_source(request.data, labels, request.classes_from, partial=partial)
     return prepare(source, drop_duplicates=request.drop_duplicates, progress=progress, **request.shape())
+
+
+def load_native(request: DataRequest, progress: Progress | None = None) -> tuple[Source, Native]:
+    """Return one set of pictures without classes, for crops, and the same decoded at their own sizes.
+
+    Raises ValueError for options without a meaning for crops, and for data that cannot be read.
+    """
+    meaningless = ("labels", "classes_from", "unconditional", "halves", "fit", "drop_duplicates")
+    request.refuse(meaningless, "to a recipe that is trained on crops of pictures")
+    _refuse_second(request)
+    source = open_source(request.data, labels=False)
+    return source, prepare_native(source, channels=request.channels, background=request.background, progress=progress)
+
+
+def _refuse_second(request: DataRequest) -> None:
+    """Raise ValueError for a second set of pictures."""
+    if request.second is not None:
+        raise ValueError("This recipe is trained on one set of pictures: give one, or a recipe that translates.")
 
 
 class CroppedPictures:

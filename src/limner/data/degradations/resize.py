@@ -14,23 +14,29 @@ SCALES = (1, 2, 3, 4)
 
 
 @dataclass(frozen=True)
-class Downscale:
+class Scaled:
+    """A degradation that makes each side `factor` times smaller: 1, 2, 3 or 4. Raises ValueError for another factor."""
+
+    factor: int = 4
+
+    def __post_init__(self) -> None:
+        if self.factor not in SCALES:
+            raise ValueError(f"Pictures cannot be made {self.factor!r} times smaller: choose a scale of 1, 2, 3 or 4.")
+
+    @property
+    def scale(self) -> int:
+        return self.factor
+
+
+@dataclass(frozen=True)
+class Downscale(Scaled):
     """Bicubic downscaling with antialiasing, as Pillow computes it.
 
     Its kernel is that of Keys 1981 (a = -0.5) stretched by the factor, as in MATLAB's imresize: the two agree to within rounding
     except within two result pixels of the border, where Pillow leaves out what is missing and MATLAB mirrors. 8-bit
     pictures of 1 or 3 channels are those that `Image.resize` returns. Colors are weighted by alpha.
-    factor: 2, 3 or 4; 1 does nothing. Raises ValueError for another.
+    A factor of 1 does nothing.
     """
-
-    factor: int = 4
-
-    def __post_init__(self) -> None:
-        check_scale(self.factor)
-
-    @property
-    def scale(self) -> int:
-        return self.factor
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         height, width = image.shape[0] // self.factor, image.shape[1] // self.factor
@@ -40,12 +46,6 @@ class Downscale:
         size = (height, width)
         made = filtered(image.astype(np.float32), lambda planes: resize(planes, size, Image.Resampling.BICUBIC))
         return in_dtype(made, image.dtype)
-
-
-def check_scale(scale: int) -> None:
-    """Raise ValueError for a downscaling factor that is not supported."""
-    if scale not in SCALES:
-        raise ValueError(f"Pictures cannot be made {scale!r} times smaller: choose a scale of 1, 2, 3 or 4.")
 
 
 def resize(planes: np.ndarray, size: tuple[int, int], filter: Image.Resampling, antialias: bool = True) -> np.ndarray:

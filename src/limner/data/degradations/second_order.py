@@ -13,7 +13,7 @@ from limner.data.degradations.blur import Blur, blurred, random_sinc
 from limner.data.degradations.codecs import Jpeg
 from limner.data.degradations.noise import GaussianNoise, PoissonNoise
 from limner.data.degradations.protocol import Degradation, filtered, in_dtype
-from limner.data.degradations.resize import check_scale, resize
+from limner.data.degradations.resize import Scaled, resize
 
 FILTERS = (Image.Resampling.BOX, Image.Resampling.BILINEAR, Image.Resampling.BICUBIC)
 SECOND_BLUR = 0.8   # probability
@@ -48,7 +48,7 @@ SECOND = _Pass(Blur((0.2, 1.5)), (0.3, 1.2), (0.3, 0.4, 0.3), GaussianNoise((1, 
 
 
 @dataclass(frozen=True)
-class SecondOrder:
+class SecondOrder(Scaled):
     """The degradation model of Wang et al. 2021 (Real-ESRGAN), figure 2, with the ranges of its x4plus model.
 
     Twice blur, resizing, noise and JPEG; in the second pass the blur has a probability of 0.8, and the result is resized to
@@ -57,17 +57,7 @@ class SecondOrder:
     details of a picture 6 times smaller may be all that is left.
     JPEG qualities are whole numbers. Resizing by area, bilinear or bicubic interpolation, the last two without antialiasing as
     in the authors' experiments. Blur and resizing weight colors by alpha; the rest leaves alpha unchanged.
-    factor: the scale, 1, 2, 3 or 4. Raises ValueError for another.
     """
-
-    factor: int = 4
-
-    def __post_init__(self) -> None:
-        check_scale(self.factor)
-
-    @property
-    def scale(self) -> int:
-        return self.factor
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         height, width = image.shape[0] // self.factor, image.shape[1] // self.factor

@@ -148,6 +148,15 @@ def test_failures_are_the_least_typical(learned: bool) -> None:
     features = learn_features(x, y, 2) if learned else reduced
     assert not learned or torch.equal(features(x), learn_features(x, y, 2)(x))
     typical = Typicality(features, x, 1)
+    assert [len(x) for x in typical.sorted] == [n]
     bad = np.isin(np.arange(n), failed)
     ranks = typical.rank(x).numpy()
     assert np.quantile(ranks[bad], 0.2) > np.quantile(ranks[~bad], 0.8)
+
+
+def test_every_mode_has_calibration_pictures() -> None:
+    """Two different pictures make two modes, however many are looked for: an empty one would rank all pictures as typical."""
+    x = torch.zeros(40, 1, 8, 8, dtype=torch.uint8)
+    x[20:, :, :4] = 200
+    typical = Typicality(reduced, x, 16)
+    assert sorted(map(len, typical.sorted)) == [20, 20] and len(typical.centers) == 2

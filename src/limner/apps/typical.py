@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from limner.evaluation.diversity import kmeans
 from limner.evaluation.features.encoder import Progress, train_classifier, working_size
 from limner.evaluation.features.extractor import resized
 from limner.evaluation.features.own import OwnFeatures
@@ -59,8 +60,9 @@ class Typicality:
         _, vectors = torch.linalg.eigh(x.T @ x)
         self.basis = vectors[:, -max(1, min(MAX_COMPONENTS, len(x) // 4)) :]  # [F,D], the largest components
         x = x @ self.basis
-        self.centers = _centers(x, modes)
-        mode = torch.cdist(x, self.centers).argmin(1)
+        centers = kmeans(x, min(modes, len(x)))
+        used, mode = torch.cdist(x, centers).argmin(1).unique(return_inverse=True)
+        self.centers = centers[used]  # without those of empty clusters, which would have no calibration pictures
         self.whiten = torch.linalg.cholesky(torch.linalg.inv(_shrunk_covariance(x - self.centers[mode])))
         distance = self._distance(x, mode)
         self.sorted = [distance[mode == i].sort().values for i in range(len(self.centers))]
@@ -76,27 +78,6 @@ class Typicality:
         distance = self._distance(x, mode)
         ranks = [torch.searchsorted(self.sorted[k], d) / max(1, len(self.sorted[k])) for k, d in zip(mode.tolist(), distance, strict=True)]
         return torch.stack(ranks) if ranks else torch.zeros(0)
-
-
-def _centers(x: Tensor, count: int, iterations: int = 30) -> Tensor:
-    """Return the centers [K,D] of k-means from a k-means++ start (Arthur & Vassilvitskii 2007) with a fixed seed.
-
-    Clusters that end empty are left out.
-    """
-    generator = torch.Generator().manual_seed(0)
-    centers = x.mean(0, keepdim=True)
-    if count == 1:
-        return centers
-    centers = x[torch.randperm(len(x), generator=generator)[:1]]
-    while len(centers) < count:
-        nearest = torch.cdist(x, centers).min(1).values.square()
-        if not nearest.sum() > 0:  # fewer different pictures than clusters
-            break
-        centers = torch.cat([centers, x[torch.multinomial(nearest, 1, generator=generator)]])
-    for _ in range(iterations):
-        mode = torch.cdist(x, centers).argmin(1)
-        centers = torch.stack([x[mode == k].mean(0) for k in range(len(centers)) if (mode == k).any()])
-    return centers
 
 
 def _shrunk_covariance(x: Tensor) -> Tensor:

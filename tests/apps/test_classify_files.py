@@ -135,7 +135,7 @@ def test_a_file_a_zip_and_arrays(model: Classifier, folder: Path, tmp_path: Path
     (tmp_path / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
     with pytest.raises(ValueError, match=r"holds no usable picture: torn\.png cannot be read"):
         classify(model, tmp_path / "torn.png")
-    with pytest.raises(ValueError, match="does not exist"):
+    with pytest.raises(ValueError, match=r"does not exist: give a picture, a folder or a zip\.$"):
         classify(model, tmp_path / "nowhere")
     with pytest.raises(ValueError, match=r"written as \.csv or \.json, not as 't\.txt'"):
         classify(model, folder, tmp_path / "t.txt")

@@ -72,6 +72,40 @@ def test_metadata_is_written_in_every_format(ending: str, tmp_path: Path) -> Non
         assert made.getexif()[0x010F] == "Camera"
 
 
+def test_what_is_lost_names_the_first_picture(folder: Path, tmp_path: Path) -> None:
+    deep = Image.fromarray((picture(40, 64, 1)[..., 0].astype(np.uint16)) * 200)
+    deep.save(folder / "deep" / "16.png")
+    assert run(folder / "deep" / "16.png", tmp_path / "x.limn")[1] == ["16.png has more than 8 bits a channel and is stored with 8."]
+    deep.save(folder / "deep" / "er" / "17.tif")
+    for archive in (False, True):
+        said = run(folder, tmp_path / ("y.limn" if archive else "y"), archive=archive)[1]
+        assert said[-1] == "deep/16.png and 1 other picture: each has more than 8 bits a channel and is stored with 8."
+
+
+def test_results_do_not_go_among_the_originals(folder: Path, tmp_path: Path) -> None:
+    before = tree(folder)
+    for options, out in (({}, folder), ({}, folder / "new"), ({"archive": True}, folder)):
+        with pytest.raises(ValueError, match=r"(is|lies in) the folder of the originals: choose another place to write to\.$"):
+            run(folder, out, **options)
+    assert tree(folder) == before
+    run(folder, tmp_path / "out")
+    before = tree(tmp_path / "out")
+    for out in (tmp_path / "out", tmp_path / "out" / "new"):
+        with pytest.raises(ValueError, match="(is|lies in) the folder of the originals"):
+            back(tmp_path / "out", out)
+    assert tree(tmp_path / "out") == before
+
+
+def test_a_suffix_that_cannot_hold_the_picture_is_refused(folder: Path, tmp_path: Path) -> None:
+    run(folder / "a.png", tmp_path / "x.limn")
+    for name in ("q.gif", "q.limn", "q.v2"):
+        with pytest.raises(ValueError, match=rf"written as \.png, \.webp, \.tif or \.jpg, not as '{name}'"):
+            back(tmp_path / "x.limn", tmp_path / name)
+    assert not list(tmp_path.glob("q*"))
+    back(tmp_path / "x.limn", tmp_path / "new")  # a folder, as for the other commands
+    assert tree(tmp_path / "new") == ["x.png"]
+
+
 def test_a_folder_keeps_its_tree_and_lists_what_is_damaged(folder: Path, tmp_path: Path) -> None:
     text, said = run(folder, tmp_path / "out")
     assert text.startswith("7 compressed pictures are in") and "skipped" in text
@@ -163,7 +197,7 @@ def test_wrong_outputs_are_one_sentence(folder: Path, tmp_path: Path) -> None:
         ((folder, tmp_path / "x.jpg"), {}, "go into a folder"),
         ((folder, tmp_path / "x.jpg"), {"archive": True}, "An archive is written as a .limn"),
         ((folder / "broken.png", tmp_path / "x.limn"), {}, "cannot be used: truncated"),
-        ((folder / "none.png", tmp_path / "x.limn"), {}, "none.png"),
+        ((folder / "none.png", tmp_path / "x.limn"), {}, "none.png does not exist: did you mean"),
         ((folder, tmp_path / "x.limn"), {"quality": 400}, "quality"),
     ]:
         with pytest.raises(ValueError, match=match):
@@ -178,7 +212,7 @@ def test_wrong_outputs_are_one_sentence(folder: Path, tmp_path: Path) -> None:
         back(folder, tmp_path / "out")
     with pytest.raises(ValueError, match="not a picture that"):
         back(folder / "a.png", tmp_path / "out.png")
-    with pytest.raises(ValueError, match="There is no"):
+    with pytest.raises(ValueError, match=r"nothing.limn does not exist: give a .limn, or a folder or zip of them\."):
         back(tmp_path / "nothing.limn", tmp_path / "out.png")
     run(folder / "a.png", tmp_path / "a.limn")
     (tmp_path / "link.png").symlink_to(tmp_path / "a.limn")

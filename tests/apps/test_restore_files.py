@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import limner
+from limner.apps.pictures_out import LINE
 from limner.apps.restore import Restorer
 from limner.apps.restore_files import restore
 from restorers import DEEP, context, deep_color_png, filler, photo, restorer
@@ -44,7 +46,11 @@ def test_a_folder_and_a_zip_keep_their_tree(folder: Path, tmp_path: Path) -> Non
     with Image.open(tmp_path / "out/three.tif") as made:
         assert made.mode == "I;16" and made.size == (80, 60)
     with Image.open(tmp_path / "sheet.png") as sheet:
-        assert sheet.size == (4 * 240 + 3 * 2, 2 * 240 + 2)  # each enlarged three times
+        assert sheet.size == (4 * 240 + 3 * 2, 2 * 240 + 2 + LINE)  # each enlarged three times
+        line = np.asarray(sheet)[-LINE:].min(2) < 128
+    written = [line[:, 242 * i : 242 * i + 240].any() for i in range(4)]
+    assert written == [True] * 4  # the name of each picture, below it
+    assert not np.array_equal(line[:, :240], line[:, 242:482])
     restore(model, folder, tmp_path / "out.zip", say=said.append)
     assert sorted(zipfile.ZipFile(tmp_path / "out.zip").namelist()) == ["deep/two.jpg", "four.png", "one.png", "three.tif"]
     assert "4 restored" in restore(restorer(3), tmp_path / "out.zip", tmp_path / "again")
@@ -55,7 +61,7 @@ def test_the_sheet_shows_the_same_middle_of_both(tmp_path: Path) -> None:
     photo(900, 600).save(tmp_path / "large.png")
     restore(restorer(3, 2), tmp_path / "large.png", tmp_path / "out.png", strength=0.0, sheet=tmp_path / "sheet.png")
     sheet = np.asarray(Image.open(tmp_path / "sheet.png")).astype(int)
-    above, below = sheet[: 3 * 256], sheet[3 * 256 + 2 :]  # each enlarged three times
+    above, below = sheet[: 3 * 256], sheet[3 * 256 + 2 : -LINE]  # each enlarged three times
     assert above.shape == below.shape == (768, 768, 3)
     assert np.abs(above - below)[12:-12, 12:-12].max() <= 2 and above.std() > 20
 
@@ -116,7 +122,7 @@ def test_color_of_16_bits_is_said_to_be_read_at_8(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "out", "options", "message"),
     [
-        ("in", "in", {}, "overwrite the originals"), ("in/one.png", "in", {}, "overwrite an original"),
+        ("in", "in", {}, "in is the folder of the originals: choose another place to write to"), ("in/one.png", "in", {}, "overwrite an original"),
         ("in", "many.png", {}, r"folder or a \.zip"), ("in/broken.png", "x.png", {}, "broken.png cannot be used: not a picture"),
         ("in/one.png", "x.png", {"sheet": "x.png"}, "would replace a restored picture"),
         ("in/one.png", "x.png", {"sheet": "x.jpg"}, "written as a .png"),
@@ -124,10 +130,15 @@ def test_color_of_16_bits_is_said_to_be_read_at_8(tmp_path: Path) -> None:
         ("in/one.png", "x.png", {"strength": -1.0}, "strength goes from 0"),
         ("in/one.png", "x.png", {"scale": 4.0}, "enlarges 2 times"),
         ("in/one.png", "x.png", {"mask": "in/one.png"}, "leave it out"),
-        ("in/none.png", "x.png", {}, "does not exist"),
+        ("in/none.png", "x.png", {}, r"in/none.png does not exist: did you mean .*in/one.png\?$"),
+        ("nowhere", "x", {}, r"nowhere does not exist: give a picture, a folder or a zip\.$"),
+        ("void", "x", {}, r"void is empty: give a folder that holds pictures \(JPEG, PNG, WebP \.\.\.\)\.$"),
+        ("in/one.png", "x.gif", {}, r"written as \.png, \.webp, \.tif or \.jpg, not as 'x\.gif'"),
+        ("in/one.png", "x.v2", {}, "not as 'x.v2'"), ("in", "in/new", {}, "in/new lies in the folder of the originals"),
     ],
 )  # fmt: skip
 def test_refusals(source: str, out: str, options: dict, message: str, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "void").mkdir()
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
     options = {name: tmp_path / value if isinstance(value, str) else value for name, value in options.items()}
     with pytest.raises(ValueError, match=message):
@@ -147,6 +158,47 @@ def test_a_picture_too_large_for_its_format_is_a_sentence(tmp_path: Path) -> Non
     Image.new("RGB", (9000, 3)).save(tmp_path / "a.webp")
     with pytest.raises(ValueError, match=r"18000x6 cannot be written as WEBP .*: choose .png or .tif"):
         restore(restorer(3, 2), tmp_path / "a.webp", tmp_path / "b.webp")
+
+
+def test_a_file_of_a_format_that_is_not_written_becomes_a_png_in_a_folder(folder: Path, tmp_path: Path) -> None:
+    """One picture was written as four.gif.png, and the same one of a folder as four.png."""
+    restore(restorer(3), folder / "four.gif", tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["four.png"]
+
+
+def test_a_huge_picture_is_one_sentence(tmp_path: Path) -> None:
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "huge.png")
+    with pytest.raises(ValueError, match=r"huge.png cannot be used: too large to decode safely \(over 178 million pixels\); shrink it or"):
+        restore(restorer(3), tmp_path / "huge.png", tmp_path / "out.png")
+
+
+@pytest.mark.parametrize(
+    ("error", "tile", "cure"),
+    [
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes."), None, "--tile, such as 128"),
+        (MemoryError(), 2048, "--tile, such as 512"),
+        (torch.OutOfMemoryError("CUDA out of memory."), 128, "cut the picture into parts"),
+    ],
+    ids=["cpu", "python", "gpu"],
+)
+def test_too_little_memory_is_a_sentence(
+    error: Exception, tile: int | None, cure: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = restorer(3)
+    whole = model._colors
+
+    def compute(x: torch.Tensor, *more: object) -> torch.Tensor:
+        if x.numel() > 20_000:
+            raise error
+        return whole(x, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(model, "_colors", compute)
+    photo(300, 200).save(folder / "large.png")
+    said: list[str] = []
+    assert "4 restored" in restore(model, folder, tmp_path / "out", tile=tile, say=said.append)
+    assert any(text.startswith("Skipped large.png: there is not enough memory for 300x200 pixels") and cure in text for text in said)
+    with pytest.raises(ValueError, match=f"large.png cannot be used: there is not enough memory .* {cure}"):
+        restore(model, folder / "large.png", tmp_path / "x.png", tile=tile)
 
 
 def test_a_trained_run_is_restored_with_from_the_command_line(tmp_path: Path) -> None:

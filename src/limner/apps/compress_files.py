@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
@@ -14,21 +13,24 @@ import numpy as np
 
 from limner.apps.compress import Codec, Prepared, Progress, validate_effort, validate_quality
 from limner.apps.pictures_out import (
-    FORMATS,
     as_picture,
+    check_apart,
+    check_exists,
     check_no_overwrite,
     encoded,
     file_writer,
     goes_into_zip,
     is_single,
+    open_many,
     originals,
     output_names,
+    single_output,
 )
 from limner.coding.container import Item, safe_name
 from limner.coding.entropy import Corrupt, check_installed
 from limner.core.files import read_bytes, write_whole
 from limner.core.text import counted, printable
-from limner.data import Damaged, open_source
+from limner.data import Damaged
 from limner.data.archive import entry
 from limner.data.dataset import and_skipped
 from limner.data.decode import suppress_warnings
@@ -51,13 +53,20 @@ class Account:
     after: int = 0
     pixels: int = 0
     bad: int = 0
-    notes: Counter[str] = field(default_factory=Counter)
+    notes: dict[str, list[str]] = field(default_factory=dict)  # what is lost -> the names of the pictures
 
-    def add(self, picture: Prepared, before: int) -> None:
+    def add(self, name: str, picture: Prepared, before: int) -> None:
         self.pictures += 1
         self.before += before
         self.pixels += picture.item.width * picture.item.height
-        self.notes.update(picture.notes)
+        for note in picture.notes:
+            self.notes.setdefault(note, []).append(name)
+
+    def losses(self) -> Iterator[str]:
+        """Yield a sentence on each thing that is lost: the first picture, and the number of the others."""
+        for note, names in self.notes.items():
+            others = f" and {counted(len(names) - 1, 'other picture')}: each" if len(names) > 1 else ""
+            yield f"{printable(names[0])}{others} {note}."
 
     def sentence(self, out: Path) -> str:
         rate, ratio = self.after * 8 / self.pixels, self.before / max(1, self.after)
@@ -97,18 +106,18 @@ def compress(
         picture = _prepared(model, source, metadata)
         content = model.compress_prepared(picture, quality, effort)
         write_whole(out, content)
-        account.add(picture, source.stat().st_size)
+        account.add(source.name, picture, source.stat().st_size)
         account.after = len(content)
     else:
-        pictures = open_source(source, labels=False, splits=False)
+        pictures = open_many(source)
         account.bad = len(pictures.bad)
         for name, why in pictures.bad:
             say(f"Skipped {name}: {why}.")
         archive = archive or (out.suffix.lower() == SUFFIX and not out.is_dir())
         many = _archive if archive else _separately
         many(model, pictures, source, out, quality, effort, metadata, progress, say, account)
-    for note, count in account.notes.items():
-        say(f"A picture {note}." if count == 1 else f"{count:,} pictures: each {note}.")
+    for loss in account.losses():
+        say(loss)
     return account.sentence(out)
 
 
@@ -124,6 +133,8 @@ def _separately(
     progress: Progress | None, say: Say, account: Account,
 ) -> None:  # fmt: skip
     zipped = goes_into_zip(out, f"a folder, a .zip or with --archive a {SUFFIX}")
+    if not zipped:
+        check_apart(source, out)
     names = _renamed(pictures.names, SUFFIX)
     check_no_overwrite(originals(source), [out, *(() if zipped else (out / name for name in names))])
     with ExitStack() as stack:
@@ -139,7 +150,7 @@ def _separately(
                 continue
             content = model.compress_prepared(picture, quality, effort)
             write(names[i], content)
-            account.add(picture, _size(pictures, i))
+            account.add(name, picture, _size(pictures, i))
             account.after += len(content)
         _check_any(account, source)
 
@@ -148,7 +159,9 @@ def _archive(
     model: Codec, pictures: Source, source: Path, out: Path, quality: int | None, effort: int, metadata: bool,
     progress: Progress | None, say: Say, account: Account,
 ) -> None:  # fmt: skip
-    out = out / f"{source.stem}{SUFFIX}" if out.is_dir() else out
+    if out.is_dir():
+        check_apart(source, out)
+        out /= f"{source.stem}{SUFFIX}"
     if out.suffix.lower() != SUFFIX:
         raise ValueError(f"An archive is written as a {SUFFIX}, not as {out.name!r}.")
     check_no_overwrite(originals(source), [out])
@@ -162,7 +175,7 @@ def _archive(
             say(f"Skipped {name}: {reason(error) if isinstance(error, OSError) else error}.")
             account.bad += 1
             continue
-        account.add(picture, _size(pictures, i))
+        account.add(name, picture, _size(pictures, i))
         items.append(replace(picture.item, name=names[i]))
         places.append(i)
     _check_any(account, source)
@@ -213,12 +226,11 @@ def _renamed(names: Sequence[str], ending: str) -> list[str]:
 def decompress(model: Codec, source: Path, out: Path, progress: Progress | None = None, say: Say = print) -> str:
     """Decompress a .limn, or all of a folder or a zip. Returns a sentence that names the output.
 
-    out: a picture (.png without loss, .webp, .tif, .jpg) for one; a folder or a .zip for many, which become .png. say: called with
+    out: a picture (.png, .webp and .tif without loss, .jpg) for one, or a folder for it; a folder or a .zip for many, which become .png. say: called with
     a sentence for each damaged picture, which is skipped. Raises ValueError when none could be decompressed.
     """
     check_installed()
-    if not source.exists():
-        raise ValueError(f"There is no {source}: give a {SUFFIX}, or a folder or zip of them.")
+    check_exists(source, f"a {SUFFIX}, or a folder or zip of them")
     if source.is_file() and source.suffix.lower() != ".zip":
         content = read_bytes(source, MAX_BYTES)
         try:
@@ -226,8 +238,7 @@ def decompress(model: Codec, source: Path, out: Path, progress: Progress | None 
         except Corrupt as error:
             raise ValueError(f"{source} cannot be decompressed: {error}.") from error
         if not file.header.archive:
-            out = out / f"{source.stem}.png" if out.is_dir() else out
-            out = out if out.suffix.lower() in FORMATS else out.with_name(out.name + ".png")
+            out = single_output(out, f"{_stem(source.name)}.png")
             check_no_overwrite([source], [out])
             _, image = next(iter(model.images(file)))
             if isinstance(image, Corrupt):
@@ -235,6 +246,8 @@ def decompress(model: Codec, source: Path, out: Path, progress: Progress | None 
             write_whole(out, encoded(image, out.suffix, lossless=True))
             return f"The picture is in {out}."
     zipped = goes_into_zip(out)
+    if not zipped:
+        check_apart(source, out)
     done = bad = 0
     taken: set[str] = set()
     with ExitStack() as stack:

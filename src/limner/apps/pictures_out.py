@@ -12,21 +12,26 @@ from itertools import count
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 
-from limner.core.files import write_error, write_whole, writing
+from limner.core.files import lies_in, write_error, write_whole, writing
 from limner.core.images import MODES, WHITE, grid, png, to_pil, write_png
-from limner.data import Damaged, open_source
+from limner.core.lettering import drawable, fitted, write
+from limner.core.text import printable
+from limner.data import Damaged, Source, open_source
 from limner.data.dataset import and_skipped
 from limner.data.decode import suppress_warnings
 from limner.data.folder import kind, list_files
 from limner.data.image import SUFFIXES, convert_channels, eight_bit, open_image, reason, upright
+from limner.data.open import expand_path, missing
+from limner.data.samples import SAMPLES
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
 QUALITY = 95  # of JPEG
 MAX_SHEET_PICTURES = 8  # on a before/after sheet
 MAX_JPEG_EXIF = 65_533  # bytes that a JPEG segment holds
 SHEET_SIDE = 256  # pixels of a picture on it, at most
+LETTERS, LINE = 14, 22  # pixels: size of the names on it, and height of their line
 Progress = Callable[[int, int], None]  # (done, total)
 Say = Callable[[str], None]
 Writer = Callable[[str, bytes], None]
@@ -109,30 +114,28 @@ def _write_all(
 ) -> str:  # fmt: skip
     if sheet:
         png(sheet)  # before anything is made
-    shown: list[tuple[Image.Image, Image.Image]] = []
+    shown: list[tuple[str, Image.Image, Image.Image]] = []
 
-    def show(made: Made) -> None:
+    def show(name: str, made: Made) -> None:
         if sheet and len(shown) < MAX_SHEET_PICTURES:  # small copies: large pictures are not kept in memory
-            shown.append((_small(made.before), _small(made.after)))
+            shown.append((PurePosixPath(name).name, _small(made.before), _small(made.after)))
 
     if is_single(source):
+        out = single_output(out, source.name)
         before = open_file(source)
-        out = out / source.name if out.is_dir() or not out.suffix else out
-        out = out if out.suffix.lower() in FORMATS else out.with_name(out.name + ".png")
         check_no_overwrite([source], [out], sheet, words.result)
         try:
             made = make(before, source.name, out.suffix, progress)
         except Damaged as error:
             raise unusable(source, error) from error
         write_whole(out, made.content)
-        show(made)
+        show(source.name, made)
         done, bad = 1, []
     else:
-        pictures = open_source(source, labels=False, splits=False)
+        pictures = open_many(source)
         zipped = goes_into_zip(out)
-        inside = source.is_dir() and not zipped and source.resolve() in (out.resolve(), *out.resolve().parents)
-        if inside:  # the next run would take the output as input
-            raise ValueError(f"{out} would overwrite the originals: choose another place to write to.")
+        if not zipped:
+            check_apart(source, out)
         names = output_names(pictures.names)
         check_no_overwrite(originals(source), [out, *(() if zipped else (out / name for name in names))], sheet, words.result)
         done, bad = 0, list(pictures.bad)
@@ -151,7 +154,7 @@ def _write_all(
                     continue
                 write(names[i], made.content)
                 done += 1
-                show(made)
+                show(name, made)
             if progress:
                 progress(len(pictures), len(pictures))
             if not done:  # raised within the context, so that no empty .zip is left behind
@@ -166,6 +169,45 @@ def _write_all(
 def is_single(source: Path) -> bool:
     """Return whether a source is the file of one picture, rather than a folder, a zip or an array of many."""
     return source.is_file() and source.suffix.lower() not in (".zip", ".npy", ".npz")
+
+
+def open_many(source: Path) -> Source:
+    """Return the pictures of a folder, a zip or arrays. Raises ValueError when there are none, or nothing is there."""
+    check_exists(source)
+    return open_source(source, labels=False, splits=False)
+
+
+def check_exists(source: Path, kinds: str = "a picture, a folder or a zip") -> None:
+    """Raise ValueError unless something is at `source`, or it names a sample. kinds: what may be given."""
+    text = str(source)
+    if text in SAMPLES or text.startswith("sample:"):
+        return
+    path = expand_path(source)
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise ValueError(missing(text, path, f"give {kinds}.")) from None
+    except OSError:  # reported where it is opened
+        pass
+
+
+def check_apart(source: Path, out: Path) -> None:
+    """Raise ValueError when the folder `out` is the folder `source` or lies in it: the next run would take results as input."""
+    if source.is_dir() and lies_in(out, source):
+        where = "is" if _identity(out) == _identity(source) else "lies in"
+        raise ValueError(f"{out} {where} the folder of the originals: choose another place to write to.")
+
+
+def single_output(out: Path, name: str) -> Path:
+    """Return the file that is written for one picture: `out`, or in the folder `out` one of the picture's name.
+
+    Raises ValueError for a suffix of a format that cannot be written.
+    """
+    if out.is_dir() or not out.suffix:
+        return out / output_names([name])[0]
+    if out.suffix.lower() not in FORMATS:
+        raise ValueError(f"A picture is written as .png, .webp, .tif or .jpg, not as {out.name!r}.")
+    return out
 
 
 def goes_into_zip(out: Path, places: str = "a folder or a .zip") -> bool:
@@ -290,12 +332,26 @@ def encoded(image: Image.Image, ending: str, quality: int = QUALITY, lossless: b
     return buffer.getvalue()
 
 
-def before_after(pairs: list[tuple[Image.Image, Image.Image]]) -> np.ndarray:
-    """Return a sheet uint8 [3,H,W]: a row of pictures, each fitted into a square of 64 to 256 pixels, above the results."""
-    side = min(SHEET_SIDE, max(64, *(max(before.size) for before, _ in pairs)))
+def before_after(shown: Sequence[tuple[str, Image.Image, Image.Image]]) -> np.ndarray:
+    """Return a sheet uint8 [3,H,W] of (name, picture, result): a row of pictures, each fitted into a square of 64 to 256 pixels,
+    above the results, and the names below."""
+    names, *rows = zip(*shown, strict=True)
+    side = min(SHEET_SIDE, max(64, *(max(before.size) for before in rows[0])))
     cells = []
-    for row in zip(*pairs, strict=True):
+    for row in rows:
         for image in row:
             flat = convert_channels(upright(image), 3, WHITE)
             cells.append(np.asarray(ImageOps.pad(flat, (side, side), color=WHITE)).transpose(2, 0, 1))
-    return grid(np.stack(cells), columns=len(pairs))
+    return _captioned(grid(np.stack(cells), columns=len(shown)), names)
+
+
+def _captioned(sheet: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """Return a sheet uint8 [3,H,W] with a line of names below, each centered under its column."""
+    _, height, width = sheet.shape
+    image = Image.new("RGB", (width, height + LINE), WHITE)
+    image.paste(to_pil(sheet))
+    draw, column = ImageDraw.Draw(image), width / len(names)
+    for i, name in enumerate(names):
+        text = fitted(drawable(printable(name), f"#{i + 1}", LETTERS), column - 4, LETTERS)
+        write(draw, ((i + 0.5) * column, height + LINE / 2), text, LETTERS, "mm")
+    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))

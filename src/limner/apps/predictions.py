@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from limner.apps.classify import CHUNK, Classifier
+from limner.apps.pictures_out import open_many
 from limner.core.files import write_whole
 from limner.core.text import printable
-from limner.data import Damaged, Source, open_source
+from limner.data import Damaged, Source
 from limner.data.image import reason
 from limner.data.source import short_name
 
@@ -64,7 +65,7 @@ def open_pictures(place: Path) -> Source:
             name=short_name(place.stem), origin=printable(place.name), names=[printable(place.name)],
             content=lambda _: io.BytesIO(place.read_bytes()), version=lambda: str(place.stat().st_mtime_ns),
         )  # fmt: skip
-    return open_source(str(place), labels=False, splits=False)
+    return open_many(place)
 
 
 def predict(model: Classifier, source: Source, *, keep: bool = False, features: bool = False,

@@ -36,6 +36,7 @@ from limner.networks.restoration import composed
 TILE = 512  # pixels a side, for networks of plain convolutions
 CONTEXT_TILE, OVERLAP = 768, 128  # for networks whose outputs depend on the whole picture
 MAX_TILE = 8192
+MIN_TILE = 128  # below, tiles are mostly margin and hardly need less memory
 BLACK = (0, 0, 0)  # behind a transparent mask: no hole
 HOLE = 128  # gray value that fills holes, as in training
 KEEPS_COLOR = ("super-resolution", "denoise", "deblur", "dejpeg", "restore")  # tasks that keep the mean color
@@ -124,16 +125,21 @@ class Restorer:
         picture = planes(opened)
         hole = self._hole(picture, mask)
         size = (max(1, round(picture.size[0] * factor)), max(1, round(picture.size[1] * factor)))
-        if strength == 0:
-            made = Picture(_base(picture, size), picture.alpha and _resized(picture.alpha, size), picture.mode)
-        else:
-            if self.fills_holes and mask is None:
-                picture = Picture(picture.color, None, picture.mode)
-            made = self._restored(picture, hole, tile, progress, size)
-            if strength < 1:
-                base = _base(picture, size)
-                base = base if made.color.mode == base.mode else to_rgb(base)
-                made = Picture(blended(base, made.color, strength), made.alpha, made.mode)
+        try:
+            if strength == 0:
+                made = Picture(_base(picture, size), picture.alpha and _resized(picture.alpha, size), picture.mode)
+            else:
+                if self.fills_holes and mask is None:
+                    picture = Picture(picture.color, None, picture.mode)
+                made = self._restored(picture, hole, tile, progress, size)
+                if strength < 1:
+                    base = _base(picture, size)
+                    base = base if made.color.mode == base.mode else to_rgb(base)
+                    made = Picture(blended(base, made.color, strength), made.alpha, made.mode)
+        except (MemoryError, RuntimeError) as error:
+            if not device.out_of_memory(error):
+                raise
+            raise ValueError(self._needs_memory(picture.size, tile)) from error
         result = made.image()
         result.info.clear()
         result.info.update(fitting(info, result.mode))
@@ -152,6 +158,12 @@ class Restorer:
         if tile is not None and not 16 <= tile <= MAX_TILE:
             raise ValueError(f"A tile has 16 to {MAX_TILE:,} pixels a side, not {tile:,}.")
         return self.scale if scale is None else scale
+
+    def _needs_memory(self, size: tuple[int, int], tile: int | None) -> str:
+        """Return the error message for a picture of (W,H) `size` for which there is not enough memory."""
+        side = tile or (CONTEXT_TILE if self.network.radius is None else TILE)
+        cure = f"give a smaller --tile, such as {side // 4}" if side > MIN_TILE and max(size) > MIN_TILE else "cut the picture into parts"
+        return f"There is not enough memory for {size[0]}x{size[1]} pixels in tiles of {side}: {cure}."
 
     def _hole(self, picture: Picture, mask: Image.Image | np.ndarray | str | Path | None) -> Image.Image | None:
         """Return the hole in mode L, 255 inside and 0 elsewhere; None for models that fill none. Raises ValueError."""

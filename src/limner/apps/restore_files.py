@@ -6,11 +6,11 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
-from limner.apps.pictures_out import QUALITY, Made, Progress, Say, Words, as_picture, encoded, write_all
+from limner.apps.pictures_out import QUALITY, Made, Progress, Say, Words, as_picture, encoded, open_many, write_all
 from limner.apps.pixels import loses_depth
 from limner.apps.restore import Restorer
 from limner.core.text import counted
-from limner.data import Damaged, open_source
+from limner.data import Damaged
 from limner.data.image import SUFFIXES, upright
 from limner.data.source import Source
 
@@ -29,7 +29,7 @@ class Masks:
         if place.is_file() and place.suffix.lower() != ".zip":
             self._one = upright(as_picture(place))
         else:
-            self._many = open_source(place, labels=False, splits=False)
+            self._many = open_many(place)
             self._rows = {_stem(name): i for i, name in enumerate(self._many.names)}
 
     def of(self, name: str) -> Image.Image:
@@ -83,7 +83,7 @@ def restore(
             content = encoded(after, ending, quality)
         except Damaged:
             raise
-        except ValueError as error:  # of this picture: its mask does not fit, or it is too large for its format
+        except ValueError as error:  # of this picture: its mask does not fit, it is too large for its format or for the memory
             text = str(error).rstrip(".")
             raise Damaged(text[:1].lower() + text[1:]) from error
         shallow.extend([name] * loses)

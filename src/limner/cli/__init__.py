@@ -32,12 +32,6 @@ def _option_value(arguments: Sequence[str], option: str) -> str | None:
     return None
 
 
-def _out_of_memory(error: Exception) -> bool:
-    """Return whether an error is due to a lack of memory: PyTorch states this in the message only, for every device."""
-    message = str(error).lower()
-    return isinstance(error, MemoryError) or "out of memory" in message or "can't allocate memory" in message
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the console script. Exit codes: 0 success, 2 an error that the user can correct, 128 + signal when stopped."""
     try:
@@ -101,7 +95,9 @@ def _run(arguments: list[str]) -> int:
             raise
         tell(str(read_error(error, error.filename)))
     except (MemoryError, RuntimeError) as error:
-        if not _out_of_memory(error):
+        from limner.core.device import out_of_memory
+
+        if not out_of_memory(error):
             raise
         tell(
             "There is not enough memory: train with a smaller --batch, --size or network width (--generator.width, --network.width), or with fewer pictures per "

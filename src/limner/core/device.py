@@ -44,6 +44,14 @@ def precision(device: torch.device, wanted: str = "auto") -> torch.dtype:
     return torch.bfloat16 if fast else torch.float32
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Return whether an error is due to a lack of memory: PyTorch states this in the message only, for every device."""
+    message = str(error).lower()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(text in message for text in ("out of memory", "can't allocate memory", "bad_alloc"))
+    )
+
+
 def full_precision(device: torch.device) -> AbstractContextManager[Any]:
     """Return a context in which autocast is off; on the meta device, which has no autocast, it does nothing."""
     return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)

@@ -30,6 +30,7 @@ UNREADABLE = {  # suffix of an unsupported format -> what to do
     ".jxl": "JPEG XL needs conversion to PNG first",
 }
 MAX_PIXELS = 178_000_000  # about Pillow's own limit; a decoded RGBA picture then has 0.7 GB
+TOO_LARGE = f"too large to decode safely (over {MAX_PIXELS // 1_000_000} million pixels); shrink it or cut it into parts first"
 ORIENTATION = 0x0112      # the EXIF tag
 TRANSPOSITIONS = {        # EXIF orientation -> operation that turns the picture upright
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -62,7 +63,7 @@ def reason(error: BaseException, head: bytes = b"") -> str:
     if isinstance(error, UnidentifiedImageError):
         return "not a picture, despite its name" if head else "not a picture"
     if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
-        return f"too large to decode safely (over {MAX_PIXELS // 1_000_000} million pixels)"
+        return TOO_LARGE
     if isinstance(error, PermissionError):
         return "no permission to read it"
     if isinstance(error, FileNotFoundError):
@@ -112,7 +113,7 @@ def open_image(file: BinaryIO) -> Image.Image:
     if image.width * image.height == 0:
         raise Damaged("it has no pixels")
     if image.width * image.height > MAX_PIXELS:
-        raise Damaged(f"too large to decode safely ({image.width}x{image.height} pixels)")
+        raise Damaged(f"{image.width}x{image.height} pixels are {TOO_LARGE}")
     return image
 
 

@@ -265,7 +265,7 @@ def stacked_game(name: str, images: Tensor, seed: int, seconds: float) -> tuple[
             penalty=penalty, discriminator_optimizer=adam, generator_optimizer=adam, schedule="constant",
         )  # fmt: skip
     torch.manual_seed(seed)
-    method = gan.game(recipe, spec, CPU).method
+    method = gan.gan_of(recipe, spec, CPU).method
 
     def plan(budget: int) -> Plan:
         return Plan(

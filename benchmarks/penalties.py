@@ -53,7 +53,7 @@ FIGURES = ("fd_own", "mmd_own", "precision_own", "recall_own", "coverage_own")
 def side(recipe: Recipe, dataset: Any, precision: torch.dtype) -> tuple[State, Callable[[], object]]:
     """A game from its start, and one iteration of it."""
     torch.manual_seed(0)
-    method = gan.game(recipe, dataset.spec, CPU).method
+    method = gan.gan_of(recipe, dataset.spec, CPU).method
     plan = Plan(
         images=10**9,
         batch=recipe.batch,

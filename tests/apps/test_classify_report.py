@@ -65,7 +65,7 @@ def test_classes_are_matched_by_name_and_unknown_ones_left_out(tmp_path: Path) -
     model.description["recipe"] = {"name": "classifier"}
     data = folders(tmp_path / "in", "lrx")
     pictures, warnings = held_out_pictures(model, str(data))
-    assert len(pictures) == 12 and any("does not know are left out: x" in text for text in warnings)
+    assert len(pictures) == 12 and any("was not trained on are left out: x" in text for text in warnings)
     (tmp_path / "known.csv").write_text("file,label\n" + "".join(f"x/{i}.png,d\n" for i in range(4)) + "l/0.png,l\n")
     result = measure_classifier(model, [str(data)], 100, labels=tmp_path / "known.csv")
     assert result.protocol["pictures"]["n"] == 5 and result["accuracy"] == 1
@@ -76,7 +76,7 @@ def test_classes_are_matched_by_name_and_unknown_ones_left_out(tmp_path: Path) -
         held_out_pictures(model, str(data / "l"))
     with pytest.raises(ValueError, match="give one --data"):
         measure_classifier(model, [str(data), str(data)], 10)
-    with pytest.raises(ValueError, match="--metrics has no meaning for a classifier, which has measures of its own"):
+    with pytest.raises(ValueError, match="--metrics has no meaning for a classifier, which has metrics of its own"):
         evaluate(model, str(data), ["fd"])
     with pytest.raises(ValueError, match="--weights has no meaning"):
         evaluate(model, str(data), weights=tmp_path)

@@ -91,7 +91,7 @@ def test_results_do_not_go_among_the_originals(folder: Path, tmp_path: Path) -> 
     run(folder, tmp_path / "out")
     before = tree(tmp_path / "out")
     for out in (tmp_path / "out", tmp_path / "out" / "new"):
-        with pytest.raises(ValueError, match="(is|lies in) the folder of the originals"):
+        with pytest.raises(ValueError, match=r"(is|lies in) the folder of the originals"):
             back(tmp_path / "out", out)
     assert tree(tmp_path / "out") == before
 

@@ -153,7 +153,7 @@ def test_a_classifier_and_labels_of_some(squares: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"an \.npz file, not to 'f\.csv'"):
         encode(model, str(squares), tmp_path / "f.csv")
     model.description["kind"] = "strange"
-    with pytest.raises(ValueError, match="a strange, of which Limner knows no features"):
+    with pytest.raises(ValueError, match="a strange, for which Limner computes no features"):
         encode(model, str(squares), tmp_path / "f.npz")
 
 

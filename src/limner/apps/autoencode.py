@@ -205,9 +205,9 @@ class Autoencoder(GeneratorModel):
         """
         if not hasattr(self.autoencoder, "z_size"):
             raise ValueError("This model encodes pictures as discrete codes, which have no values in between: train `--recipe vae`.")
-        moments = self._in_chunks(pictures, lambda x: torch.cat(self.autoencoder.encoder(to_float(x)), 1))  # [N,2Z]
+        parameters = self._in_chunks(pictures, lambda x: torch.cat(self.autoencoder.encoder(to_float(x)), 1))  # [N,2Z]
         base = None if around is None else self.encode(around[None])[0]
-        means, log_variances = np.split(moments, 2, axis=1)
+        means, log_variances = np.split(parameters, 2, axis=1)
         return traversal(means, log_variances, self.decode, base, dims, steps)
 
     @torch.no_grad()

@@ -63,14 +63,14 @@ def classify(
     sentences = [f"{counted(len(found), 'picture is', 'pictures are')} classified{and_skipped(len(found.bad))}"]
     written = []
     if truth:
-        judged = measured(found, truth, say)
-        low, high = judged.interval
+        result = measured(found, truth, say)
+        low, high = result.interval
         sentences.append(
-            f"{judged.accuracy:.1%} of {len(judged.labels):,} with a label are right (95 % interval {low:.1%} to {high:.1%}), "
-            f"expected calibration error {judged.calibration_error:.3f}"
+            f"{result.accuracy:.1%} of {len(result.labels):,} with a label are right (95 % interval {low:.1%} to {high:.1%}), "
+            f"expected calibration error {result.calibration_error:.3f}"
         )
         if confusion:
-            write_png(confusion, draw_confusion(judged.confusion(), judged.classes, f"{model.folder.name}: {judged.accuracy:.1%} right"))
+            write_png(confusion, draw_confusion(result.confusion(), result.classes, f"{model.folder.name}: {result.accuracy:.1%} right"))
             written.append(f"the confusion matrix in {confusion}")
     if out:
         write_predictions(out, found, top)
@@ -145,7 +145,7 @@ def true_labels(source: Source, place: Path, labels: Path | None) -> dict[str, s
 
 
 def measured(found: Predictions, truth: Mapping[str, str], say: Callable[[str], None]) -> Classification:
-    """Return the measures of the pictures whose class the classifier knows. Raises ValueError when there is none."""
+    """Return the metrics on the pictures whose class the classifier was trained on. Raises ValueError when there is none."""
     index = {name: k for k, name in enumerate(found.classes)}
     given = [truth.get(name) for name in found.names]
     rows = [i for i, name in enumerate(given) if name in index]
@@ -155,7 +155,7 @@ def measured(found: Predictions, truth: Mapping[str, str], say: Callable[[str], 
             f"None of the labels is a class of this classifier: they are {some(strange)}, and its classes are {some(found.classes)}."
         )
     if strange:
-        say(f"Pictures of classes that the classifier does not know are left out of the accuracy: {some(strange)}.")
+        say(f"Pictures of classes that the classifier was not trained on are left out of the accuracy: {some(strange)}.")
     right = np.array([index[str(given[i])] for i in rows], np.int64)
     return Classification(found.probabilities[rows], right, found.classes)
 

@@ -83,7 +83,7 @@ def held_out_pictures(model: Classifier, place: str, labels: Path | None = None)
             f"are {', '.join(model.classes[:5])}."
         )
     if strange := [name for name in data.classes if name not in index]:
-        warnings.append(f"Pictures of classes that the classifier does not know are left out: {', '.join(strange[:5])}.")
+        warnings.append(f"Pictures of classes that the classifier was not trained on are left out: {', '.join(strange[:5])}.")
     names = tuple(data.names[i] for i in rows.tolist())
     return ImageSet(data.images[rows], right[rows], model.classes, data.name, list(data.notes), names), warnings
 
@@ -112,7 +112,7 @@ def _held_out(model: Classifier, whole: Dataset) -> tuple[Dataset, list[str]]:
 
 
 def metrics_of(found: Classification) -> list[Metric]:
-    """Return the measures as rows of a report."""
+    """Return the metrics as rows of a report."""
     n = f"{len(found.labels):,} pictures"
     return [
         Metric("accuracy", "", found.accuracy, "higher", *found.interval, detail=f"share of right predictions, {n}"),

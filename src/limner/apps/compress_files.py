@@ -109,11 +109,13 @@ def compress(
         account.add(source.name, picture, source.stat().st_size)
         account.after = len(content)
     else:
+        archive = archive or (out.suffix.lower() == SUFFIX and not out.is_dir())
+        if out.is_dir() or not out.suffix:
+            check_apart(source, out)
         pictures = open_many(source)
         account.bad = len(pictures.bad)
         for name, why in pictures.bad:
             say(f"Skipped {name}: {why}.")
-        archive = archive or (out.suffix.lower() == SUFFIX and not out.is_dir())
         many = _archive if archive else _separately
         many(model, pictures, source, out, quality, effort, metadata, progress, say, account)
     for loss in account.losses():
@@ -133,8 +135,6 @@ def _separately(
     progress: Progress | None, say: Say, account: Account,
 ) -> None:  # fmt: skip
     zipped = goes_into_zip(out, f"a folder, a .zip or with --archive a {SUFFIX}")
-    if not zipped:
-        check_apart(source, out)
     names = _renamed(pictures.names, SUFFIX)
     check_no_overwrite(originals(source), [out, *(() if zipped else (out / name for name in names))])
     with ExitStack() as stack:
@@ -159,9 +159,7 @@ def _archive(
     model: Codec, pictures: Source, source: Path, out: Path, quality: int | None, effort: int, metadata: bool,
     progress: Progress | None, say: Say, account: Account,
 ) -> None:  # fmt: skip
-    if out.is_dir():
-        check_apart(source, out)
-        out /= f"{source.stem}{SUFFIX}"
+    out = out / f"{source.stem}{SUFFIX}" if out.is_dir() else out
     if out.suffix.lower() != SUFFIX:
         raise ValueError(f"An archive is written as a {SUFFIX}, not as {out.name!r}.")
     check_no_overwrite(originals(source), [out])

@@ -64,14 +64,14 @@ def encoder_of(model: Any) -> Encoder:
         return Encoder(lambda x: last_input(model.network, with_mask(x, model.network.inputs)), min(channels, model.network.inputs))
     if kind == "codec":
         return Encoder(lambda x: codec_latents(model.network, x), channels)
-    raise ValueError(f"{model.folder} holds a {kind}, of which Limner knows no features: use its own package.")
+    raise ValueError(f"{model.folder} holds a {kind}, for which Limner computes no features: use its own package.")
 
 
 def discriminator_features(model: Any) -> Callable[[Tensor], Tensor]:
     """Return a function from pictures to the input of the last layer of a generator's discriminator, [N,C,H,W] -> [N,F].
 
     Where these features depend on the class that the discriminator is given, they are averaged over the classes (at most
-    MAX_CLASSES, evenly chosen), since the class of a picture is what one may want to find out. Raises ValueError when the run
+    MAX_CLASSES, evenly chosen), since the class of a picture is often unknown. Raises ValueError when the run
     has no checkpoint.
     """
     recipe, spec = model.description["recipe"], model.spec

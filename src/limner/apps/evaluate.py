@@ -32,7 +32,7 @@ SAMPLES = 10_000  # default maximum number of pictures
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """The options of `evaluate` that a kind with measures of its own may take."""
+    """The options of `evaluate` that a kind with metrics of its own may take."""
 
     data: Sequence[str]
     n: int | None
@@ -44,8 +44,8 @@ class Request:
 
 
 @dataclass(frozen=True)
-class OwnMeasures:
-    """How a kind with measures of its own is measured. takes: options with a meaning for it, besides those of every kind."""
+class OwnMetrics:
+    """How a kind with metrics of its own is measured. takes: options with a meaning for it, besides those of every kind."""
 
     measure: Callable[[Any, Request], tuple[Result | RateDistortion, Path]]  # returns the result and the path of the report
     takes: frozenset[str]
@@ -66,9 +66,9 @@ def _codec(model: Any, request: Request) -> tuple[RateDistortion, Path]:
     return evaluate_codec(model, request.data[0], request.n, side, request.seed, request.out, progress=request.progress)
 
 
-BY_KIND: Mapping[str, OwnMeasures] = {
-    "classifier": OwnMeasures(_classifier, frozenset({"--labels"})),
-    "codec": OwnMeasures(_codec, frozenset({"--size"})),
+BY_KIND: Mapping[str, OwnMetrics] = {
+    "classifier": OwnMetrics(_classifier, frozenset({"--labels"})),
+    "codec": OwnMetrics(_codec, frozenset({"--size"})),
 }
 
 
@@ -92,7 +92,7 @@ def evaluate(
 ) -> tuple[Result | RateDistortion, Path | None]:
     """Compare the outputs of a run, or any pictures, with real ones; write the report and its JSON beside it.
 
-    evaluated: a generator, of which n samples are drawn (10,000 by default); a translator; a kind with measures of its own
+    evaluated: a generator, of which n samples are drawn (10,000 by default); a translator; a kind with metrics of its own
     (`BY_KIND`); or a path to pictures. For a translator, data is its training data or similar: two sets or one set of pairs, of
     which the first side is translated, or with direction "b2a" the second. labels: the classes of the data, for a classifier.
     real_per_class: numbers of real pictures of each class, for cas. Returns the result and the path of the report: by default
@@ -111,7 +111,7 @@ def evaluate(
         }  # fmt: skip
         for option, value in given.items():
             if value and option not in own.takes:
-                raise ValueError(f"{option} has no meaning for a {kind}, which has measures of its own: leave it out.")
+                raise ValueError(f"{option} has no meaning for a {kind}, which has metrics of its own: leave it out.")
         return own.measure(
             model, Request(data=places, n=n, size=sides, labels=labels, seed=seed, out=out, progress=progress)
         )
@@ -127,7 +127,7 @@ def evaluate(
     if labels:
         raise ValueError(f"{subject} is no classifier, which --labels is for: leave it out.")
     reference: Dataset | ImageSet | str = places[0]
-    held: Dataset | str | None = held_out
+    validation: Dataset | str | None = held_out
     folder: Path | None = None
     paired = False
     if not isinstance(model, Translator):
@@ -152,13 +152,13 @@ def evaluate(
         curve = metric_curve(subject)
         pictures, sides, folder = draw_samples(model, n, seed), model.spec.size, subject
         reference = prepare_like_training(model, places[0], sides)
-        held = held or prepare_validation(reference)
+        validation = validation or prepare_validation(reference)
     if model is not None and held_out:  # at the size and channels of the model's own pictures
-        held = prepare_like_training(model, held_out, sides)
+        validation = prepare_like_training(model, held_out, sides)
     result = compare(
         pictures,
         reference,
-        held_out=held,
+        held_out=validation,
         metrics=metrics,
         paired=paired,
         translated=isinstance(model, Translator),

@@ -308,6 +308,6 @@ def check_numbers(n: int, seed: int = 0) -> None:
         if isinstance(value, bool) or not isinstance(value, int | np.integer):
             raise ValueError(f"The {what} is a whole number, not {value!r}.")
     if not 0 <= n <= MAX_PICTURES:
-        raise ValueError(f"At most {MAX_PICTURES:,} pictures are made at once: ask for fewer, with another --seed for more.")
+        raise ValueError(f"At most {MAX_PICTURES:,} pictures are made at once: give a smaller number, with another --seed for more.")
     if not 0 <= seed < 2**64:
         raise ValueError("The seed is a whole number from 0 up, below 2^64.")

@@ -22,7 +22,7 @@ from limner.data import Damaged, Source, open_source
 from limner.data.dataset import and_skipped
 from limner.data.decode import suppress_warnings
 from limner.data.folder import kind, list_files
-from limner.data.image import SUFFIXES, convert_channels, eight_bit, open_image, reason, upright
+from limner.data.image import DESPITE_NAME, SUFFIXES, convert_channels, eight_bit, open_image, reason, upright
 from limner.data.open import expand_path, missing
 from limner.data.samples import SAMPLES
 
@@ -87,7 +87,8 @@ def open_file(path: Path) -> Image.Image:
 
 def unusable(path: Path, error: BaseException) -> ValueError:
     """Return the error for a single picture that cannot be used."""
-    return ValueError(f"{path} cannot be used: {reason(error)}.")
+    why = reason(error) if path.suffix.lower() in SUFFIXES else reason(error).removesuffix(DESPITE_NAME)
+    return ValueError(f"{path} cannot be used: {why}.")
 
 
 def write_all(
@@ -309,22 +310,22 @@ def encoded(image: Image.Image, ending: str, quality: int = QUALITY, lossless: b
     ICC profile, EXIF and resolution (in `info`) are written. quality: of JPEG and WebP, 1 to 100. lossless: of WebP.
     """
     form = FORMATS[ending.lower()]
-    known = {name: image.info[name] for name in ("icc_profile", "exif", "dpi") if image.info.get(name)}
+    kept = {name: image.info[name] for name in ("icc_profile", "exif", "dpi") if image.info.get(name)}
     if form in ("JPEG", "WEBP") and image.mode.startswith("I"):
         image = eight_bit(image)
     if form == "JPEG" and image.mode in ("LA", "RGBA"):
         image = convert_channels(image.convert("RGBA"), 1 if image.mode == "LA" else 3, WHITE)
-    if form == "JPEG" and len(known.get("exif", b"")) > MAX_JPEG_EXIF:
-        del known["exif"]
-    if form == "TIFF" and "exif" in known:
+    if form == "JPEG" and len(kept.get("exif", b"")) > MAX_JPEG_EXIF:
+        del kept["exif"]
+    if form == "TIFF" and "exif" in kept:
         exif = Image.Exif()
-        exif.load(known["exif"])
-        known["exif"] = exif
+        exif.load(kept["exif"])
+        kept["exif"] = exif
     webp = {"lossless": True, "exact": True} if lossless else {"quality": quality}
     options = {"JPEG": {"quality": quality}, "WEBP": webp}.get(form, {})
     buffer = io.BytesIO()
     try:
-        image.save(buffer, form, **options, **known)
+        image.save(buffer, form, **options, **kept)
     except (OSError, ValueError) as error:
         raise ValueError(
             f"A picture of {image.width}x{image.height} cannot be written as {form} ({error}): choose .png or .tif."

@@ -100,6 +100,8 @@ def predict(model: Classifier, source: Source, *, keep: bool = False, features: 
                 progress(rows[-1] + 1, len(source))
     if not names:
         name, why = bad[0]
+        if [name] == source.names == [source.origin]:  # a single file
+            raise ValueError(f"{name} cannot be used: {why}.")
         raise ValueError(f"{source.origin[:1].upper()}{source.origin[1:]} holds no usable picture: {name} cannot be read ({why}).")
     return Predictions(
         names, model.probabilities(np.concatenate(logits)), model.classes, bad, np.concatenate(pictures),

@@ -59,14 +59,14 @@ def normalized_as(network: nn.Module, translate: Callable[[Tensor], Tensor], sma
     thumbnail instance normalization", section 3.2).
     """
     norms = [module for module in network.modules() if isinstance(module, nn.InstanceNorm2d)]
-    moments: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+    statistics: dict[nn.Module, tuple[Tensor, Tensor]] = {}
 
     def measure(norm: nn.Module, inputs: Any) -> None:
         x = inputs[0].float()
-        moments[norm] = x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0)
+        statistics[norm] = x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0)
 
     def normalize(norm: Any, inputs: Any, output: Tensor) -> Tensor:
-        made = F.batch_norm(inputs[0].float(), *moments[norm], norm.weight, norm.bias, eps=norm.eps)
+        made = F.batch_norm(inputs[0].float(), *statistics[norm], norm.weight, norm.bias, eps=norm.eps)
         return made.to(output.dtype)
 
     with ExitStack() as stack:

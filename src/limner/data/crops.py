@@ -91,13 +91,13 @@ class Crops:
         given = self.pictures
         if given.validation is None:
             return None
-        held = prepare_native(given.validation, channels=given.channels, background=given.background)
-        if not (held.sizes >= self.spec.size).all(1).any():
+        held_out = prepare_native(given.validation, channels=given.channels, background=given.background)
+        if not (held_out.sizes >= self.spec.size).all(1).any():
             raise ValueError(
                 "Every picture of the validation split is smaller than the crop of {}x{}: choose a smaller size, or leave that split "
                 "out of the data.".format(*self.spec.size)
             )
-        return self._on(replace(held, classes=given.classes), None)
+        return self._on(replace(held_out, classes=given.classes), None)
 
     def _on(self, pictures: Native, kept: np.ndarray | None) -> Crops:
         return Crops(pictures, self.spec.size, flip=self.flip, rotate=self.rotate, kept=kept)

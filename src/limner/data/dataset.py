@@ -243,11 +243,13 @@ def _notes(
     if size is None and set(result.sizes) != {spec.size}:
         notes.append(f"Pictures are resized to {spec.height}x{spec.width}; give a size to choose another.")
     if result.enlarged:
-        notes.append(f"{result.enlarged:,} of {n:,} pictures are smaller than {spec.height}x{spec.width} and are enlarged.")
+        verb = "is" if result.enlarged == 1 else "are"
+        notes.append(f"{result.enlarged:,} of {n:,} pictures {verb} smaller than {spec.height}x{spec.width} and {verb} enlarged.")
+    has = "has" if result.alpha == 1 else "have"
     if result.alpha and spec.channels < 4:
-        notes.append(f"{result.alpha:,} of {n:,} pictures have transparency, which is blended with {background}.")
+        notes.append(f"{result.alpha:,} of {n:,} pictures {has} transparency, which is blended with {background}.")
     elif result.alpha and channels is None:
-        notes.append(f"{result.alpha:,} of {n:,} pictures have transparency, which is kept (RGBA).")
+        notes.append(f"{result.alpha:,} of {n:,} pictures {has} transparency, which is kept (RGBA).")
     if fit == "pad" and any(h * spec.width != w * spec.height for h, w in result.sizes):
         notes.append(f"Pictures are padded with {'transparency' if spec.channels == 4 else background}.")
     if equal:

@@ -156,5 +156,5 @@ class Degraded:
 
     def own_validation(self) -> Degraded | None:
         """Return pairs from the validation split that the clean data contains, degraded in the same way."""
-        held = self.clean.own_validation()
-        return None if held is None else Degraded(held, self.degradation)
+        held_out = self.clean.own_validation()
+        return None if held_out is None else Degraded(held_out, self.degradation)

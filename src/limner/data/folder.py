@@ -36,7 +36,7 @@ FileKind = Literal["picture", "labels", "other", "bare", "unreadable"]
 
 def kind(name: str) -> tuple[FileKind, str]:
     """Return (the kind of a file by its name, for an unreadable picture the reason). Of "bare" files, which have no suffix,
-    only the content tells."""
+    the content decides."""
     path = PurePosixPath(name)
     ending = path.suffix.lower()
     if path.name.lower() in LABEL_FILES:

@@ -31,6 +31,7 @@ UNREADABLE = {  # suffix of an unsupported format -> what to do
 }
 MAX_PIXELS = 178_000_000  # about Pillow's own limit; a decoded RGBA picture then has 0.7 GB
 TOO_LARGE = f"too large to decode safely (over {MAX_PIXELS // 1_000_000} million pixels); shrink it or cut it into parts first"
+DESPITE_NAME = ", despite its name"
 ORIENTATION = 0x0112      # the EXIF tag
 TRANSPOSITIONS = {        # EXIF orientation -> operation that turns the picture upright
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -61,7 +62,7 @@ def reason(error: BaseException, head: bytes = b"") -> str:
     if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"mif1", b"msf1", b"heim", b"heis", b"hevc"):
         return HEIC
     if isinstance(error, UnidentifiedImageError):
-        return "not a picture, despite its name" if head else "not a picture"
+        return f"not a picture{DESPITE_NAME}" if head else "not a picture"
     if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
         return TOO_LARGE
     if isinstance(error, PermissionError):

@@ -143,10 +143,10 @@ def _split(files: Files, found: Arrangement, beside: set[int]) -> dict[str, int]
             return {}
         found.class_major = True
     kinds = {top: SPLITS[top.lower()] for top in where}
-    held = "validation" if "validation" in kinds.values() else "test"
+    held_out = "validation" if "validation" in kinds.values() else "test"
     rows = list(zip(others, where, strict=True))
     found.train = sorted([*(i for i, top in rows if kinds[top] == "train"), *beside])
-    found.validation = [i for i, top in rows if kinds[top] == held]
+    found.validation = [i for i, top in rows if kinds[top] == held_out]
     return dict(Counter(where))
 
 
@@ -229,17 +229,17 @@ def _number(found: Arrangement, of: Mapping[int, str | None]) -> None:
 def _name_splits(found: Arrangement, splits: dict[str, int]) -> None:
     """Add a note that states the use of each split."""
     kinds = {top: SPLITS[top.lower()] for top in splits}
-    held = "validation" if "validation" in kinds.values() else "test"
+    held_out = "validation" if "validation" in kinds.values() else "test"
 
     def those(kind: str) -> str:
         return " and ".join(f"{top} ({counted(count, 'picture')})" for top, count in splits.items() if kinds[top] == kind)
 
     classes = f" of {len(found.classes):,} classes" if found.classes else ""
-    spare = f", and {those('test')} left out" if held == "validation" and "test" in kinds.values() else ""
+    spare = f", and {those('test')} left out" if held_out == "validation" and "test" in kinds.values() else ""
     hint = f"; --classes-from {'top' if found.class_major else 'parent'} trains on all" if found.classes else ""
     found.notes.insert(
         0,
-        f"{len(set(kinds.values()))} splits{classes}: training on {those('train')}, validating on {those(held)}{spare}{hint}.",
+        f"{len(set(kinds.values()))} splits{classes}: training on {those('train')}, validating on {those(held_out)}{spare}{hint}.",
     )
 
 
@@ -262,8 +262,8 @@ def as_source(
             classes=found.classes if labels is not None else (), labels=labels, **more,  # type: ignore[arg-type]
         )  # fmt: skip
 
-    held = part(found.validation, found.validation_labels, origin=f"the held-out split of {origin}") if found.validation else None
+    held_out = part(found.validation, found.validation_labels, origin=f"the held-out split of {origin}") if found.validation else None
     bad = [(printable(where), why) for where, why in bad + found.bad]
     return part(
-        found.train, found.labels, origin=origin, bad=bad, others=others, notes=[*found.notes, *notes], validation=held
+        found.train, found.labels, origin=origin, bad=bad, others=others, notes=[*found.notes, *notes], validation=held_out
     )

@@ -75,10 +75,10 @@ def split_labeled(pictures: Dataset, share: float | None, seed: int, least: int)
     free = np.array([name not in copies for name in pictures.names])
     if share is None:
         share = 0.1 if 0.1 * (labels != UNLABELED).sum() >= least else 0.0
-    held: list[int] = []
+    held_out: list[int] = []
     for label in np.unique(labels[labels != UNLABELED]).tolist():
         rows = np.flatnonzero(labels == label)
         count = min(round(share * len(rows)), len(rows) - 1)
-        held += generator_at(seed, label, "held out").permutation(rows[free[rows]])[:count].tolist()
-    rows = np.array(sorted(held), np.int64)
+        held_out += generator_at(seed, label, "held out").permutation(rows[free[rows]])[:count].tolist()
+    rows = np.array(sorted(held_out), np.int64)
     return np.setdiff1d(np.arange(len(pictures)), rows), rows

@@ -23,7 +23,7 @@ FOLDERS = {  # folders of a set that hold the two sides, lower case -> (split, s
     "a": ("train", "a"), "b": ("train", "b"),
     **{split + side: (split, side) for split in ("train", "val", "test") for side in "ab"},
 }
-ASPECT_TOLERANCE = 0.02  # relative difference of the aspect ratios of partners
+ASPECT_TOLERANCE = 0.02  # relative difference of the aspect ratios of the two pictures of a pair
 
 
 def first_few(bad: list[Rejected]) -> str:
@@ -58,8 +58,8 @@ def paired_pictures(a: Source, b: Source) -> tuple[Source, Source, list[Rejected
     one, two = _part(a, [i for i, _ in kept], names), _part(b, [j for _, j in kept], names)
     if a.validation is None or b.validation is None:
         return replace(one, validation=None), replace(two, validation=None), bad + mismatched
-    held = a.validation, b.validation
-    return *_with_validation(one, two, lambda: paired_pictures(*held)), bad + mismatched
+    held_out = a.validation, b.validation
+    return *_with_validation(one, two, lambda: paired_pictures(*held_out)), bad + mismatched
 
 
 def _with_validation(
@@ -75,7 +75,7 @@ def _with_validation(
 
 
 def matching(a: Sequence[str], b: Sequence[str]) -> tuple[list[tuple[int, int]], list[int], list[int]]:
-    """Return (pairs of indices of matching names, in the order of a; indices without a partner in a; and in b).
+    """Return (pairs of indices of matching names, in the order of a; indices of a without a match; and of b).
 
     Equal names match; of the others, the first that are equal without the suffix of a picture format.
     """
@@ -140,8 +140,8 @@ def side_folders(source: Source) -> tuple[Source, Source] | None:
     if split := next((s for s in ("val", "test") if {f"{s}a", f"{s}b"} <= names), ""):
         a, b = (replace(one, validation=part(split, side)) for one, side in ((a, "a"), (b, "b")))
     spare = sorted({top for top in where if FOLDERS[top.lower()][0] != "train"})
-    held = f"; {' and '.join(spare)} are held out" if spare else ""
-    a.notes.append(f"The two sides are the folders {a.origin.split(' of ')[0]} and {b.origin.split(' of ')[0]}{held}.")
+    held_out = f"; {' and '.join(spare)} are held out" if spare else ""
+    a.notes.append(f"The two sides are the folders {a.origin.split(' of ')[0]} and {b.origin.split(' of ')[0]}{held_out}.")
     return a, b
 
 
@@ -199,8 +199,8 @@ def halves(source: Source, paired: bool = True, as_halves: bool = True) -> tuple
         notes=[*source.notes, note],
     )  # fmt: skip
     right = replace(left, content=side(True), version=lambda: source.version() + " right")
-    if (held := source.validation) is not None:
-        left, right = _with_validation(left, right, lambda: halves(held, paired, as_halves))
+    if (held_out := source.validation) is not None:
+        left, right = _with_validation(left, right, lambda: halves(held_out, paired, as_halves))
     return left, right, bad
 
 

@@ -72,7 +72,7 @@ def accuracy_scores(
     test: held-out real pictures; None tests on a random half of the real ones and draws the few from the other half. Pictures
     are resized to the size of the test set's, at most 64 pixels on the longer side. Every training takes equally many steps; one on
     both kinds sees as many real as generated ones, for else the few would hardly count. Raises ValueError for sets without
-    labels of two classes, and for classes with fewer real pictures than asked for.
+    labels of two classes, and for classes with fewer real pictures than requested.
     """
     if any(one.labels is None for one in (generated, real, *([test] if test else []))):
         raise ValueError("This metric is computed per class: give labels for all sets, or leave it out.")
@@ -128,9 +128,9 @@ def verdict(few: Few) -> str:
     low, high = interval(few.gain)
     gain, _ = mean_deviation(few.gain)
     real, both = (mean_deviation(values) for values in (few.real, few.both))
-    said = "Generated pictures help" if low > 0 else "Generated pictures hurt" if high < 0 else "It is not certain that generated pictures help or hurt"
+    verdict = "Generated pictures help" if low > 0 else "Generated pictures hurt" if high < 0 else "It is not certain that generated pictures help or hurt"
     return (
-        f"{said}: with {few.per_class:,} real pictures of each class, the accuracy is {100 * real[0]:.1f} ± {100 * real[1]:.1f} % without "
+        f"{verdict}: with {few.per_class:,} real pictures of each class, the accuracy is {100 * real[0]:.1f} ± {100 * real[1]:.1f} % without "
         f"them and {100 * both[0]:.1f} ± {100 * both[1]:.1f} % with them (mean and standard deviation of {SEEDS} seeds; difference "
         f"{100 * gain:+.1f} points, 95 % interval {100 * low:+.1f} to {100 * high:+.1f})."
     )

@@ -1,4 +1,4 @@
-"""Measures of a classifier on labeled pictures: accuracy, calibration, and the confusion matrix as numbers and as a picture."""
+"""Metrics of a classifier on labeled pictures: accuracy, calibration, and the confusion matrix as numbers and as a picture."""
 
 from __future__ import annotations
 

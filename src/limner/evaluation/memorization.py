@@ -92,8 +92,8 @@ def mann_whitney(a: Tensor, b: Tensor) -> float:
     both = torch.cat([a, b])
     _, tied = both.unique(return_counts=True)
     ties = float((tied.double() ** 3 - tied).sum()) / ((n + m) * (n + m - 1))
-    spread = (n * m / 12 * (n + m + 1 - ties)) ** 0.5
-    return (0.5 - _closer(a, b)) * n * m / spread if spread > 0 else 0.0
+    deviation = (n * m / 12 * (n + m + 1 - ties)) ** 0.5
+    return (0.5 - _closer(a, b)) * n * m / deviation if deviation > 0 else 0.0
 
 
 def _closer(a: Tensor, b: Tensor) -> float:

@@ -52,7 +52,7 @@ class CUT:
         self.translators: Any = translators
         self.heads: Any = heads
         self.discriminator: Any = discriminator
-        self.game, self.contrast, self.identity = PatchAdversarialLoss(objective, penalty, gamma), contrast, identity
+        self.adversarial_loss, self.contrast, self.identity = PatchAdversarialLoss(objective, penalty, gamma), contrast, identity
         self.patches, self.flip = patches, flip
         self.method = Method(
             nets={"translators": translators, "heads": heads, "discriminator": discriminator},
@@ -72,7 +72,7 @@ class CUT:
         out, keys = translator.with_features(torch.cat([a, b]) if self.identity else a)
         made = out[:n]
         batch.keep("translations", b, made)
-        generator_loss = self.game.generator_loss(self.discriminator, b, made)
+        generator_loss = self.adversarial_loss.generator_loss(self.discriminator, b, made)
         nce = self._contrast(translator.features(out), keys, batch)
         loss = generator_loss + self.contrast * nce[:n]
         terms = {"g_loss": generator_loss.detach().mean(), "contrast": nce[:n].detach().mean()}
@@ -81,7 +81,7 @@ class CUT:
         return loss, terms
 
     def discriminator_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
-        return self.game.discriminator_loss(self.discriminator, *batch.kept("translations"))
+        return self.adversarial_loss.discriminator_loss(self.discriminator, *batch.kept("translations"))
 
     def _contrast(self, queries: Sequence[Tensor], keys: Sequence[Tensor], batch: Batch) -> Tensor:
         """Return the mean over feature maps of `patch_nce` at random places, equal in both: [N], or [2N] with identity."""

@@ -41,7 +41,7 @@ class Cycle:
         self.translators: Any = translators
         self.discriminator_a, self.discriminator_b = discriminator_a, discriminator_b
         self.pools = pools
-        self.game, self.cycle, self.identity = PatchAdversarialLoss(objective, penalty, gamma), cycle, identity
+        self.adversarial_loss, self.cycle, self.identity = PatchAdversarialLoss(objective, penalty, gamma), cycle, identity
         self.flip = flip
         self.method = Method(
             nets={"translators": translators, "discriminator_a": discriminator_a, "discriminator_b": discriminator_b},
@@ -64,7 +64,7 @@ class Cycle:
         made_a, back_a, same_a = out[:n], out[n : 2 * n], out[2 * n :]
         back_b = a2b(made_a)
         batch.keep("translations", a, b, made_a, made_b)
-        generator_loss = self.game.generator_loss(self.discriminator_a, a, made_a) + self.game.generator_loss(self.discriminator_b, b, made_b)
+        generator_loss = self.adversarial_loss.generator_loss(self.discriminator_a, a, made_a) + self.adversarial_loss.generator_loss(self.discriminator_b, b, made_b)
         cycle = _distance(back_a, a) + _distance(back_b, b)
         loss = generator_loss + self.cycle * cycle
         terms = {"g_loss": generator_loss.detach().mean(), "cycle": cycle.detach().mean()}
@@ -75,8 +75,8 @@ class Cycle:
 
     def discriminator_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
         a, b, made_a, made_b = batch.kept("translations")
-        one, terms = self.game.discriminator_loss(self.discriminator_a, a, self.pools["a"].exchange(made_a, batch))
-        other, more = self.game.discriminator_loss(self.discriminator_b, b, self.pools["b"].exchange(made_b, batch))
+        one, terms = self.adversarial_loss.discriminator_loss(self.discriminator_a, a, self.pools["a"].exchange(made_a, batch))
+        other, more = self.adversarial_loss.discriminator_loss(self.discriminator_b, b, self.pools["b"].exchange(made_b, batch))
         return one + other, {name: terms[name] + more[name] for name in terms}
 
     def _sides(self, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -58,7 +58,7 @@ class Restoration:
         nets, players = {"restorer": restorer}, {"restorer": list(restorer.parameters())}
         phases = [Phase("restorer", self.restorer_turn)]
         if discriminator is not None and objective is not None:
-            self.discriminator, self.game = discriminator, PatchAdversarialLoss(objective)
+            self.discriminator, self.adversarial_loss = discriminator, PatchAdversarialLoss(objective)
             nets["discriminator"], players["discriminator"] = discriminator, list(discriminator.parameters())
             phases.append(Phase("discriminator", self.discriminator_turn))
         self.with_discriminator = "discriminator" in nets
@@ -80,13 +80,13 @@ class Restoration:
         if self.with_discriminator:
             batch.keep("made", made)
         if self.with_discriminator and share:
-            generator_loss = self.game.generator_loss(self.discriminator, target, made)
+            generator_loss = self.adversarial_loss.generator_loss(self.discriminator, target, made)
             loss, terms["g_loss"] = loss + share * self.adversarial * generator_loss, generator_loss.detach().mean()
         return loss, terms
 
     def discriminator_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
         (made,) = batch.kept("made")
-        return self.game.discriminator_loss(self.discriminator, batch["target"], made)
+        return self.adversarial_loss.discriminator_loss(self.discriminator, batch["target"], made)
 
 
 def ramp(fraction: float, start: float) -> float:

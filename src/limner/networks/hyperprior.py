@@ -113,8 +113,8 @@ class Codec(nn.Module):
             self.y_density = Density(q * m)
         else:
             self.hyper_encoder = HyperAnalysis(m, config.hyper_width, config.hyper_channels)
-            spread = cosine_transform(spec.channels, m)[1]
-            self.hyper_decoder = HyperSynthesis(config.hyper_channels, config.hyper_width, spread)
+            std = cosine_transform(spec.channels, m)[1]
+            self.hyper_decoder = HyperSynthesis(config.hyper_channels, config.hyper_width, std)
             self.z_density = Density(config.hyper_channels)
             self.register_buffer("fixed_gain", torch.zeros(QUALITIES + 1, m, dtype=torch.int64))
             self.register_buffer("fixed_rise", torch.zeros(QUALITIES + 1, m, dtype=torch.int64))
@@ -285,10 +285,10 @@ class HyperAnalysis(nn.Module):
 class HyperSynthesis(nn.Module):
     """z [N,K,h,w] -> the mean and the level of the scale of each latent, [N,2M,4h,4w], before OUTPUT_BITS and without the gain"""
 
-    def __init__(self, inputs: int, width: int, spread: Tensor) -> None:
-        """spread: standard deviation of each latent at the start, [M]."""
+    def __init__(self, inputs: int, width: int, std: Tensor) -> None:
+        """std: standard deviation of each latent at the start, [M]."""
         super().__init__()
-        latents = len(spread)
+        latents = len(std)
         self.first = ExactConv2d(inputs, 4 * width, first=True)
         self.second = ExactConv2d(width, 4 * width)
         self.last = ExactConv2d(width, 2 * latents, 1)
@@ -296,7 +296,7 @@ class HyperSynthesis(nn.Module):
         with torch.no_grad():
             self.last.weight.mul_(0.1)
             self.last.bias.zero_()
-            level = (spread / MIN_SCALE).log() / SCALE_STEP  # before the gain
+            level = (std / MIN_SCALE).log() / SCALE_STEP  # before the gain
             self.last.bias[latents:] = level / 2**OUTPUT_BITS
 
     def forward(self, z: Tensor) -> Tensor:

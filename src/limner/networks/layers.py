@@ -214,9 +214,9 @@ class VirtualBatchNorm2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y, count = x.float(), self.reference
-        moments = torch.stack([y.mean((2, 3)), y.square().mean((2, 3))])  # [2,R+N,C]
-        theirs = moments[:, :count].mean(1, keepdim=True)
-        own = (theirs * count + moments[:, count:]) / (count + 1)
+        statistics = torch.stack([y.mean((2, 3)), y.square().mean((2, 3))])  # [2,R+N,C]
+        theirs = statistics[:, :count].mean(1, keepdim=True)
+        own = (theirs * count + statistics[:, count:]) / (count + 1)
         mean, square = torch.cat([theirs.expand(-1, count, -1), own], 1)
         scale = (square - mean.square()).clamp_min(0).add(self.eps).rsqrt() * self.weight
         shift = self.bias - mean * scale

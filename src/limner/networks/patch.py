@@ -41,7 +41,7 @@ class Discriminator(nn.Module):
         check(config)
         downsamplings = config.downsamplings or (3 if min(spec.size) >= 128 else 2)
         height, width = (side >> downsamplings for side in spec.size)
-        if height * width < (2 if config.norm == "instance" else 1):  # a single pixel has no spread to normalize
+        if height * width < (2 if config.norm == "instance" else 1):  # a single pixel has no variance to normalize
             raise ValueError(f"{downsamplings} downsamplings leave no patches in {spec.height}x{spec.width}: give the discriminator fewer.")
         widths = [config.width * min(8, 2**i) for i in range(downsamplings + 1)]
         strides = [2] * downsamplings + [1]

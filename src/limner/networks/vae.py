@@ -58,8 +58,8 @@ class Encoder(nn.Module):
         self.last = nn.Linear(bottom, 2 * config.z_size)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        moments = self.last(to_row(nn.functional.leaky_relu(self.body(x), fixup.SLOPE))).float()
-        mean, log_variance = moments.chunk(2, 1)
+        parameters = self.last(to_row(nn.functional.leaky_relu(self.body(x), fixup.SLOPE))).float()
+        mean, log_variance = parameters.chunk(2, 1)
         return mean, log_variance.clamp(-12, 8)
 
 

@@ -57,7 +57,7 @@ def build(name: str, recipe: Recipe, dataset: Dataset, options: Options, machine
         policy = "light" if len(dataset) < SMALL_SET else "none"
     refuse_too_large(recipe, spec, machine)
     torch.manual_seed(options.seed)
-    gan = game(recipe, spec, machine.device, policy)
+    gan = gan_of(recipe, spec, machine.device, policy)
     training, held_out = split(dataset, options.seed) if options.doctor else (dataset, None)
     notes = [note for note in (too_few(len(dataset)),) if note]
     if gan.penalty:
@@ -149,7 +149,7 @@ def players(recipe: Recipe, spec: ImageSpec) -> dict[str, nn.Module]:
     return {"generator": generator, "discriminator": discriminator, "classifier": Classifier(discriminator, spec.classes)}
 
 
-def game(recipe: Recipe, spec: ImageSpec, device: torch.device, augmentation: str = "none") -> GAN:
+def gan_of(recipe: Recipe, spec: ImageSpec, device: torch.device, augmentation: str = "none") -> GAN:
     """Return the GAN of a recipe for pictures of `spec`, with new networks on the device. Raises ValueError as `players` does."""
     nets = players(recipe, spec)
     for net in nets.values():

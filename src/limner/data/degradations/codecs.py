@@ -66,7 +66,7 @@ def _choices(subsampling: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def check_quality(format: str, quality: Any, least: int) -> None:
-    """Raise ValueError for a quality that the encoder does not know."""
+    """Raise ValueError for a quality outside the range of the encoder."""
     if not within(quality, least, 100) or any(limit % 1 for limit in bounds(quality)):
         raise ValueError(f"The {format} quality {quality!r} is invalid: give a whole number from {least} to 100, or a range of two.")
 

@@ -110,10 +110,10 @@ def tuned(method: Callable[[np.ndarray, float], np.ndarray], grid_: tuple[float,
     return lambda x, _: method(x, best)
 
 
-def oracle_gamma(pair: dict[str, Any]) -> np.ndarray:
-    """The power of the picture that is nearest to the truth: no method could know it."""
+def oracle_gamma(pair: dict[str, Any], most: float = 1.0) -> np.ndarray:
+    """The power of the picture, 0.1 to `most`, that is nearest to the truth: no method could know it."""
     x, y = pair["image"] / 255, pair["target"] / 255
-    powers = np.linspace(0.1, 1.0, 37)
+    powers = np.linspace(0.1, most, round(36 * most) + 1)
     errors = [np.square(x**power - y).mean() for power in powers]
     return in_levels(x ** powers[int(np.argmin(errors))])
 
@@ -253,6 +253,8 @@ def measure(recipe: str, model: Any, folders: tuple[Path, Path], most: int, shee
     tuning = pairs_of(folders[0], task, TUNED, TUNED_SIDE) if recipe == "denoise" else []
     restore = network_of(model)
     methods = {**rivals(recipe, tuning), "limner": lambda pair: restore(pair["image"], pair["mask"])}
+    if recipe == "low-light":  # a fair comparison with the oracle, which knows the exposure
+        methods["limner, oracle gamma"] = lambda pair: oracle_gamma(pair | {"image": restore(pair["image"], pair["mask"])}, 3.0)
     distance = perceptual_of(folders[0]) if recipe.startswith("super-resolution") else None
     rows, outputs = {}, {}
     for name, method in methods.items():
@@ -271,7 +273,7 @@ def measure(recipe: str, model: Any, folders: tuple[Path, Path], most: int, shee
         ours[f"ms_per_mpx_{device.name_of(precision)}"] = round(milliseconds(model, precision), 1)
     if task.scale == 1 and recipe not in ("inpaint", "colorize", "low-light"):
         ours["clean"] = round(clean_psnr(restore, folders[1], most), 2)
-    best = max((name for name in rows if name != "limner"), key=lambda name: rows[name]["psnr"])
+    best = max((name for name in rows if not name.startswith("limner")), key=lambda name: rows[name]["psnr"])
     write_sheet(sheet, pairs, outputs[best], outputs["limner"])
     return rows
 

@@ -268,16 +268,20 @@ class Gain(nn.Module):
 
 
 class HyperAnalysis(nn.Module):
-    """y [N,M,h,w] -> z [N,K,h/4,w/4]. asinh makes large and small latents alike readable."""
+    """y [N,M,h,w] -> z [N,K,h/4,w/4]. asinh makes large and small latents alike readable.
+
+    It sees magnitudes beside the values: a scale depends on magnitudes alone (Ballé et al. 2018, section 3), a mean on values.
+    """
 
     def __init__(self, latents: int, width: int, outputs: int) -> None:
         super().__init__()
-        self.first = nn.Conv2d(latents, width, 3, padding=1, padding_mode="replicate")
+        self.first = nn.Conv2d(2 * latents, width, 3, padding=1, padding_mode="replicate")
         self.second = nn.Conv2d(width, width, 4, 2, 1, padding_mode="replicate")
         self.last = nn.Conv2d(width, outputs, 4, 2, 1, padding_mode="replicate")
 
     def forward(self, y: Tensor) -> Tensor:
-        x = F.leaky_relu(self.first(torch.asinh(y)), 0.2)
+        y = torch.asinh(y)
+        x = F.leaky_relu(self.first(torch.cat([y, y.abs()], 1)), 0.2)
         z: Tensor = self.last(F.leaky_relu(self.second(x), 0.2))
         return z
 

@@ -37,7 +37,7 @@ from limner.training.state import OptimizerConfig
 
 RECIPES = (CodecRecipe,)
 PRESETS = CODECS
-CROP = 128  # default side in pixels
+CROP = 192  # default side in pixels: 3x3 hyper-latents, of which one has no border; with 128, all four have one
 VALIDATED = 64  # maximum number of held-out crops for the validator
 PROBED = 16
 PREVIEWED = 8

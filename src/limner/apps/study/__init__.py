@@ -5,6 +5,7 @@
     store.py       the study's folder: settings, pictures, raters, answers
     session.py     the raters' progress: start, answer, resume
     server.py      the local web page
+    run.py         a new study or an old one, served
     intervals.py   confidence intervals of rates
     results.py     rates, consistency and times of the answers
     report.py      report.md, report.json and the sheet of pictures

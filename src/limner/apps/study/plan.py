@@ -53,16 +53,16 @@ def plan(pool: Pool, count: int, key: bytes, rater: int) -> list[Trial]:
     practice round: there is no right answer.
     """
     rng = np.random.default_rng(list(_digest(key, f"order {rater}")))
+    practice: list[tuple[int, ...]] = []
     if pool.pairs:
         first, second = pool.rows(FIRST), pool.rows(SECOND)
         chosen = _turn(len(first), count, rater)
-        items = [(int(first[i]), int(second[i])) for i in chosen]
+        items: list[tuple[int, ...]] = [(int(first[i]), int(second[i])) for i in chosen]
         order = _with_repeats([items], rng)
         swapped = _balanced(len(order), rng)
         shown = [(pair[::-1] if swap else pair, repeats) for (pair, repeats), swap in zip(order, swapped, strict=True)]
-        practice: list[tuple[int, ...]] = []
     else:
-        groups, practice = [], []
+        groups: list[list[tuple[int, ...]]] = []
         for kind in (REAL, FAKE):
             rows = pool.rows(kind)
             practice += [(int(row),) for row in rows[: PRACTICE // 2]]
@@ -70,18 +70,18 @@ def plan(pool: Pool, count: int, key: bytes, rater: int) -> list[Trial]:
             groups.append([(int(rest[i]),) for i in _turn(len(rest), count, rater)])
         practice = [practice[i] for i in rng.permutation(len(practice))]
         shown = _with_repeats(groups, rng)
-    trials = [(items, None) for items in practice] + [
-        (items, None if repeats is None else repeats + len(practice)) for items, repeats in shown
+    trials = [(one, None) for one in practice] + [
+        (one, None if repeats is None else repeats + len(practice)) for one, repeats in shown
     ]
     return [
         Trial(
             _id(key, rater, position, "trial"),
-            tuple(_id(key, rater, position, f"picture {side}") for side in range(len(items))),
-            items,
+            tuple(_id(key, rater, position, f"picture {side}") for side in range(len(one))),
+            one,
             position < len(practice),
             repeats,
         )
-        for position, (items, repeats) in enumerate(trials)
+        for position, (one, repeats) in enumerate(trials)
     ]
 
 

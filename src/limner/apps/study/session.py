@@ -109,7 +109,7 @@ class Session:
         """
         if choice not in (0, 1):
             raise ValueError("An answer is 0 or 1.")
-        if not (math.isfinite(seconds) and 0 <= seconds):
+        if not (math.isfinite(seconds) and seconds >= 0):
             raise ValueError("The time of an answer is a number of seconds from 0 up.")
         progress = self.progress(rater)
         with self._lock:

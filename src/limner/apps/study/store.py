@@ -13,7 +13,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -202,10 +202,8 @@ class Journal:
 
     def close(self) -> None:
         """Close the file."""
-        try:
+        with suppress(OSError):  # what could not be flushed was reported
             self.file.close()
-        except OSError:  # what could not be flushed was reported
-            pass
 
 
 def _whole_length(path: Path) -> int:

@@ -85,8 +85,10 @@ def study(
         with Progress("making the pictures") as progress:
             current = studies.prepare(folder, models, data, pictures, raters, seed, truncation, progress)
     studies.serve(current, host, port, read_key(key_file), tell)
-    if store.answers(folder):
+    if any(not answer.practice for answer in store.answers(folder)):
         show_report(folder)
+    else:
+        tell(f"Nobody has judged a picture yet; `limner study {folder}` goes on.")
 
 
 def show_report(folder: Path) -> None:

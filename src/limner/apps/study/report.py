@@ -58,7 +58,16 @@ def figures(study: Study, found: Results) -> dict[str, Any]:
         **({"left": of(found.left)} if found.left else {}),
         "median_seconds": found.seconds,
         "confidence": 0.95,
-        "pictures": [{"rows": one.rows, "kind": one.kind, "chosen": one.chosen, "n": one.n} for one in found.shown],
+        "pictures": [
+            {
+                "rows": one.rows,  # of pictures.npz; of a pair, the first run's picture and the second's
+                "kind": {REAL: "real", FAKE: "fake"}.get(one.kind, "pair"),
+                "chosen": one.chosen,  # times taken for real; of a pair, times that the first run was preferred
+                "answers": one.n,
+                "median_seconds": one.seconds,
+            }
+            for one in found.shown
+        ],
     }
 
 
@@ -69,7 +78,7 @@ def lines(study: Study, found: Results) -> list[tuple[str, str, str, str]]:
         label = LABELS.get(name) or f"{study.settings.names[0]} preferred to {study.settings.names[1]}"
         rows.append((label, rate))
     if found.consistency:
-        rows.append(("same answer to a repeated question", found.consistency))
+        rows.append(("same answer when repeated", found.consistency))
     if found.left:
         rows.append(("left picture chosen", found.left))
     return [

@@ -74,7 +74,9 @@ def create(session: Session, access: Access) -> Any:
         choice: int = Field(ge=0, le=1)
         seconds: float = Field(ge=0, allow_inf_nan=False)
 
-    def about() -> dict[str, Any]:
+    # What needs no disk is answered in the event loop (async); an answer that is written and synced, in a thread.
+
+    async def about() -> dict[str, Any]:
         trials = plan(study.pool, study.settings.pictures, study.key, 0)
         practice = sum(one.practice for one in trials)
         return {"pairs": study.settings.pairs, "questions": len(trials) - practice, "practice": practice}
@@ -82,7 +84,7 @@ def create(session: Session, access: Access) -> Any:
     def start(body: Start) -> dict[str, Any]:
         return state(study, session.start(body.name))
 
-    def show(rater: str) -> dict[str, Any]:
+    async def show(rater: str) -> dict[str, Any]:
         return state(study, known(rater))
 
     def answer(rater: str, body: Given) -> dict[str, Any]:
@@ -94,7 +96,7 @@ def create(session: Session, access: Access) -> Any:
         found = None if feedback is None else {"correct": feedback.correct, "truth": feedback.truth}
         return {"feedback": found, "state": state(study, progress)}
 
-    async def picture(id: str) -> Response:  # answered in the event loop: there is nothing to wait for
+    async def picture(id: str) -> Response:
         try:
             row = session.row(id if is_id(id) else "")
         except Unknown as error:

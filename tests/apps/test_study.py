@@ -18,6 +18,7 @@ from limner.apps.study.plan import FAKE, FIRST, PRACTICE, REAL, Pool, plan, repe
 from limner.apps.study.results import convincing, results
 from limner.apps.study.session import OutOfTurn, Session, Unknown
 from limner.apps.study.store import Answer, Study
+from limner.cli import main
 from study_bot import noise_study
 
 KEY = bytes(32)
@@ -288,3 +289,34 @@ def test_damaged_and_missing_studies(tmp_path: Path) -> None:
     (tmp_path / store.SETTINGS).write_text('{"format": 9}')
     with pytest.raises(ValueError, match="damaged"):
         store.load(tmp_path)
+
+
+# ---- the command -----------------------------------------------------------------------------------------------------------
+
+
+def command(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(["study", *map(str, arguments)])
+    return int(ended.value.code or 0)
+
+
+def test_the_command_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    session = Session(noise_study(tmp_path / "study", 10, 2))
+    for name in "ab":
+        answer_all(session, name)
+    assert command(tmp_path / "study", "--report") == 0
+    shown = capsys.readouterr().out
+    assert "error on fakes" in shown and "50.0 %" in shown and "report.md" in shown
+
+
+def test_what_the_command_refuses(run: Path, squares: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    noise_study(tmp_path / "empty", 5, 1)
+    for arguments, words in (
+        ((tmp_path / "empty", "--report"), "Nobody has judged"), ((run, "--report"), "There is no study"),
+        ((tmp_path / "nothing", "--report"), "There is no folder"), ((run,), "--data"),
+        ((run, "--data", squares, "--host", "0.0.0.0", "--out", tmp_path / "s", "--pictures", "5"), "a key is needed"),
+        ((run, "--data", squares, "--out", run), "belongs to the run itself"),
+        ((tmp_path / "empty", "--port", "99999"), "A port is a number"),
+    ):  # fmt: skip
+        assert command(*arguments) == 2, arguments
+        assert words in capsys.readouterr().err, arguments

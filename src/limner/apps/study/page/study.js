@@ -2,7 +2,7 @@
 "use strict";
 
 const KEPT = "limner-study-rater"; // the rater's id, in localStorage
-const LARGEST = 336; // CSS pixels of a side to which small pictures are enlarged, by a whole number
+const LARGEST = 336; // CSS pixels of a side to which small pictures are enlarged
 const $ = (id) => document.getElementById(id);
 const token = document.querySelector("meta[name=limner-token]").content;
 
@@ -129,20 +129,22 @@ function draw(buffer, { width, height, pairs }, i) {
   return canvas;
 }
 
-function fit() { // enlarge by the largest whole number that fits
+function fit() { // enlarges small pictures, by a whole number where there is room for twice the size
   if (!state || !state.width) return;
   const box = $("pictures");
   const style = getComputedStyle(box);
   const count = box.children.length || 1;
   const gaps = (count - 1) * (parseFloat(style.columnGap) || 0);
   const room = (box.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight) - gaps) / count;
+  const { width, height } = state;
   const tall = Math.max(160, window.innerHeight * 0.6);
-  const scale = Math.floor(Math.min(room / state.width, LARGEST / Math.max(state.width, state.height), tall / state.height));
-  const size = scale >= 1 ? scale : Math.min(1, room / state.width, tall / state.height);
+  const ratio = Math.min(room / width, tall / height, Math.max(1, LARGEST / Math.max(width, height)));
+  const whole = Math.floor(ratio * devicePixelRatio) / devicePixelRatio; // each pixel of the picture as equal squares
+  const size = whole >= 2 ? whole : ratio < 1 || ratio >= 1.5 ? ratio : 1;
   for (const canvas of box.children) {
-    canvas.style.width = `${state.width * size}px`;
-    canvas.style.height = `${state.height * size}px`;
-    canvas.style.imageRendering = scale >= 1 ? "pixelated" : "auto";
+    canvas.style.width = `${width * size}px`;
+    canvas.style.height = `${height * size}px`;
+    canvas.style.imageRendering = whole >= 2 || size === 1 ? "pixelated" : "auto";
   }
 }
 

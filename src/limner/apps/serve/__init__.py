@@ -2,6 +2,7 @@
 
     settings.py   limits
     batching.py   a worker thread per model with a bounded queue, which computes compatible requests in one batch
+    pace.py       the expected time until an answer, which bounds the queue
     served.py     a model with its worker: what it can do, and the requests of each kind
     waiting.py    an answer is awaited until it is there, the client leaves or the time is over
     prompt.py     the words of a prompt

@@ -3,8 +3,7 @@
 A forward pass of a small network costs nearly the same for one picture as for eight: most of it is overhead. The worker takes all
 waiting jobs of one key, up to a number of pictures, and waits a few milliseconds for more when it is idle.
 
-The queue is bounded by time: a job is refused when it would probably be done later than the limit, by the measured seconds
-per unit of work. A bound on the number alone is right for one machine and one network only.
+The number of waiting jobs is bounded; `pace.py` bounds their time.
 """
 
 from __future__ import annotations
@@ -19,15 +18,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 log = logging.getLogger("limner.serve")
-SMOOTHING = 0.2  # weight of the newest batch in the mean seconds per unit of work
 
 
 class Full(Exception):
-    """Raised for a job that the queue has no room for. seconds: until it probably has."""
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__(f"{seconds:.2f} s")
-        self.seconds = seconds
+    """Raised for a job that the queue has no room for."""
 
 
 class Abandoned(Exception):
@@ -37,20 +31,29 @@ class Abandoned(Exception):
 @dataclass(eq=False)
 class Job:
     """One request to a worker. key: jobs with equal keys share a batch; None computes it alone. pictures: its share of a batch.
-    work: its cost, in the same unit for all jobs of a worker."""
+    on_close: called once, with whether the job was computed, when its request has been answered."""
 
     key: Hashable | None
     payload: Any
     pictures: int
-    work: float
+    on_close: Callable[[bool], None] = lambda computed: None
     future: Future[Any] = field(default_factory=Future)
     arrived: float = field(default_factory=time.monotonic)
     _abandoned: threading.Event = field(default_factory=threading.Event)
+    _closed: bool = False
 
     def abandon(self) -> None:
         """Drop the job: it is not started, and long computations stop at their next progress."""
         self._abandoned.set()
         self.future.cancel()
+
+    def close(self) -> None:
+        """End the job: its request has been answered, or is dropped. Later calls do nothing."""
+        computed = self.future.done() and not self.future.cancelled()
+        self.abandon()
+        if not self._closed:
+            self._closed = True
+            self.on_close(computed)
 
     @property
     def abandoned(self) -> bool:
@@ -70,16 +73,14 @@ Observe = Callable[[Sequence[Job], float], None]
 
 
 class Worker:
-    """A thread that computes jobs. max_batch, wait, seconds, most: see `Settings`."""
+    """A thread that computes jobs. max_batch, wait, most: see `Settings`."""
 
-    def __init__(self, name: str, compute: Compute, max_batch: int = 64, wait: float = 0.004, seconds: float = 0.8,
+    def __init__(self, name: str, compute: Compute, max_batch: int = 64, wait: float = 0.004,
                  most: int = 256, observe: Observe | None = None) -> None:  # fmt: skip
-        self.compute, self.max_batch, self.wait, self.seconds, self.most, self.observe = compute, max_batch, wait, seconds, most, observe
+        self.compute, self.max_batch, self.wait, self.most, self.observe = compute, max_batch, wait, most, observe
         self._jobs: deque[Job] = deque()
-        self._running: Sequence[Job] = ()
         self._changed = threading.Condition()
         self._closed = False
-        self._cost: float | None = None  # mean seconds per unit of work
         self._thread = threading.Thread(target=self._run, name=f"limner-{name}", daemon=True)
         self._thread.start()
 
@@ -92,16 +93,12 @@ class Worker:
         with self._changed:
             return sum(not job.abandoned for job in self._jobs)
 
-    def submit(self, key: Hashable | None, payload: Any, pictures: int, work: float) -> Job:
+    def submit(self, key: Hashable | None, payload: Any, pictures: int, on_close: Callable[[bool], None] | None = None) -> Job:
         """Queue a job. Raises Full."""
-        job = Job(key, payload, pictures, work)
+        job = Job(key, payload, pictures, on_close or (lambda computed: None))
         with self._changed:
-            waiting = [other for other in self._jobs if not other.abandoned]
-            before = sum(other.work for other in (*waiting, *self._running))
-            expected = 0.0 if self._cost is None else (before + work) * self._cost
-            busy = bool(waiting or self._running)  # an idle worker takes any job
-            if self._closed or len(waiting) >= self.most or (busy and expected > self.seconds):
-                raise Full(max(expected - self.seconds, 0.0) if before else 1.0)
+            if self._closed or sum(not other.abandoned for other in self._jobs) >= self.most:
+                raise Full
             self._jobs.append(job)
             self._changed.notify()
         return job
@@ -135,11 +132,6 @@ class Worker:
             return [error]
 
     def _finish(self, batch: Sequence[Job], results: Sequence[Any], seconds: float) -> None:
-        with self._changed:
-            self._running = ()
-            if not any(isinstance(result, Exception) for result in results):
-                cost = seconds / sum(job.work for job in batch)
-                self._cost = cost if self._cost is None else self._cost + SMOOTHING * (cost - self._cost)
         if self.observe:
             self.observe(batch, seconds)
         for job, result in zip(batch, results, strict=True):
@@ -166,7 +158,7 @@ class Worker:
                     continue
                 chosen = set(map(id, batch))
                 self._jobs = deque(job for job in self._jobs if id(job) not in chosen)
-                self._running = started = [job for job in batch if job.future.set_running_or_notify_cancel()]
+                started = [job for job in batch if job.future.set_running_or_notify_cancel()]
                 if started:
                     return started
 

@@ -11,6 +11,7 @@ from starlette.responses import PlainTextResponse
 
 from limner.apps.serve.metrics import CONTENT_TYPE, write
 from limner.apps.serve.shared import Service
+from limner.apps.serve.waiting import JOBS
 from limner.apps.web.errors import ErrorBody, Refusal
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -67,6 +68,8 @@ class Measured:
                 await self.app(scope, receive, send_and_note)
         finally:
             service.open_requests -= 1
+            for job in scope.get(JOBS, ()):
+                job.close()
             route = str(getattr(scope.get("route"), "path", "other"))  # the template, so that paths do not become labels
             method = scope["method"] if scope["method"] in METHODS else "other"
             service.requests.add(route, method, str(status))

@@ -18,6 +18,7 @@ from starlette.requests import Request
 
 import limner
 from limner.apps.restore import Restorer
+from limner.apps.serve.pictures import off_loop
 from limner.apps.serve.served import Served
 from limner.apps.serve.settings import MAX_N
 from limner.apps.serve.shared import Service
@@ -114,7 +115,7 @@ async def infer(service: Service, served: Served, body: InferenceRequest, reques
         made = [as_array(await result_of(request, job, timeout)) for job in jobs]
     finally:
         for job in jobs:
-            job.abandon()
+            job.close()
     return "images", "UINT8", np.stack(made)
 
 
@@ -159,7 +160,7 @@ def router(service: Service) -> APIRouter:
         name, datatype, array = await infer(service, service.models.get(model), body, request)
         if body.outputs is not None and any(output.name != name for output in body.outputs):
             raise Refusal(f"The output of {model} is {name}.")
-        data = await asyncio.to_thread(lambda: array.reshape(-1).tolist())
+        data = await off_loop(array.nbytes, lambda: array.reshape(-1).tolist())
         output = {"name": name, "datatype": datatype, "shape": list(array.shape), "data": data}
         return {"model_name": model, "model_version": "1", **({"id": body.id} if body.id is not None else {}), "outputs": [output]}
 

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from limner.apps.model import GeneratorModel
 from limner.apps.restore import Restorer
 from limner.apps.serve import forms
-from limner.apps.serve.pictures import MEDIA, as_base64, as_file, check_format
+from limner.apps.serve.pictures import MEDIA, base64_of, check_format, files_of
 from limner.apps.serve.prompt import number
 from limner.apps.serve.served import Served, check_n
 from limner.apps.serve.settings import MAX_N
@@ -89,7 +89,7 @@ def router(service: Service) -> APIRouter:
     async def generate(run: str, body: Samples, request: Request) -> dict[str, Any]:
         served, form = service.models.get(run), check_format(body.format)
         seeds, pictures = await draw(served, body, request, timeout)
-        files = await asyncio.to_thread(as_base64, pictures, form)
+        files = await base64_of(pictures, form)
         images = [{"b64": file, **({"seed": seed[0], "index": seed[1]} if seed else {})} for file, seed in zip(files, seeds, strict=True)]
         return {"run": run, "format": form, "images": images}
 
@@ -157,7 +157,7 @@ async def draw(served: Served, body: Samples, request: Request, timeout: float) 
         results = [await result_of(request, job, timeout) for job in jobs]
     finally:
         for job in jobs:
-            job.abandon()  # where an earlier one failed
+            job.close()  # where an earlier one failed
     return [(seed, i) for seed in seeds for i in range(n)], [picture for made in results for picture in made]
 
 
@@ -179,4 +179,4 @@ def labels_of(served: Served, body: Samples, n: int) -> list[int] | None:
 
 async def file_of(picture: Any, form: str) -> Response:
     """Return a picture as the answer itself."""
-    return Response(await asyncio.to_thread(as_file, picture, form), media_type=MEDIA[form])
+    return Response((await files_of([picture], form))[0], media_type=MEDIA[form])

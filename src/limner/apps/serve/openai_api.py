@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 
 from limner.apps.serve import forms
-from limner.apps.serve.pictures import as_base64, check_format
+from limner.apps.serve.pictures import base64_of, check_format
 from limner.apps.serve.prompt import number, parse_prompt, parse_settings, whole
 from limner.apps.serve.served import Served, check_n
 from limner.apps.serve.shared import Service
@@ -103,7 +103,7 @@ def router(service: Service) -> APIRouter:
         pictures = await result_of(request, job, service.settings.timeout)
         prompt = " ".join([*([label] if label else []), f"seed={seed}", *([f"truncation={truncation:g}"] if truncation is not None else [])])
         size = f"{generator.spec.width}x{generator.spec.height}"
-        return answer(await asyncio.to_thread(as_base64, pictures, form), form, [prompt] * n, size)
+        return answer(await base64_of(pictures, form), form, [prompt] * n, size)
 
     @api.post("/images/edits", summary="Translate, restore or reconstruct a picture", openapi_extra=FORM)
     async def edits(request: Request) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def router(service: Service) -> APIRouter:
         image, mask = await asyncio.to_thread(forms.decoded, files, service.settings.max_pixels)
         made = await result_of(request, edit_job(served, image, mask, fields.get("prompt", "")), service.settings.timeout)
         size = f"{made.width}x{made.height}" if isinstance(made, Image.Image) else f"{made.shape[2]}x{made.shape[1]}"
-        return answer(await asyncio.to_thread(as_base64, [made], form), form, [fields.get("prompt", "")], size)
+        return answer(await base64_of([made], form), form, [fields.get("prompt", "")], size)
 
     @api.post("/images/variations", summary="Not offered", openapi_extra=FORM)
     async def variations(request: Request) -> dict[str, Any]:

@@ -1,10 +1,12 @@
-"""Pictures in answers: files as bytes, or in base64. These functions are called in a thread, off the event loop."""
+"""Pictures in answers: files as bytes, or in base64."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
@@ -16,12 +18,36 @@ from limner.core.images import to_pil
 MEDIA = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 
 
+SMALL = 64 << 10  # bytes of pixels that are encoded on the event loop: a change of threads would take longer
+T = TypeVar("T")
+
+
+async def off_loop(size: int, work: Callable[[], T]) -> T:
+    """Return what `work` makes of pictures of `size` bytes: in a thread, unless they are small."""
+    return work() if size <= SMALL else await asyncio.to_thread(work)
+
+
+def pixel_bytes(pictures: Sequence[np.ndarray | Image.Image] | np.ndarray) -> int:
+    """Return the bytes of pictures, about."""
+    return sum(one.nbytes if isinstance(one, np.ndarray) else 4 * one.width * one.height for one in pictures)
+
+
 def check_format(name: str | None) -> str:
     """Return the format, png for None. Raises Refusal for an unknown one."""
     form = (name or "png").lower()
     if form not in MEDIA:
         raise Refusal(f"Pictures are written as {', '.join(MEDIA)}: choose one of these formats.")
     return form
+
+
+async def files_of(pictures: Sequence[np.ndarray | Image.Image] | np.ndarray, form: str) -> list[bytes]:
+    """Return pictures as the bytes of files."""
+    return await off_loop(pixel_bytes(pictures), lambda: [as_file(picture, form) for picture in pictures])
+
+
+async def base64_of(pictures: Sequence[np.ndarray | Image.Image] | np.ndarray, form: str) -> list[str]:
+    """Return pictures as files in base64."""
+    return [base64.b64encode(content).decode("ascii") for content in await files_of(pictures, form)]
 
 
 def as_file(picture: np.ndarray | Image.Image, form: str = "png") -> bytes:
@@ -33,7 +59,3 @@ def as_file(picture: np.ndarray | Image.Image, form: str = "png") -> bytes:
         return buffer.getvalue()
     return encoded(image, f".{form}")
 
-
-def as_base64(pictures: Sequence[np.ndarray | Image.Image] | np.ndarray, form: str = "png") -> list[str]:
-    """Return pictures as files in base64."""
-    return [base64.b64encode(as_file(picture, form)).decode("ascii") for picture in pictures]

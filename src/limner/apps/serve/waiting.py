@@ -10,14 +10,16 @@ from starlette.requests import Request
 from limner.apps.serve.batching import Abandoned, Job
 from limner.apps.web.errors import Refusal
 
+JOBS = "limner.jobs"  # the jobs of a request in its scope
 LEFT = 499  # status of a request whose client has left, in the log and the metrics only
 
 
 async def result_of(request: Request, job: Job, timeout: float) -> Any:
-    """Return the result of a job. Whatever else happens, it is abandoned: nobody else waits for it.
+    """Return the result of a job. Whatever happens it is abandoned, as nobody else waits for it, and closed after the answer.
 
     Raises Refusal, 504, when the time is over, and what the computation raised.
     """
+    request.scope.setdefault(JOBS, []).append(job)
     done = asyncio.wrap_future(job.future)
     left = asyncio.create_task(_disconnected(request))
     try:

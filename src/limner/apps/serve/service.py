@@ -54,7 +54,7 @@ def serve_app(
         service.close()
 
     app = create_app(
-        "Limner", access, settings.max_body, lifespan=lifespan, description=ABOUT, error_body=error_body, max_json=settings.max_json
+        "Limner", access, settings.max_body, settings.body_seconds, lifespan=lifespan, description=ABOUT, error_body=error_body, max_json=settings.max_json
     )
     app.state.service = service
     for router in (

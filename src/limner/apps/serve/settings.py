@@ -13,7 +13,7 @@ class Settings:
 
     max_batch: pictures of one forward pass. batch_wait: seconds that a request waits for others to share its batch. queue_seconds:
     expected seconds of waiting and computing beyond which a request is refused with 429. queue_requests: of each model, at most.
-    timeout: seconds until 504. max_pixels: of an uploaded picture, and of the picture made of it. max_body, max_json: bytes.
+    timeout: seconds until 504. max_pixels: of an uploaded picture, and of the picture made of it. max_body, max_json, body_seconds: see `apps.web.factory`.
     max_open: requests answered at once. truncation: whether networks without a style space are calibrated for it.
     """
 
@@ -26,6 +26,7 @@ class Settings:
     max_body: int = 32 << 20
     max_json: int = 4 << 20
     max_open: int = 512
+    body_seconds: float = 30.0
     truncation: bool = False
 
     def __post_init__(self) -> None:

@@ -26,6 +26,7 @@ def study(
     host: str = "127.0.0.1",
     port: int = 8008,
     key_file: Path | None = None,
+    allow_host: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None,
     device: str = "auto",
 ) -> None:
     """Let people judge on a local page: real or generated, or which of two runs looks more real; --report tells the result.
@@ -58,6 +59,8 @@ def study(
         Port to listen on; 0 takes a free one.
     key_file
         A file with the key that raters on other machines need, at least 16 characters (default: the variable LIMNER_KEY).
+    allow_host
+        Names under which others reach this machine, such as that of a reverse proxy; any other Host is refused.
     device
         auto, cpu, cuda or mps.
     """
@@ -74,17 +77,20 @@ def study(
             raise ValueError(f"There is no study in {folder}: start one with `limner study {run} --data PICTURES`.")
         show_report(folder)
         return
-    from limner.apps.web.running import check_installed, read_key
+    from limner.apps.web.access import Access
+    from limner.apps.web.running import check_installed, listen, read_key
 
     check_installed()
-    if folder == run:
-        current = store.load(folder)
-    else:
-        models = [open_model(place, device, object, "study") for place in runs]
-        studies.check_kinds(models)
-        with Progress("making the pictures") as progress:
-            current = studies.prepare(folder, models, data, pictures, raters, seed, truncation, progress)
-    studies.serve(current, host, port, read_key(key_file), tell)
+    access = Access.of(host, read_key(key_file), token=True, allow_hosts=allow_host or ())
+    with listen(host, port) as bound:  # before the pictures are made, which takes seconds
+        if folder == run:
+            current = store.load(folder)
+        else:
+            models = [open_model(place, device, object, "study") for place in runs]
+            studies.check_kinds(models)
+            with Progress("making the pictures") as progress:
+                current = studies.prepare(folder, models, data, pictures, raters, seed, truncation, progress)
+        studies.serve(current, access, bound, tell)
     if any(not answer.practice for answer in store.answers(folder)):
         show_report(folder)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from limner.apps.study import store
 from limner.apps.study.pictures import identity, names_of, of_two_runs, real_and_fake
 from limner.apps.study.session import Session
 from limner.apps.study.store import Settings, Study
+from limner.apps.web.access import Access
 from limner.core.text import counted
 
 MAX_COUNT = 5_000    # pictures of each kind that one rater judges
@@ -86,18 +88,18 @@ def prepare(
     return store.create(folder, settings, pictures, kinds)
 
 
-def serve(study: Study, host: str, port: int, key: str | None = None, say: Callable[[str], None] = print) -> None:
-    """Serve the page of a study until Ctrl-C. Raises ValueError when another process serves it, and for a port in use."""
+def serve(study: Study, access: Access, bound: socket.socket, say: Callable[[str], None] = print) -> None:
+    """Serve the page of a study on a socket of `web.running.listen` until Ctrl-C. Raises ValueError when another process serves it."""
     from limner.apps.study.server import create
-    from limner.apps.web.access import Access
-    from limner.apps.web.running import run
+    from limner.apps.web.running import serve_bound
 
-    access = Access.of(host, key=key, token=True)
     with store.locked(study.folder):
         session = Session(study)
         try:
             if known := store.raters(study.folder):
                 say(f"{counted(len(known), 'rater has', 'raters have')} given {counted(len(store.answers(study.folder)), 'answer')} so far.")
-            run(create(session, access), host, port, say)
+            if access.key:
+                say("Raters on other machines open http://ADDRESS:PORT/?key=KEY with this machine's address and the key.")
+            serve_bound(create(session, access), bound, say)
         finally:
             session.close()

@@ -235,6 +235,7 @@ def test_a_server_that_is_killed_and_started_again_loses_nothing(browser: Any, t
         page.get_by_role("button", name="Start").click()
         ready(page, "Practice 1 of 6")
         page.keyboard.press("f")
+        page.wait_for_selector("#feedback:not([hidden])")
         page.keyboard.press("Enter")
         ready(page, "Practice 2 of 6")
         process.kill()

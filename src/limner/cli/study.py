@@ -29,7 +29,7 @@ def study(
     allow_host: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None,
     device: str = "auto",
 ) -> None:
-    """Let people judge on a local page: real or generated, or which of two runs looks more real; --report tells the result.
+    """Let people judge on a local page: real or generated, or which of two runs looks more real; --report shows the result.
 
     Every answer is on the disk at once. The same command continues a study, and a rater goes on under the same name.
 
@@ -70,7 +70,7 @@ def study(
 
     runs = [run] if other is None else [run, other]
     folder = studies.place(runs, out)
-    is_study = folder == run or (report and store.exists(folder))
+    is_study = folder == run or ((report or (data is None and other is None)) and store.exists(folder))
     if report:
         if not is_study:
             artifact.read_description(run)  # no run at all is the better message
@@ -83,7 +83,7 @@ def study(
     check_installed()
     access = Access.of(host, read_key(key_file), token=True, allow_hosts=allow_host or ())
     with listen(host, port) as bound:  # before the pictures are made, which takes seconds
-        if folder == run:
+        if is_study:
             current = store.load(folder)
         else:
             models = [open_model(place, device, object, "study") for place in runs]

@@ -1,0 +1,111 @@
+"""Pictures of a generator from a `State`: the path of every slider, of the map, and of `limner picture`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from limner.apps.model import GeneratorModel, _groups
+from limner.apps.output import Progress
+from limner.apps.studio.axes import Axes, axes_of, styles_of
+from limner.apps.studio.state import State
+from limner.core.device import autocast
+from limner.core.images import to_uint8
+from limner.networks.contracts import StyleBased
+
+Edit = Callable[[GeneratorModel, State, np.ndarray], np.ndarray]
+"""(model, state, points [N,D]) -> points moved along the state's named directions (`hooks.edit`)"""
+
+
+class Drawing:
+    """A generator with what its pictures need: axes, and calibrated truncation. Its methods may be called from any thread."""
+
+    def __init__(self, model: GeneratorModel, edit: Edit | None = None) -> None:
+        self.model, self.edit = model, edit
+        self._lock = threading.Lock()
+        self._calibrated: set[tuple[int, ...] | None] = set()
+
+    @cached_property
+    def axes(self) -> Axes:
+        return axes_of(self.model)
+
+    def draw(self, state: State, progress: Progress | None = None) -> np.ndarray:
+        """Return the picture of a state, uint8 [C,H,W]. Raises ValueError for a state that the model does not have.
+
+        Without axes, map and mixing it is the first picture of `limner sample` with the same seed, label and truncation.
+        """
+        return self.draw_many(state, None if state.at is None else np.array([state.at]), progress)[0]
+
+    def draw_many(self, state: State, places: np.ndarray | None, progress: Progress | None = None) -> np.ndarray:
+        """Return the pictures uint8 [N,C,H,W] of a state at places [N,2] of the map, or the one of the state for None."""
+        with self._lock:
+            state.check(self.model, len(self.axes))
+            labels = self._labels(state)
+            self._calibrate(state, labels, progress)
+            point = self._point(state, labels)
+            if self.edit is not None and state.directions:
+                point = self.edit(self.model, state, point)
+            moves = np.zeros(len(self.axes))
+            for axis, value in state.axes.items():
+                moves[axis - 1] = value
+            if moves.any():
+                point = self.axes.moved(point, moves)
+            points = point if places is None else self.axes.placed(point[0], places)
+            repeated = None if labels is None else np.repeat(labels, len(points))
+            if not self.model.has_styles:
+                return np.concatenate([
+                    np.asarray(self.model.render(points[i : i + 1].astype(np.float32), None if repeated is None else repeated[:1]))
+                    for i in range(len(points))
+                ])  # fmt: skip
+            return self._synthesized(state, points, repeated)
+
+    def _labels(self, state: State) -> np.ndarray | None:
+        """Return the class number [1] of a state, drawn from the seed as `limner sample` draws it if none is given."""
+        return self.model.labels(1, state.label, np.random.default_rng(state.seed).spawn(2)[0])
+
+    def _calibrate(self, state: State, labels: np.ndarray | None, progress: Progress | None) -> None:
+        if state.truncation < 1:
+            self.model.calibrate(labels, progress)
+
+    def _latent(self, seed: int, state: State, labels: np.ndarray | None) -> np.ndarray:
+        """Return the latent [1,Z] of a seed."""
+        if state.truncation < 1 and not self.model.has_styles:
+            return self.model._typical_draws([np.random.default_rng([seed, 0])], labels, state.truncation)[0]
+        return self.model.latents(1, np.random.default_rng(seed).spawn(2)[1], labels)
+
+    def _point(self, state: State, labels: np.ndarray | None) -> np.ndarray:
+        """Return the latent [1,Z] or style [1,W], float64, that a state starts from."""
+        if state.latent is not None:
+            raise ValueError("This Limner cannot start from an inverted picture: give a seed.")
+        z = self._latent(state.seed, state, labels)
+        return (styles_of(self.model, z, labels) if self.model.has_styles else z).astype(np.float64)
+
+    @torch.no_grad()
+    def _synthesized(self, state: State, points: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
+        """Return pictures of styles [N,W], truncated and mixed: uint8 [N,C,H,W]."""
+        model, network = self.model, self.model.network
+        assert isinstance(network, StyleBased)
+        mean: Any = 0.0
+        if state.truncation < 1:
+            group = int(_groups(1, labels)[0])
+            mean = model._mean_styles[group].double().cpu().numpy()
+
+        def truncated(w: np.ndarray) -> np.ndarray:
+            return w if state.truncation == 1 else mean + state.truncation * (w - mean)
+
+        styles = np.repeat(truncated(points)[:, None], network.layers, 1)  # [N,L,W]
+        if state.mix_seed is not None:
+            one = None if labels is None else labels[:1]
+            other = styles_of(model, self._latent(state.mix_seed, state, one), one).astype(np.float64)
+            styles[:, state.mix_from :] = truncated(other)
+        made = []
+        for row in styles:  # one by one: a picture does not depend on those drawn with it
+            with autocast(model._device, model._precision):
+                w = torch.from_numpy(row[None].astype(np.float32)).to(model._device)
+                made.append(to_uint8(network.synthesis(w)).cpu().numpy())
+        return np.concatenate(made)

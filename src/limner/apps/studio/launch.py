@@ -6,6 +6,7 @@ folder itself holds nothing but the run.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -136,8 +137,6 @@ class Launches:
     # ---- files -------------------------------------------------------------------------------------------------------
 
     def _stem(self, folder: Path) -> Path:
-        from limner.apps.studio.runs import identity
-
         return self.home / FOLDER / identity(folder)
 
     def _output(self, folder: Path) -> Path:
@@ -161,6 +160,12 @@ class Launches:
             return None
         self._known[file.name] = (version, launch)
         return launch
+
+
+def identity(folder: Path) -> str:
+    """Return the name of a run in addresses: the folder's, and a hash of its path. The same for every server."""
+    name = re.sub(r"[^a-z0-9]+", "-", folder.name.lower()).strip("-")[:40] or "run"
+    return f"{name}-{hashlib.blake2b(str(folder.absolute()).encode('utf-8', 'surrogateescape'), digest_size=4).hexdigest()}"
 
 
 def check_name(name: str) -> str:

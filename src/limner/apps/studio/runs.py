@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from limner.apps.studio.launch import Launches
+from limner.apps.studio.launch import Launches, identity
 from limner.core import artifact, process
 from limner.core.documents import check_entry
 from limner.core.files import read_bytes
@@ -22,12 +21,6 @@ SPEED_SECONDS = 30.0  # of training that the time left is estimated from
 
 def is_run(folder: Path) -> bool:
     return any((folder / mark).exists() for mark in MARKS)
-
-
-def identity(folder: Path) -> str:
-    """Return the name of a run in addresses: the folder's, and a hash of its path. The same for every server."""
-    name = re.sub(r"[^a-z0-9]+", "-", folder.name.lower()).strip("-")[:40] or "run"
-    return f"{name}-{hashlib.blake2b(str(folder.absolute()).encode('utf-8', 'surrogateescape'), digest_size=4).hexdigest()}"
 
 
 @dataclass
@@ -98,7 +91,8 @@ class Runs:
         return log
 
     def describe(self, folder: Path) -> dict[str, Any]:
-        """Return the state of a run, as JSON. The status is one of starting, training, paused, finished and failed."""
+        """Return the state of a run, as JSON. The status is one of starting, training, paused, finished, failed, and stopped before its
+        first checkpoint."""
         entries = self.log(folder).entries
         decided = _json(folder / artifact.DECISIONS)
         description = _json(folder / artifact.CARD)
@@ -116,7 +110,7 @@ class Runs:
             elif launch is not None and launch.failed:
                 status = "failed" if status != "finished" else status
             elif not description:
-                status = "failed"
+                status = "stopped"
         speed = _speed(entries)
         spec = _at(description, "data", "spec") or {}
         return {

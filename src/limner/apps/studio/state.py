@@ -6,7 +6,7 @@ import io
 import json
 import math
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -123,6 +123,27 @@ def _whole(value: Any) -> int:
     if isinstance(value, bool) or int(value) != float(value):
         raise TypeError
     return int(value)
+
+
+def named_numbers(texts: Sequence[str], option: str) -> dict[str, float]:
+    """Parse `NAME=AMOUNT`. Raises ValueError for anything else."""
+    found: dict[str, float] = {}
+    for text in texts:
+        name, _, amount = text.rpartition("=")
+        try:
+            found[name] = float(amount)
+        except ValueError:
+            name = ""
+        if not name:
+            raise ValueError(f"{option} {text!r} is not understood: give a name and an amount, as {option} 1=2.5.")
+    return found
+
+
+def whole_axes(named: Mapping[str, float]) -> dict[int, float]:
+    """Return axes by number. Raises ValueError for a name that is no number."""
+    if wrong := next((name for name in named if not name.isdigit()), None):
+        raise ValueError(f"An axis is named by its number, from 1, not {wrong!r}.")
+    return {int(name): amount for name, amount in named.items()}
 
 
 def command(*parts: object) -> str:

@@ -12,6 +12,22 @@ from limner.cli.flags import parse_size
 from limner.core import amounts
 
 PORT = 8321
+# A process that has loaded what a training imports, and then runs a command as `limner` would. The order is read from the
+# standard input; its end without an order ends the process. `limner.cli` is imported last: its clock starts the budget.
+STANDBY = """
+import json, os, sys
+import limner.families.train
+import limner.runs.options
+import torch._dynamo
+order = sys.stdin.readline()
+if order:
+    order = json.loads(order)
+    output = os.open(order["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    for number, handle in ((0, os.open(os.devnull, os.O_RDONLY)), (1, output), (2, output)):
+        os.dup2(handle, number)
+    from limner.cli import main
+    main(order["arguments"])
+"""
 
 
 @app.command
@@ -67,14 +83,18 @@ def studio(
     auto = RecipeInfo(AUTO, "chosen by your pictures and minutes", "generator")
     recipes = [RecipeInfo(name, one.summary, kind) for kind, family in families().items() for name, one in family.presets.items()]
     home = runs.absolute().parent if is_run(runs) else runs.absolute()
-    made = Studio([runs.absolute()], home, lambda folder: load(folder, device), [sys.executable, "-m", "limner"], [auto, *recipes])
+    program, standby = [sys.executable, "-m", "limner"], [sys.executable, "-c", STANDBY]
+    made = Studio([runs.absolute()], home, lambda folder: load(folder, device), program, [auto, *recipes], standby)
 
     def say(sentence: str) -> None:
         tell(sentence)
         if browser:
             webbrowser.open(running.address(bound))
 
-    running.serve_bound(application(made, access), bound, say)
+    try:
+        running.serve_bound(application(made, access), bound, say)
+    finally:
+        made.launches.close()
 
 
 @app.command

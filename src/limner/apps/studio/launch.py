@@ -15,6 +15,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from limner.core.text import sentence
 FOLDER = ".studio"  # in the folder of the runs
 STARTUP_SECONDS = 300  # until a process that has not locked its folder counts as failed
 MAX_OUTPUT = 64 << 10  # bytes of the end of the output that are read
+READY_SECONDS = 600  # that a prepared process waits, about
 NAME = re.compile(r"[\w][\w .+-]{0,79}")
 ENDED_WELL = (0, 128 + signal.SIGINT, 128 + signal.SIGTERM)
 
@@ -56,11 +58,14 @@ class Launch:
 class Launches:
     """The trainings that were started from a folder of runs, by this or an earlier server.
 
-    program: the arguments that start `limner`, such as [python, "-m", "limner"].
+    program: the arguments that start `limner`, such as [python, "-m", "limner"]. standby: those of a process that does the same
+    after it has read its arguments from the standard input (`cli.studio.STANDBY`); None for none.
     """
 
-    def __init__(self, home: Path, program: Sequence[str]) -> None:
-        self.home, self.program = home, list(program)
+    def __init__(self, home: Path, program: Sequence[str], standby: Sequence[str] | None = None) -> None:
+        self.home, self.program, self.standby = home, list(program), standby
+        self._ready: subprocess.Popen[bytes] | None = None
+        self._ready_since = 0.0
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._guard = threading.Lock()
         self._known: dict[str, tuple[int, Launch]] = {}  # file name -> (time of the file, content)
@@ -76,17 +81,64 @@ class Launches:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
                 (self.home / FOLDER).mkdir(parents=True, exist_ok=True)
-                with self._output(folder).open("wb") as output:
-                    child = subprocess.Popen(
-                        [*self.program, *command[1:]], stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                        start_new_session=True,  # neither Ctrl-C in the server's terminal nor its end reaches it
-                    )  # fmt: skip
+                child = self._take_ready(folder, command) or self._spawn(folder, command)
             except OSError as error:
                 raise write_error(error, folder) from error
             launch = Launch(str(folder.absolute()), list(command), data, recipe, kind, child.pid, time.time())
             self._children[launch.folder] = child
             self._write(launch)
             return launch
+
+    def _spawn(self, folder: Path, command: Sequence[str]) -> subprocess.Popen[bytes]:
+        with self._output(folder).open("wb") as output:
+            return subprocess.Popen(
+                [*self.program, *command[1:]], stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                start_new_session=True,  # neither Ctrl-C in the server's terminal nor its end reaches it
+            )  # fmt: skip
+
+    def prepare(self) -> None:
+        """Start a process that loads PyTorch and waits for a command: the next training then starts seconds earlier.
+
+        It ends by itself with the server, and after READY_SECONDS at the next call.
+        """
+        with self._guard:
+            if self.standby is None:
+                return
+            if self._ready is not None and self._ready.poll() is None:
+                if time.monotonic() - self._ready_since < READY_SECONDS:
+                    return
+                self._discard()
+            self._ready_since = time.monotonic()
+            self._ready = subprocess.Popen(
+                list(self.standby), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+            )
+
+    def close(self) -> None:
+        """End the waiting process, if there is one. Trainings go on."""
+        with self._guard:
+            self._discard()
+
+    def _discard(self) -> None:
+        if self._ready is not None and self._ready.stdin is not None:
+            with suppress(OSError):
+                self._ready.stdin.close()  # it reads the end of its input
+            with suppress(subprocess.TimeoutExpired):
+                self._ready.wait(1)
+        self._ready = None
+
+    def _take_ready(self, folder: Path, command: Sequence[str]) -> subprocess.Popen[bytes] | None:
+        """Give the command to the waiting process and return it; None if there is none."""
+        child, self._ready = self._ready, None
+        if child is None or child.poll() is not None or child.stdin is None:
+            return None
+        order = {"arguments": list(command[1:]), "output": str(self._output(folder))}
+        try:
+            self._output(folder).write_bytes(b"")
+            child.stdin.write(json.dumps(order).encode() + b"\n")
+            child.stdin.close()
+        except OSError:  # it has ended meanwhile
+            return None
+        return child
 
     def pause(self, folder: Path) -> None:
         """Ask the process that trains in a folder for a checkpoint and its end. Raises ValueError when there is none."""

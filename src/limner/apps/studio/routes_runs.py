@@ -105,6 +105,7 @@ def router(studio: Studio) -> APIRouter:
     @routes.post("/train/command")
     def train_command(fields: Fields) -> dict[str, str]:
         parts, folder, _, kind = studio.train_command(fields)
+        studio.launches.prepare()  # the form is open: a training may begin
         return {"command": command(*parts), "name": folder.name, "kind": kind}
 
     @routes.post("/train")

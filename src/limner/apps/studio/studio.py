@@ -35,13 +35,16 @@ class RecipeInfo:
 class Studio:
     """Everything that requests are answered from.
 
-    folders: of runs, or runs; new runs go to the first that is no run. load: `families.load.load`. program: the arguments that
-    start `limner`. recipes: what a person can choose from.
+    folders: of runs, or runs; new runs go to the first that is no run. load: `families.load.load`. program, standby: as `Launches`
+    takes them. recipes: what a person can choose from.
     """
 
-    def __init__(self, folders: Sequence[Path], home: Path, load: Load, program: Sequence[str], recipes: Sequence[RecipeInfo]) -> None:
+    def __init__(
+        self, folders: Sequence[Path], home: Path, load: Load, program: Sequence[str], recipes: Sequence[RecipeInfo],
+        standby: Sequence[str] | None = None,
+    ) -> None:  # fmt: skip
         self.home, self.recipes = home, list(recipes)
-        self.launches = Launches(home, program)
+        self.launches = Launches(home, program, standby)
         self.runs = Runs([*folders], self.launches)
         self.models = Models(load, hooks.edit())
         self.newest, self.jobs = Newest(), Jobs()

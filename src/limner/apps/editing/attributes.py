@@ -54,12 +54,13 @@ def measure(pictures: Tensor) -> Tensor:
     height: the figure's center, in [-1,1]. edges: mean absolute difference of neighboring pixels. symmetry: minus the mean
     absolute difference from the mirror image. Transparency is blended with white.
     """
-    return torch.cat([_measured(part) for part in pictures.split(256)]) if len(pictures) else _measured(pictures)
+    parts = pictures.split(256) if len(pictures) else [pictures]
+    return torch.cat([attributes(part.double() / 255) for part in parts])
 
 
-def _measured(pictures: Tensor) -> Tensor:
-    n, channels, h, w = pictures.shape
-    x = pictures.double() / 255
+def attributes(x: Tensor) -> Tensor:
+    """Return the attributes of float pictures [N,C,H,W] in [0,1], differentiable: [N,A]."""
+    n, channels, h, w = x.shape
     alpha = x[:, 3:] if channels == 4 else torch.ones_like(x[:, :1])
     rgb = (x[:, :3] * alpha + 1 - alpha).expand(n, 3, h, w)
     luma = (rgb * rgb.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1)  # [N,H,W]

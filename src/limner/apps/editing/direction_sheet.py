@@ -17,14 +17,14 @@ from limner.data.image import convert_channels
 
 STEPS = 7
 REACH = 3.0          # standard deviations at either end of a row
-CLASS_REACH = 1.5    # of a class, which 1 reaches
+CLASS_REACH = 1.2    # of a class, which 1 reaches
 LETTERS, GAP = 13, 6  # pixels
 MIN_SIDE, MAX_SIDE = 64, 128
 MAX_ROWS = 100
 
 
 def amounts(direction: Direction, steps: int = STEPS) -> list[float]:
-    """Return the moves of a row: from -3 to 3 standard deviations; to a class of the generator from 0 to 1.5."""
+    """Return the moves of a row: from -3 to 3 standard deviations; to a class of the generator from 0 to 1.2."""
     if direction.label is not None:
         return np.linspace(0, CLASS_REACH, steps).tolist()
     return np.linspace(-REACH, REACH, steps).tolist()

@@ -3,6 +3,7 @@
     z [Z]         standard normal numbers, which `core.latents` transforms to the model's latent distribution
     styles [L,W]  one style for each layer of a style-based network (w+), in place of z
     label         the class, for a model with classes
+    blend [K]     weights of the classes in place of the label alone, for a picture between classes
     delta         a tuned copy of the generator: the file of what to add to its weights (`apps.editing.delta`)
 
 A `.latent.npz` holds them with the fingerprint of the generator and the shape of its pictures. Latents of other weights are
@@ -35,7 +36,7 @@ FORMAT = 1
 CHUNK = 64                      # pictures per forward pass
 MAX_BYTES = 1 << 26             # of a file, and of each array in it
 MAX_STYLES = 4 * DEEPEST        # layers of a style-based network
-MEMBERS = ("format", "fingerprint", "size", "label", "z", "styles", "delta", "delta_sha256")
+MEMBERS = ("format", "fingerprint", "size", "label", "blend", "z", "styles", "delta", "delta_sha256")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -51,6 +52,7 @@ class Latent:
     z: np.ndarray | None = None
     styles: np.ndarray | None = None
     label: int | None = None
+    blend: np.ndarray | None = None
     delta: Path | None = None
     delta_sha256: str = ""
 
@@ -62,6 +64,8 @@ class Latent:
             raise ValueError(f"A latent is float32 [Z], or [L,W] for styles, not {code.dtype} {list(code.shape)}.")
         if not np.isfinite(code).all():
             raise ValueError("The numbers of a latent are finite.")
+        if self.blend is not None and (self.blend.dtype != np.float32 or self.blend.ndim != 1 or not np.isfinite(self.blend).all()):
+            raise ValueError("The blend of a latent is a finite float32 weight for each class.")
 
     @property
     def code(self) -> np.ndarray:
@@ -87,6 +91,8 @@ class Latent:
             "label": np.int64(-1 if self.label is None else self.label),
             "z" if self.styles is None else "styles": self.code,
         }  # fmt: skip
+        if self.blend is not None:
+            content["blend"] = self.blend
         if self.delta is not None:
             beside = path.parent / self.delta.name
             if beside.resolve() != self.delta.resolve():
@@ -115,7 +121,7 @@ class Latent:
             label, size = int(content["label"]), tuple(int(side) for side in content["size"])
             made = cls(
                 fingerprint=str(content["fingerprint"]), size=size,  # type: ignore[arg-type]
-                z=content.get("z"), styles=content.get("styles"), label=None if label < 0 else label,
+                z=content.get("z"), styles=content.get("styles"), label=None if label < 0 else label, blend=content.get("blend"),
                 delta=path.parent / delta if delta else None, delta_sha256=str(content.get("delta_sha256", "")),
             )  # fmt: skip
         except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -193,8 +199,10 @@ def check(model: Any, given: Sequence[Latent]) -> None:
                 f"not {own[:8]}): give its own run, or invert the picture again with this one."
             )
         fits = latent.label is None if not model.spec.classes else latent.label is not None and latent.label < model.spec.classes
+        if latent.blend is not None:
+            fits = fits and latent.blend.shape == (model.spec.classes,)
         if latent.styles is not None:
-            fits = isinstance(network, StyleBased) and latent.styles.shape[0] == network.layers
+            fits = fits and isinstance(network, StyleBased) and latent.styles.shape[0] == network.layers
         elif latent.code.shape != (network.z_size,):
             fits = False
         if not fits or latent.size != (model.spec.channels, *model.spec.size):
@@ -202,8 +210,17 @@ def check(model: Any, given: Sequence[Latent]) -> None:
 
 
 def condition(model: Any, given: Sequence[Latent]) -> Tensor | None:
-    """Return the classes of latents, int64 [N] on the CPU, or None for a model without classes."""
-    return torch.tensor([latent.label for latent in given]) if model.spec.classes else None
+    """Return the classes of latents on the CPU, int64 [N], or float [N,K] if one of them is a blend; None without classes."""
+    if not model.spec.classes:
+        return None
+    labels = torch.tensor([latent.label for latent in given])
+    if all(latent.blend is None for latent in given):
+        return labels
+    rows = torch.nn.functional.one_hot(labels, model.spec.classes).float()
+    for row, latent in zip(rows, given, strict=True):
+        if latent.blend is not None:
+            row.copy_(torch.from_numpy(latent.blend))
+    return rows
 
 
 def synthesize(model: Any, code: Tensor, c: Tensor | None, weights: Mapping[str, Tensor] | None = None) -> Tensor:

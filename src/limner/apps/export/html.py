@@ -173,7 +173,7 @@ def _translator(model: Translator | Restorer) -> tuple[dict[str, Any], list[Prog
     facts: dict[str, Any] = {
         "names": list(networks), "channels": model.spec.channels, "side": max(model.spec.size), "checks": [],
         "restorer": isinstance(model, Restorer),
-        "background": "#%02x%02x%02x" % parse_color(artifact.preparation(model.description)["background"]),
+        "background": "#" + bytes(parse_color(artifact.preparation(model.description)["background"])).hex(),
     }  # fmt: skip
     programs, weights = [], 0
     for network in map(_plain, networks.values()):

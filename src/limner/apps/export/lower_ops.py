@@ -1,4 +1,4 @@
-"""What each ATen operator becomes; `lower` applies the table. Tensors are logical [1,C,H,W], [1,A,B] or [1,F]."""
+"""What each ATen operator becomes; `lowering` applies the table. Tensors are logical [1,C,H,W], [1,A,B] or [1,F]."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from limner.apps.export.lower import Call, ClassInput, Lowering, Mapped, Unsupported, Value
+from limner.apps.export.lowering import Call, ClassInput, Lowering, Mapped, Unsupported, Value
 from limner.apps.export.program import BINARY_KINDS, PAD_MODES, Activation, Code, Conv, Function
 
 aten = torch.ops.aten

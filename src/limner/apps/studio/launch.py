@@ -34,7 +34,7 @@ ENDED_WELL = (0, 128 + signal.SIGINT, 128 + signal.SIGTERM)
 
 @dataclass(frozen=True)
 class Launch:
-    """A start of a training. code: the exit status, if this server saw it."""
+    """A start of a training. code: the exit status, if a server saw it. began: whether it was seen to hold its folder's lock."""
 
     folder: str
     command: list[str]
@@ -44,11 +44,12 @@ class Launch:
     number: int  # of the process
     started: float  # time.time()
     code: int | None = None
+    began: bool = False
 
     @property
     def waiting(self) -> bool:
-        """Whether the process may still be starting: it exists and has not ended."""
-        return self.code is None and process.alive(self.number) and time.time() - self.started < STARTUP_SECONDS
+        """Whether the process may still be starting: it exists and has not held the lock yet."""
+        return self.code is None and not self.began and process.alive(self.number) and time.time() - self.started < STARTUP_SECONDS
 
     @property
     def failed(self) -> bool:
@@ -76,7 +77,7 @@ class Launches:
         Raises ValueError when a process is training there, and when the folder cannot be written.
         """
         with self._guard:
-            if process.find(folder) is not None or ((before := self._read(folder)) and before.waiting):
+            if process.find(folder) is not None or ((before := self._current(folder, False)) and before.waiting):
                 raise ValueError(f"A process is training in {folder} already: pause it first, or choose another name.")
             try:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -152,17 +153,23 @@ class Launches:
             raise ValueError("Pausing needs a signal that this system does not have: press Ctrl-C where the training runs.")
         os.kill(number, signal.SIGINT)
 
-    def of(self, folder: Path) -> Launch | None:
-        """Return the last launch of a run folder, with its exit status if it is known."""
+    def of(self, folder: Path, running: bool = False) -> Launch | None:
+        """Return the last launch of a run folder, with its exit status if it is known. running: a process holds the lock."""
         with self._guard:
-            found = self._read(folder)
-            child = self._children.get(str(folder.absolute()))
-            if found is not None and found.code is None and child is not None and child.pid == found.number:
-                code = child.poll()
-                if code is not None:
-                    found = replace(found, code=code if code >= 0 else 128 - code)
-                    self._write(found)
+            return self._current(folder, running)
+
+    def _current(self, folder: Path, running: bool) -> Launch | None:
+        found = self._read(folder)
+        if found is None or found.code is not None:
             return found
+        now, child = found, self._children.get(str(folder.absolute()))
+        if running and not found.began:
+            now = replace(now, began=True)
+        if child is not None and child.pid == found.number and (code := child.poll()) is not None:
+            now = replace(now, code=code if code >= 0 else 128 - code)
+        if now != found:
+            self._write(now)
+        return now
 
     def folders(self) -> list[Path]:
         """Return the run folders of all launches that still exist."""

@@ -97,10 +97,10 @@ class Runs:
         decided = _json(folder / artifact.DECISIONS)
         description = _json(folder / artifact.CARD)
         command = _json(folder / "checkpoint" / "command.json")
-        launch = self.launches.of(folder)
         seen = int(entries[-1]["images"]) if entries else 0
         budget = _budget(decided) or int(_at(description, "training", "budget") or 0)
         running = process.find(folder)
+        launch = self.launches.of(folder, running is not None)
         status = "training" if entries else "starting"
         if running is None:
             published_at = int(_at(description, "training", "images") or 0)

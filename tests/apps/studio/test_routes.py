@@ -99,6 +99,12 @@ def test_of_waiting_requests_only_the_newest_is_drawn() -> None:
     assert drawn == [1, 5] and sorted(dropped) == [2, 3, 4]
 
 
+@pytest.mark.parametrize("state", [[], "x", {"latent": "/etc/passwd"}, {"latent": "../../x.latent.npz"}, {"seed": {}}, {"axes": [1]}])
+def test_damaged_states_and_foreign_files_are_refused(client: Any, state: Any) -> None:
+    answer = client.post(f"/api/runs/{run_id(client)}/picture", json={"state": state})
+    assert answer.status_code == 400, answer.text
+
+
 def test_model_facts_map_strip_and_blobs(client: Any) -> None:
     run = run_id(client)
     facts = client.get(f"/api/runs/{run}/model").json()

@@ -18,8 +18,8 @@ from limner.core.device import autocast
 from limner.core.images import to_uint8
 from limner.networks.contracts import StyleBased
 
-Edit = Callable[[GeneratorModel, State, np.ndarray], np.ndarray]
-"""(model, state, points [N,D]) -> points moved along the state's named directions (`hooks.edit`)"""
+Edit = Callable[["Drawing", State], np.ndarray]
+"""(drawing, state with an inverted picture or named directions) -> its picture uint8 [C,H,W] (`hooks.edit`)"""
 
 
 class Drawing:
@@ -45,30 +45,38 @@ class Drawing:
         """Return the pictures uint8 [N,C,H,W] of a state at places [N,2] of the map, or the one of the state for None."""
         with self._lock:
             state.check(self.model, len(self.axes))
-            labels = self._labels(state)
-            self._calibrate(state, labels, progress)
-            point = self._point(state, labels)
-            if self.edit is not None and state.directions:
-                point = self.edit(self.model, state, point)
-            moves = np.zeros(len(self.axes))
-            for axis, value in state.axes.items():
-                moves[axis - 1] = value
+            if state.latent is not None or state.directions:
+                if self.edit is None:
+                    raise ValueError("This Limner has no `limner edit`: leave inverted pictures and directions out.")
+                return self.edit(self, state)[None]
+            labels = self.labels(state)
+            self.calibrate(state, labels, progress)
+            point = self.point(state, labels)
+            moves = self.moves(state)
             if moves.any():
                 point = self.axes.moved(point, moves)
             points = point if places is None else self.axes.placed(point[0], places)
             repeated = None if labels is None else np.repeat(labels, len(points))
-            if not self.model.has_styles:
-                return np.concatenate([
-                    np.asarray(self.model.render(points[i : i + 1].astype(np.float32), None if repeated is None else repeated[:1]))
-                    for i in range(len(points))
-                ])  # fmt: skip
-            return self._synthesized(state, points, repeated)
+            if self.model.has_styles:
+                return self._synthesized(self.styles(state, points, labels))
+            return np.concatenate([  # one by one: a picture does not depend on those drawn with it
+                np.asarray(self.model.render(points[i : i + 1].astype(np.float32), None if repeated is None else repeated[:1]))
+                for i in range(len(points))
+            ])  # fmt: skip
 
-    def _labels(self, state: State) -> np.ndarray | None:
+    def moves(self, state: State) -> np.ndarray:
+        """Return the standard deviations along all axes, [K]."""
+        moves = np.zeros(len(self.axes))
+        for axis, value in state.axes.items():
+            moves[axis - 1] = value
+        return moves
+
+    def labels(self, state: State) -> np.ndarray | None:
         """Return the class number [1] of a state, drawn from the seed as `limner sample` draws it if none is given."""
         return self.model.labels(1, state.label, np.random.default_rng(state.seed).spawn(2)[0])
 
-    def _calibrate(self, state: State, labels: np.ndarray | None, progress: Progress | None) -> None:
+    def calibrate(self, state: State, labels: np.ndarray | None, progress: Progress | None = None) -> None:
+        """Measure what truncation needs, once for each class."""
         if state.truncation < 1:
             self.model.calibrate(labels, progress)
 
@@ -78,34 +86,35 @@ class Drawing:
             return self.model._typical_draws([np.random.default_rng([seed, 0])], labels, state.truncation)[0]
         return self.model.latents(1, np.random.default_rng(seed).spawn(2)[1], labels)
 
-    def _point(self, state: State, labels: np.ndarray | None) -> np.ndarray:
+    def point(self, state: State, labels: np.ndarray | None) -> np.ndarray:
         """Return the latent [1,Z] or style [1,W], float64, that a state starts from."""
-        if state.latent is not None:
-            raise ValueError("This Limner cannot start from an inverted picture: give a seed.")
         z = self._latent(state.seed, state, labels)
         return (styles_of(self.model, z, labels) if self.model.has_styles else z).astype(np.float64)
 
-    @torch.no_grad()
-    def _synthesized(self, state: State, points: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
-        """Return pictures of styles [N,W], truncated and mixed: uint8 [N,C,H,W]."""
+    def styles(self, state: State, points: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
+        """Return the styles of every layer, truncated and mixed, of styles [N,W] and a class number [1]: float64 [N,L,W]."""
         model, network = self.model, self.model.network
         assert isinstance(network, StyleBased)
         mean: Any = 0.0
         if state.truncation < 1:
-            group = int(_groups(1, labels)[0])
-            mean = model._mean_styles[group].double().cpu().numpy()
+            mean = model._mean_styles[int(_groups(1, labels)[0])].double().cpu().numpy()
 
         def truncated(w: np.ndarray) -> np.ndarray:
             return w if state.truncation == 1 else mean + state.truncation * (w - mean)
 
-        styles = np.repeat(truncated(points)[:, None], network.layers, 1)  # [N,L,W]
+        styles: np.ndarray = np.repeat(truncated(points)[:, None], network.layers, 1)
         if state.mix_seed is not None:
-            one = None if labels is None else labels[:1]
-            other = styles_of(model, self._latent(state.mix_seed, state, one), one).astype(np.float64)
+            other = styles_of(model, self._latent(state.mix_seed, state, labels), labels).astype(np.float64)
             styles[:, state.mix_from :] = truncated(other)
-        made = []
-        for row in styles:  # one by one: a picture does not depend on those drawn with it
+        return styles
+
+    @torch.no_grad()
+    def _synthesized(self, styles: np.ndarray) -> np.ndarray:
+        """Return pictures uint8 [N,C,H,W] of styles [N,L,W], one by one."""
+        model, made = self.model, []
+        assert isinstance(model.network, StyleBased)
+        for row in styles:
             with autocast(model._device, model._precision):
                 w = torch.from_numpy(row[None].astype(np.float32)).to(model._device)
-                made.append(to_uint8(network.synthesis(w)).cpu().numpy())
+                made.append(to_uint8(model.network.synthesis(w)).cpu().numpy())
         return np.concatenate(made)

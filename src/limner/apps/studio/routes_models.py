@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import secrets
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -11,14 +13,17 @@ from fastapi import APIRouter
 from PIL import Image
 from starlette.responses import Response
 
-from limner.apps.studio import latent_map
+from limner.apps.studio import hooks, latent_map
 from limner.apps.studio.latent_map import CELLS
+from limner.apps.studio.launch import FOLDER
 from limner.apps.studio.newest import Superseded
 from limner.apps.studio.pictures import use
 from limner.apps.studio.routes_runs import FOREVER, Content, Fields
-from limner.apps.studio.state import from_json, png, texts_of
+from limner.apps.studio.state import State, command, from_json, png, texts_of
 from limner.apps.studio.studio import Studio
+from limner.apps.web.registry import slug
 from limner.apps.web.uploads import picture as decode
+from limner.core.files import lies_in
 from limner.core.images import to_pil
 
 MAX_STRIP = 16  # pictures
@@ -35,7 +40,7 @@ def router(studio: Studio) -> APIRouter:
 
     @routes.post("/picture")
     def picture(run: str, fields: Fields) -> Response:
-        state = from_json(fields.get("state") or {})
+        state = state_of(studio, fields.get("state"))
         try:
             with studio.newest.turn(str(fields.get("view", run))[:100], int(fields.get("number", 0))):
                 made = studio.model(run).require().draw(state)
@@ -47,7 +52,7 @@ def router(studio: Studio) -> APIRouter:
     @routes.post("/strip")
     def strip(run: str, fields: Fields) -> Response:
         """Pictures of several states in a row, without gaps."""
-        states = [from_json(one) for one in list(fields.get("states") or [])[:MAX_STRIP]]
+        states = [state_of(studio, one) for one in list(fields.get("states") or [])[:MAX_STRIP]]
         try:
             drawing = studio.model(run).require()
             made = []
@@ -62,7 +67,7 @@ def router(studio: Studio) -> APIRouter:
 
     @routes.post("/map")
     def make_map(run: str, fields: Fields) -> dict[str, Any]:
-        state = from_json(fields.get("state") or {})
+        state = state_of(studio, fields.get("state"))
         drawing = studio.model(run).require()
         label = drawing.model.labels(1, state.label, np.random.default_rng(state.seed).spawn(2)[0])
         chosen = None if label is None or state.label is None else int(label[0])
@@ -109,6 +114,38 @@ def router(studio: Studio) -> APIRouter:
         """A training picture, to begin with: of a translator one of its first kind."""
         return Response(example_of(studio, run, number), media_type="image/png")
 
+    # ---- where editing and export are installed ----
+
+    @routes.post("/directions")
+    def find_directions(run: str) -> dict[str, str]:
+        model = studio.model(run).require().model
+        line = command("limner", "directions", studio.folder(run))
+        return {"job": studio.jobs.start(lambda progress: {"message": hooks.find_directions(model, progress)}), "command": line}
+
+    @routes.post("/invert")
+    def invert(run: str, name: str, content: Content) -> dict[str, str]:
+        model, image = studio.model(run).require().model, decode(content)
+        out = studio.home / FOLDER / "latents" / f"{slug(run)}-{secrets.token_hex(4)}.latent.npz"
+
+        def work(progress: Any) -> dict[str, Any]:
+            before, after, message = hooks.invert(model, image, out, progress)
+            return {"latent": str(out), "message": message, **{key: studio.blobs.add((blob, "image/png")) for key, blob in (("before", before), ("after", after))}}
+
+        return {"job": studio.jobs.start(work), "command": command("limner", "invert", studio.folder(run), name[:200], "--out", out)}
+
+    @routes.post("/export")
+    def export(run: str, fields: Fields) -> dict[str, str]:
+        kind, folder, model = str(fields.get("format")), studio.folder(run), studio.model(run, newest=True).model
+        if kind not in ("onnx", "html") or not hooks.features()[kind]:
+            raise ValueError("This Limner does not export to that format.")
+        out = folder.parent / f"{folder.name}.{kind}"
+
+        def work(progress: Any) -> dict[str, Any]:
+            message = hooks.export(model, out, progress)
+            return {"message": message, "name": out.name, "blob": studio.blobs.add((out.read_bytes(), "application/octet-stream"))}
+
+        return {"job": studio.jobs.start(work), "command": command("limner", "export", folder, out)}
+
     return routes
 
 
@@ -121,6 +158,16 @@ def blobs(studio: Studio) -> APIRouter:
         return Response(content, media_type=kind, headers=FOREVER)
 
     return routes
+
+
+def state_of(studio: Studio, document: Any) -> State:
+    """Return the state in a request. Raises ValueError, also for a latent other than those that the studio has inverted."""
+    if document is not None and not isinstance(document, dict):
+        raise ValueError("The description of the picture is damaged.")
+    state = from_json({key: value for key, value in (document or {}).items() if value is not None})
+    if state.latent is not None and not lies_in(Path(state.latent), studio.home / FOLDER / "latents"):
+        raise ValueError("That latent was not made here: invert the picture on the page.")
+    return state
 
 
 def facts(studio: Studio, run: str) -> dict[str, Any]:
@@ -138,6 +185,7 @@ def facts(studio: Studio, run: str) -> dict[str, Any]:
         found |= {
             "axes": len(loaded.drawing.axes), "styles": model.has_styles, "z_size": model.z_size,
             "layers": int(model.network.layers) if model.has_styles else 0, "least_truncation": 0.0 if model.has_styles else 0.05,
+            "named_directions": hooks.named_directions(model),
         }  # fmt: skip
     return found
 

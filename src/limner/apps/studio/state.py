@@ -71,7 +71,7 @@ class State:
             given += ["--latent", self.latent]
         else:
             given += ["--seed", str(self.seed)]
-        if self.label is not None:
+        if self.label is not None and self.latent is None:
             given += ["--label", self.label]
         if self.truncation != 1:
             given += ["--truncation", number(self.truncation)]

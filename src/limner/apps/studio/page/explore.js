@@ -1,6 +1,6 @@
 // Sliders of a generator: class, seed, truncation, axes, directions, style mixing. Newest wins, so the last frame is the last value.
 
-import { commandOf, get, newest, send, viewName } from "./api.js";
+import { commandOf, finished, get, newest, post, send, viewName } from "./api.js";
 import { commandLine } from "./command.js";
 import { alarm, drawn, field, h, saveBlob, slider } from "./dom.js";
 
@@ -29,7 +29,7 @@ export function stage(id, model, name) {
   return { canvas, line, save, draw: (state) => draw({ state: structuredClone(state), began: performance.now() }) };
 }
 
-export async function show(body, { id }) {
+export async function show(body, { id, features }) {
   const loading = h("p", { class: "muted", role: "status" }, "Loading the model …");
   body.append(loading);
   const model = await get(`/api/runs/${id}/model`);
@@ -42,7 +42,8 @@ export async function show(body, { id }) {
   delete state.at;
   const { canvas, line, save, draw } = stage(id, model, "Generated picture");
   const seeds = strip(id, model, state, () => { seed.value = state.seed; draw(state); });
-  const changed = (whole) => { draw(state); if (whole) seeds.update(); };
+  const note = state.latent ? h("p", { class: "hint" }, "This is your photo; a new seed leaves it.") : null;
+  const changed = (whole) => { if (whole) { delete state.latent; note?.remove(); } draw(state); if (whole) seeds.update(); };
 
   const label = h("select", { onchange: () => { state.label = label.value; changed(true); } }, model.classes.map((name) => h("option", { selected: name === state.label }, name)));
   const seed = h("input", { type: "number", min: 0, step: 1, value: state.seed, inputmode: "numeric", onchange: () => { state.seed = Math.max(0, Math.floor(Number(seed.value) || 0)); changed(true); } });
@@ -67,15 +68,34 @@ export async function show(body, { id }) {
   } }, "Reset");
 
   body.append(h("div", { class: "two studio" },
-    h("section", { class: "panel stage", "aria-label": "Picture" }, h("div", { class: "picture-box" }, canvas), h("div", { class: "row" }, save, reset), seeds.element),
+    h("section", { class: "panel stage", "aria-label": "Picture" }, h("div", { class: "picture-box" }, canvas), note, h("div", { class: "row" }, save, reset), seeds.element),
     h("section", { class: "panel controls", "aria-label": "Controls" },
       h("div", { class: "pair" }, model.classes.length ? field("Class", label) : null, field("Seed", h("span", { class: "joined" }, seed, dice))),
       h("h2", {}, "Axes"), h("p", { class: "hint" }, "Directions along which this model's pictures vary most, in standard deviations."), sliders,
-      named.length ? [h("h2", {}, "Directions"), named] : null,
+      named.length ? [h("h2", {}, "Directions"), model.named_directions.map((one, i) => [named[i], one.note ? h("p", { class: "hint" }, one.note) : null])]
+        : features.directions ? [h("h2", {}, "Directions"), finder(id, line, () => { body.replaceChildren(); show(body, { id, features }); })] : null,
       h("h2", {}, "Fidelity"), truncation, h("p", { class: "hint" }, model.styles ? "Moves styles toward their mean: fewer failures, less diversity." : "Chooses among the most typical pictures. The first use measures them."),
       model.styles ? mixing(model, state, () => changed(false)) : null)), line);
   seed.id = seed.id || "seed";
-  changed(true);
+  draw(state);
+  seeds.update();
+}
+
+function finder(id, line, done) {
+  const said = h("p", { class: "hint", role: "status" }, "Named directions with measured effects. Finding them takes minutes, once for each run.");
+  const button = h("button", { type: "button", onclick: async () => {
+    button.disabled = true;
+    try {
+      const { job, command } = await post(`/api/runs/${id}/directions`);
+      line.set(command);
+      await finished(job, (part, total) => { if (total) said.textContent = `${Math.round((100 * part) / total)} %`; });
+      done();
+    } catch (error) {
+      button.disabled = false;
+      alarm(error);
+    }
+  } }, "Find directions");
+  return [said, button];
 }
 
 // Eight pictures of the next seeds; one is chosen by a click.
@@ -92,7 +112,7 @@ function strip(id, model, state, chosen) {
     element.replaceChildren(...wanted.map((one, i) => {
       const canvas = h("canvas", { width: model.width, height: model.height, "aria-hidden": "true" });
       canvas.getContext("2d").drawImage(bitmap, i * model.width, 0, model.width, model.height, 0, 0, model.width, model.height);
-      return h("button", { type: "button", "aria-label": `Seed ${one.seed}`, onclick: () => { state.seed = one.seed; first.value = one.seed; chosen(); load({ ...state }); } }, canvas);
+      return h("button", { type: "button", "aria-label": `Seed ${one.seed}`, onclick: () => { state.seed = one.seed; delete state.latent; first.value = one.seed; chosen(); load({ ...state }); } }, canvas);
     }));
   }, alarm);
   return { element, update: () => load({ ...state }) };

@@ -10,7 +10,8 @@ export async function show(body, { id, gone }) {
   const model = await get(`/api/runs/${id}/model`);
   loading.remove();
   if (!model.draws) return;
-  const state = stateOf(id, model);
+  const shared = stateOf(id, model);
+  const state = { seed: shared.seed, label: shared.label, truncation: shared.truncation, axes: {}, directions: {} };
   const { canvas, line, save, draw } = stage(id, model, "Picture at this place of the map");
   const mosaic = h("canvas", { class: "mosaic", width: 1, height: 1, "aria-hidden": "true" });
   const cross = h("span", { class: "cross", "aria-hidden": "true" });
@@ -87,5 +88,5 @@ export async function show(body, { id, gone }) {
       h("p", { class: "hint" }, "Move over the map; click to hold a place, click again to go on."),
       h("div", { class: "pair" }, model.classes.length ? field("Class", label) : null, field("Seed of what lies off the map", h("span", { class: "joined" }, seed, dice))))), line);
   await load();
-  return () => { delete state.at; };
+  return () => Object.assign(shared, { seed: state.seed, label: state.label });
 }

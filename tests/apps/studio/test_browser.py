@@ -102,10 +102,10 @@ DRAG = """async ({ index, values }) => {
     await new Promise((resolve) => setTimeout(resolve, 4));
   }
   const last = values.at(-1);
-  while (seen.at(-1)?.state.axes[index + 1] !== last) await new Promise((resolve) => setTimeout(resolve, 20));
+  while (!seen.length || (seen.at(-1).state.axes[index + 1] ?? 0) !== last) await new Promise((resolve) => setTimeout(resolve, 20));
   await new Promise((resolve) => setTimeout(resolve, 400));
   canvas.removeEventListener("drawn", listener);
-  return { frames: seen.map((one) => [one.number, one.state.axes[index + 1], one.milliseconds]), picture: canvas.toDataURL() };
+  return { frames: seen.map((one) => [one.number, one.state.axes[index + 1] ?? 0, one.milliseconds]), picture: canvas.toDataURL() };
 }"""
 SET = """async ({ index, value }) => {
   const input = document.querySelectorAll(".controls .slider input")[index];

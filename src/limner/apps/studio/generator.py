@@ -12,7 +12,7 @@ import torch
 
 from limner.apps.model import GeneratorModel, _groups
 from limner.apps.output import Progress
-from limner.apps.studio.axes import Axes, axes_of, styles_of
+from limner.apps.studio.axes import COUNT, Axes, axes_of, styles_of
 from limner.apps.studio.state import State
 from limner.core.device import autocast
 from limner.core.images import to_uint8
@@ -27,12 +27,28 @@ class Drawing:
 
     def __init__(self, model: GeneratorModel, edit: Edit | None = None) -> None:
         self.model, self.edit = model, edit
-        self._lock = threading.Lock()
-        self._calibrated: set[tuple[int, ...] | None] = set()
+        self._lock, self._axes_lock = threading.Lock(), threading.Lock()
+        self._axes: Axes | None = None
+
+    @property
+    def axes(self) -> Axes:
+        """The axes, which are computed at the first use: that takes a second or more."""
+        with self._axes_lock:
+            if self._axes is None:
+                self._axes = axes_of(self.model)
+            return self._axes
 
     @cached_property
-    def axes(self) -> Axes:
-        return axes_of(self.model)
+    def axis_count(self) -> int:
+        """Number of axes, which is known before they are."""
+        if not self.model.has_styles:
+            return min(COUNT, self.model.z_size)
+        z = self.model.latents(1, np.random.default_rng(0))
+        return min(COUNT, styles_of(self.model, z, np.zeros(1, np.int64) if self.model.spec.classes else None).shape[1])
+
+    def prepare(self) -> None:
+        """Compute the axes in a thread, before a slider needs them."""
+        threading.Thread(target=lambda: self.axes, daemon=True).start()
 
     def draw(self, state: State, progress: Progress | None = None) -> np.ndarray:
         """Return the picture of a state, uint8 [C,H,W]. Raises ValueError for a state that the model does not have.
@@ -44,7 +60,7 @@ class Drawing:
     def draw_many(self, state: State, places: np.ndarray | None, progress: Progress | None = None) -> np.ndarray:
         """Return the pictures uint8 [N,C,H,W] of a state at places [N,2] of the map, or the one of the state for None."""
         with self._lock:
-            state.check(self.model, len(self.axes))
+            state.check(self.model, self.axis_count)
             if state.latent is not None or state.directions:
                 if self.edit is None:
                     raise ValueError("This Limner has no `limner edit`: leave inverted pictures and directions out.")
@@ -66,7 +82,7 @@ class Drawing:
 
     def moves(self, state: State) -> np.ndarray:
         """Return the standard deviations along all axes, [K]."""
-        moves = np.zeros(len(self.axes))
+        moves = np.zeros(self.axis_count)
         for axis, value in state.axes.items():
             moves[axis - 1] = value
         return moves

@@ -182,8 +182,9 @@ def facts(studio: Studio, run: str) -> dict[str, Any]:
         "task": getattr(model, "task", None), "scale": getattr(model, "scale", None), "fills_holes": bool(getattr(model, "fills_holes", False)),
     }  # fmt: skip
     if loaded.drawing is not None:
+        loaded.drawing.prepare()
         found |= {
-            "axes": len(loaded.drawing.axes), "styles": model.has_styles, "z_size": model.z_size,
+            "axes": loaded.drawing.axis_count, "styles": model.has_styles, "z_size": model.z_size,
             "layers": int(model.network.layers) if model.has_styles else 0, "least_truncation": 0.0 if model.has_styles else 0.05,
             "named_directions": hooks.named_directions(model),
         }  # fmt: skip

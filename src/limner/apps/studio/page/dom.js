@@ -56,10 +56,11 @@ export const uniqueId = (stem) => `${stem}-${(numbers += 1)}`;
 
 // A labeled field: the label's text, then the control.
 export function field(text, control, hint) {
-  control.id ||= uniqueId("field");
-  const note = hint ? h("small", { id: `${control.id}-hint`, class: "hint" }, hint) : null;
-  if (note) control.setAttribute("aria-describedby", note.id);
-  return h("div", { class: "field" }, h("label", { for: control.id }, text), control, note);
+  const named = control.matches("input, select") ? control : control.querySelector("input, select"); // it may have a button beside it
+  named.id ||= uniqueId("field");
+  const note = hint ? h("small", { id: `${named.id}-hint`, class: "hint" }, hint) : null;
+  if (note) named.setAttribute("aria-describedby", note.id);
+  return h("div", { class: "field" }, h("label", { for: named.id }, text), control, note);
 }
 
 // Color a range from its left end to its value, or from zero where it has two sides.

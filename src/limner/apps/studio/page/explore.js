@@ -76,7 +76,6 @@ export async function show(body, { id, features }) {
         : features.directions ? [h("h2", {}, "Directions"), finder(id, line, () => { body.replaceChildren(); show(body, { id, features }); })] : null,
       h("h2", {}, "Fidelity"), truncation, h("p", { class: "hint" }, model.styles ? "Moves styles toward their mean: fewer failures, less diversity." : "Chooses among the most typical pictures. The first use measures them."),
       model.styles ? mixing(model, state, () => changed(false)) : null)), line);
-  seed.id = seed.id || "seed";
   draw(state);
   seeds.update();
 }

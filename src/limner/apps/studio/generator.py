@@ -42,7 +42,8 @@ class Drawing:
     def axis_count(self) -> int:
         """Number of axes, which is known before they are."""
         if not self.model.has_styles:
-            return min(COUNT, self.model.z_size)
+            pixels = self.model.spec.channels * min(16, self.model.spec.height) * min(16, self.model.spec.width)  # as `typical.reduced`
+            return min(COUNT, self.model.z_size, pixels)
         z = self.model.latents(1, np.random.default_rng(0))
         return min(COUNT, styles_of(self.model, z, np.zeros(1, np.int64) if self.model.spec.classes else None).shape[1])
 

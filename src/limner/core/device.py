@@ -5,10 +5,12 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 
 def select_device(device: str = "auto", local_rank: int = 0) -> torch.device:
@@ -114,3 +116,23 @@ def describe(device: torch.device) -> str:
         n = torch.get_num_threads()
         return f"CPU, {n} thread" + ("s" if n > 1 else "")
     return device.type.upper()
+
+
+class _Uninitialized(TorchFunctionMode):
+    """Leaves tensors as they are where they are initialized: in `torch.nn.init`, `torch.randn` and `normalize`."""
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", "") == "torch.nn.init" or func is torch.nn.functional.normalize:
+            return args[0] if args else next(iter(kwargs.values()))
+        return (torch.empty if func is torch.randn else func)(*args, **(kwargs or {}))
+
+
+@contextmanager
+def on_meta() -> Iterator[None]:
+    """Make tensors without content: networks that are only measured, or whose weights are loaded afterwards.
+
+    Initialization is skipped. On the meta device it computes nothing, but its first call imports PyTorch's compiler, which
+    takes over a second.
+    """
+    with torch.device("meta"), _Uninitialized():
+        yield

@@ -22,9 +22,9 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any, TypeVar
 
-import torch
 from torch import nn
 
+from limner.core.device import on_meta
 from limner.core.images import ImageSpec
 from limner.core.options import parse
 from limner.core.plugins import entries, entry
@@ -140,7 +140,7 @@ def rebuild(description: Mapping[str, Any], config_class: type[C], build: Callab
     """
     try:
         config = parse(config_class, description["config"], "network.config")
-        with torch.device("meta"):
+        with on_meta():
             return build(config)
     except Mismatch as error:
         raise ValueError(f"The run's limner.json is damaged: {error}.") from error

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limner.core.condition import NONE, UNLABELED
-from limner.core.device import autocast
+from limner.core.device import autocast, on_meta
 from limner.core.images import ImageSpec, to_float
 from limner.core.machine import Machine
 from limner.core.text import counted
@@ -108,7 +108,7 @@ def method_of(
 
 def refuse_too_large(recipe: ClassifierRecipe, spec: ImageSpec, machine: Machine) -> None:
     """Raise ValueError when training needs more memory than is free."""
-    with torch.device("meta"):
+    with on_meta():
         method, _ = method_of(recipe, spec, torch.device("meta"))
         x = torch.empty(memory.ROWS, spec.channels, spec.height, spec.width)
         inputs = {"classifier": x}

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from limner.core.device import on_meta
 from limner.core.images import ImageSpec, to_float, to_uint8
 from limner.core.machine import Machine
 from limner.core.text import counted
@@ -76,7 +77,7 @@ def method_of(recipe: CodecRecipe, spec: ImageSpec, device: torch.device) -> tup
 
 def refuse_too_large(recipe: CodecRecipe, spec: ImageSpec, machine: Machine) -> None:
     """Raise ValueError when training needs more memory than is free."""
-    with torch.device("meta"):
+    with on_meta():
         method, _ = method_of(recipe, spec, torch.device("meta"))
         x = torch.empty(memory.ROWS, spec.channels, *(-(-side // hyperprior.MULTIPLE) * hyperprior.MULTIPLE for side in spec.size))
         passes = [memory.Pass(method.nets["codec"], (x, torch.zeros(memory.ROWS)))]

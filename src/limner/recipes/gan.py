@@ -9,6 +9,7 @@ from torch import nn
 
 from limner.core import latents
 from limner.core.condition import Condition
+from limner.core.device import on_meta
 from limner.core.images import ImageSpec
 from limner.core.machine import Machine
 from limner.core.text import counted
@@ -108,7 +109,7 @@ CARD = Card(
 
 def refuse_too_large(recipe: Recipe, spec: ImageSpec, machine: Machine) -> None:
     """Raise ValueError when training needs more memory than is free."""
-    with torch.device("meta"):
+    with on_meta():
         nets = players(recipe, spec)
         z = torch.empty(memory.ROWS, int(nets["generator"].z_size))  # type: ignore[arg-type]
         x = torch.empty(memory.ROWS, spec.channels, spec.height, spec.width)

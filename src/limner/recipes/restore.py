@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from limner.core.device import on_meta
 from limner.core.images import ImageSpec
 from limner.core.machine import Machine
 from limner.core.text import counted
@@ -113,7 +114,7 @@ def _mix(names: str, clean: float) -> Degradation:
 def refuse_too_large(recipe: AnyRestoration, spec: ImageSpec, machine: Machine) -> None:
     """Raise ValueError when training needs more memory than is free."""
     scale = scale_of(recipe)
-    with torch.device("meta"):
+    with on_meta():
         net: Any = network_of(recipe, spec)
         x = torch.empty(memory.ROWS, net.inputs, spec.height // scale, spec.width // scale)
         passes = [memory.Pass(net, (x,))]

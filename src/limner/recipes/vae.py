@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from limner.core.device import autocast
+from limner.core.device import autocast, on_meta
 from limner.core.images import ImageSpec, to_uint8
 from limner.core.machine import Machine
 from limner.core.text import counted
@@ -65,7 +65,7 @@ def _classes_of(request: DataRequest) -> int:
 
 def refuse_too_large(recipe: VAERecipe | VQVAERecipe, spec: ImageSpec, machine: Machine) -> None:
     """Raise ValueError when training needs more memory than is free."""
-    with torch.device("meta"):
+    with on_meta():
         method, _ = method_of(recipe, spec, torch.device("meta"))
         x = torch.empty(memory.ROWS, spec.channels, spec.height, spec.width)
     passes = [memory.Pass(net, (x,)) for net in method.nets.values()]

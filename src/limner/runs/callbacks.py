@@ -32,11 +32,16 @@ class Previews(_AtMilestones):
         self.preview, self.network = preview, network
 
     def __call__(self, view: View) -> None:
-        sheet = grid(self.preview(view.averages[self.network]), columns=8)
+        sheet = sheet_of(self.preview(view.averages[self.network]))
         write_png(view.folder / "samples" / f"{view.clock.seen:09d}.png", sheet)
         write_png(view.folder / "preview.png", sheet)
         if view.tensorboard_writer:
             view.tensorboard_writer.picture(view.clock.seen, sheet)
+
+
+def sheet_of(pictures: np.ndarray) -> np.ndarray:
+    """Return the sheet uint8 [C,H',W'] of a preview's pictures uint8 [N,C,H,W]."""
+    return grid(pictures, columns=8)
 
 
 class Validation(_AtMilestones):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import sys
 import time
@@ -15,12 +16,13 @@ from torch import nn
 
 from limner.core import device, distributed
 from limner.core.files import write_whole
+from limner.core.images import write_png
 from limner.core.machine import Machine
 from limner.core.text import counted, sentence
 from limner.monitor.doctor import Doctor
 from limner.networks import parameter_count
 from limner.runs import command
-from limner.runs.callbacks import Previews, Validation, animate
+from limner.runs.callbacks import Previews, Validation, animate, sheet_of
 from limner.runs.decide import MINUTES, TRAINING, decide, plan_of, stream_of
 from limner.runs.experiment import Experiment, Invocation, Trained, TrainingSet
 from limner.runs.extending import budget_of, extended
@@ -31,7 +33,7 @@ from limner.runs.publish import publish
 from limner.training.budget import Budget
 from limner.training.log import TensorBoardWriter, duration
 from limner.training.loop import Callback, View, fit
-from limner.training.run import check_free, locked, read_decisions, write_decisions
+from limner.training.run import FIRST_SHEET, check_free, locked, read_decisions, write_decisions
 
 ROLLBACK_SECONDS = 100  # of training between two rollback states, by the measured speed
 MAX_ROLLBACKS = 40  # rollback states per run
@@ -106,6 +108,8 @@ def _run_in(
     if decided is None:
         if invocation.more:
             raise ValueError(f"{folder} holds no run to extend: leave --more out.")
+        if first:
+            write_first_sheet(experiment, folder)
         say("Measuring the speed ...")
         found = decide(experiment, options, machine, invocation.started)
         decided, busy = cast(Any, distributed.broadcast_from_rank0(found))  # clocks differ: that of rank 0 is used
@@ -161,6 +165,16 @@ def _run_in(
     if outcome.finished and first:
         animate(folder)
     return Trained(folder, outcome, experiment.name)
+
+
+def write_first_sheet(experiment: Experiment, folder: Path) -> None:
+    """Write the sheet of the untrained network, before the speed trial: whoever watches the folder sees the run at once.
+
+    It is the sheet that training writes again at 0 images; it is drawn from a copy, so that the run does not depend on it.
+    """
+    product = experiment.product
+    network = copy.deepcopy(experiment.method.nets[product.network]).eval().requires_grad_(False)
+    write_png(folder / "samples" / FIRST_SHEET, sheet_of(product.preview(network)))
 
 
 def callbacks_of(experiment: Experiment, options: Options, machine: Machine, started: str) -> list[Callback]:

@@ -11,11 +11,13 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from limner import __version__
+from limner.core import process
 from limner.core.artifact import DECISIONS, WEIGHTS
 from limner.core.documents import Decisions
 from limner.core.files import sweep, write_error, write_whole
 from limner.core.schema import read
 
+FIRST_SHEET = f"{0:09d}.png"  # in the folder samples: that of the untrained network
 LARGE = ("checkpoint/latest.safetensors", "checkpoint/rollback.safetensors", WEIGHTS, f"best/{WEIGHTS}")  # in the folder
 
 
@@ -24,7 +26,7 @@ def locked(folder: Path) -> Iterator[None]:
     """Create the folder and lock it for this process. Raises ValueError when it is locked or cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock")
+        lock = FileLock(folder / process.LOCK)
         lock.acquire(timeout=0)
     except Timeout as error:
         raise ValueError(
@@ -35,17 +37,25 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         for name in LARGE:  # a kill during a write leaves a temporary file
             sweep(folder / name)
+        process.record(folder)
         yield
     finally:
+        process.erase(folder)
         lock.release()
 
 
 def check_free(folder: Path) -> None:
-    """Raise ValueError for a folder that is neither empty nor a run: its files are never overwritten."""
+    """Raise ValueError for a folder that is neither empty nor a run: its files are never overwritten.
+
+    A run that was killed in its speed trial leaves a lock, the number of its process and its first sheet.
+    """
     try:
         if (folder / DECISIONS).exists() or (folder / "checkpoint").exists() or not folder.is_dir():
             return
-        found = next((path.name for path in sorted(folder.iterdir()) if path.name != ".lock"), None)
+        left = {process.LOCK, process.FILE}
+        if [path.name for path in sorted((folder / "samples").glob("*"))] == [FIRST_SHEET]:
+            left.add("samples")
+        found = next((path.name for path in sorted(folder.iterdir()) if path.name not in left), None)
     except OSError as error:
         raise write_error(error, folder) from error
     if found is not None:

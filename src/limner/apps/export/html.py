@@ -1,0 +1,263 @@
+"""One HTML file that runs a trained model offline, by double click: the weights, a runtime in WebAssembly and a page.
+
+The page makes no request (its content security policy forbids all) and needs nothing beside it. It verifies itself: it computes an
+example whose output PyTorch gave at export, and shows the largest difference.
+"""
+
+from __future__ import annotations
+
+import base64
+import copy
+import html
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from limner.apps.export.axes import principal_axes
+from limner.apps.export.lower import lower
+from limner.apps.export.program import Program, packed
+from limner.apps.model import GeneratorModel
+from limner.apps.restore import Restorer
+from limner.apps.translate import Translator
+from limner.core import artifact, latents
+from limner.core.files import write_whole
+from limner.data.image import parse_color
+from limner.networks.contracts import StyleBased
+
+AXES = 8          # sliders
+CHECKED = 1024    # numbers of the example's output that the page compares
+GENERATOR = ("runtime.js", "numbers.js", "page.js", "generator.js", "walk.js")
+TRANSLATOR = ("runtime.js", "numbers.js", "page.js", "translator.js", "drawing.js")
+Progress = Callable[[int, int], None]  # (done, total)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written. weights: bytes of the exported networks' weights as float32. operators: of the program, in all."""
+
+    path: Path
+    bytes: int
+    weights: int
+    operators: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path}: {self.bytes / 1e6:.2f} MB, {self.bytes / self.weights:.2f}x the weights; open it in a browser, no "
+            "network is needed."
+        )
+
+
+def write(model: Any, out: Path, *, bits: int = 24, progress: Progress | None = None) -> Report:
+    """Write a model as one HTML page that runs offline.
+
+    Parameters
+    ----------
+    model
+        What `limner.load` returned: a GeneratorModel, a Translator, or a Restorer that keeps the size of pictures.
+    out
+        The .html file.
+    bits
+        Of each stored weight: 24 is as exact as float32; 16 or 8 make a smaller file whose pictures differ, by how much the page
+        shows.
+    progress
+        Called with (done, total) steps.
+
+    Raises
+    ------
+    ValueError
+        For another kind of model, another suffix, and a network with an operator that the runtime lacks.
+    """
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"A page is written to a .html file, not to {out.name!r}.")
+    if bits not in (8, 16, 24):
+        raise ValueError(f"Weights are stored with 8, 16 or 24 bits, not {bits}.")
+    if isinstance(model, GeneratorModel):
+        facts, programs, weights = _generator(model, progress)
+        template, scripts = "generator.html", GENERATOR
+    elif isinstance(model, Translator | Restorer):
+        facts, programs, weights = _translator(model)
+        template, scripts = "translator.html", TRANSLATOR
+    else:
+        kind = getattr(model, "description", {}).get("kind", type(model).__name__)
+        raise ValueError(f"A {kind} has no page: export a generator, a translator or a restorer.")
+    facts |= {"card": card(model.description), "bits": bits, "programs": []}
+    blocks = []
+    for i, program in enumerate(programs):
+        words, blob = packed(program, bits)
+        facts["programs"].append({
+            "inputs": program.inputs, "output": program.output, "size": program.buffers[program.output].size,
+            "fixed": program.fixed,
+        })  # fmt: skip
+        blocks += [(f"words-{i}", words), (f"blob-{i}", blob)]
+    page = assembled(template, scripts, title(model.description), facts, [("wasm", resource("runtime/runtime.wasm")), *blocks])
+    write_whole(out, page)
+    return Report(out, len(page.encode()), weights, sum(len(p.ops) for p in programs))
+
+
+# ---- models ----------------------------------------------------------------------------------------------------------
+
+
+class _Truncated(nn.Module):
+    """A style-based generator with truncation as inputs: z [1,Z], (class [1],) mean style [1,W], psi [1,1] -> [1,C,H,W]"""
+
+    def __init__(self, network: nn.Module, classes: int) -> None:
+        super().__init__()
+        self.network, self.classes = network, classes
+
+    def forward(self, z: Tensor, *rest: Tensor) -> Tensor:
+        network: Any = self.network
+        c, mean, psi = rest if self.classes else (None, *rest)
+        w = mean + psi * (network.mapping(z, c) - mean)
+        return network.synthesis(w[:, None].expand(-1, network.layers, -1))
+
+
+def _plain(network: nn.Module) -> Any:
+    """Return a copy of a network on the CPU, in float32 and evaluation mode."""
+    return copy.deepcopy(network).to("cpu", torch.float32, memory_format=torch.contiguous_format).eval().requires_grad_(False)  # type: ignore[call-overload]
+
+
+def _weights(network: nn.Module) -> int:
+    return sum(4 * t.numel() for t in network.state_dict().values())
+
+
+def _generator(model: GeneratorModel, progress: Progress | None) -> tuple[dict[str, Any], list[Program], int]:
+    condition = model.spec.condition
+    if condition.kind not in ("none", "classes"):
+        raise ValueError(f"This model is conditioned on {condition}; a page offers classes only.")
+    network, k = _plain(model.network), model.spec.classes
+    styled = isinstance(network, StyleBased)
+    inputs: dict[str, Tensor] = {"z": torch.from_numpy(latents.normal(np.random.default_rng(1), 1, model.z_size))}
+    if k:
+        inputs["classes"] = torch.tensor([k - 1])
+    whole: nn.Module = network
+    facts: dict[str, Any] = {}
+    if styled:
+        model.calibrate(np.arange(k) if k else None)
+        means = np.stack([model._mean_styles[i].cpu().numpy() for i in (range(k) if k else [-1])])
+        inputs |= {"mean": torch.from_numpy(means[-1:]), "psi": torch.ones(1, 1)}
+        whole, facts["means"] = _Truncated(network, k), encoded(means)
+    program = lower(whole, inputs)
+    with torch.no_grad():
+        example = whole(*inputs.values())
+
+    @torch.no_grad()
+    def render(z: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
+        latent = latents.transform(torch.from_numpy(z), model.noise)
+        return network(latent, None if labels is None else torch.from_numpy(labels)).numpy()
+
+    axes, shares = principal_axes(render, model.z_size, k, min(AXES, model.z_size), progress)
+    facts |= {
+        "classes": [model.classes[i] if i < len(model.classes) else str(i) for i in range(k)],
+        "z": model.z_size, "noise": model.noise, "styled": styled, "channels": model.spec.channels,
+        "height": model.spec.height, "width": model.spec.width, "axes": encoded(axes), "shares": [round(float(s), 4) for s in shares],
+        "check": {"z": encoded(inputs["z"].numpy()), **_sampled(example)},
+    }  # fmt: skip
+    return facts, [program], _weights(network)
+
+
+def _translator(model: Translator | Restorer) -> tuple[dict[str, Any], list[Program], int]:
+    if isinstance(model, Restorer):
+        if model.scale != 1 or model.fills_holes or model.adds_color:
+            raise ValueError(f"A page for {model.task} does not exist yet: export a restorer that keeps size and colors, such as denoise.")
+        networks: Mapping[str, nn.Module] = {model.task: model.network}
+    else:
+        networks = {name: model.networks[name] for name in model.directions}
+    facts: dict[str, Any] = {
+        "names": list(networks), "channels": model.spec.channels, "side": max(model.spec.size), "checks": [],
+        "restorer": isinstance(model, Restorer),
+        "background": "#" + bytes(parse_color(artifact.preparation(model.description)["background"])).hex(),
+    }  # fmt: skip
+    programs, weights = [], 0
+    for network in map(_plain, networks.values()):
+        multiple = int(getattr(network, "multiple", 4))
+        least = -(-max(int(network.least), multiple) // multiple) * multiple
+        h, w = (max(least, -(-side // multiple) * multiple) for side in model.spec.size)
+        x = test_picture(h, w, model.spec.channels)
+        programs.append(lower(network, {"x": x}, picture=True))
+        with torch.no_grad():
+            facts["checks"].append({"height": h, "width": w, **_sampled(network(x))})
+        facts |= {"multiple": multiple, "least": least}
+        weights += _weights(network)
+    return facts, programs, weights
+
+
+def test_picture(h: int, w: int, channels: int) -> Tensor:
+    """Return the picture [1,C,h,w] that a translator is checked with: sin(i / 10), i counts rows, columns, channels."""
+    index = np.arange(h * w * channels, dtype=np.float64)
+    return torch.from_numpy(np.sin(index / 10).astype(np.float32).reshape(1, h, w, channels)).permute(0, 3, 1, 2).contiguous()
+
+
+def _sampled(picture: Tensor) -> dict[str, Any]:
+    """Return CHECKED numbers of an output [1,C,H,W] in the order of rows, columns, channels, evenly spaced."""
+    flat = picture[0].permute(1, 2, 0).reshape(-1).numpy()
+    step = max(1, len(flat) // CHECKED)
+    return {"step": step, "expected": encoded(flat[::step])}
+
+
+# ---- the page --------------------------------------------------------------------------------------------------------
+
+
+def encoded(array: np.ndarray) -> str:
+    """Return float32 numbers in base64."""
+    return base64.b64encode(np.ascontiguousarray(array, "<f4").tobytes()).decode()
+
+
+def title(description: Mapping[str, Any]) -> str:
+    kind = description["kind"]
+    return f"{description['data']['name']}: {kind if kind == 'generator' else description['recipe']['name']}"
+
+
+def card(description: Mapping[str, Any]) -> list[list[str]]:
+    """Return the facts of a model card that a page shows, as pairs of texts."""
+    data, training = description["data"], description.get("training") or {}
+    spec = data["spec"]
+    channels = {1: "gray", 3: "RGB", 4: "RGBA"}[spec["channels"]]
+    rows = [
+        ["Kind", f"{str(description['kind']).capitalize()}, {spec['height']}×{spec['width']} {channels}"],
+        ["Recipe", str(description["recipe"]["name"])],
+        ["Trained on", f"{data['origin']}, {data['count']:,} pictures"],
+    ]
+    if data.get("attribution"):
+        rows.append(["Pictures by", str(data["attribution"])])
+    if training.get("images"):
+        rows.append(["Training", f"{training['images']:,} images seen, seed {training.get('seed', 0)}"])
+    rows += [[name, f"{value:,}"] for name, value in (description.get("metrics") or {}).items() if isinstance(value, int | float)]
+    rows.append(["License", str(description.get("license") or "not stated: ask who made this file")])
+    return [*rows, ["Made with", f"Limner {description['limner']}"]]
+
+
+@cache
+def resource(name: str) -> bytes:
+    return files("limner.apps.export").joinpath(name).read_bytes()
+
+
+def in_script(document: Any) -> str:
+    """Return JSON that may stand inside a script element: no text in it can close the element or open a comment."""
+    text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def assembled(template: str, scripts: tuple[str, ...], name: str, facts: Mapping[str, Any], blocks: list[tuple[str, bytes]]) -> str:
+    """Return the whole page: the template with its title, style, data and one classic script."""
+    data = [f'<script type="application/json" id="facts">{in_script(facts)}</script>']
+    data += [f'<script type="text/plain" id="{key}">{base64.b64encode(content).decode()}</script>' for key, content in blocks]
+    script = "\n".join(resource(f"page/{part}").decode() for part in scripts)
+    parts = {
+        "title": html.escape(name), "style": resource("page/page.css").decode(), "data": "\n".join(data), "script": script,
+    }  # fmt: skip
+    page = resource("page/frame.html").decode().replace("{{main}}", resource(f"page/{template}").decode())
+    for key, content in parts.items():
+        before, marker, after = page.partition("{{" + key + "}}")
+        assert marker, key
+        page = before + content + after
+        if key == "title":  # it stands in the head and in the heading
+            page = page.replace("{{title}}", content)
+    return page

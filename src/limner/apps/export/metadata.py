@@ -1,0 +1,51 @@
+"""What an exported file says about itself."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from limner.apps.export.parts import Part
+from limner.core import artifact
+
+BITMAP = {1: "Gray8", 3: "Rgb8", 4: "Rgba8"}  # names of Windows' BitmapPixelFormat, which ONNX's image metadata uses
+
+
+def metadata_of(model: Any, part: Part) -> dict[str, str]:
+    """Return the metadata of a part of a model, as ONNX stores it.
+
+    `Image.BitmapPixelFormat` and `Image.NominalPixelRange` are keys of the ONNX standard (docs/MetadataProps.md); the others are
+    Limner's, JSON where they are not plain text.
+    """
+    description = model.description
+    data, network = description["data"], description["network"]
+    found = {
+        "limner.version": description["limner"],
+        "limner.kind": description["kind"],
+        "limner.part": part.name,
+        "limner.recipe": description["recipe"]["name"],
+        "limner.architecture": network["architecture"],
+        "limner.data": data["name"],
+        "limner.size": json.dumps([model.spec.channels, *model.spec.size]),
+        "limner.run": run_hash(model),
+        "license": description["license"] or "not stated",
+    }
+    if data["classes"]:
+        found["limner.classes"] = json.dumps(data["classes"], ensure_ascii=False)
+    if "z" in part.inputs:
+        found["limner.latent_size"] = str(part.inputs["z"][1])
+        found["limner.latent_distribution"] = "standard normal"
+    if part.pictures:
+        found["Image.BitmapPixelFormat"] = BITMAP[model.spec.channels]
+        found["Image.NominalPixelRange"] = "Normalized_0_1"
+    if data.get("attribution"):
+        found["attribution"] = data["attribution"]
+    return found
+
+
+def run_hash(model: Any) -> str:
+    """Return the SHA-256 of the run's weights, as their file states it."""
+    from safetensors import safe_open
+
+    with safe_open(model.folder / artifact.WEIGHTS, "pt") as file:
+        return str((file.metadata() or {}).get("sha256", ""))

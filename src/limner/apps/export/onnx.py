@@ -1,0 +1,93 @@
+"""`limner export RUN model.onnx`: a trained network as one ONNX file, checked against PyTorch before it is written."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from limner.apps.export.check import compare
+from limner.apps.export.metadata import metadata_of
+from limner.apps.export.parts import Part, part_of
+from limner.apps.export.report import Report
+from limner.apps.output import Progress
+from limner.core.files import write_whole
+
+OPSET = 18  # the highest that the browsers' and phones' runtimes of 2023 read; nothing newer is needed
+MISSING = "Exporting needs the packages onnx, onnxscript and onnxruntime, which are not installed: `pip install 'limner[export]'` adds them."
+
+
+def check_installed() -> None:
+    """Raise ValueError unless the packages of the extra `export` are installed."""
+    if not all(find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime")):
+        raise ValueError(MISSING)
+
+
+def write(model: Any, out: Path, part: str | None = None, *, progress: Progress | None = None) -> Report:
+    """Export a part of a trained model as an ONNX file.
+
+    The graph takes any number of rows. It is compared with PyTorch on 1,000 inputs in batches of 1, 3 and 64 before the file is
+    written, atomically. Raises ValueError when the packages are missing, and when the comparison fails.
+    """
+    check_installed()
+    exported = part_of(model, part)
+    content = traced(exported, metadata_of(model, exported))
+    error = compare(exported, content, progress)
+    write_whole(out, content)
+    return Report(out, len(content), error, exported.left_out)
+
+
+def traced(part: Part, metadata: dict[str, str]) -> bytes:
+    """Return the ONNX file of a part, with all weights inside."""
+    examples = (*part.draw(2, 0), *part.defaults.values())
+    dynamic = torch.export.Dim.DYNAMIC
+    shapes = tuple({i: dynamic for i, axis in enumerate(axes) if isinstance(axis, str)} for axes in part.inputs.values())
+    with quiet():
+        program = torch.onnx.export(
+            part.module.eval(), examples, dynamo=True, dynamic_shapes=shapes, input_names=list(part.inputs),
+            output_names=list(part.outputs), opset_version=OPSET, verbose=False,
+        )  # fmt: skip
+    assert program is not None
+    return finished(program.model_proto, part, metadata)
+
+
+def finished(proto: Any, part: Part, metadata: dict[str, str]) -> bytes:
+    """Return a traced graph as bytes, with names of axes, defaults of inputs and metadata."""
+    import onnx
+
+    for values, axes_of in ((proto.graph.input, part.inputs), (proto.graph.output, part.outputs)):
+        for value in values:
+            for dim, axis in zip(value.type.tensor_type.shape.dim, axes_of[value.name], strict=True):
+                dim.Clear()
+                if isinstance(axis, str):
+                    dim.dim_param = axis
+                else:
+                    dim.dim_value = axis
+    for name, default in part.defaults.items():
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(default.numpy(), name))
+    del proto.metadata_props[:]
+    onnx.helper.set_model_props(proto, metadata)
+    proto.producer_name = "limner"
+    onnx.checker.check_model(proto)
+    content: bytes = proto.SerializeToString(deterministic=True)
+    return content
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence the exporter, which reports absent packages that nothing here needs."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -84,8 +84,8 @@ def _server(app: Any) -> Any:
             await super().shutdown(sockets)
 
     config = uvicorn.Config(  # h11: the other parser of uvicorn has no limit of headers
-        app, http="h11", log_config=None, log_level="error", access_log=False, server_header=False, proxy_headers=False, ws="auto", timeout_keep_alive=15,
-        h11_max_incomplete_event_size=MAX_HEADERS, timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        app, http="h11", log_config=None, log_level="error", access_log=False, server_header=False, proxy_headers=False,
+        timeout_keep_alive=15, h11_max_incomplete_event_size=MAX_HEADERS, timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )  # fmt: skip
     return Server(config)
 

@@ -79,6 +79,7 @@ def serve(
                     calibrate(model, progress)
         served = serve_app(models, access, settings)
         for name, one in served.state.service.models.items():
+            one.warm_up()
             print_line(f"{name} is a {one.kind} of {one.model.spec}.")
         serve_bound(served, bound, tell, path="/v1/models")
         tell("The server has ended.")

@@ -22,7 +22,7 @@ def serve(
     truncation: Annotated[bool, Parameter(negative=())] = False,
     max_batch: int = 64,
     batch_wait: float = 0.004,
-    queue_seconds: float = 0.8,
+    queue_seconds: float = 0.5,
     timeout: float = 30.0,
     max_pixels: int = 4_000_000,
     device: str = "auto",

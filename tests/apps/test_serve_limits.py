@@ -19,7 +19,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from limner.apps.serve.prompt import parse_prompt
+from limner.apps.serve.prompt import parse_prompt, parse_settings
 from limner.apps.serve.served import Served
 from limner.apps.serve.settings import Settings
 from limner.apps.web.access import Access
@@ -241,6 +241,7 @@ def test_class_names_are_text() -> None:
         assert parse_prompt(name, classes, ("seed",)) == (name, {})
     assert parse_prompt("seed=9 ünïcode 🙂", classes, ("seed",)) == ("Ünïcode 🙂", {"seed": "9"})
     assert parse_prompt("a=b seed=3", classes, ("seed",)) == ("a=b", {"seed": "3"})
+    assert parse_settings("SMILE-2=3 any", ("Smile-2",)) == {"Smile-2": "3"}
     assert parse_prompt(" any  SEED=3 ", (), ("seed",)) == (None, {"seed": "3"})
     with pytest.raises(Refusal, match="this model has no classes"):
         parse_prompt("cat", (), ("seed",))

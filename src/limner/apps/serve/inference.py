@@ -17,13 +17,11 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 
 import limner
-from limner.apps.restore import Restorer
 from limner.apps.serve.pictures import off_loop
 from limner.apps.serve.served import Served
 from limner.apps.serve.settings import MAX_N
 from limner.apps.serve.shared import Service
 from limner.apps.serve.waiting import result_of
-from limner.apps.translate import Translator
 from limner.apps.web.errors import Refusal
 from limner.core.images import MODES, to_pil
 
@@ -63,7 +61,7 @@ def signature(served: Served) -> tuple[list[dict[str, Any]], list[dict[str, Any]
         return [{"name": "latents", "datatype": "FP32", "shape": [-1, served.generator().z_size]}, *labels], [images]
     if served.classifies:
         return [some], [{"name": "probabilities", "datatype": "FP64", "shape": [-1, len(served.classes) or -1]}]
-    return [some], [some]
+    return ([some], [some]) if served.applies else ([], [])
 
 
 def array_of(tensor: InputTensor, datatype: str, sizes: tuple[int | None, ...], limit: int) -> np.ndarray:
@@ -91,6 +89,8 @@ async def infer(service: Service, served: Served, body: InferenceRequest, reques
     spec, timeout = served.model.spec, service.settings.timeout
     inputs = {tensor.name: tensor for tensor in body.inputs}
     expected = [tensor["name"] for tensor in signature(served)[0]]
+    if not expected:
+        raise Refusal(f"{served.id} is a {served.kind}, which this server cannot apply to a picture.")
     if len(inputs) != len(body.inputs) or not inputs.keys() <= set(expected) or expected[0] not in inputs:
         raise Refusal(f"{served.id} takes the inputs {' and '.join(expected)}.")
     if served.generates:
@@ -106,8 +106,6 @@ async def infer(service: Service, served: Served, body: InferenceRequest, reques
     pictures = pixels.astype(np.uint8)
     if served.classifies:
         return "probabilities", "FP64", await result_of(request, served.classify(list(pictures)), timeout)
-    if not isinstance(served.model, Translator | Restorer) and served.editor is None:
-        raise Refusal(f"{served.id} is a {served.kind}, which this server cannot apply to a picture.")
     jobs = []
     try:
         for picture in pictures:

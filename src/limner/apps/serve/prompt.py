@@ -10,7 +10,7 @@ from limner.core.text import shortened
 
 ANY = ("", "any", "random")  # a class as frequent as in the training data
 MAX_NAMES = 20  # classes that a message lists
-_SETTING = re.compile(r"(?<!\S)([a-z_]+)=(\S*)", re.IGNORECASE)
+_SETTING = re.compile(r"(?<!\S)([^\s=]+)=(\S*)")
 
 
 def parse_prompt(prompt: str, classes: Sequence[str], settings: Iterable[str]) -> tuple[str | None, dict[str, str]]:
@@ -43,8 +43,9 @@ def parse_settings(prompt: str, settings: Iterable[str]) -> dict[str, str]:
 
 def _split(prompt: str, known: Sequence[str]) -> tuple[dict[str, str], str]:
     """Return the settings of a prompt by name, and its other words."""
-    found = {match[1].lower(): match[2] for match in _SETTING.finditer(prompt) if match[1].lower() in known}
-    return found, " ".join(_SETTING.sub(lambda match: "" if match[1].lower() in known else match[0], prompt).split())
+    names = {name.lower(): name for name in reversed(known)}
+    found = {names[match[1].lower()]: match[2] for match in _SETTING.finditer(prompt) if match[1].lower() in names}
+    return found, " ".join(_SETTING.sub(lambda match: "" if match[1].lower() in names else match[0], prompt).split())
 
 
 def _examples(names: Sequence[str]) -> str:

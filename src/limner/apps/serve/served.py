@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -15,6 +16,7 @@ from limner.apps.model import GeneratorModel, check_numbers
 from limner.apps.restore import Restorer
 from limner.apps.serve.batching import Full, Job, Observe, Worker
 from limner.apps.serve.pace import Pace
+from limner.apps.serve.pictures import as_file
 from limner.apps.serve.settings import MAX_N, Settings
 from limner.apps.translate import Translator
 from limner.apps.web.errors import Refusal
@@ -28,9 +30,13 @@ Latents = Callable[[], tuple[np.ndarray, np.ndarray | None]]  # -> latents [n,Z]
 
 
 class Editor(Protocol):
-    """What is done with pictures of a generator beyond sampling. A code is what the editor makes of it: a latent, styles."""
+    """What is done with pictures of a generator beyond sampling. A code is what the editor makes of it: a latent, styles.
+
+    directions: their names, without spaces. inverts: whether `invert` can be called.
+    """
 
     directions: Sequence[str]
+    inverts: bool
 
     def invert(self, image: Image.Image, progress: Callable[..., None]) -> Any:
         """Return the code of the picture of the model that is nearest to a given one. progress may raise, to stop."""
@@ -49,6 +55,7 @@ class AutoencoderEditor:
     """An autoencoder as its own editor: its encoder inverts."""
 
     directions: Sequence[str] = ()
+    inverts = True
 
     def __init__(self, model: Autoencoder) -> None:
         self.model = model
@@ -79,7 +86,7 @@ class Served:
         self.kind = str(model.description["kind"])
         self.classes: list[str] = list(getattr(model, "classes", ()) or ())
         self.generates = isinstance(model, GeneratorModel) and _samples(model)
-        self.applies = isinstance(model, Translator | Restorer) or self.editor is not None
+        self.applies = isinstance(model, Translator | Restorer) or (self.editor is not None and self.editor.inverts)
         self.classifies = isinstance(model, Classifier)
         self.pace = Pace()
         self.worker = Worker(id, self._compute, settings.max_batch, settings.batch_wait, settings.queue_requests, observe)
@@ -192,7 +199,7 @@ class Served:
 
             def work(job: Job) -> Any:
                 return model.restore(image, 1.0 if strength is None else strength, mask, scale, progress=job.check)
-        elif editor is not None:
+        elif editor is not None and editor.inverts:
             self._only(given, "directions")
             if unknown := [name for name in directions or {} if name not in editor.directions]:
                 raise Refusal(f"The direction {unknown[0]!r} is unknown; this model has {', '.join(editor.directions) or 'none'}.")
@@ -220,6 +227,14 @@ class Served:
         for name, value in given.items():
             if value is not None and name not in names:
                 raise Refusal(f"{self.id} is a {self.kind}, which takes no {name}: leave it out.")
+
+    def warm_up(self, seconds: float = 2.0) -> None:
+        """Compute batches of the usual sizes, the small ones first, until a time is over: the first of each size is slow."""
+        started, n = time.monotonic(), 1
+        while self.generates and n <= self.settings.max_batch and time.monotonic() - started < seconds:
+            labels = self.model.labels(n, None, np.random.default_rng(0))
+            as_file(np.asarray(self.model.render(self.model.latents(n, np.random.default_rng(0), labels), labels))[0])
+            n = padded(n + 1)
 
     # ---- the worker --------------------------------------------------------------------------------------------------
 

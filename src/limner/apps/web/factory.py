@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from typing import Any
 
@@ -47,6 +48,7 @@ def create_app(
     app = FastAPI(
         title=title, version=limner.__version__, description=description, lifespan=lifespan, docs_url=None, redoc_url=None
     )
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # damaged forms are answered, not logged
     app.state.stopping = threading.Event()
     app.state.access = access
     install_handlers(app, error_body)

@@ -48,7 +48,7 @@ CLOSE = 0.5
 RANDOM_STARTS = 128      # random coordinates among which starts are chosen, besides the encoder's
 GRADIENT_STEPS = 25      # of Adam in place of one step where there are too many coordinates
 STYLE_STEPS = 60         # of Adam in w+
-CLASS_WEIGHT = 0.2       # of the encoder's -log p(class) beside the cost, a logarithm of squared errors
+CLASS_WEIGHT = 0.1       # of the encoder's -log p(class) beside the cost, a logarithm of squared errors
 SAMPLES = 256            # from which the scale of features is measured
 SAMPLE_ERROR = 4e-4      # mean squared error (40 dB) below which a picture is taken for a sample: its latent is found
 

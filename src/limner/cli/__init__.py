@@ -16,6 +16,7 @@ from limner.cli import (
     classification,
     compression,
     directing,
+    editing,
     exporting,
     inference,
     restoration,
@@ -31,7 +32,7 @@ from limner.cli.plugins import add_verbs
 from limner.core.files import read_error
 
 __all__ = [
-    "app", "classification", "compression", "directing", "exporting", "inference", "main", "restoration", "serving", "studio", "study", "training",
+    "app", "classification", "compression", "directing", "editing", "exporting", "inference", "main", "restoration", "serving", "studio", "study", "training",
 ]
 
 

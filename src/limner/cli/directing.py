@@ -171,7 +171,7 @@ def dream(
     unit: int | None = None,
     octaves: int = 3,
     steps: int = 20,
-    rate: float = 0.02,
+    rate: float = 0.01,
     seed: int = 0,
     out: Path | None = None,
     device: str = "auto",

@@ -30,7 +30,7 @@ from limner.core import artifact
 from limner.core.images import to_float, to_uint8
 from limner.data.image import decode_image, parse_color, upright
 
-OCTAVES, STEPS, RATE = 3, 20, 0.02
+OCTAVES, STEPS, RATE = 3, 20, 0.01
 RATIO = 1.4          # between the sizes of two octaves
 SHIFT = 8            # pixels at most, at random before each step
 MAX_SIDE = 1024      # pixels, to which larger photographs are reduced

@@ -42,6 +42,7 @@ MAX_FEATURES = 16_384  # numbers of a feature map; larger ones are averaged
 SAME = 0.9             # cosine from which two directions are one
 CLEAR, AGREED = 0.5, 0.75  # standard deviations, and share of pictures, from which a direction is named by an attribute
 FEWEST = 30            # samples of a class for a difference of means
+CLASS_QUERIES = 25     # samples moved to each class of the generator
 MEASURED_CLASSES = 30  # whose effect is measured
 FLIPPED = 0.9          # share of pictures that a direction to a class should bring there
 Progress = Callable[[int, int], None]
@@ -217,7 +218,7 @@ def _class_effect(model: Any, direction: Direction, samples: Samples, look: Clas
     assert look is not None and samples.codes.c is not None and direction.label is not None
     if direction.label >= MEASURED_CLASSES:
         return direction
-    rows = np.flatnonzero(samples.codes.c != direction.label)[: QUERIES // 2]
+    rows = np.flatnonzero(samples.codes.c != direction.label)[:CLASS_QUERIES]
     at = Codes(samples.codes.code[rows], samples.codes.c[rows])
     end = change_class(model, at, direction.label, 1.0, look)
     target = None

@@ -132,7 +132,7 @@ def test_readers_of_biggan_and_stylegan_are_all_layers_that_take_the_code() -> N
 
 def test_a_network_without_a_dense_layer_is_refused() -> None:
     net = nn.Conv2d(1, 1, 1)
-    with pytest.raises(ValueError, match="no dense layer|No dense layer"):
+    with pytest.raises(ValueError, match="No dense layer"):
         readers(lambda z: net(z[:, None, None]), net, torch.zeros(1, 4))
 
 

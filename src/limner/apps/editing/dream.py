@@ -127,7 +127,7 @@ def dream(model: Any, picture: np.ndarray | None = None, layer: str | None = Non
     layer
         Name or number of a layer (`layers_of`); None takes one in the middle.
     unit
-        A channel of the layer, whose mean activation grows; None lets the variance of all over the picture grow.
+        A channel of the layer, whose strongest answers grow; None lets the variance of all over the picture grow.
     octaves
         Sizes that the picture is dreamed at, from the smallest to its own, 1.4 times as large each.
     steps
@@ -189,7 +189,7 @@ def _ascent(seer: Seer, name: str, unit: int | None, base: Tensor, detail: Tenso
     if unit is None:  # the log of each unit's variance over positions: no unit outweighs the others, nor grows by one color
         answer = (features.var((2, 3)) + 1e-4 * features.square().mean().detach()).log().mean()
     else:
-        answer = features[:, unit].mean()
+        answer = F.softplus(features[:, unit]).square().mean()  # patterns where it answers already, rather than a little everywhere
     (gradient,) = torch.autograd.grad(answer, x)
     gradient = gradient.roll([-s for s in shift], (2, 3))
     coarse = F.adaptive_avg_pool2d(gradient, CELLS)

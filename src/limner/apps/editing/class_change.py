@@ -97,11 +97,17 @@ def _follow(model: Any, codes: Codes, wanted: np.ndarray, look: ClassLook) -> np
     part, where = shares(codes.c), model._device
     mean, sd, aim, c = (torch.from_numpy(v).float().to(where) for v in (part @ look.mean, part @ look.sd, wanted, codes.c))
     at = torch.from_numpy(codes.code).to(where)
-    count, styled = aim.shape[1], at.ndim == 3
+    styled = at.ndim == 3
+    length = at.norm(dim=1) if not styled else None
+    count = aim.shape[1] + (not styled)
 
     def missing(code: Tensor) -> Tensor:
         x = (synthesize(model, code, c) + 1) / 2
-        return aim - (attributes(x.clamp(0, 1)) - mean) / sd  # [N,A]
+        off = aim - (attributes(x.clamp(0, 1)) - mean) / sd  # [N,A]
+        if length is None:
+            return off
+        # a latent stays as long as it was, on the shell of samples, whose lengths have the standard deviation sqrt(1/2)
+        return torch.cat([off, (length - code.norm(dim=1))[:, None] * 2**0.5], 1)
 
     def shifted(move: Tensor) -> Tensor:
         return at + (move[:, None] if styled else move)

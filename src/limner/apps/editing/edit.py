@@ -37,12 +37,8 @@ def opened(model: Any, given: str | Path) -> Latent:
         return latent
     if not path.exists():
         raise ValueError(f"There is no file {path}: give a {ENDING} that `limner invert` or `limner edit` wrote, or a picture.")
-    return inverted(model, path)
-
-
-def inverted(model: Any, path: Path) -> Latent:
-    """Return the latent of a picture file (`apps.editing.invert`)."""
-    raise ValueError(f"{path} is no latent: invert the picture first with `limner invert {model.folder} {path} --out {path.stem}{ENDING}`.")
+    made: Latent = model.invert(path)
+    return made
 
 
 def edit(model: Any, latent: Latent, moves: Sequence[Move], directions: Directions | None = None, *,

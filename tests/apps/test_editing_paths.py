@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from limner.apps.editing.direct import find_directions, with_amounts
 from limner.apps.editing.direction_sheet import amounts, sheet
 from limner.apps.editing.directions import Direction, Directions
 from limner.apps.editing.dream import chosen_layer, dream, layers_of, seer_of
-from limner.apps.editing.edit import by_seed, edit
+from limner.apps.editing.edit import by_seed, edit, mix
 from limner.apps.editing.explain import explain, layer_named, maps_of, without
 from limner.apps.editing.latent import render
 from limner.apps.editing.path import curvatures, film, frames, positions, row, spline
@@ -246,3 +247,16 @@ def test_what_cannot_be_done_is_one_sentence(run: Path, arguments: list[str], to
     assert cli(*[str(run) if a == "RUN" else a for a in arguments]) == 2
     error = capsys.readouterr().err
     assert told in error and "Traceback" not in error
+
+
+def test_examples_of_the_python_functions_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from limner.apps.editing.find import find
+
+    monkeypatch.chdir(tmp_path)
+    runner, finder = doctest.DocTestRunner(optionflags=doctest.REPORT_NDIFF), doctest.DocTestFinder(recurse=False)
+    report: list[str] = []
+    for function in (limner.train, find, edit, mix, dream, explain):
+        (test,) = finder.find(function, function.__qualname__, globs={"__name__": "__main__"})
+        assert test.examples, f"{function.__qualname__} has no example"
+        runner.run(test, out=report.append)
+    assert runner.summarize(verbose=False).failed == 0, "".join(report)

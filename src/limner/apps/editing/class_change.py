@@ -24,6 +24,7 @@ PICTURES = 400       # of each class, on which means and deviations are measured
 MAX_PICTURES = 20_000  # of all classes
 STEPS = 16           # of Levenberg-Marquardt
 DAMPING = 0.03       # at the start, of the mean diagonal entry of J J^T
+FARTHEST = 2.0       # standard deviations from the mean of the class that a picture is held to
 LONGEST = 2.0        # of a step, in standard deviations of a code
 
 
@@ -78,7 +79,7 @@ def change_class(model: Any, codes: Codes, target: int, by: float, look: ClassLo
         moved = Codes(codes.code + shift[:, None], after)
     if not keep or not by:
         return moved
-    wanted = look.relative(measure(pictures(model, codes)).numpy(), before)
+    wanted = np.clip(look.relative(measure(pictures(model, codes)).numpy(), before), -FARTHEST, FARTHEST)
     return follow(model, moved, wanted, look)
 
 
@@ -97,17 +98,11 @@ def _follow(model: Any, codes: Codes, wanted: np.ndarray, look: ClassLook) -> np
     part, where = shares(codes.c), model._device
     mean, sd, aim, c = (torch.from_numpy(v).float().to(where) for v in (part @ look.mean, part @ look.sd, wanted, codes.c))
     at = torch.from_numpy(codes.code).to(where)
-    styled = at.ndim == 3
-    length = at.norm(dim=1) if not styled else None
-    count = aim.shape[1] + (not styled)
+    count, styled = aim.shape[1], at.ndim == 3
 
     def missing(code: Tensor) -> Tensor:
         x = (synthesize(model, code, c) + 1) / 2
-        off = aim - (attributes(x.clamp(0, 1)) - mean) / sd  # [N,A]
-        if length is None:
-            return off
-        # a latent stays as long as it was, on the shell of samples, whose lengths have the standard deviation sqrt(1/2)
-        return torch.cat([off, (length - code.norm(dim=1))[:, None] * 2**0.5], 1)
+        return aim - (attributes(x.clamp(0, 1)) - mean) / sd  # [N,A]
 
     def shifted(move: Tensor) -> Tensor:
         return at + (move[:, None] if styled else move)

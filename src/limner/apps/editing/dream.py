@@ -146,6 +146,16 @@ def dream(model: Any, picture: np.ndarray | None = None, layer: str | None = Non
     ------
     ValueError
         For an unknown layer or unit, numbers out of range, and a run without a network to dream with.
+
+    Examples
+    --------
+    After the example of `limner.train`:
+
+    >>> import limner
+    >>> from limner.apps.editing.dream import dream
+    >>> model = limner.load("runs/noise", "cpu")
+    >>> dream(model, model.sample(1)[0], layer="0", unit=3, steps=2).shape
+    (1, 16, 16)
     """
     if not 1 <= octaves <= 10 or not 1 <= steps <= 10_000 or not 0 < rate <= 1:
         raise ValueError("A dream has 1 to 10 octaves, 1 to 10,000 steps and a rate above 0 and at most 1.")

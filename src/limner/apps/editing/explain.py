@@ -139,6 +139,16 @@ def explain(model: Any, layer: str | None = None, *, units: int = UNITS, seed: i
     ------
     ValueError
         For an unknown layer or label, and a generator without maps.
+
+    Examples
+    --------
+    After the example of `limner.train`:
+
+    >>> import limner
+    >>> from limner.apps.editing.explain import explain
+    >>> found = explain(limner.load("runs/noise", "cpu"), units=3)
+    >>> len(found.units), found.pictures.shape, found.units[0].size >= found.units[1].size
+    (3, (8, 1, 16, 16), True)
     """
     if units < 1:
         raise ValueError("At least 1 unit is shown: give --units 1 or more.")

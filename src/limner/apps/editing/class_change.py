@@ -24,7 +24,6 @@ PICTURES = 400       # of each class, on which means and deviations are measured
 MAX_PICTURES = 20_000  # of all classes
 STEPS = 16           # of Levenberg-Marquardt
 DAMPING = 0.03       # at the start, of the mean diagonal entry of J J^T
-FARTHEST = 2.0       # standard deviations from the mean of the class that a picture is held to
 LONGEST = 2.0        # of a step, in standard deviations of a code
 
 
@@ -79,7 +78,7 @@ def change_class(model: Any, codes: Codes, target: int, by: float, look: ClassLo
         moved = Codes(codes.code + shift[:, None], after)
     if not keep or not by:
         return moved
-    wanted = np.clip(look.relative(measure(pictures(model, codes)).numpy(), before), -FARTHEST, FARTHEST)
+    wanted = look.relative(measure(pictures(model, codes)).numpy(), before)
     return follow(model, moved, wanted, look)
 
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_editing_directions import fake, painter
 
 import limner
+from direction_models import fake, painter
 from limner.apps.editing.codes import drawn, latents_of, pictures
 from limner.apps.editing.direct import find_directions, with_amounts
 from limner.apps.editing.direction_sheet import amounts, sheet

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from limner.apps.autoencode import report_skipped
 from limner.apps.sample import destination
@@ -67,12 +67,10 @@ def encoder_of(model: Any) -> Encoder:
     raise ValueError(f"{model.folder} holds a {kind}, of which Limner knows no features: use its own package.")
 
 
-def discriminator_features(model: Any) -> Callable[[Tensor], Tensor]:
-    """Return a function from pictures to the input of the last layer of a generator's discriminator, [N,C,H,W] -> [N,F].
+def discriminator_of(model: Any) -> tuple[nn.Module, list[int]]:
+    """Return the discriminator of a generator's run, and the classes that its features are averaged over (none without classes).
 
-    Where these features depend on the class that the discriminator is given, they are averaged over the classes (at most
-    MAX_CLASSES, evenly chosen), since the class of a picture is what one may want to find out. Raises ValueError when the run
-    has no checkpoint.
+    Raises ValueError when the run has no checkpoint.
     """
     recipe, spec = model.description["recipe"], model.spec
     if spec.condition.kind not in ("none", "classes"):
@@ -84,9 +82,19 @@ def discriminator_features(model: Any) -> Callable[[Tensor], Tensor]:
     described = {"architecture": name, "config": recipe.get("discriminator")}
     net = rebuild(described, home.DiscriminatorConfig, lambda config: home.Discriminator(spec, config))
     artifact.load_from_checkpoint(model.folder, "discriminator", net, model._device)
-    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     k = spec.classes
-    groups = np.unique(np.linspace(0, k - 1, min(k, MAX_CLASSES)).round().astype(int)).tolist() if k else []
+    return net, np.unique(np.linspace(0, k - 1, min(k, MAX_CLASSES)).round().astype(int)).tolist() if k else []
+
+
+def discriminator_features(model: Any) -> Callable[[Tensor], Tensor]:
+    """Return a function from pictures to the input of the last layer of a generator's discriminator, [N,C,H,W] -> [N,F].
+
+    Where these features depend on the class that the discriminator is given, they are averaged over the classes (at most
+    MAX_CLASSES, evenly chosen), since the class of a picture is what one may want to find out. Raises ValueError when the run
+    has no checkpoint.
+    """
+    net, groups = discriminator_of(model)
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def features(x: Tensor) -> Tensor:
         if not groups:

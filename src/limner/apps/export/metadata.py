@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from limner.apps.export.parts import Part
+from limner.apps.export.part import Part
 from limner.core import artifact
 
 BITMAP = {1: "Gray8", 3: "Rgb8", 4: "Rgba8"}  # names of Windows' BitmapPixelFormat, which ONNX's image metadata uses
@@ -35,7 +35,7 @@ def metadata_of(model: Any, part: Part) -> dict[str, str]:
     if "z" in part.inputs:
         found["limner.latent_size"] = str(part.inputs["z"][1])
         found["limner.latent_distribution"] = "standard normal"
-    if part.pictures:
+    if any(len(axes) == 4 and name != "latents" for name, axes in {**part.inputs, **part.outputs}.items()):
         found["Image.BitmapPixelFormat"] = BITMAP[model.spec.channels]
         found["Image.NominalPixelRange"] = "Normalized_0_1"
     if data.get("attribution"):

@@ -16,6 +16,7 @@ from limner.apps.export.check import compare
 from limner.apps.export.metadata import metadata_of
 from limner.apps.export.part import Part
 from limner.apps.export.parts import folded, part_of
+from limner.apps.export.quantize import smaller
 from limner.apps.export.report import Report
 from limner.apps.output import Progress
 from limner.core.files import write_whole
@@ -30,18 +31,24 @@ def check_installed() -> None:
         raise ValueError(MISSING)
 
 
-def write(model: Any, out: Path, part: str | None = None, *, progress: Progress | None = None) -> Report:
+def write(
+    model: Any, out: Path, part: str | None = None, *, precision: str = "fp32", progress: Progress | None = None
+) -> Report:
     """Export a part of a trained model as an ONNX file.
 
     The graph takes any number of rows. It is compared with PyTorch on 1,000 inputs in batches of 1, 3 and 64 before the file is
-    written, atomically. Raises ValueError when the packages are missing, and when the comparison fails.
+    written, atomically. precision: fp16 or int8 makes it smaller, and what that costs is in the report. Raises ValueError when the
+    packages are missing, and when the comparison fails.
     """
     check_installed()
     exported = part_of(model, part)
     content = traced(folded(model, part), metadata_of(model, exported))
-    error = compare(exported, content, progress)
+    error, notes = compare(exported, content, progress), exported.left_out
+    if precision != "fp32":
+        content, loss = smaller(content, precision, exported, model.folder)
+        error, notes = loss.error, (str(loss), *notes)
     write_whole(out, content)
-    return Report(out, len(content), error, exported.left_out)
+    return Report(out, len(content), error, notes)
 
 
 def traced(part: Part, metadata: dict[str, str]) -> bytes:

@@ -26,7 +26,7 @@ class Part:
 
     module: it, on the CPU in evaluation mode. inputs and outputs: axes by name. size: height and width of its pictures; sizes: others
     that it is compared at, where it takes any. defaults: inputs that may be left out, with the value they then have. left_out: what the
-    model object does beside this function, in sentences.
+    model object does beside this function, in sentences. meaning: the vectors of codes, if the output is codes.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Part:
     rows: int = LATENTS_CHECKED
     defaults: Mapping[str, Tensor] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
+    meaning: Callable[[Tensor], Tensor] | None = None
 
     def examples(self, n: int, seed: int) -> tuple[Tensor, ...]:
         """n rows of example inputs, at `size`, without the defaults."""

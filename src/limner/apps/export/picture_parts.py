@@ -13,7 +13,8 @@ from limner.apps.export.latent_parts import CODING
 from limner.apps.export.part import COLUMNS, Axes, Draw, Part, picture_rows, random_pictures
 from limner.apps.export.wrap import AnalysisGraph, ClassifierGraph, EncoderGraph, FillGraph, PictureGraph
 
-PICTURE = "pixels"
+PICTURE = "pixel_values"  # as transformers name it
+MADE = "reconstruction"
 
 
 def translator(direction: str) -> Any:
@@ -50,8 +51,7 @@ def _any_size(
     taller = ("batch", made, *(COLUMNS[2:] if scale == 1 else (f"{scale} * height", f"{scale} * width")))
     size = (max(least, model.spec.height), max(least, model.spec.width))
     sizes = ((least + 1 + size[0] // 2 * 2, least + size[1]), (max(16, least), max(21, least)))
-    # an output may not have the name of an input
-    outputs: dict[str, Axes] = {"restored" if name == "restorer" else "translated": taller}
+    outputs: dict[str, Axes] = {MADE: taller}
     return Part(name, module, inputs, outputs, _pictures(channels, mask), size, sizes, picture_rows(size), left_out=(left_out,))
 
 
@@ -78,13 +78,13 @@ def autoencoder(model: Any) -> Part:
     spec = model.spec
     axes: Axes = ("batch", spec.channels, *spec.size)
     module, rows = PictureGraph(model.autoencoder), picture_rows(spec.size)
-    return Part("autoencoder", module, {PICTURE: axes}, {"reconstructed": axes}, _pictures(spec.channels), spec.size, rows=rows)
+    return Part("autoencoder", module, {PICTURE: axes}, {MADE: axes}, _pictures(spec.channels), spec.size, rows=rows)
 
 
 def encoder(model: Any) -> Part:
     """pixels -> what `limner encode` writes of them: features, latents or codes"""
     spec, kind, name = model.spec, str(model.description["kind"]), "features"
-    channels, size = spec.channels, spec.size
+    channels, size, meaning = spec.channels, spec.size, None
     if kind == "generator":
         net, groups = discriminator_of(model)
         groups = _needed(net, groups, channels, size)
@@ -92,6 +92,7 @@ def encoder(model: Any) -> Part:
     elif kind == "autoencoder":
         module = EncoderGraph(model.autoencoder, lambda net, x: net.encode(x))
         name = "latents" if hasattr(model.autoencoder, "z_size") else "codes"
+        meaning = None if name == "latents" else model.autoencoder.codebook.look_up  # several codes may stand for one vector
     elif kind == "translator":
         module = EncoderGraph(model.network(model.directions[0]), lambda net, x: net.bottleneck(x).float().mean((2, 3)))
     else:
@@ -100,7 +101,8 @@ def encoder(model: Any) -> Part:
     with torch.no_grad():
         shape = module.eval()(torch.zeros(1, channels, *size)).shape[1:]
     inputs: dict[str, Axes] = {PICTURE: ("batch", channels, *size)}
-    return Part("encoder", module, inputs, {name: ("batch", *shape)}, _pictures(channels), size, rows=picture_rows(size))
+    rows, outputs = picture_rows(size), {name: ("batch", *shape)}
+    return Part("encoder", module, inputs, outputs, _pictures(channels), size, rows=rows, meaning=meaning)
 
 
 def _class_features(net: Any, x: Tensor, groups: list[int]) -> Tensor:

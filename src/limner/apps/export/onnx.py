@@ -91,7 +91,11 @@ def finished(proto: Any, part: Part, metadata: dict[str, str]) -> Any:
                     dim.dim_value = axis
     for name, default in part.defaults.items():
         proto.graph.initializer.append(onnx.numpy_helper.from_array(default.numpy(), name))
-    del proto.metadata_props[:]
+    # notes of the exporter: stack traces, with paths of this machine, and shapes
+    for item in (proto, proto.graph, *proto.graph.node, *proto.graph.input, *proto.graph.output, *proto.graph.initializer):
+        item.doc_string = ""
+        del item.metadata_props[:]
+    del proto.graph.value_info[:]
     onnx.helper.set_model_props(proto, metadata)
     proto.producer_name = "limner"
     return proto

@@ -132,7 +132,7 @@ def cuttings(path: Path, shape: torch.Size, rng: np.random.Generator) -> Tensor:
     """Return random cuttings [N,C,H,W] in [0,1] of a picture, which is enlarged if it is smaller than they are."""
     n, channels, height, width = shape
     with Image.open(path) as opened:
-        sheet = convert_channels(opened, channels, WHITE)
+        sheet = convert_channels(opened, channels, WHITE).copy()  # of the same mode it is the file itself, which closes
     if sheet.width < width or sheet.height < height:
         sheet = sheet.resize((max(sheet.width, width), max(sheet.height, height)), Image.Resampling.BICUBIC)
     pixels = torch.from_numpy(np.array(sheet).reshape(sheet.height, sheet.width, channels)).permute(2, 0, 1).float() / 255

@@ -3,8 +3,8 @@
     python benchmarks/export.py [RUN ...] [--seconds 5] [--browser]
 
 Without a run it takes the default generator at 64x64 RGB with random weights, whose time is that of a trained one. Each row runs
-alternately with the others. CPU time is that of one thread; wall time uses all cores. --browser adds the page of `limner export RUN
-page.html` in Chromium (`export_browser.py`). Prints a table, writes results/export.json.
+alternately with the others. CPU time is that of one thread; wall time uses all cores. --browser adds what `export_browser.py` measures
+of the page of `limner export RUN page.html` in Chromium. Prints a table, writes results/export.json.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +45,10 @@ class Row:
     runtime: str
     size: int  # bytes
     error: float  # from PyTorch in float32, pixels in [0,1]
-    one_cpu_ms: float
     one_wall_ms: float
-    batch_cpu_ms: float
-    batch_per_second: float
+    one_cpu_ms: float | None = None  # None: not measured
+    batch_cpu_ms: float | None = None
+    batch_per_second: float | None = None
 
 
 def default_generator(folder: Path) -> Path:
@@ -95,7 +96,7 @@ def measured(run: dict[str, Run], part: Part, seconds: float, clock: Callable[[]
     return best
 
 
-def rows_of(folder: Path, seconds: float, browser: bool) -> list[Row]:
+def rows_of(folder: Path, seconds: float) -> list[Row]:
     model = limner.load(folder, "cpu")
     with tempfile.TemporaryDirectory() as there:
         path = Path(there) / "model.onnx"
@@ -113,16 +114,21 @@ def rows_of(folder: Path, seconds: float, browser: bool) -> list[Row]:
         {"PyTorch": in_pytorch(part_of(model), True), "onnxruntime": in_onnxruntime(part, content, cores)}, part, seconds,
         time.perf_counter,
     )  # fmt: skip
-    found = [
+    return [
         Row(
             name, runtime, weights if runtime == "PyTorch" else report.size, 0.0 if runtime == "PyTorch" else report.error,
-            cpu[runtime][1], wall[runtime][1], cpu[runtime][BATCH], 1000 / wall[runtime][BATCH],
+            wall[runtime][1], cpu[runtime][1], cpu[runtime][BATCH], 1000 / wall[runtime][BATCH],
         )
         for runtime in cpu
     ]  # fmt: skip
-    if browser:  # export_browser.rows(folder) -> list of dicts of the fields of Row
-        found += [Row(**row) for row in import_module("export_browser").rows(folder)]
-    return found
+
+
+def in_browser(runs: list[Path]) -> list[Row]:
+    """What `export_browser.py` measures: one picture at a time, on one thread."""
+    here = Path(__file__).parent
+    subprocess.run([sys.executable, here / "export_browser.py", *runs], check=True)
+    found = json.loads((RESULTS / "export_browser.json").read_text())
+    return [Row(row["run"], f"browser, {row['runtime']}", row["bytes"], row["error"], row["ms"]) for row in found]
 
 
 def main() -> None:
@@ -133,15 +139,16 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as there:
         runs = given.runs or [default_generator(Path(there) / "default-64x64")]
-        rows = [row for run in runs for row in rows_of(run, given.seconds, given.browser)]
+        rows = [row for run in runs for row in rows_of(run, given.seconds)]
+        rows += in_browser(runs) if given.browser else []
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, torch {torch.__version__}, numpy {np.__version__}")
     print("| model | runtime | size | difference | one: CPU ms | one: ms | batch: CPU ms | batch: pictures/s |")
     print("|---|---|---:|---:|---:|---:|---:|---:|")
     for row in rows:
-        print(
-            f"| {row.model} | {row.runtime} | {megabytes(row.size)} | {row.error:.1g} | {row.one_cpu_ms:.2f} | {row.one_wall_ms:.2f} "
-            f"| {row.batch_cpu_ms:.2f} | {row.batch_per_second:,.0f} |"
-        )
+        times = [("" if value is None else f"{value:,.{digits}f}") for value, digits in (
+            (row.one_cpu_ms, 2), (row.one_wall_ms, 2), (row.batch_cpu_ms, 2), (row.batch_per_second, 0),
+        )]  # fmt: skip
+        print(f"| {row.model} | {row.runtime} | {megabytes(row.size)} | {row.error:.1g} | {' | '.join(times)} |")
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "export.json").write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
 

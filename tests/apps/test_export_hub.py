@@ -96,11 +96,26 @@ def test_folders_of_others_and_files_are_left_alone(tmp_path: Path) -> None:
         (tmp_path / "run", None, "fp32", "is the run itself"),
         (tmp_path / "x.pt", None, "fp32", r"as \.onnx, \.html or a folder"),
         (tmp_path / "new", "encoder", "fp32", "leave --part out"),
-        (tmp_path / "x.html", None, "int8", "leave --int8 out"),
+        (tmp_path / "x.html", "encoder", "fp32", "leave --part out"),
     ):
         with pytest.raises(ValueError, match=message):
             export(model, out, part, precision)
     assert {p.name for p in tmp_path.iterdir()} == {"mine", "run"} and len(list((tmp_path / "mine").iterdir())) == 1
+
+
+def test_a_page_is_left_to_its_own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+
+    class Page:
+        @staticmethod
+        def write(model: Any, out: Path, **more: Any) -> str:
+            given.append((model, more))
+            out.write_text("<html>")
+            return "x.html has 1 picture."
+
+    monkeypatch.setattr("limner.apps.export.dispatch.import_module", lambda name: Page)
+    report = export("a model", tmp_path / "x.html", precision="int8")
+    assert given == [("a model", {"bits": 8, "progress": None})] and (str(report), report.size) == ("x.html has 1 picture.", 6)
 
 
 # ---- code ------------------------------------------------------------------------------------------------------------

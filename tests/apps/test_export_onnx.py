@@ -171,6 +171,8 @@ def test_metadata_names_the_classes_the_latent_and_the_run(tmp_path: Path) -> No
     assert found["license"] == "mit" and len(found["limner.run"]) == 64
     assert [i.shape for i in session.get_inputs()] == [["batch", 8], ["batch"]]
     assert session.get_outputs()[0].shape == ["batch", 1, 16, 16]
+    content = (tmp_path / "out.onnx").read_bytes()
+    assert b"site-packages" not in content and str(tmp_path).encode() not in content  # no path of this machine
 
 
 def test_nothing_is_written_when_the_graph_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ def export(run: Any, out: str | Path, part: str | None = None, precision: str = 
     part
         For .onnx: the part of the model, such as "encoder"; by default what its kind is used for.
     precision
-        "fp32", or "fp16" or "int8" for smaller files, for .onnx and folders; what is lost is in the notes of the report.
+        "fp32", or "fp16" or "int8" for smaller files; what is lost is in the notes of the report (a page shows it).
 
     Returns
     -------

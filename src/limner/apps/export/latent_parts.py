@@ -9,7 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from limner.apps.export.part import COLUMNS, Axes, Part, picture_rows
-from limner.apps.export.wrap import DecoderGraph, GeneratorGraph, PriorGraph, StyleGraph, SynthesisGraph
+from limner.apps.export.wrap import (
+    ClassStyleGraph,
+    DecoderGraph,
+    GeneratorGraph,
+    PriorGraph,
+    StyleGraph,
+    SynthesisGraph,
+)
 from limner.core import latents
 from limner.core.condition import TENSORS, Condition
 
@@ -25,7 +32,8 @@ def generator(model: Any) -> Part:
     if model.has_styles and condition.kind in ("none", "classes"):
         groups = range(condition.size) if condition else [-1]
         model.calibrate(np.arange(condition.size) if condition else None)
-        module = StyleGraph(model.network, model.noise, torch.stack([model._mean_styles[group] for group in groups]))
+        means = torch.stack([model._mean_styles[group] for group in groups])
+        module = (ClassStyleGraph if condition else StyleGraph)(model.network, model.noise, means)
         inputs["truncation"], defaults["truncation"] = (1,), torch.ones(1)
 
     def draw(n: int, seed: int, size: tuple[int, int]) -> tuple[Tensor, ...]:

@@ -62,7 +62,7 @@ class GeneratorGraph(nn.Module):
 
 
 class StyleGraph(nn.Module):
-    """(z [N,Z], label [N] if there are classes, truncation [1]) -> pixels [N,C,H,W] in [0,1]; see `apps.truncation`
+    """(z [N,Z], truncation [1]) -> pixels [N,C,H,W] in [0,1]; see `apps.truncation`
 
     means: the mean style [K,W] of each class, or [1,W].
     """
@@ -74,14 +74,22 @@ class StyleGraph(nn.Module):
         self.network, self.distribution = network, distribution
         self.register_buffer("means", means)
 
-    def forward(self, z: Tensor, *others: Tensor) -> Tensor:
-        label, truncation = (others[0], others[1]) if len(others) == 2 else (None, others[0])
+    def forward(self, z: Tensor, truncation: Tensor) -> Tensor:
+        return self.truncated(z, None, self.means, truncation)
+
+    def truncated(self, z: Tensor, label: Tensor | None, mean: Tensor, truncation: Tensor) -> Tensor:
         network = self.network
         assert isinstance(network, StyleBased)
         w = network.mapping(transformed(z, self.distribution), label).float()  # [N,W]
-        mean = self.means if label is None else self.means[label]
         w = w - (w - mean) * (1 - truncation)  # exactly w at 1
         return to_pixels(network.synthesis(w[:, None].expand(-1, network.layers, -1)))
+
+
+class ClassStyleGraph(StyleGraph):
+    """(z [N,Z], label [N], truncation [1]) -> pixels [N,C,H,W] in [0,1]"""
+
+    def forward(self, z: Tensor, label: Tensor, truncation: Tensor) -> Tensor:  # type: ignore[override]
+        return self.truncated(z, label, self.means[label], truncation)
 
 
 class PictureGraph(nn.Module):

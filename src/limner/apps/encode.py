@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from limner.apps.autoencode import report_skipped
 from limner.apps.discriminator import last_input, load_discriminator
@@ -66,6 +66,19 @@ def encoder_of(model: Any) -> Encoder:
     raise ValueError(f"{model.folder} holds a {kind}, for which Limner computes no features: use its own package.")
 
 
+def discriminator_of(model: Any) -> tuple[nn.Module, list[int]]:
+    """Return the discriminator of a generator's run, and the classes that its features are averaged over (none without classes).
+
+    Raises ValueError when the run has no checkpoint.
+    """
+    spec = model.spec
+    if spec.condition.kind not in ("none", "classes"):
+        raise ValueError(f"{model.folder} is conditioned on {spec.condition}, which pictures alone do not give: it has no features of them.")
+    net = load_discriminator(model)
+    k = 0 if model.description["recipe"].get("classifier") else spec.classes  # an AC-GAN's predicts the class and is not given it
+    return net, np.unique(np.linspace(0, k - 1, min(k, MAX_CLASSES)).round().astype(int)).tolist() if k else []
+
+
 def discriminator_features(model: Any) -> Callable[[Tensor], Tensor]:
     """Return a function from pictures to the input of the last layer of a generator's discriminator, [N,C,H,W] -> [N,F].
 
@@ -73,12 +86,7 @@ def discriminator_features(model: Any) -> Callable[[Tensor], Tensor]:
     MAX_CLASSES, evenly chosen), since the class of a picture is often unknown. Raises ValueError when the run
     has no checkpoint.
     """
-    spec = model.spec
-    if spec.condition.kind not in ("none", "classes"):
-        raise ValueError(f"{model.folder} is conditioned on {spec.condition}, which pictures alone do not give: it has no features of them.")
-    net = load_discriminator(model)
-    k = 0 if model.description["recipe"].get("classifier") else spec.classes  # an AC-GAN's predicts the class and is not given it
-    groups = np.unique(np.linspace(0, k - 1, min(k, MAX_CLASSES)).round().astype(int)).tolist() if k else []
+    net, groups = discriminator_of(model)
 
     def features(x: Tensor) -> Tensor:
         if not groups:

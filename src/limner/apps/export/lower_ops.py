@@ -93,6 +93,10 @@ def multiply_add(lowering: Lowering, x: Any, scale: Any, shift: Any, shape: tupl
     return lowering.emit(Code.MULTIPLY_ADD, inputs, shape)
 
 
+def _reversed(lowering: Lowering, call: Call) -> Value:
+    return combine(lowering, "subtract", call.args[1], call.args[0])
+
+
 def _leaky(lowering: Lowering, call: Call) -> Value:
     return apply(lowering, call.args[0], (Activation.LEAKY, float(call.arg(1, 0.01, "negative_slope")), 1.0))
 
@@ -293,6 +297,7 @@ TABLE: dict[str, Mapped] = {
     "add": _binary("add"),
     "add_": _binary("add"),
     "sub": _binary("subtract"),
+    "rsub": _reversed,
     "mul": _binary("multiply"),
     "div": _binary("divide"),
     "addcmul": _addcmul,

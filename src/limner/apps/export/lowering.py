@@ -123,16 +123,12 @@ class Lowering:
         channels = (torch.arange(h * w)[:, None] * held[2] + start + torch.arange(c)).reshape(-1)
         if (h, w) == held[:2] and start + c <= held[2] and torch.equal(flat, channels):
             return self.emit(Code.SLICE, [value.buffer], shape, [start, c]).buffer
-        strides = [
-            int(index[1, 0, 0] - index[0, 0, 0]) if h > 1 else 0,
-            int(index[0, 1, 0] - index[0, 0, 0]) if w > 1 else 0,
-            int(index[0, 0, 1] - index[0, 0, 0]) if c > 1 else 0,
-        ]
-        grid = torch.arange(h)[:, None, None] * strides[0] + torch.arange(w)[:, None] * strides[1] + torch.arange(c) * strides[2]
-        if not torch.equal(index, grid + start):
+        if (found := _strided(flat)) is None:
             raise Unsupported(f"a reordering to {list(shape)}")
         self.program.fixed = True
-        return self.emit(Code.COPY, [value.buffer], shape, [start, *strides]).buffer
+        sizes, strides = found
+        copied = self.emit(Code.COPY, [value.buffer], (1, sizes[2], *sizes[:2]), [start, *strides]).buffer
+        return copied if sizes == (h, w, c) else self.emit(Code.RESHAPE, [copied], shape).buffer
 
     # ---- the traced graph --------------------------------------------------------------------------------------------
 
@@ -175,6 +171,24 @@ class Lowering:
             else:
                 values[node] = self.call(node, args, kwargs, module)
         raise AssertionError("a traced graph ends with an output")
+
+
+def _strided(flat: Tensor) -> tuple[Size, Size] | None:
+    """Return sizes and strides of three nested loops that visit the indices [N] in order, or None if there are none."""
+    sizes, strides, rest = [1, 1, 1], [0, 0, 0], flat
+    for axis in (2, 1, 0):
+        if len(rest) == 1:
+            break
+        steps = rest.diff()
+        other = (steps != steps[0]).nonzero()
+        count = int(other[0]) + 1 if len(other) else len(rest)
+        if len(rest) % count:
+            return None
+        blocks = rest.view(-1, count)
+        if not torch.equal(blocks, blocks[:, :1] + steps[0] * torch.arange(count)):
+            return None
+        sizes[axis], strides[axis], rest = count, int(steps[0]), blocks[:, 0]
+    return None if len(rest) > 1 else ((sizes[0], sizes[1], sizes[2]), (strides[0], strides[1], strides[2]))
 
 
 def _has_values(items: Any) -> bool:

@@ -168,7 +168,7 @@ def main() -> None:
             model = limner.load(run, "cpu")
             page = Path(folder) / "page.html"
             report = write(model, page)
-            row = {"run": run.name, "spec": str(model.spec), "runtime": "limner", "bytes": report.bytes, "weights": report.weights}
+            row = {"run": run.name, "spec": str(model.spec), "runtime": "limner", "bytes": report.size, "weights": report.weights}
             rows.append(row | best_of(browser, page, options.rounds, OURS) | {"pytorch_ms": pytorch(model)})
             if options.ort:
                 ort_page(model, options.ort, page)

@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from limner.apps.export.emulate import emulate
 from limner.apps.export.html import resource
 from limner.apps.export.lower import lower
 from limner.apps.export.program import Program, packed
@@ -80,4 +81,6 @@ def error(network: Any, x: Tensor, bits: int = 24) -> float:
     with torch.no_grad():
         want = rows(network.double()(x.double())).ravel()
     assert made.shape == want.shape
+    emulated = emulate(program, {"x": rows(x)}, bits).ravel()
+    assert np.abs(made - emulated).max() < 4e-6 * max(1, np.abs(want).max()), "the emulation is of this runtime"
     return float(np.abs(made - want).max() / max(1, np.abs(want).max()))

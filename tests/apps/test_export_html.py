@@ -69,7 +69,7 @@ def restorer() -> Restorer:
 def test_the_file_is_small_and_holds_no_markup_from_names(tmp_path: Path) -> None:
     report = write(generator(), tmp_path / "out.html")
     text = report.path.read_text()
-    assert report.bytes == report.path.stat().st_size <= 1.4 * report.weights + 100_000
+    assert report.size == report.path.stat().st_size <= 1.4 * report.weights + 100_000
     assert HOSTILE not in text
     assert text.count("</script>") == text.count("<script"), "no name closes a script element"
     assert not re.search(r"(src|href)\s*=\s*[\"']?http", text)

@@ -30,7 +30,7 @@ const fs = require("fs"), folder = process.argv[2], read = (name) => fs.readFile
   facts.sizes.forEach(([height, width], i) => {
     network.plan(height, width);
     for (const name in facts.inputs) network.input(name).set(new Float32Array(new Uint8Array(read(`${name}-${i}`)).buffer));
-    numbers.push(...network.run());
+    for (const number of network.run()) numbers.push(number);
     if (numbers.at(-1) !== network.run().at(-1)) throw new Error("a second run differs");
   });
   fs.writeFileSync(`${folder}/out`, new Uint8Array(Float32Array.from(numbers).buffer));

@@ -58,10 +58,10 @@ def translator() -> Translator:
     return model
 
 
-def restorer() -> Restorer:
+def restorer(scale: int = 1) -> Restorer:
     torch.manual_seed(0)
     spec = ImageSpec(3, 32, 32)
-    net = plain.Restorer(spec, plain.Config(width=8, depth=1, unshuffle=2))
+    net = plain.Restorer(spec, plain.Config(width=8, depth=1), scale)
     net.last.weight.data.normal_(std=0.02)
     return Restorer(net, spec, description(spec, "restorer", task="denoise"), torch.device("cpu"), Path("squares"))
 
@@ -261,8 +261,18 @@ def test_a_translator_in_a_browser(browser: Any, tmp_path: Path) -> None:
 
 
 def test_a_restorer_in_a_browser(browser: Any, tmp_path: Path) -> None:
-    write(restorer(), tmp_path / "out.html")
+    model = restorer(2)
+    write(model, tmp_path / "out.html")
     opened = Opened(browser, tmp_path / "out.html")
     assert opened.page.evaluate("facts.error") <= 1e-5
     assert not opened.page.locator("#color").is_visible()
+    picture = np.random.default_rng(0).integers(0, 256, (30, 21, 3), dtype=np.uint8)
+    Image.fromarray(picture).save(tmp_path / "in.png")
+    opened.page.set_input_files("#file", tmp_path / "in.png")
+    opened.until("document.getElementById('speed').textContent.startsWith('21×30')")
+    x = torch.from_numpy(picture.transpose(2, 0, 1)[None].astype(np.float32) / 127.5 - 1)
+    want = ((model.network(x)[0].permute(1, 2, 0) + 1) * 127.5).clamp(0, 255).numpy()
+    made = opened.pixels()[..., :3]
+    assert made.shape == (60, 42, 3)
+    assert np.abs(made - want).max() < 1
     assert not opened.problems

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import subprocess
@@ -15,12 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from limner.apps.export.freeze import freeze_reference
 from limner.apps.export.html import resource
 from limner.apps.export.lower import lower
 from limner.apps.export.program import Code, quantized, unfolded
 from limner.core.condition import Condition
 from limner.core.images import ImageSpec
-from limner.networks import NAMES, architecture, plain, resnet, restoration_unet, unet
+from limner.networks import NAMES, architecture, dcgan, plain, resnet, restoration_unet, unet
 from limner.networks.layers import UpConv2d, fold_upsampling
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -92,17 +94,20 @@ def test_functions(name: str) -> None:
 
 
 @needs_node
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, "virtual"])
 def test_every_generator(name: str) -> None:
     torch.manual_seed(0)
-    home = architecture(name)
-    net = home.Generator(ImageSpec(3, 32, 24, Condition("classes", 5)), home.TINY_GENERATOR).eval().requires_grad_(False)
+    home = dcgan if name == "virtual" else architecture(name)
+    config = dcgan.GeneratorConfig(z_size=8, width=8, norm="virtual", reference_batch=4) if name == "virtual" else home.TINY_GENERATOR
+    net = home.Generator(ImageSpec(3, 32, 24, Condition("classes", 5)), config).eval().requires_grad_(False)
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d) and module.running_var is not None and module.running_mean is not None:
             module.running_var.uniform_(0.5, 2)
             module.running_mean.normal_()
     z = torch.randn(1, net.z_size)
-    program = lower(net, {"z": z, "classes": torch.tensor([4])})
+    frozen = copy.deepcopy(net)
+    freeze_reference(frozen, (z, torch.tensor([4])))
+    program = lower(frozen, {"z": z, "classes": torch.tensor([4])})
     made, arena = run(program, [{"z": z.numpy(), "classes": np.eye(5)[i : i + 1]} for i in (2, 4)])
     want = np.concatenate([rows(net(z, torch.tensor([i]))).ravel() for i in (2, 4)])
     assert np.abs(made - want).max() < 1e-5 * max(1, np.abs(want).max())
@@ -115,6 +120,8 @@ TRANSLATORS = {
     "resnet": lambda spec: resnet.Translator(spec, resnet.TINY),
     "mask": lambda spec: resnet.Translator(spec, resnet.Config(width=8, blocks=2, attention_mask=True)),
     "plain": lambda spec: plain.Restorer(spec, plain.Config(width=8, depth=2, unshuffle=2)),
+    "enlarging": lambda spec: plain.Restorer(spec, plain.Config(width=8, depth=2), 3),
+    "coloring": lambda spec: restoration_unet.Restorer(spec, restoration_unet.TINY, 1),
     "context": lambda spec: restoration_unet.Restorer(spec, restoration_unet.TINY),
 }
 
@@ -127,10 +134,11 @@ def test_translators_take_any_size(name: str) -> None:
     for parameter in net.parameters():
         if not parameter.any():
             parameter.normal_(std=0.1)  # a layer that starts at zero
-    program = lower(net, {"x": picture(3, 32, 32)}, picture=True)
+    channels = getattr(net, "inputs", 3)
+    program = lower(net, {"x": picture(channels, 32, 32)}, picture=True)
     assert not program.fixed
     sizes = [(32, 32), (64, 96), (48, 32)]
-    inputs = [picture(3, *size).clamp(-1, 1) for size in sizes]
+    inputs = [picture(channels, *size).clamp(-1, 1) for size in sizes]
     made, _ = run(program, [{"x": rows(x)} for x in inputs], sizes)
     assert np.abs(made - np.concatenate([rows(net(x)).ravel() for x in inputs])).max() < 1e-5
 

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from limner.apps.export.axes import principal_axes
 from limner.apps.export.emulate import emulate
+from limner.apps.export.freeze import freeze_reference
 from limner.apps.export.lower import lower
 from limner.apps.export.program import Program, packed
 from limner.apps.model import GeneratorModel
@@ -70,7 +71,7 @@ def write(model: Any, out: Path, *, bits: int = 24, progress: Progress | None = 
     Parameters
     ----------
     model
-        What `limner.load` returned: a GeneratorModel, a Translator, or a Restorer that keeps the size of pictures.
+        What `limner.load` returned: a GeneratorModel, a Translator, or a Restorer (but one that fills holes).
     out
         The .html file.
     bits
@@ -151,6 +152,7 @@ def _generator(model: GeneratorModel, progress: Progress | None) -> tuple[dict[s
     inputs: dict[str, Tensor] = {"z": torch.from_numpy(latents.normal(np.random.default_rng(1), 1, model.z_size))}
     if k:
         inputs["classes"] = torch.tensor([k - 1])
+    freeze_reference(network, tuple(inputs.values()))
     whole: nn.Module = network
     facts: dict[str, Any] = {}
     if styled:
@@ -180,14 +182,14 @@ def _generator(model: GeneratorModel, progress: Progress | None) -> tuple[dict[s
 
 def _translator(model: Translator | Restorer) -> tuple[dict[str, Any], list[Made], int]:
     if isinstance(model, Restorer):
-        if model.scale != 1 or model.fills_holes or model.adds_color:
-            raise ValueError(f"A page for {model.task} does not exist yet: export a restorer that keeps size and colors, such as denoise.")
+        if model.fills_holes:
+            raise ValueError("A restorer that fills holes needs a mask, which a page does not offer: use `limner restore`.")
         networks: Mapping[str, nn.Module] = {model.task: model.network}
     else:
         networks = {name: model.networks[name] for name in model.directions}
     facts: dict[str, Any] = {
         "names": list(networks), "channels": model.spec.channels, "side": max(model.spec.size), "checks": [],
-        "restorer": isinstance(model, Restorer),
+        "restorer": isinstance(model, Restorer), "inputs": model.spec.channels, "scale": 1,
         "background": "#" + bytes(parse_color(artifact.preparation(model.description)["background"])).hex(),
     }  # fmt: skip
     made: list[Made] = []
@@ -196,7 +198,8 @@ def _translator(model: Translator | Restorer) -> tuple[dict[str, Any], list[Made
         multiple = int(getattr(network, "multiple", 4))
         least = -(-max(int(network.least), multiple) // multiple) * multiple
         h, w = (max(least, -(-side // multiple) * multiple) for side in model.spec.size)
-        x = test_picture(h, w, model.spec.channels)
+        facts |= {"inputs": int(getattr(network, "inputs", model.spec.channels)), "scale": int(getattr(network, "scale", 1))}
+        x = test_picture(h, w, facts["inputs"])
         with torch.no_grad():
             example = network(x)
         made.append((lower(network, {"x": x}, picture=True), {"x": _rows(x)}, _rows(example)))

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from limner.apps.encode import discriminator_of, last_input, with_mask
+from limner.apps.discriminator import last_input
+from limner.apps.encode import discriminator_of, with_mask
 from limner.apps.export.latent_parts import CODING
 from limner.apps.export.part import COLUMNS, Axes, Draw, Part, picture_rows, random_pictures
 from limner.apps.export.wrap import AnalysisGraph, ClassifierGraph, EncoderGraph, FillGraph, PictureGraph

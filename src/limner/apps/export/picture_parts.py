@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from limner.apps.encode import discriminator_of, last_input, with_mask
+from limner.apps.discriminator import last_input, load_discriminator
+from limner.apps.encode import MAX_CLASSES, with_mask
 from limner.apps.export.latent_parts import CODING
 from limner.apps.export.part import COLUMNS, Axes, Draw, Part, picture_rows, random_pictures
 from limner.apps.export.wrap import AnalysisGraph, ClassifierGraph, EncoderGraph, FillGraph, PictureGraph
@@ -86,8 +87,10 @@ def encoder(model: Any) -> Part:
     spec, kind, name = model.spec, str(model.description["kind"]), "features"
     channels, size, meaning = spec.channels, spec.size, None
     if kind == "generator":
-        net, groups = discriminator_of(model)
-        groups = _needed(net, groups, channels, size)
+        net = load_discriminator(model)
+        k = 0 if model.description["recipe"].get("classifier") else spec.classes  # an AC-GAN's is not given the class
+        every = np.unique(np.linspace(0, k - 1, min(k, MAX_CLASSES)).round().astype(int)).tolist() if k else []
+        groups = _needed(net, every, channels, size)
         module = EncoderGraph(net, lambda net, x: _class_features(net, x, groups))
     elif kind == "autoencoder":
         module = EncoderGraph(model.autoencoder, lambda net, x: net.encode(x))

@@ -143,6 +143,11 @@ def test_the_code_of_model_cards_makes_the_pictures_of_the_model(tmp_path: Path)
     assert np.abs(picture - truth[7]).max() <= 3  # Limner may compute in bfloat16
 
 
+def test_the_documentation_shows_the_same_code(tmp_path: Path) -> None:
+    part = part_of(models.generator(tmp_path / "run", "mlp", z_size=64))
+    assert snippet(part, "photos.onnx") in (Path(__file__).parents[2] / "docs/export.md").read_text()
+
+
 def test_the_code_for_pictures_runs(tmp_path: Path) -> None:
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 41, 3), np.uint8)).save(tmp_path / "picture.png")
     for model in (models.classifier(tmp_path / "c", channels=1), models.restored(tmp_path / "r", "plain", "super-resolution", 2)):

@@ -82,6 +82,7 @@ def test_truncation_is_an_input_with_a_default(tmp_path: Path) -> None:
     assert np.array_equal(whole, session.run(None, {"z": z, "label": label, "truncation": np.ones(1, np.float32)})[0])
     half = session.run(None, {"z": z, "label": label, "truncation": np.full(1, 0.5, np.float32)})[0]
     model._precision = torch.float32
+    model.calibrate(label)
     truth = np.asarray(model.render(z, label, 0.5))
     assert np.abs(np.round(half * 255) - truth).max() <= 1
     mean = session.run(None, {"z": z, "label": label, "truncation": np.zeros(1, np.float32)})[0]

@@ -87,8 +87,8 @@ def encoder(model: Any) -> Part:
     spec, kind, name = model.spec, str(model.description["kind"]), "features"
     channels, size, meaning = spec.channels, spec.size, None
     if kind == "generator":
-        net, groups = discriminator_of(model)
-        groups = _needed(net, groups, channels, size)
+        net, every = discriminator_of(model)
+        groups = _needed(net, every, channels, size)
         module = EncoderGraph(net, lambda net, x: _class_features(net, x, groups))
     elif kind == "autoencoder":
         module = EncoderGraph(model.autoencoder, lambda net, x: net.encode(x))

@@ -24,10 +24,10 @@ from limner.apps.editing.search import Deadline, never
 from limner.core import latents
 from limner.core.images import to_float, to_uint8
 
-STEPS = 100              # of L-BFGS, at most
+STEPS = 150              # of L-BFGS, at most
 GOAL = 34.0              # dB at which the tuning ends: further, the rest of the generator changes and the picture hardly
-LOCALITY = 0.5           # weight of the pictures that must stay
-NEIGHBORS = 8            # of them
+LOCALITY = 0.3           # weight of the pictures that must stay
+NEIGHBORS = 4            # of them
 LEAST_REACH = 0.1        # of the way from the pivot to a random latent, that a neighbor lies at; at most all of it
 CHECK_EVERY = 5          # steps between two measurements
 HISTORY = 20             # pairs that L-BFGS keeps
@@ -81,9 +81,10 @@ def tune(model: Any, code: np.ndarray, label: int | None, target: np.ndarray, st
         optimizer.param_groups[0]["max_iter"] = min(CHECK_EVERY, steps - done)
         optimizer.step(loss)
         now = _psnr(model, pivot, c, weights, picture)
-        if not now > reached:  # also for NaN: the line search failed
+        if not all(value.isfinite().all() for value in weights.values()):  # the line search failed
             break
-        best, reached = {name: value.detach().clone() for name, value in weights.items()}, now
+        if now > reached:
+            best, reached = {name: value.detach().clone() for name, value in weights.items()}, now
         if tick:
             tick(min(CHECK_EVERY, steps - done))
     changes = {name: rounded(best[name] - own[name]).float() for name in own}

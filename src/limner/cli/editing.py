@@ -42,7 +42,7 @@ def invert(
     tune
         Also tune a copy of the generator for each picture, stored as a delta beside its latent; the run is not changed.
     steps
-        Steps of the search (default: 24); the tuning takes at most ten times as many (default: 300).
+        Steps of the search (default: 10).
     seconds
         End the search of a picture, and its tuning, after so many seconds.
     encoder

@@ -25,8 +25,8 @@ from limner.core.device import autocast
 from limner.core.files import open_regular, write_tensors
 from limner.networks.latent_encoder import LatentEncoder
 
-PIXELS = 50_000_000      # of the pictures that it is trained on, channels not counted: 64,000 of 28x28, 12,000 of 64x64
-LEAST_PICTURES = 6_400
+PIXELS = 200_000_000     # of the pictures that it is trained on, channels not counted: 48,000 of 64x64
+LEAST_PICTURES, MOST_PICTURES = 6_400, 64_000
 BATCH = 64
 MEASURED = 20            # steps after which the time of a training is known
 LR = 2e-3
@@ -58,7 +58,8 @@ def encoder_for(
 
 def training_pictures(model: Any) -> int:
     """Return the number of pictures that the encoder of a model is trained on."""
-    return max(LEAST_PICTURES, PIXELS // (model.spec.height * model.spec.width)) // BATCH * BATCH
+    pictures = PIXELS // (model.spec.height * model.spec.width)
+    return min(max(LEAST_PICTURES, pictures), MOST_PICTURES) // BATCH * BATCH
 
 
 def _train(

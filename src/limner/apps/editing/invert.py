@@ -40,18 +40,29 @@ from limner.core.images import to_float
 from limner.data.image import decode_image, parse_color
 from limner.networks.latent_encoder import LatentEncoder
 
-STEPS = 24               # of Levenberg-Marquardt on pixels
-FIRST_STEPS = 4          # from each start, before the best is chosen
-FEATURE_STEPS = 4        # on pixels and features, for pictures that are no samples of the generator
-STARTS = 3
+STEPS = 10               # of Levenberg-Marquardt on pixels: Jacobians
+FIRST_STEPS = 2          # of them, from each start, before the best is chosen
+FEATURE_STEPS = 3        # on pixels and features, for pictures that are no samples of the generator
+STARTS = 3               # at most, whose costs are within CLOSE of the best one's
+CLOSE = 0.5
 RANDOM_STARTS = 128      # random coordinates among which starts are chosen, besides the encoder's
 GRADIENT_STEPS = 25      # of Adam in place of one step where there are too many coordinates
 STYLE_STEPS = 60         # of Adam in w+
+CLASS_WEIGHT = 0.1       # of the encoder's -log p(class) beside the cost, a logarithm of squared errors
 SAMPLES = 256            # from which the scale of features is measured
 SAMPLE_ERROR = 4e-4      # mean squared error (40 dB) below which a picture is taken for a sample: its latent is found
 
 Progress = Callable[[int, int], None]
 Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """Coordinates [D] and the class from which a search begins. unlikely: what the class adds to the cost."""
+
+    q: Tensor
+    label: int | None
+    unlikely: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,33 +175,35 @@ class Inverter:
     # ---- search ------------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def _starts(self, objective: Objective, label: int | None) -> list[tuple[Tensor, int | None]]:
-        """Return starts (coordinates [D], class), the most promising first: for each class the better of the encoder's
-        prediction and the best of a pool; for one class alone the best of the pool too."""
+    def _starts(self, objective: Objective, label: int | None) -> list[Start]:
+        """Return starts, the most promising first: the encoder's for each class, or the best of a
+        pool; for one class alone, the best of both."""
         where, encoder = self.model._device, self.encoder
         labels: Sequence[int | None] = [label] if label is not None or not self.model.spec.classes else range(self.model.spec.classes)
         pool = self.space.draw(RANDOM_STARTS, np.random.default_rng([0, 0, 5])).to(where)
         features = None if encoder is None else encoder(objective.x)
-        ranked: list[tuple[float, Tensor, int | None]] = []
-        for one in labels:
+        unlikely = [0.0] * len(labels)  # of each class by the encoder
+        if len(labels) > 1 and encoder is not None and features is not None:
+            unlikely = (-CLASS_WEIGHT * encoder.logits(features)[0].log_softmax(0)).tolist()
+        ranked: list[tuple[float, Start]] = []
+        for one, rank in zip(labels, unlikely, strict=True):
             q = pool if len(labels) == 1 or encoder is None else pool[:1]
             if encoder is not None and features is not None:
                 q = torch.cat([encoder.code(features, None if one is None else torch.tensor([one], device=where)), q])
             costs = evaluated(objective, q, one)
             for best in costs.argsort()[: STARTS if len(labels) == 1 else 1].tolist():
-                ranked.append((float(costs[best]), q[best], one))
+                ranked.append((float(costs[best]) + rank, Start(q[best], one, rank)))
         ranked.sort(key=lambda entry: entry[0])
-        return [(q, one) for _, q, one in ranked[:STARTS]]
+        return [start for cost, start in ranked[:STARTS] if cost <= ranked[0][0] + CLOSE]
 
     def _by_least_squares(self, objective: Objective, label: int | None, steps: int, deadline: Deadline,
                           tick: Tick | None) -> tuple[Found, int | None]:  # fmt: skip
         """Search from each start for a few steps, and from the best of them for the rest."""
         starts = self._starts(objective, label)
-        first = FIRST_STEPS if len(starts) > 1 else 0
-        tried = [
-            (levenberg_marquardt(objective, Found(q, math.inf), one, min(first, steps), deadline, tick), one) for q, one in starts
-        ]
-        found, label = min(tried, key=lambda entry: entry[0].cost)
+        first = min(FIRST_STEPS, steps) if len(starts) > 1 else 0
+        tried = [levenberg_marquardt(objective, Found(start.q, math.inf), start.label, first, deadline, tick) for start in starts]
+        best = min(range(len(starts)), key=lambda i: tried[i].cost + starts[i].unlikely)
+        found, label = tried[best], starts[best].label
         if found.done or steps <= first:
             return found, label
         return levenberg_marquardt(objective, found, label, steps - first, deadline, tick), label
@@ -198,10 +211,10 @@ class Inverter:
     def _by_gradient(self, objective: Objective, label: int | None, steps: int, deadline: Deadline,
                      tick: Tick | None) -> tuple[Found, int | None]:  # fmt: skip
         """Search by Adam, from the best start only."""
-        q, label = self._starts(objective, label)[0]
+        start = self._starts(objective, label)[0]
         every = None if tick is None else _every(GRADIENT_STEPS, tick)
-        q, cost = descend(objective, q, label, steps * GRADIENT_STEPS, deadline, every)
-        return Found(q, cost), label
+        q, cost = descend(objective, start.q, start.label, steps * GRADIENT_STEPS, deadline, every)
+        return Found(q, cost), start.label
 
     def _refined(self, objective: Objective, styles: Tensor, label: int | None, deadline: Deadline) -> Tensor:
         """Return styles [L,W] with an offset for each layer, where they bring the picture nearer."""

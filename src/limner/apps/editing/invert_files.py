@@ -10,7 +10,17 @@ from typing import Any
 import numpy as np
 
 from limner.apps.editing.delta import save_delta
-from limner.apps.editing.invert import FEATURE_STEPS, STEPS, Inverted, Inverter, Progress, Say, target_of
+from limner.apps.editing.invert import (
+    FEATURE_STEPS,
+    FIRST_STEPS,
+    STARTS,
+    STEPS,
+    Inverted,
+    Inverter,
+    Progress,
+    Say,
+    target_of,
+)
 from limner.apps.editing.latent import ENDING, Latent, checked_name
 from limner.apps.editing.search import after
 from limner.apps.editing.tune import STEPS as TUNE_STEPS
@@ -70,8 +80,7 @@ def invert(
     """Write the latents of pictures, and a sheet. Returns a sentence that names the output.
 
     out: a .latent.npz for one picture, a folder for many; None writes beside the run. label: a class by name or number; None
-    finds each picture's. tuned: make a tuned copy for each picture, stored beside its latent. steps: of the search; of the tuning
-    ten times as many. seconds: after which the search of a picture ends, and its tuning. sheet: where to write it; None: beside
+    finds each picture's. tuned: make a tuned copy for each picture, stored beside its latent. steps: of the search. seconds: after which the search of a picture ends, and its tuning. sheet: where to write it; None: beside
     the latents. Raises ValueError for unusable pictures, labels and paths before anything is computed.
     """
     chosen = None if label is None else model.labels(1, label, np.random.default_rng(0))
@@ -86,9 +95,9 @@ def invert(
     pictures = pictures_of(model, sources, say)
     paths = paths_of(pictures, out, one and not out.is_dir())
     inverter = Inverter(model, encoder, training, say)
-    count, tuning = STEPS if steps is None else steps, TUNE_STEPS if steps is None else 10 * steps
+    count, tuning = STEPS if steps is None else steps, TUNE_STEPS
     made = []
-    each = 3 * FEATURE_STEPS + count + (tuning if tuned else 0)
+    each = STARTS * FIRST_STEPS + count + FEATURE_STEPS + (tuning if tuned else 0)
     for i, (picture, path) in enumerate(zip(pictures, paths, strict=True)):
         done = 0
 

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from limner.apps.discriminator import load_discriminator
 from limner.apps.encode import with_mask
+from limner.apps.model import check_numbers
 from limner.apps.output import SHEETS, Progress, write_sheet
 from limner.apps.pictures_out import open_file
 from limner.apps.sample import destination
@@ -159,6 +160,7 @@ def dream(model: Any, picture: np.ndarray | None = None, layer: str | None = Non
     """
     if not 1 <= octaves <= 10 or not 1 <= steps <= 10_000 or not 0 < rate <= 1:
         raise ValueError("A dream has 1 to 10 octaves, 1 to 10,000 steps and a rate above 0 and at most 1.")
+    check_numbers(1, seed)
     seer = seer_of(model)
     name = chosen_layer(seer, layer, unit)
     random = torch.Generator().manual_seed(seed)

@@ -12,6 +12,7 @@ import numpy as np
 from limner.apps.editing.codes import Codes, codes_of, drawn, latents_of
 from limner.apps.editing.directions import Directions
 from limner.apps.editing.latent import ENDING, Latent, check
+from limner.apps.model import check_numbers
 from limner.networks.biggan import Generator as BigGAN
 
 Move = tuple[str, float]  # name of a direction, and by how much
@@ -19,6 +20,7 @@ Move = tuple[str, float]  # name of a direction, and by how much
 
 def by_seed(model: Any, seed: int = 0, label: str | int | None = None) -> Latent:
     """Return the latent of the picture that `model.sample(1, seed=seed, label=label)` gives. Raises ValueError as it does."""
+    check_numbers(1, seed)
     for_labels, for_latents = np.random.default_rng(seed).spawn(2)
     labels = model.labels(1, label, for_labels)
     code = model.latents(1, for_latents, labels)

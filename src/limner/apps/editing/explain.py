@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from limner.apps.editing.attributes import attributes_of, measure
 from limner.apps.editing.codes import Codes, drawn, pictures
 from limner.apps.editing.effect import within
+from limner.apps.model import check_numbers
 from limner.apps.output import Progress
 from limner.apps.sample import destination
 from limner.core.images import WHITE, png, to_pil, write_png
@@ -150,6 +151,7 @@ def explain(model: Any, layer: str | None = None, *, units: int = UNITS, seed: i
     >>> len(found.units), found.pictures.shape, found.units[0].size >= found.units[1].size
     (3, (8, 1, 16, 16), True)
     """
+    check_numbers(PICTURES, seed)
     if units < 1:
         raise ValueError("At least 1 unit is shown: give --units 1 or more.")
     codes = drawn(model, PICTURES, seed, label)

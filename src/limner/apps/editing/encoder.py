@@ -25,9 +25,10 @@ from limner.core.device import autocast
 from limner.core.files import open_regular, write_tensors
 from limner.networks.latent_encoder import LatentEncoder
 
-PICTURES = 120_000       # that it is trained on
-SECONDS = 75.0           # after which it ends, whatever their number
+PIXELS = 200_000_000     # of the pictures that it is trained on, channels not counted: 48,000 of 64x64
+LEAST_PICTURES, MOST_PICTURES = 6_400, 64_000
 BATCH = 64
+MEASURED = 20            # steps after which the time of a training is known
 LR = 2e-3
 KEEP_EVERY = 15.0        # seconds between two files of an unfinished training
 QUANTIZATION = 1 / 255   # standard deviation of noise that stands for the rounding of real pictures, in [-1,1]
@@ -45,39 +46,35 @@ def encoder_for(
 ) -> LatentEncoder:
     """Return the encoder of a generator, frozen: the one beside the run, trained first where there is none.
 
-    fingerprint: of the generator. progress: of a training, in thousandths. say: called with a sentence when one begins.
+    fingerprint: of the generator. progress: of a training, in pictures. say: called with a sentence that says how long one takes,
+    once that is measured.
     """
     encoder = LatentEncoder(model.spec, space.size).to(model._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     done = _load(path_of(model.folder), encoder, fingerprint)
-    if done < 1:
-        if say:
-            verb = "goes on with the training of" if done else "trains"
-            say(f"The first inversion of a run {verb} its encoder, which takes about {SECONDS * (1 - done):.0f} s and is kept in {path_of(model.folder)}.")
-        _train(model, space, encoder, fingerprint, done, progress)
+    if done < training_pictures(model):
+        _train(model, space, encoder, fingerprint, done, progress, say)
     return encoder.eval().requires_grad_(False)
 
 
-def has_encoder(model: Any, space: Space, fingerprint: str) -> bool:
-    """Return whether the run has a trained encoder."""
-    return _load(path_of(model.folder), LatentEncoder(model.spec, space.size), fingerprint) >= 1
+def training_pictures(model: Any) -> int:
+    """Return the number of pictures that the encoder of a model is trained on."""
+    pictures = PIXELS // (model.spec.height * model.spec.width)
+    return min(max(LEAST_PICTURES, pictures), MOST_PICTURES) // BATCH * BATCH
 
 
-def _train(model: Any, space: Space, encoder: LatentEncoder, fingerprint: str, done: float, progress: Progress | None) -> None:
-    """Train from the share `done` on, to the number of pictures or the time, whichever comes first, and keep the result.
-
-    The schedule follows the larger of the two shares, so that it ends at zero either way.
-    """
-    where = model._device
-    rng = np.random.default_rng([0, 0, 2, round(done * 1e6)])
+def _train(
+    model: Any, space: Space, encoder: LatentEncoder, fingerprint: str, done: int, progress: Progress | None, say: Say | None
+) -> None:
+    """Train after the first `done` pictures, and keep the result. The pictures are the same for the same generator."""
+    where, total = model._device, training_pictures(model)
     optimizer = torch.optim.Adam(encoder.parameters(), LR, (0.9, 0.99))
     encoder.train().requires_grad_(True)
     start = kept = time.monotonic()
-    pictures = 0
-    share = done
+    first = done
     try:
-        while share < 1:
-            optimizer.param_groups[0]["lr"] = LR * 0.5 * (1 + math.cos(math.pi * share))
-            q, c, x = _pairs(model, space, rng)
+        while done < total:
+            optimizer.param_groups[0]["lr"] = LR * 0.5 * (1 + math.cos(math.pi * done / total))
+            q, c, x = _pairs(model, space, np.random.default_rng([0, 0, 2, done]))
             with autocast(where, model._precision):
                 features = encoder(x)
                 loss = F.mse_loss(encoder.code(features, c), q)
@@ -86,16 +83,20 @@ def _train(model: Any, space: Space, encoder: LatentEncoder, fingerprint: str, d
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
-            pictures += BATCH
+            done += BATCH
             now = time.monotonic()
-            share = min(1.0, done + max(pictures / PICTURES, (now - start) / SECONDS))
+            if say and done - first == MEASURED * BATCH:
+                left = (now - start) / (done - first) * (total - done)
+                verb = "goes on with" if first else "trains"
+                say(f"The first inversion of a run {verb} its encoder: about {left:.0f} s more; it is kept in {path_of(model.folder)}.")
             if progress:
-                progress(int(1000 * share), 1000)
-            if now - kept > KEEP_EVERY and share < 1:
-                _save(model.folder, encoder, fingerprint, share)
+                progress(done, total)
+            if now - kept > KEEP_EVERY and done < total:
+                _save(model.folder, encoder, fingerprint, done)
                 kept = now
     finally:  # after Ctrl-C too
-        _save(model.folder, encoder, fingerprint, share)
+        if done > first:
+            _save(model.folder, encoder, fingerprint, done)
 
 
 @torch.no_grad()
@@ -110,34 +111,34 @@ def _pairs(model: Any, space: Space, rng: np.random.Generator) -> tuple[Tensor, 
     return q, c, (x + QUANTIZATION * noise).contiguous(memory_format=torch.channels_last)
 
 
-def _save(folder: Path, encoder: LatentEncoder, fingerprint: str, share: float) -> None:
+def _save(folder: Path, encoder: LatentEncoder, fingerprint: str, done: int) -> None:
     """Write the encoder beside the run; where the folder cannot be written, it is only used now."""
     tensors = {name: value.detach() for name, value in encoder.state_dict().items()}
-    known = {"format": "pt", "generator": fingerprint, "share": f"{share:.6f}", "sha256": content_hash(tensors)}
+    known = {"format": "pt", "generator": fingerprint, "pictures": str(done), "sha256": content_hash(tensors)}
     try:
         write_tensors(path_of(folder), tensors, known)
     except ValueError:
         return
 
 
-def _load(path: Path, encoder: LatentEncoder, fingerprint: str) -> float:
-    """Load a kept encoder; return the share of its training that is done, 0 where there is none that fits."""
+def _load(path: Path, encoder: LatentEncoder, fingerprint: str) -> int:
+    """Load a kept encoder; return the number of pictures that it was trained on, 0 where there is none that fits."""
     expected = encoder.state_dict()
     try:
         open_regular(path).close()
         with safe_open(path, "pt") as file:
             known = file.metadata() or {}
             if known.get("generator") != fingerprint or set(file.keys()) != expected.keys():
-                return 0.0
+                return 0
             if any(tuple(file.get_slice(name).get_shape()) != tuple(value.shape) for name, value in expected.items()):
-                return 0.0
+                return 0
             tensors = {name: file.get_tensor(name) for name in expected}
-            share = float(known.get("share", "0"))
+            done = int(known.get("pictures", "0"))
     except (OSError, ValueError, SafetensorError):
-        return 0.0
+        return 0
     if content_hash(tensors) != known.get("sha256") or any(tensors[name].dtype != value.dtype for name, value in expected.items()):
-        return 0.0
-    if not 0 < share <= 1 or not all(value.isfinite().all() for value in tensors.values()):
-        return 0.0
+        return 0
+    if done < 1 or not all(value.isfinite().all() for value in tensors.values()):
+        return 0
     encoder.load_state_dict(tensors)
-    return share
+    return done

@@ -22,14 +22,17 @@ from limner.apps.discriminator import last_input, load_discriminator
 from limner.apps.editing import tune as tuning
 from limner.apps.editing.encoder import encoder_for
 from limner.apps.editing.latent import Latent, fingerprint, latent_of, render, synthesize
-from limner.apps.editing.objective import Features, Objective
+from limner.apps.editing.objective import Objective
 from limner.apps.editing.search import (
     LARGEST_JACOBIAN,
     Deadline,
     Found,
+    Tick,
     descend,
     evaluated,
     levenberg_marquardt,
+    never,
+    residuals,
 )
 from limner.apps.editing.spaces import Space, space_of
 from limner.core import artifact
@@ -37,17 +40,29 @@ from limner.core.images import to_float
 from limner.data.image import decode_image, parse_color
 from limner.networks.latent_encoder import LatentEncoder
 
-STEPS = 16               # of Levenberg-Marquardt from the best start
-FIRST_STEPS = 3          # from each start, before the best is chosen
-STARTS = 3
+STEPS = 10               # of Levenberg-Marquardt on pixels: Jacobians
+FIRST_STEPS = 2          # of them, from each start, before the best is chosen
+FEATURE_STEPS = 3        # on pixels and features, for pictures that are no samples of the generator
+STARTS = 3               # at most, whose costs are within CLOSE of the best one's
+CLOSE = 0.5
 RANDOM_STARTS = 128      # random coordinates among which starts are chosen, besides the encoder's
-CLASSES_TRIED = 3        # classes from whose starts the search begins
 GRADIENT_STEPS = 25      # of Adam in place of one step where there are too many coordinates
 STYLE_STEPS = 60         # of Adam in w+
+CLASS_WEIGHT = 0.1       # of the encoder's -log p(class) beside the cost, a logarithm of squared errors
 SAMPLES = 256            # from which the scale of features is measured
+SAMPLE_ERROR = 4e-4      # mean squared error (40 dB) below which a picture is taken for a sample: its latent is found
 
 Progress = Callable[[int, int], None]
 Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """Coordinates [D] and the class from which a search begins. unlikely: what the class adds to the cost."""
+
+    q: Tensor
+    label: int | None
+    unlikely: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,30 +136,34 @@ class Inverter:
         features: Tensor = self.encoder(x)
         return features.float()
 
-    def objective(self, target: np.ndarray) -> Objective:
-        """Return what is minimized for a picture uint8 [C,H,W]."""
-        x = to_float(torch.from_numpy(target)[None].to(self.model._device))
-        features: Features = lambda made, c: self._raw_features(made, c) / self._scale  # noqa: E731
-        return Objective(self.model, self.space, x, features, self.discriminator is None)
+    def features(self, x: Tensor, c: Tensor | None) -> Tensor:
+        """Return features [N,F] of pictures [N,C,H,W] in units of their deviation over samples."""
+        return self._raw_features(x, c) / self._scale
 
-    def invert(self, target: np.ndarray, label: int | None = None, steps: int = STEPS, deadline: Deadline = lambda: False,
-               tick: Callable[[int], None] | None = None) -> Inverted:  # fmt: skip
-        """Return the latent of a picture uint8 [C,H,W] (`target_of`). label: the class; None finds it."""
-        objective = self.objective(target)
-        if self.space.size * objective._pixels.shape[1] > LARGEST_JACOBIAN:
-            found, label = self._by_gradient(objective, label, steps, deadline, tick)
+    def invert(self, target: np.ndarray, label: int | None = None, steps: int = STEPS, deadline: Deadline = never,
+               tick: Tick | None = None) -> Inverted:  # fmt: skip
+        """Return the latent of a picture uint8 [C,H,W] (`target_of`). label: the class; None finds it.
+
+        The pixels are fitted first, and pixels and features together afterwards unless the picture is a sample's.
+        """
+        x = to_float(torch.from_numpy(target)[None].to(self.model._device))
+        pixels, whole = Objective(self.model, self.space, x), Objective(self.model, self.space, x, self.features)
+        if self.space.size * pixels.count > LARGEST_JACOBIAN:
+            found, label = self._by_gradient(whole, label, steps, deadline, tick)
         else:
-            found, label = self._by_least_squares(objective, label, steps, deadline, tick)
+            found, label = self._by_least_squares(pixels, label, steps, deadline, tick)
+            if not found.done and float(residuals(pixels, found.q[None], label).square().sum()) > SAMPLE_ERROR:
+                found = levenberg_marquardt(whole, Found(found.q, math.inf, found.damping), label, min(steps, FEATURE_STEPS), deadline, tick)
         c = None if label is None else torch.tensor([label], device=found.q.device)
         code = self.space.code(found.q[None], c)[0]
         if self.space.layers and not found.done:
-            code = self._refined(objective, code, label, found, deadline)
+            code = self._refined(whole, code, label, deadline)
         latent = latent_of(self.model, code.cpu().numpy(), label)
         made = render(self.model, [latent])[0]
         return Inverted(latent, target, made, psnr(made, target))
 
-    def tune(self, inverted: Inverted, steps: int = tuning.STEPS, deadline: Deadline = lambda: False,
-             tick: Callable[[int], None] | None = None) -> Inverted:  # fmt: skip
+    def tune(self, inverted: Inverted, steps: int = tuning.STEPS, deadline: Deadline = never,
+             tick: Tick | None = None) -> Inverted:  # fmt: skip
         """Return the inverted picture with a tuned copy's changes of weights (`apps.editing.tune`)."""
         latent, target = inverted.latent, inverted.target
         changes = tuning.tune(self.model, latent.code, latent.label, target, steps, deadline=deadline, tick=tick)
@@ -156,50 +175,48 @@ class Inverter:
     # ---- search ------------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def _starts(self, objective: Objective, label: int | None) -> list[tuple[Tensor, int | None]]:
-        """Return starts (coordinates [D], class), the most promising first: the encoder's and the best random ones."""
-        where = self.model._device
-        labels: Sequence[int | None] = [label]
-        features = None if self.encoder is None else self.encoder(objective.x)
-        if self.model.spec.classes and label is None:
-            labels = range(self.model.spec.classes)
-            if features is not None and self.encoder is not None:
-                labels = self.encoder.logits(features)[0].argsort(descending=True)[:CLASSES_TRIED].tolist()
+    def _starts(self, objective: Objective, label: int | None) -> list[Start]:
+        """Return starts, the most promising first: the encoder's for each class, or the best of a
+        pool; for one class alone, the best of both."""
+        where, encoder = self.model._device, self.encoder
+        labels: Sequence[int | None] = [label] if label is not None or not self.model.spec.classes else range(self.model.spec.classes)
         pool = self.space.draw(RANDOM_STARTS, np.random.default_rng([0, 0, 5])).to(where)
-        ranked: list[tuple[float, Tensor, int | None]] = []
-        for one in labels:
-            q = pool
-            if features is not None and self.encoder is not None:
-                c = None if one is None else torch.tensor([one], device=where)
-                q = self.encoder.code(features, c)
+        features = None if encoder is None else encoder(objective.x)
+        unlikely = [0.0] * len(labels)  # of each class by the encoder
+        if len(labels) > 1 and encoder is not None and features is not None:
+            unlikely = (-CLASS_WEIGHT * encoder.logits(features)[0].log_softmax(0)).tolist()
+        ranked: list[tuple[float, Start]] = []
+        for one, rank in zip(labels, unlikely, strict=True):
+            q = pool if len(labels) == 1 or encoder is None else pool[:1]
+            if encoder is not None and features is not None:
+                q = torch.cat([encoder.code(features, None if one is None else torch.tensor([one], device=where)), q])
             costs = evaluated(objective, q, one)
-            best = int(costs.argmin())
-            ranked.append((float(costs[best]), q[best], one))
+            for best in costs.argsort()[: STARTS if len(labels) == 1 else 1].tolist():
+                ranked.append((float(costs[best]) + rank, Start(q[best], one, rank)))
         ranked.sort(key=lambda entry: entry[0])
-        return [(q, one) for _, q, one in ranked[:STARTS]]
+        return [start for cost, start in ranked[:STARTS] if cost <= ranked[0][0] + CLOSE]
 
     def _by_least_squares(self, objective: Objective, label: int | None, steps: int, deadline: Deadline,
-                          tick: Callable[[int], None] | None) -> tuple[Found, int | None]:  # fmt: skip
+                          tick: Tick | None) -> tuple[Found, int | None]:  # fmt: skip
         """Search from each start for a few steps, and from the best of them for the rest."""
         starts = self._starts(objective, label)
-        first = FIRST_STEPS if len(starts) > 1 else 0
-        tried = [
-            (levenberg_marquardt(objective, Found(q, math.inf), one, min(first, steps), deadline, tick), one) for q, one in starts
-        ]
-        found, label = min(tried, key=lambda entry: entry[0].cost)
+        first = min(FIRST_STEPS, steps) if len(starts) > 1 else 0
+        tried = [levenberg_marquardt(objective, Found(start.q, math.inf), start.label, first, deadline, tick) for start in starts]
+        best = min(range(len(starts)), key=lambda i: tried[i].cost + starts[i].unlikely)
+        found, label = tried[best], starts[best].label
         if found.done or steps <= first:
             return found, label
         return levenberg_marquardt(objective, found, label, steps - first, deadline, tick), label
 
     def _by_gradient(self, objective: Objective, label: int | None, steps: int, deadline: Deadline,
-                     tick: Callable[[int], None] | None) -> tuple[Found, int | None]:  # fmt: skip
+                     tick: Tick | None) -> tuple[Found, int | None]:  # fmt: skip
         """Search by Adam, from the best start only."""
-        q, label = self._starts(objective, label)[0]
+        start = self._starts(objective, label)[0]
         every = None if tick is None else _every(GRADIENT_STEPS, tick)
-        q, cost = descend(objective, q, label, steps * GRADIENT_STEPS, deadline, every)
-        return Found(q, cost), label
+        q, cost = descend(objective, start.q, start.label, steps * GRADIENT_STEPS, deadline, every)
+        return Found(q, cost), start.label
 
-    def _refined(self, objective: Objective, styles: Tensor, label: int | None, found: Found, deadline: Deadline) -> Tensor:
+    def _refined(self, objective: Objective, styles: Tensor, label: int | None, deadline: Deadline) -> Tensor:
         """Return styles [L,W] with an offset for each layer, where they bring the picture nearer."""
         assert self.space.axes is not None
         scale = self.space.axes.square().sum(0).sqrt()  # [W], the standard deviation of w
@@ -208,7 +225,7 @@ class Inverter:
         return styles + offsets.view_as(styles) * scale
 
 
-def _every(count: int, tick: Callable[[int], None]) -> Callable[[int], None]:
+def _every(count: int, tick: Tick) -> Tick:
     """Return a function that calls `tick` once for so many calls."""
     calls = 0
 

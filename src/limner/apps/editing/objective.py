@@ -5,7 +5,7 @@
 The logarithm is the likelihood of normal errors of unknown variance, f(q) being its estimate: a picture that the generator
 can make is fitted exactly, and for another one the prior keeps q as likely as a sample's. Features are those of the run's
 discriminator (the input of its last layer), in units of their standard deviation over samples; where the run has none, those of
-the inversion encoder and pixels at half and quarter size.
+the inversion encoder.
 """
 
 from __future__ import annotations
@@ -29,21 +29,30 @@ Features = Callable[[Tensor, Tensor | None], Tensor]
 
 
 class Objective:
-    """The distance of generated pictures from one target. x: [1,C,H,W] in [-1,1]."""
+    """The distance of generated pictures from one target x [1,C,H,W] in [-1,1].
 
-    def __init__(self, model: Any, space: Space, x: Tensor, features: Features, multi_scale: bool = False) -> None:
-        self.model, self.space, self.features, self.multi_scale = model, space, features, multi_scale
-        self.x = x
-        self.pool = 1
+    features: None compares pixels only. pool: compare means of so many pixels a side; more for very large pictures.
+    """
+
+    def __init__(self, model: Any, space: Space, x: Tensor, features: Features | None = None, pool: int = 1) -> None:
+        self.model, self.space, self.features, self.x = model, space, features, x
+        self.pool = pool
         while x[0].numel() // self.pool**2 > LARGEST_PIXELS:
             self.pool *= 2
         self._pixels = self._pixels_of(x)
         self._known: dict[int, Tensor] = {}  # features of the target, by class
 
+    @property
+    def count(self) -> int:
+        """The numbers of pixels that are compared."""
+        return self._pixels.shape[1]
+
     def residuals(self, q: Tensor, c: Tensor | None, code: Tensor | None = None) -> Tensor:
         """Return what is squared and summed in f, [N,M], of coordinates [N,D] and classes [N]; code: in place of theirs."""
         made = synthesize(self.model, self.space.code(q, c) if code is None else code, c)
         pixels = self._pixels_of(made) - self._pixels
+        if self.features is None:
+            return pixels
         parts = self.features(made, c) - self._target_features(c)
         return torch.cat([pixels, parts * (FEATURES / parts.shape[1]) ** 0.5], 1)
 
@@ -55,11 +64,11 @@ class Objective:
         """Return pixels [N,P], scaled so that the sum of their squares is the mean over a picture."""
         if self.pool > 1:
             x = F.avg_pool2d(x, self.pool, ceil_mode=True)
-        scales = [x, F.avg_pool2d(x, 2), F.avg_pool2d(x, 4)] if self.multi_scale else [x]
-        return torch.cat([one.flatten(1) / one[0].numel() ** 0.5 for one in scales], 1)
+        return x.flatten(1) / x[0].numel() ** 0.5
 
     def _target_features(self, c: Tensor | None) -> Tensor:
         """Return the features of the target [N,F] or [1,F], for each class once."""
+        assert self.features is not None
         if c is None:
             if -1 not in self._known:
                 self._known[-1] = self.features(self.x, None).detach()

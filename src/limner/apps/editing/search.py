@@ -20,6 +20,8 @@ from limner.apps.editing.objective import PRIOR, Objective
 CHUNK = 128              # pictures per forward pass
 STEP = 1e-2              # of the finite differences, in standard deviations
 DAMPINGS = (0.1, 1.0, 10.0)  # factors on the last damping that are tried at once
+REUSED = 3               # further steps with one Jacobian
+WORTH = 0.02             # decrease of the cost that a further step with the same Jacobian is tried after
 FITTED = 4e-6            # mean squared error below that of rounding to 8 bits, (2/255)^2 / 12 = 5e-6: nothing is left to fit
 SETTLED = 1e-3           # decrease of the cost, relative in f, below which a search has converged
 LARGEST_JACOBIAN = 1 << 26  # numbers; more coordinates than fit are searched by gradient
@@ -69,47 +71,53 @@ def evaluated(objective: Objective, q: Tensor, label: int | None) -> Tensor:
 def levenberg_marquardt(
     objective: Objective, found: Found, label: int | None, steps: int, deadline: Deadline = never, tick: Tick | None = None
 ) -> Found:
-    """Return the coordinates after at most `steps` steps from `found`; the cost never rises.
+    """Return the coordinates after at most `steps` Jacobians from `found`; the cost never rises.
 
-    The prior's weight follows f: with log f differentiated, its curvature is PRIOR f / D beside the Jacobian's.
+    A Jacobian serves for up to REUSED further steps, corrected by what they found (Broyden 1965, "A class of methods for solving
+    nonlinear simultaneous equations", eq. 4.5), while they bring much. The prior's weight follows f: with log f differentiated,
+    its curvature is PRIOR f / D beside the Jacobian's.
     """
     q, damping, size = found.q, found.damping, len(found.q)
     shifts = torch.eye(size, device=q.device) * STEP
-    calm = 0
+    r, calm = residuals(objective, q[None], label)[0], 0
+    before = float(objective.cost(r[None], q[None]))
     for _ in range(steps):
         if deadline():
             break
-        r = residuals(objective, torch.cat([q[None], q[None] + shifts]), label)
-        jacobian = (r[1:] - r[0]) / STEP  # [D,M]
-        f = float(r[0].square().sum())
-        before = float(objective.cost(r[:1], q[None]))
-        curvature, slope = jacobian @ jacobian.T, jacobian @ r[0]
-        prior = PRIOR * f / size
-        scale = float(curvature.diagonal().mean())
-        slope = slope + prior * q
-        tried, dampings = [], [max(damping * factor, 1e-8) for factor in DAMPINGS]
-        for one in dampings:
-            damped = curvature + (prior + one * scale + 1e-10) * torch.eye(size, device=q.device)
-            tried.append(q - torch.linalg.solve(damped, slope))
-        candidates = torch.stack(tried)
-        made = residuals(objective, candidates, label)
-        costs = objective.cost(made, candidates).nan_to_num(nan=torch.inf)
-        best = int(costs.argmin())
-        cost = float(costs[best])
+        jacobian = (residuals(objective, q + shifts, label) - r) / STEP  # [D,M]
+        start = before
+        for again in range(1 + REUSED):
+            dampings = [max(damping * factor, 1e-8) for factor in DAMPINGS]
+            candidates = _steps(jacobian, r, q, dampings)
+            made = residuals(objective, candidates, label)
+            costs = objective.cost(made, candidates).nan_to_num(nan=torch.inf)
+            best = int(costs.argmin())
+            gain = before - float(costs[best])
+            if gain <= 0:
+                damping *= DAMPINGS[-1] ** 2 if not again else 1.0
+                break
+            step = candidates[best] - q
+            jacobian += torch.outer(step, made[best] - r - step @ jacobian) / step.square().sum()
+            q, r, damping, before = candidates[best], made[best], dampings[best], float(costs[best])
+            if float(r.square().sum()) < FITTED:
+                return Found(q, before, damping, True)
+            if gain < WORTH:
+                break
         if tick:
             tick(1)
-        if cost < before:
-            q, damping = candidates[best], dampings[best]
-            calm = calm + 1 if before - cost < SETTLED else 0
-            found = Found(q, cost, damping)
-            if calm >= 2 or float(made[best].square().sum()) < FITTED:
-                return Found(q, cost, damping, True)
-        else:
-            damping *= DAMPINGS[-1] ** 2
-            found = Found(q, before, damping)
-            if damping > 1e6:
-                return Found(q, before, 1.0, True)
-    return found
+        calm = calm + 1 if start - before < SETTLED else 0
+        if calm >= 2 or damping > 1e6:
+            return Found(q, before, min(damping, 1.0), True)
+    return Found(q, before, damping)
+
+
+def _steps(jacobian: Tensor, r: Tensor, q: Tensor, dampings: list[float]) -> Tensor:
+    """Return the coordinates [K,D] after a step from q [D] at each damping. jacobian: [D,M] of residuals r [M]."""
+    prior = PRIOR * float(r.square().sum()) / len(q)
+    curvature, slope = jacobian @ jacobian.T, jacobian @ r + prior * q
+    scale = float(curvature.diagonal().mean())
+    eye = torch.eye(len(q), device=q.device)
+    return torch.stack([q - torch.linalg.solve(curvature + (prior + one * scale + 1e-10) * eye, slope) for one in dampings])
 
 
 def descend(

@@ -159,3 +159,92 @@ def mix(
 
     model = open_model(run, device, GeneratorModel, "mix")
     print_line(mix_pictures(model, a, b, parse_layers(layers) or [], out))
+
+
+@app.command
+def dream(
+    run: Path,
+    photo: Path | None = None,
+    /,
+    *,
+    layer: str | None = None,
+    unit: int | None = None,
+    octaves: int = 3,
+    steps: int = 20,
+    rate: float = 0.01,
+    seed: int = 0,
+    out: Path | None = None,
+    device: str = "auto",
+) -> None:
+    """Change a picture until a layer of a trained network answers as strongly as it can (Inceptionism).
+
+    The network is a generator's discriminator (from the run's checkpoint), a classifier, an autoencoder's encoder, a translator
+    or a restorer.
+
+    Parameters
+    ----------
+    run
+        The folder that `limner train` wrote.
+    photo
+        The picture to start from (default: gray noise).
+    layer
+        Name or number of a layer; an unknown one lists all (default: one in the middle).
+    unit
+        A channel of the layer (default: all of them).
+    octaves
+        Sizes at which the picture is changed, from coarse to fine.
+    steps
+        Steps at each size.
+    rate
+        Mean change of a pixel in one step; pixels go from -1 to 1.
+    seed
+        Random seed.
+    out
+        A .png, .jpg or .webp (default: dream.png in the run folder).
+    device
+        auto, cpu, cuda or mps.
+    """
+    from limner.apps.editing.dream import dream_to
+
+    model = open_model(run, device, object, "dream")
+    with Progress("dreaming") as progress:
+        print_line(dream_to(model, photo, out, layer, unit, octaves, steps, rate, seed, progress))
+
+
+@app.command
+def explain(
+    run: Path,
+    /,
+    *,
+    layer: str | None = None,
+    units: int = 12,
+    label: str | None = None,
+    seed: int = 0,
+    out: Path | None = None,
+    device: str = "auto",
+) -> None:
+    """Show which units of a generator draw what: each is switched off, and the pictures with and without it are compared.
+
+    Parameters
+    ----------
+    run
+        The folder that `limner train` wrote.
+    layer
+        Name or number of a layer; an unknown one lists all (default: one in the first half).
+    units
+        How many units to show, those of the largest effect.
+    label
+        A class by name (default: classes as frequent as in the training data).
+    seed
+        Random seed of the samples.
+    out
+        Where to write the sheet, a .png (default: explain.png in the run folder).
+    device
+        auto, cpu, cuda or mps.
+    """
+    from limner.apps.editing.explain import explain_to
+    from limner.apps.model import GeneratorModel
+
+    model = open_model(run, device, GeneratorModel, "explain")
+    with Progress("switching units off") as progress:
+        print_line(explain_to(model, out, layer, units, seed, label, progress))

@@ -4,8 +4,7 @@ The class is changed by the weights of the class embeddings (Miyato & Koyama 201
 4.2.2, interpolate between classes so), or between the mean styles of the classes in a style space. The same latent may look
 quite different in another class: nothing in training asks a generator to use it alike. So the latent follows until the
 picture's attributes, in standard deviations from the mean of its class, are what they were: a dark and narrow shirt becomes a
-dark and narrow bag. The attributes' slopes are those of a linear regression for each class; Gauss-Newton steps on rendered
-pictures take care of what is not linear.
+dark and narrow bag.
 """
 
 from __future__ import annotations
@@ -15,25 +14,25 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from limner.apps.editing.attributes import attributes, measure
 from limner.apps.editing.codes import Codes, drawn, pictures
 from limner.apps.editing.latent import CHUNK, synthesize
 
-PICTURES = 400       # of each class, on which means and slopes are measured
+PICTURES = 400       # of each class, on which means and deviations are measured
 MAX_PICTURES = 20_000  # of all classes
-STEPS = 40           # of Adam
-RATE = 0.1           # in standard deviations of a code
-HOLD = 0.01          # weight of the squared length of the change
+STEPS = 16           # of Levenberg-Marquardt
+DAMPING = 0.03       # at the start, of the mean diagonal entry of J J^T
+LONGEST = 2.0        # of a step, in standard deviations of a code
 
 
 @dataclass(frozen=True)
 class ClassLook:
-    """How the pictures of each class look: statistics of K classes, A attributes and codes of D numbers."""
+    """How the pictures of each class look: statistics of K classes and A attributes, codes of D numbers."""
 
     mean: np.ndarray    # float32 [K,A]
     sd: np.ndarray      # float32 [K,A]
-    slopes: np.ndarray  # float32 [K,A,D], of the attributes in standard deviations
     centers: np.ndarray  # float32 [K,D], the mean code of each class; zero for latents z
 
     def relative(self, attributes: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -60,21 +59,9 @@ def class_look(model: Any, seed: int = 0) -> ClassLook:
         rows.append(codes.rows)
         found.append(measure(pictures(model, codes)).numpy())
     x, a = np.stack(rows).astype(np.float64), np.stack(found)  # [K,n,D], [K,n,A]
-    mean, sd = a.mean(1), np.maximum(a.std(1), 1e-4)
-    standard = (a - mean[:, None]) / sd[:, None]
-    centers = x.mean(1)
-    away = x - centers[:, None]
-    enough = n >= 3 * x.shape[2]  # for a regression of each class; otherwise all share one
-    slopes = [_slopes(away[k], standard[k]) for k in range(count)] if enough else [_slopes(np.concatenate(away), np.concatenate(standard))] * count
     styled = drawn(model, 1, 0).code.ndim == 3
-    return ClassLook(*(v.astype(np.float32) for v in (mean, sd, np.stack(slopes), centers if styled else 0 * centers)))
-
-
-def _slopes(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return the coefficients of a ridge regression of y [N,A] on x [N,D], both centered: [A,D]."""
-    gram = x.T @ x
-    gram += 0.01 * np.trace(gram) / len(gram) * np.eye(len(gram))
-    return np.asarray(np.linalg.solve(gram, x.T @ y).T)
+    centers = x.mean(1) if styled else np.zeros((count, x.shape[2]))
+    return ClassLook(*(v.astype(np.float32) for v in (a.mean(1), np.maximum(a.std(1), 1e-4), centers)))
 
 
 def change_class(model: Any, codes: Codes, target: int, by: float, look: ClassLook, keep: bool = True) -> Codes:
@@ -105,29 +92,40 @@ def follow(model: Any, codes: Codes, wanted: np.ndarray, look: ClassLook) -> Cod
 
 
 def _follow(model: Any, codes: Codes, wanted: np.ndarray, look: ClassLook) -> np.ndarray:
+    """Levenberg-Marquardt steps of least length, each row with a damping of its own (Levenberg 1944; Marquardt 1963)."""
     assert codes.c is not None
     part, where = shares(codes.c), model._device
     mean, sd, aim, c = (torch.from_numpy(v).float().to(where) for v in (part @ look.mean, part @ look.sd, wanted, codes.c))
-    start = torch.from_numpy(codes.code).to(where)
-    change = torch.zeros_like(start[:, 0] if start.ndim == 3 else start).requires_grad_()
-    optimizer = torch.optim.Adam([change], lr=RATE, betas=(0.9, 0.9))
-    best, error = start, torch.full((len(start),), torch.inf, device=where)
-    for step in range(STEPS + 1):
-        for group in optimizer.param_groups:
-            group["lr"] = RATE * min(1.0, 2 * (1 - step / (STEPS + 1)))
-        code = start + (change[:, None] if start.ndim == 3 else change)
+    at = torch.from_numpy(codes.code).to(where)
+    count, styled = aim.shape[1], at.ndim == 3
+
+    def missing(code: Tensor) -> Tensor:
         x = (synthesize(model, code, c) + 1) / 2
-        off = (attributes(x.clamp(0, 1)) - mean) / sd - aim  # [N,A]
-        loss = off.square().sum(1)
-        better = loss < error
-        error = torch.where(better, loss, error).detach()
-        best = torch.where(better.view(-1, *[1] * (start.ndim - 1)), code.detach(), best)
-        optimizer.zero_grad(set_to_none=True)
-        (loss + HOLD * change.square().sum(1)).sum().backward()
-        optimizer.step()
-    return np.asarray(best.cpu().numpy(), np.float32)
+        return aim - (attributes(x.clamp(0, 1)) - mean) / sd  # [N,A]
+
+    def shifted(move: Tensor) -> Tensor:
+        return at + (move[:, None] if styled else move)
+
+    damping = torch.full((len(at), 1, 1), DAMPING, device=where)
+    for _ in range(STEPS):
+        move = torch.zeros(len(at), at.shape[-1], device=where, requires_grad=True)
+        off = missing(shifted(move))
+        rows = [torch.autograd.grad(off[:, i].sum(), move, retain_graph=i < count - 1)[0] for i in range(count)]
+        slopes = -torch.stack(rows, 1)  # [N,A,D]
+        off = off.detach()
+        normal = slopes @ slopes.mT
+        scale = normal.diagonal(dim1=1, dim2=2).mean(1)[:, None, None].clamp_min(1e-6)
+        with torch.no_grad():
+            solved = torch.linalg.solve(normal + damping * scale * torch.eye(count, device=where), off[:, :, None])
+            step = (slopes.mT @ solved)[:, :, 0]
+            step = step * (LONGEST / step.norm(dim=1, keepdim=True).clamp_min(LONGEST))
+            there = shifted(step)
+            better = missing(there).square().sum(1) < off.square().sum(1)
+        at = torch.where(better.view(-1, *[1] * (at.ndim - 1)), there, at)
+        damping = torch.where(better[:, None, None], damping / 4, damping * 6).clamp(1e-4, 1e4)
+    return np.asarray(at.cpu().numpy(), np.float32)
 
 
 def look_tensors(look: ClassLook) -> dict[str, torch.Tensor]:
     """Return the statistics as named tensors, for a file."""
-    return {f"look.{name}": torch.from_numpy(np.ascontiguousarray(getattr(look, name))) for name in ("mean", "sd", "slopes", "centers")}
+    return {f"look.{name}": torch.from_numpy(np.ascontiguousarray(getattr(look, name))) for name in ("mean", "sd", "centers")}

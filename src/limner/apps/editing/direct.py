@@ -19,6 +19,7 @@ from limner.apps.editing.find import AXIS_COUNT, find
 from limner.apps.editing.latent import ENDING, Latent, render
 from limner.apps.editing.path import film, row
 from limner.apps.editing.predictor import independent
+from limner.apps.model import check_numbers
 from limner.apps.output import SHEETS, Progress, form, write_pictures, write_sheet
 from limner.apps.sample import destination, is_film
 from limner.core.images import png, write_png
@@ -41,6 +42,9 @@ def find_directions(
     classifier, data, labels: see `predictor.independent`. at: the latent or picture that the sheet moves; None takes the sample
     of the seed. Returns the directions and a sentence. Raises ValueError for what cannot be used, before anything is measured.
     """
+    check_numbers(steps, seed)
+    if steps < 2:
+        raise ValueError("A row has at least 2 pictures: give --steps 2 or more.")
     if not 0 <= count <= 100:
         raise ValueError(f"From 0 to 100 axes are found, not {count}.")
     where = png(model.folder / FOLDER / f"{NAME}.png" if out is None else destination(model.folder, out, ""))

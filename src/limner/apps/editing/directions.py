@@ -129,7 +129,7 @@ class Directions:
                 Direction(e["name"], e["method"], tensors[f"vector.{i}"].numpy(), e["label"], None if e["effect"] is None else Effect(**e["effect"]))
                 for i, e in enumerate(facts["directions"])
             )
-            look = ClassLook(**{n: tensors[f"look.{n}"].numpy() for n in ("mean", "sd", "slopes", "centers")}) if "look.mean" in tensors else None
+            look = ClassLook(**{n: tensors[f"look.{n}"].numpy() for n in ("mean", "sd", "centers")}) if "look.mean" in tensors else None
         except (KeyError, TypeError) as error:
             raise damaged from error
         _check(items, look, model, damaged)
@@ -175,7 +175,7 @@ def _check(items: Sequence[Direction], look: ClassLook | None, model: Any, damag
         fits = d.vector.shape == (size,) and d.vector.dtype == np.float32 and bool(np.isfinite(d.vector).all())
         if not fits or d.method not in METHODS or (d.label is not None and not (look is not None and 0 <= d.label < classes)):
             raise damaged
-    if look is not None and (look.mean.shape[0] != classes or look.slopes.shape[::2] != (classes, size) or look.centers.shape != (classes, size)):
+    if look is not None and (look.mean.shape[0] != classes or look.sd.shape != look.mean.shape or look.centers.shape != (classes, size)):
         raise damaged
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from limner.apps.editing.codes import Codes, codes_of, drawn, latents_of
 from limner.apps.editing.directions import Directions
 from limner.apps.editing.latent import ENDING, Latent, check
+from limner.apps.model import check_numbers
 from limner.networks.biggan import Generator as BigGAN
 
 Move = tuple[str, float]  # name of a direction, and by how much
@@ -19,6 +20,7 @@ Move = tuple[str, float]  # name of a direction, and by how much
 
 def by_seed(model: Any, seed: int = 0, label: str | int | None = None) -> Latent:
     """Return the latent of the picture that `model.sample(1, seed=seed, label=label)` gives. Raises ValueError as it does."""
+    check_numbers(1, seed)
     for_labels, for_latents = np.random.default_rng(seed).spawn(2)
     labels = model.labels(1, label, for_labels)
     code = model.latents(1, for_latents, labels)
@@ -37,12 +39,8 @@ def opened(model: Any, given: str | Path) -> Latent:
         return latent
     if not path.exists():
         raise ValueError(f"There is no file {path}: give a {ENDING} that `limner invert` or `limner edit` wrote, or a picture.")
-    return inverted(model, path)
-
-
-def inverted(model: Any, path: Path) -> Latent:
-    """Return the latent of a picture file (`apps.editing.invert`)."""
-    raise ValueError(f"{path} is no latent: invert the picture first with `limner invert {model.folder} {path} --out {path.stem}{ENDING}`.")
+    made: Latent = model.invert(path)
+    return made
 
 
 def edit(model: Any, latent: Latent, moves: Sequence[Move], directions: Directions | None = None, *,
@@ -73,6 +71,20 @@ def edit(model: Any, latent: Latent, moves: Sequence[Move], directions: Directio
     ------
     ValueError
         For an unknown name, for a latent of another model, and when there are no directions yet.
+
+    Examples
+    --------
+    After the example of `limner.train`:
+
+    >>> import limner
+    >>> from limner.apps.editing.edit import by_seed, edit
+    >>> from limner.apps.editing.find import find
+    >>> model = limner.load("runs/noise", "cpu")
+    >>> directions = find(model, count=2)
+    >>> latent = by_seed(model, 7)
+    >>> edited = edit(model, latent, [(directions.names[-1], 2.0)], directions)
+    >>> model.render(edited).shape
+    (1, 1, 16, 16)
     """
     directions = directions or Directions.load(model)
     if directions is None:
@@ -109,11 +121,42 @@ def layer_count(model: Any) -> int:
 
 
 def mix(model: Any, a: Latent, b: Latent, layers: Sequence[int]) -> Latent:
-    """Return a latent with the given layers of b and all others of a.
+    """Mix two latents layer by layer (style mixing: Karras et al. 2019, "A style-based generator architecture", section 3.1).
 
-    Style mixing: Karras et al. 2019, "A style-based generator architecture", section 3.1; the layers of BigGAN are the chunks of
-    its latent. Early layers decide shape and pose, late ones color and texture. The class is that of a (styles contain theirs).
-    Raises ValueError for a network whose latent is read in one layer, and for layers that it lacks.
+    Early layers decide shape and pose, late ones color and texture.
+
+    Parameters
+    ----------
+    model
+        A `limner.GeneratorModel` of a network that reads its latent in several layers: stylegan2 by styles, biggan by chunks.
+    a
+        The latent that gives all other layers, the class and the tuned copy; styles contain the class of their own.
+    b
+        The latent that gives `layers`.
+    layers
+        Numbers of layers, from 0.
+
+    Returns
+    -------
+    Latent
+        Of the mixed picture.
+
+    Raises
+    ------
+    ValueError
+        For a network that reads its latent in one layer, for layers that it lacks, and for latents of another model.
+
+    Examples
+    --------
+    After the example of `limner.train`, whose dcgan has a single layer for its latent:
+
+    >>> import limner
+    >>> from limner.apps.editing.edit import by_seed, mix
+    >>> model = limner.load("runs/noise", "cpu")
+    >>> mix(model, by_seed(model, 1), by_seed(model, 2), [0])  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    ValueError: The generator in runs/noise reads its latent in one layer, so that layers cannot be chosen: ...
     """
     if check_layers(model, layers) == 1:
         check_layers(model, [1])  # raises: there is nothing to choose

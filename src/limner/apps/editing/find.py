@@ -42,6 +42,7 @@ MAX_FEATURES = 16_384  # numbers of a feature map; larger ones are averaged
 SAME = 0.9             # cosine from which two directions are one
 CLEAR, AGREED = 0.5, 0.75  # standard deviations, and share of pictures, from which a direction is named by an attribute
 FEWEST = 30            # samples of a class for a difference of means
+CLASS_QUERIES = 25     # samples moved to each class of the generator
 MEASURED_CLASSES = 30  # whose effect is measured
 FLIPPED = 0.9          # share of pictures that a direction to a class should bring there
 Progress = Callable[[int, int], None]
@@ -49,10 +50,42 @@ Progress = Callable[[int, int], None]
 
 def find(model: Any, predictor: ClassPredictor | None = None, count: int = AXIS_COUNT, seed: int = 0, progress: Progress | None = None,
          like: np.ndarray | None = None) -> Directions:  # fmt: skip
-    """Return the directions of a generator, measured and named.
+    """Find the directions of a generator, measure what each changes, and name it by that.
 
-    predictor: an independent classifier of its pictures. count: directions of the closed form, and of the components. like: codes
-    [M,D] of marked pictures; adds the direction "like". The same seed gives the same directions.
+    Parameters
+    ----------
+    model
+        A `limner.GeneratorModel`.
+    predictor
+        An independent classifier of its pictures (`predictor.independent`); None measures no classes.
+    count
+        Directions of the closed form, and of the components.
+    seed
+        Random seed of the samples; the same one gives the same directions.
+    progress
+        Called with (done, total) directions.
+    like
+        Codes [M,D] of marked pictures; adds the direction "like" toward what they share.
+
+    Returns
+    -------
+    Directions
+        By name, for `edit.edit`; `save` stores them beside the run.
+
+    Raises
+    ------
+    ValueError
+        For fewer than two marked pictures, and for a generator that reads its latent with no dense layer.
+
+    Examples
+    --------
+    After the example of `limner.train`:
+
+    >>> import limner
+    >>> from limner.apps.editing.find import find
+    >>> found = find(limner.load("runs/noise", "cpu"), count=2)
+    >>> sorted({direction.method for direction in found} - {"attribute"})
+    ['closed form', 'components']
     """
     codes = drawn(model, CODES, seed)
     shown = pictures(model, codes)
@@ -217,7 +250,7 @@ def _class_effect(model: Any, direction: Direction, samples: Samples, look: Clas
     assert look is not None and samples.codes.c is not None and direction.label is not None
     if direction.label >= MEASURED_CLASSES:
         return direction
-    rows = np.flatnonzero(samples.codes.c != direction.label)[: QUERIES // 2]
+    rows = np.flatnonzero(samples.codes.c != direction.label)[:CLASS_QUERIES]
     at = Codes(samples.codes.code[rows], samples.codes.c[rows])
     end = change_class(model, at, direction.label, 1.0, look)
     target = None

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from limner.core.images import ImageSpec
     from limner.core.options import group, option
     from limner.families import Family
+    from limner.families.export import export
     from limner.families.load import load
     from limner.families.train import train
     from limner.losses.adversarial import Objective
@@ -58,6 +59,7 @@ _HOMES = {  # imported at first use: PyTorch takes seconds
     "Training": "limner.recipes.config",
     "Translator": "limner.apps.translate",
     "Validator": "limner.runs.experiment",
+    "export": "limner.families.export",
     "group": "limner.core.options",
     "load": "limner.families.load",
     "option": "limner.core.options",
@@ -67,7 +69,7 @@ _HOMES = {  # imported at first use: PyTorch takes seconds
 __all__ = [
     "Autoencoder", "Batch", "Card", "Classifier", "Clock", "Codec", "Condition", "Experiment", "Family", "GeneratorModel", "ImageArray",
     "ImageSpec", "Method", "Objective", "OptimizerConfig", "Phase", "Preset", "Product", "Restorer", "Trained", "Training", "Translator", "Validator",
-    "__version__", "group", "load", "option", "train",
+    "__version__", "export", "group", "load", "option", "train",
 ]  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -9,6 +10,11 @@ from torch import Tensor
 def pad_to(x: Tensor, multiple: int) -> Tensor:
     """[N,C,H,W] -> the same with H and W rounded up to `multiple`, the last row and column repeated below and right."""
     h, w = x.shape[-2:]
+    if not (isinstance(h, int) and isinstance(w, int)):  # symbols of an exporter, on which no branch can depend
+        # no negative numbers: ONNX divides toward zero
+        padded = [(side + multiple - 1) // multiple * multiple for side in (h, w)]
+        rows, columns = (torch.arange(n, device=x.device).clamp(max=side - 1) for n, side in zip(padded, (h, w), strict=True))
+        return x.index_select(2, rows).index_select(3, columns)
     below, right = -h % multiple, -w % multiple
     return F.pad(x, (0, right, 0, below), mode="replicate") if below or right else x
 

@@ -139,7 +139,7 @@ class Generator(nn.Module):
     def synthesis(self, styles: Tensor) -> Tensor:
         """styles [N,layers,W] -> images [N,C,H,W]"""
         queue = styles.unbind(1)
-        x = self.basis.expand(len(styles), -1, -1, -1)  # [N,W0,h,w]
+        x = self.basis.expand(styles.shape[0], -1, -1, -1)  # [N,W0,h,w]
         picture: Tensor | None = None
         used = 0
         for i, (stage, colors) in enumerate(zip(self.stages, self.colors, strict=True)):

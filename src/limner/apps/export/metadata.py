@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
-from limner.apps.export.parts import Part
+from limner.apps.export.part import Part
 from limner.core import artifact
+from limner.core.files import read_bytes
+from limner.core.schema import MAX_JSON_BYTES
 
 BITMAP = {1: "Gray8", 3: "Rgb8", 4: "Rgba8"}  # names of Windows' BitmapPixelFormat, which ONNX's image metadata uses
 
@@ -28,14 +31,14 @@ def metadata_of(model: Any, part: Part) -> dict[str, str]:
         "limner.data": data["name"],
         "limner.size": json.dumps([model.spec.channels, *model.spec.size]),
         "limner.run": run_hash(model),
-        "license": description["license"] or "not stated",
+        "license": stated_license(model),
     }
     if data["classes"]:
         found["limner.classes"] = json.dumps(data["classes"], ensure_ascii=False)
     if "z" in part.inputs:
         found["limner.latent_size"] = str(part.inputs["z"][1])
         found["limner.latent_distribution"] = "standard normal"
-    if part.pictures:
+    if any(len(axes) == 4 and name != "latents" for name, axes in {**part.inputs, **part.outputs}.items()):
         found["Image.BitmapPixelFormat"] = BITMAP[model.spec.channels]
         found["Image.NominalPixelRange"] = "Normalized_0_1"
     if data.get("attribution"):
@@ -49,3 +52,17 @@ def run_hash(model: Any) -> str:
 
     with safe_open(model.folder / artifact.WEIGHTS, "pt") as file:
         return str((file.metadata() or {}).get("sha256", ""))
+
+
+def stated_license(model: Any) -> str:
+    """Return the license of a run: of its description, or what its model card was edited to state."""
+    card = model.folder / "README.md"
+    text = read_bytes(card, MAX_JSON_BYTES).decode("utf-8", "replace") if card.exists() else ""
+    return str(model.description["license"] or license_of(text) or "other")
+
+
+def license_of(card: str) -> str:
+    """Return the license that the front matter of a model card states, "" for none."""
+    front = card.split("\n---", 1)[0] if card.startswith("---\n") else ""
+    stated = re.search(r"^license:\s*([^\s#]+)", front, re.MULTILINE)
+    return stated[1] if stated else ""

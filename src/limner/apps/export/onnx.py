@@ -14,7 +14,9 @@ import torch
 
 from limner.apps.export.check import compare
 from limner.apps.export.metadata import metadata_of
-from limner.apps.export.parts import Part, part_of
+from limner.apps.export.part import Part
+from limner.apps.export.parts import folded, part_of
+from limner.apps.export.quantize import smaller
 from limner.apps.export.report import Report
 from limner.apps.output import Progress
 from limner.core.files import write_whole
@@ -29,36 +31,54 @@ def check_installed() -> None:
         raise ValueError(MISSING)
 
 
-def write(model: Any, out: Path, part: str | None = None, *, progress: Progress | None = None) -> Report:
+def write(
+    model: Any, out: Path, part: str | None = None, *, precision: str = "fp32", progress: Progress | None = None
+) -> Report:
     """Export a part of a trained model as an ONNX file.
 
     The graph takes any number of rows. It is compared with PyTorch on 1,000 inputs in batches of 1, 3 and 64 before the file is
-    written, atomically. Raises ValueError when the packages are missing, and when the comparison fails.
+    written, atomically. precision: fp16 or int8 makes it smaller, and what that costs is in the report. Raises ValueError when the
+    packages are missing, and when the comparison fails.
     """
     check_installed()
     exported = part_of(model, part)
-    content = traced(exported, metadata_of(model, exported))
-    error = compare(exported, content, progress)
+    content = traced(folded(model, part), metadata_of(model, exported))
+    error, notes = compare(exported, content, progress), exported.left_out
+    if precision != "fp32":
+        content, loss = smaller(content, precision, exported, model.folder)
+        error, notes = loss.error, (str(loss), *notes)
     write_whole(out, content)
-    return Report(out, len(content), error, exported.left_out)
+    return Report(out, len(content), error, notes)
 
 
 def traced(part: Part, metadata: dict[str, str]) -> bytes:
-    """Return the ONNX file of a part, with all weights inside."""
-    examples = (*part.draw(2, 0), *part.defaults.values())
+    """Return the ONNX file of a part, with all weights inside. Raises ValueError when the exporter makes no valid graph."""
+    from onnx import checker
+
+    examples = (*part.examples(2, 0), *part.defaults.values())
     dynamic = torch.export.Dim.DYNAMIC
     shapes = tuple({i: dynamic for i, axis in enumerate(axes) if isinstance(axis, str)} for axes in part.inputs.values())
-    with quiet():
-        program = torch.onnx.export(
-            part.module.eval(), examples, dynamo=True, dynamic_shapes=shapes, input_names=list(part.inputs),
-            output_names=list(part.outputs), opset_version=OPSET, verbose=False,
-        )  # fmt: skip
-    assert program is not None
-    return finished(program.model_proto, part, metadata)
+    failure = ""
+    for optimize in (True, False):  # the exporter's rewriting has left graphs that are out of order; onnxruntime rewrites them anyway
+        with quiet():
+            program = torch.onnx.export(
+                part.module.eval(), examples, dynamo=True, dynamic_shapes=shapes, input_names=list(part.inputs),
+                output_names=list(part.outputs), opset_version=OPSET, verbose=False, optimize=optimize,
+            )  # fmt: skip
+        assert program is not None
+        proto = finished(program.model_proto, part, metadata)
+        try:
+            checker.check_model(proto)
+        except checker.ValidationError as error:
+            failure = str(error).splitlines()[0]
+            continue
+        content: bytes = proto.SerializeToString(deterministic=True)
+        return content
+    raise ValueError(f"PyTorch's exporter wrote a graph that is not valid, so nothing was written: {failure}.")
 
 
-def finished(proto: Any, part: Part, metadata: dict[str, str]) -> bytes:
-    """Return a traced graph as bytes, with names of axes, defaults of inputs and metadata."""
+def finished(proto: Any, part: Part, metadata: dict[str, str]) -> Any:
+    """Return a traced graph with names of axes, defaults of inputs and metadata."""
     import onnx
 
     for values, axes_of in ((proto.graph.input, part.inputs), (proto.graph.output, part.outputs)):
@@ -71,12 +91,14 @@ def finished(proto: Any, part: Part, metadata: dict[str, str]) -> bytes:
                     dim.dim_value = axis
     for name, default in part.defaults.items():
         proto.graph.initializer.append(onnx.numpy_helper.from_array(default.numpy(), name))
-    del proto.metadata_props[:]
+    # notes of the exporter: stack traces, with paths of this machine, and shapes
+    for item in (proto, proto.graph, *proto.graph.node, *proto.graph.input, *proto.graph.output, *proto.graph.initializer):
+        item.doc_string = ""
+        del item.metadata_props[:]
+    del proto.graph.value_info[:]
     onnx.helper.set_model_props(proto, metadata)
     proto.producer_name = "limner"
-    onnx.checker.check_model(proto)
-    content: bytes = proto.SerializeToString(deterministic=True)
-    return content
+    return proto
 
 
 @contextmanager

@@ -13,15 +13,19 @@ class Report:
     """The result of an export.
 
     path: the file or folder. size: its bytes. error: largest difference of an output from PyTorch's, of pixels in [0,1] and of other
-    numbers relative to the largest of them. notes: further sentences for people.
+    numbers relative to the largest of them; NaN if the exporter states it elsewhere. notes: further sentences for people. sentence: in
+    place of the usual one.
     """
 
     path: Path
     size: int
     error: float
     notes: tuple[str, ...] = ()
+    sentence: str = ""
 
     def __str__(self) -> str:
+        if self.sentence:
+            return self.sentence
         return f"{shortened(self.path)} has {megabytes(self.size)} and differs from PyTorch by at most {self.error:.1g}."
 
 

@@ -22,6 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from limner.apps.export.axes import principal_axes
+from limner.apps.export.emulate import emulate
+from limner.apps.export.freeze import freeze_reference
 from limner.apps.export.lower import lower
 from limner.apps.export.program import Program, packed
 from limner.apps.model import GeneratorModel
@@ -33,25 +35,33 @@ from limner.data.image import parse_color
 from limner.networks.contracts import StyleBased
 
 AXES = 8          # sliders
+TOLERANCE = 1e-4  # of the difference from PyTorch; the rounding of float32 gives some 1e-6
 CHECKED = 1024    # numbers of the example's output that the page compares
 GENERATOR = ("runtime.js", "numbers.js", "page.js", "generator.js", "walk.js")
 TRANSLATOR = ("runtime.js", "numbers.js", "page.js", "translator.js", "drawing.js")
 Progress = Callable[[int, int], None]  # (done, total)
+Made = tuple[Program, dict[str, np.ndarray], np.ndarray]  # a program, example inputs, and PyTorch's output [h,w,c]
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was written. weights: bytes of the exported networks' weights as float32. operators: of the program, in all."""
+    """What was written.
+
+    size: bytes of the file. error: the largest difference from PyTorch of an output, in [-1,1], with the weights as they are stored.
+    weights: bytes of the networks' weights as float32. operators: of the programs, in all. notes: further sentences for people.
+    """
 
     path: Path
-    bytes: int
+    size: int
+    error: float
     weights: int
     operators: int
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return (
-            f"{self.path}: {self.bytes / 1e6:.2f} MB, {self.bytes / self.weights:.2f}x the weights; open it in a browser, no "
-            "network is needed."
+            f"{self.path} has {self.size / 1e6:.1f} MB and differs from PyTorch by at most {self.error:.1g}; it opens in any browser, "
+            "without a network."
         )
 
 
@@ -61,7 +71,7 @@ def write(model: Any, out: Path, *, bits: int = 24, progress: Progress | None = 
     Parameters
     ----------
     model
-        What `limner.load` returned: a GeneratorModel, a Translator, or a Restorer that keeps the size of pictures.
+        What `limner.load` returned: a GeneratorModel, a Translator, or a Restorer (but one that fills holes).
     out
         The .html file.
     bits
@@ -73,24 +83,29 @@ def write(model: Any, out: Path, *, bits: int = 24, progress: Progress | None = 
     Raises
     ------
     ValueError
-        For another kind of model, another suffix, and a network with an operator that the runtime lacks.
+        For another kind of model, another suffix, a network with an operator that the runtime lacks, and a program that differs
+        from PyTorch.
     """
     if out.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"A page is written to a .html file, not to {out.name!r}.")
     if bits not in (8, 16, 24):
         raise ValueError(f"Weights are stored with 8, 16 or 24 bits, not {bits}.")
     if isinstance(model, GeneratorModel):
-        facts, programs, weights = _generator(model, progress)
+        facts, made, weights = _generator(model, progress)
         template, scripts = "generator.html", GENERATOR
     elif isinstance(model, Translator | Restorer):
-        facts, programs, weights = _translator(model)
+        facts, made, weights = _translator(model)
         template, scripts = "translator.html", TRANSLATOR
     else:
         kind = getattr(model, "description", {}).get("kind", type(model).__name__)
         raise ValueError(f"A {kind} has no page: export a generator, a translator or a restorer.")
     facts |= {"card": card(model.description), "bits": bits, "programs": []}
-    blocks = []
-    for i, program in enumerate(programs):
+    blocks, error = [], 0.0
+    for i, (program, inputs, expected) in enumerate(made):
+        found = float(np.abs(emulate(program, inputs, bits) - expected).max())
+        error = max(error, found)
+        if bits == 24 and found > TOLERANCE * max(1, float(np.abs(expected).max())):
+            raise ValueError(f"The page would differ from PyTorch by {found:.1g}, so none is written: report this model's architecture.")
         words, blob = packed(program, bits)
         facts["programs"].append({
             "inputs": program.inputs, "output": program.output, "size": program.buffers[program.output].size,
@@ -99,7 +114,7 @@ def write(model: Any, out: Path, *, bits: int = 24, progress: Progress | None = 
         blocks += [(f"words-{i}", words), (f"blob-{i}", blob)]
     page = assembled(template, scripts, title(model.description), facts, [("wasm", resource("runtime/runtime.wasm")), *blocks])
     write_whole(out, page)
-    return Report(out, len(page.encode()), weights, sum(len(p.ops) for p in programs))
+    return Report(out, len(page.encode()), error, weights, sum(len(program.ops) for program, *_ in made))
 
 
 # ---- models ----------------------------------------------------------------------------------------------------------
@@ -128,7 +143,7 @@ def _weights(network: nn.Module) -> int:
     return sum(4 * t.numel() for t in network.state_dict().values())
 
 
-def _generator(model: GeneratorModel, progress: Progress | None) -> tuple[dict[str, Any], list[Program], int]:
+def _generator(model: GeneratorModel, progress: Progress | None) -> tuple[dict[str, Any], list[Made], int]:
     condition = model.spec.condition
     if condition.kind not in ("none", "classes"):
         raise ValueError(f"This model is conditioned on {condition}; a page offers classes only.")
@@ -137,6 +152,7 @@ def _generator(model: GeneratorModel, progress: Progress | None) -> tuple[dict[s
     inputs: dict[str, Tensor] = {"z": torch.from_numpy(latents.normal(np.random.default_rng(1), 1, model.z_size))}
     if k:
         inputs["classes"] = torch.tensor([k - 1])
+    freeze_reference(network, tuple(inputs.values()))
     whole: nn.Module = network
     facts: dict[str, Any] = {}
     if styled:
@@ -160,33 +176,37 @@ def _generator(model: GeneratorModel, progress: Progress | None) -> tuple[dict[s
         "height": model.spec.height, "width": model.spec.width, "axes": encoded(axes), "shares": [round(float(s), 4) for s in shares],
         "check": {"z": encoded(inputs["z"].numpy()), **_sampled(example)},
     }  # fmt: skip
-    return facts, [program], _weights(network)
+    given = {name: np.eye(k)[k - 1 :] if name == "classes" else tensor.numpy() for name, tensor in inputs.items()}
+    return facts, [(program, given, _rows(example))], _weights(network)
 
 
-def _translator(model: Translator | Restorer) -> tuple[dict[str, Any], list[Program], int]:
+def _translator(model: Translator | Restorer) -> tuple[dict[str, Any], list[Made], int]:
     if isinstance(model, Restorer):
-        if model.scale != 1 or model.fills_holes or model.adds_color:
-            raise ValueError(f"A page for {model.task} does not exist yet: export a restorer that keeps size and colors, such as denoise.")
+        if model.fills_holes:
+            raise ValueError("A restorer that fills holes needs a mask, which a page does not offer: use `limner restore`.")
         networks: Mapping[str, nn.Module] = {model.task: model.network}
     else:
         networks = {name: model.networks[name] for name in model.directions}
     facts: dict[str, Any] = {
         "names": list(networks), "channels": model.spec.channels, "side": max(model.spec.size), "checks": [],
-        "restorer": isinstance(model, Restorer),
+        "restorer": isinstance(model, Restorer), "inputs": model.spec.channels, "scale": 1,
         "background": "#" + bytes(parse_color(artifact.preparation(model.description)["background"])).hex(),
     }  # fmt: skip
-    programs, weights = [], 0
+    made: list[Made] = []
+    weights = 0
     for network in map(_plain, networks.values()):
         multiple = int(getattr(network, "multiple", 4))
         least = -(-max(int(network.least), multiple) // multiple) * multiple
         h, w = (max(least, -(-side // multiple) * multiple) for side in model.spec.size)
-        x = test_picture(h, w, model.spec.channels)
-        programs.append(lower(network, {"x": x}, picture=True))
+        facts |= {"inputs": int(getattr(network, "inputs", model.spec.channels)), "scale": int(getattr(network, "scale", 1))}
+        x = test_picture(h, w, facts["inputs"])
         with torch.no_grad():
-            facts["checks"].append({"height": h, "width": w, **_sampled(network(x))})
+            example = network(x)
+        made.append((lower(network, {"x": x}, picture=True), {"x": _rows(x)}, _rows(example)))
+        facts["checks"].append({"height": h, "width": w, **_sampled(example)})
         facts |= {"multiple": multiple, "least": least}
         weights += _weights(network)
-    return facts, programs, weights
+    return facts, made, weights
 
 
 def test_picture(h: int, w: int, channels: int) -> Tensor:
@@ -195,9 +215,14 @@ def test_picture(h: int, w: int, channels: int) -> Tensor:
     return torch.from_numpy(np.sin(index / 10).astype(np.float32).reshape(1, h, w, channels)).permute(0, 3, 1, 2).contiguous()
 
 
+def _rows(picture: Tensor) -> np.ndarray:
+    """[1,C,H,W] -> [H,W,C]"""
+    return np.ascontiguousarray(picture[0].permute(1, 2, 0).numpy())
+
+
 def _sampled(picture: Tensor) -> dict[str, Any]:
     """Return CHECKED numbers of an output [1,C,H,W] in the order of rows, columns, channels, evenly spaced."""
-    flat = picture[0].permute(1, 2, 0).reshape(-1).numpy()
+    flat = _rows(picture).reshape(-1)
     step = max(1, len(flat) // CHECKED)
     return {"step": step, "expected": encoded(flat[::step])}
 

@@ -93,6 +93,10 @@ def multiply_add(lowering: Lowering, x: Any, scale: Any, shift: Any, shape: tupl
     return lowering.emit(Code.MULTIPLY_ADD, inputs, shape)
 
 
+def _reversed(lowering: Lowering, call: Call) -> Value:
+    return combine(lowering, "subtract", call.args[1], call.args[0])
+
+
 def _leaky(lowering: Lowering, call: Call) -> Value:
     return apply(lowering, call.args[0], (Activation.LEAKY, float(call.arg(1, 0.01, "negative_slope")), 1.0))
 
@@ -178,9 +182,11 @@ def _conv(lowering: Lowering, call: Call) -> Value:
             raise Unsupported("a transposed convolution with output padding")
         inputs, outputs, *kernel = w.shape  # [I,O/g,kh,kw] -> [O,I/g,kh,kw]
         w = w.reshape(groups, inputs // groups, outputs, *kernel).swapaxes(1, 2).reshape(groups * outputs, inputs // groups, *kernel)
+    pictures = call.shape[0]  # the channels of several pictures are groups, all with the same weights
+    w, bias, groups = np.tile(w, (pictures, 1, 1, 1)), None if bias is None else np.tile(_weights(bias), pictures), groups * pictures
     made = lowering.emit(Code.CONV, [lowering.buffer(x)], call.shape)
     lowering.program.ops[-1].conv = Conv(
-        w, None if bias is None else _weights(bias), _pair(stride), _pair(padding), _pair(dilation), groups, transposed
+        w, bias, _pair(stride), _pair(padding), _pair(dilation), groups, transposed
     )
     return made
 
@@ -293,6 +299,7 @@ TABLE: dict[str, Mapped] = {
     "add": _binary("add"),
     "add_": _binary("add"),
     "sub": _binary("subtract"),
+    "rsub": _reversed,
     "mul": _binary("multiply"),
     "div": _binary("divide"),
     "addcmul": _addcmul,

@@ -48,10 +48,10 @@ class Call:
 
 
 def size_of(shape: Sequence[int]) -> Size:
-    """Return the map [h,w,c] of a tensor of one picture: [1,C,H,W], or a row or matrix [...,A,B], which is [1,A,B]."""
+    """Return the map [h,w,c] of a tensor: [N,C,H,W] has N C channels (N is 1 but within a network), a row or matrix is [1,A,B]."""
     shape = tuple(shape)
-    if len(shape) == 4 and shape[0] == 1:
-        return shape[2], shape[3], shape[1]
+    if len(shape) == 4:
+        return shape[2], shape[3], shape[0] * shape[1]
     if len(shape) <= 2 or (len(shape) == 3 and shape[0] == 1):
         *rest, last = (1, *shape)
         return 1, int(np.prod(rest)), last
@@ -62,7 +62,7 @@ def standard(shape: Sequence[int]) -> Tensor:
     """Return the index tensor of a tensor whose elements lie in the order of its map [h,w,c]."""
     h, w, c = size_of(shape)
     index = torch.arange(h * w * c)
-    return index.view(1, h, w, c).permute(0, 3, 1, 2) if len(shape) == 4 else index.view(*shape)
+    return index.view(h, w, *shape[:2]).permute(2, 3, 0, 1) if len(shape) == 4 else index.view(*shape)
 
 
 class Unsupported(ValueError):
@@ -96,7 +96,7 @@ class Lowering:
         """Add a tensor as a constant buffer and return its number."""
         array = tensor.detach().double().numpy()
         h, w, c = size_of(array.shape)
-        array = array[0].transpose(1, 2, 0) if array.ndim == 4 else array
+        array = array.transpose(2, 3, 0, 1) if array.ndim == 4 else array
         return self.program.add(Kind.CONSTANT, (h, w, c), np.ascontiguousarray(array.reshape(h, w, c)).astype(np.float32))
 
     def aligned(self, value: Value | Tensor, rank: int) -> Value | Tensor:
@@ -112,7 +112,7 @@ class Lowering:
             return self.constant(value)
         shape = tuple(value.index.shape)
         h, w, c = size_of(shape)
-        index = value.index[0].permute(1, 2, 0) if len(shape) == 4 else value.index.reshape(h, w, c)
+        index = value.index.permute(2, 3, 0, 1) if len(shape) == 4 else value.index
         flat, held = index.reshape(-1), self.program.buffers[value.buffer].size
         if len(flat) == int(np.prod(held)) and torch.equal(flat, torch.arange(len(flat))):
             if held == (h, w, c):
@@ -123,16 +123,12 @@ class Lowering:
         channels = (torch.arange(h * w)[:, None] * held[2] + start + torch.arange(c)).reshape(-1)
         if (h, w) == held[:2] and start + c <= held[2] and torch.equal(flat, channels):
             return self.emit(Code.SLICE, [value.buffer], shape, [start, c]).buffer
-        strides = [
-            int(index[1, 0, 0] - index[0, 0, 0]) if h > 1 else 0,
-            int(index[0, 1, 0] - index[0, 0, 0]) if w > 1 else 0,
-            int(index[0, 0, 1] - index[0, 0, 0]) if c > 1 else 0,
-        ]
-        grid = torch.arange(h)[:, None, None] * strides[0] + torch.arange(w)[:, None] * strides[1] + torch.arange(c) * strides[2]
-        if not torch.equal(index, grid + start):
+        if (found := _strided(flat)) is None:
             raise Unsupported(f"a reordering to {list(shape)}")
         self.program.fixed = True
-        return self.emit(Code.COPY, [value.buffer], shape, [start, *strides]).buffer
+        sizes, strides = found
+        copied = self.emit(Code.COPY, [value.buffer], (1, sizes[2], *sizes[:2]), [start, *strides]).buffer
+        return copied if sizes == (h, w, c) else self.emit(Code.RESHAPE, [copied], shape).buffer
 
     # ---- the traced graph --------------------------------------------------------------------------------------------
 
@@ -175,6 +171,24 @@ class Lowering:
             else:
                 values[node] = self.call(node, args, kwargs, module)
         raise AssertionError("a traced graph ends with an output")
+
+
+def _strided(flat: Tensor) -> tuple[Size, Size] | None:
+    """Return sizes and strides of three nested loops that visit the indices [N] in order, or None if there are none."""
+    sizes, strides, rest = [1, 1, 1], [0, 0, 0], flat
+    for axis in (2, 1, 0):
+        if len(rest) == 1:
+            break
+        steps = rest.diff()
+        other = (steps != steps[0]).nonzero()
+        count = int(other[0]) + 1 if len(other) else len(rest)
+        if len(rest) % count:
+            return None
+        blocks = rest.view(-1, count)
+        if not torch.equal(blocks, blocks[:, :1] + steps[0] * torch.arange(count)):
+            return None
+        sizes[axis], strides[axis], rest = count, int(steps[0]), blocks[:, 0]
+    return None if len(rest) > 1 else ((sizes[0], sizes[1], sizes[2]), (strides[0], strides[1], strides[2]))
 
 
 def _has_values(items: Any) -> bool:

@@ -5,7 +5,6 @@ A buffer is a map [h,w,c], channels last; a row of F numbers is [1,1,F]. The bat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -82,6 +81,11 @@ class Conv:
     groups: int = 1
     transposed: bool = False
 
+    @property
+    def doubles(self) -> bool:
+        """Whether it doubles a map, as a resize-convolution does (`networks.layers.UpConv2d`)."""
+        return self.transposed and (self.stride, self.padding, self.dilation, self.groups) == ((2, 2), (1, 1), (1, 1), 1)
+
 
 @dataclass
 class Op:
@@ -139,17 +143,30 @@ def unfolded(weight: np.ndarray) -> np.ndarray | None:
     return t
 
 
+def _whole(rows: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows [O,N] as whole numbers int32 [O,N], the largest magnitude of a row the largest of `bits` bits, and its scales [O]."""
+    high = 2 ** (bits - 1) - 1
+    scales = (np.abs(rows).max(1) / high).astype(np.float32)
+    return np.rint(rows / np.where(scales > 0, scales, 1).astype(np.float64)[:, None]).clip(-high, high).astype("<i4"), scales
+
+
 def quantized(rows: np.ndarray, bits: int) -> tuple[bytes, np.ndarray]:
     """Return rows [O,N] as signed whole numbers of `bits` bits, little-endian, and the scale float32 [O] of each row.
 
-    The largest magnitude of a row becomes the largest whole number; with 24 bits the rounding is that of float32.
+    With 24 bits the rounding is that of float32; 32 bits are float32 themselves, without scales.
     """
     if bits == 32:
         return rows.astype("<f4").tobytes(), np.zeros(0, np.float32)
-    high = 2 ** (bits - 1) - 1
-    scales = (np.abs(rows).max(1) / high).astype(np.float32)
-    whole = np.rint(rows / np.where(scales > 0, scales, 1).astype(np.float64)[:, None]).clip(-high, high).astype("<i4")
+    whole, scales = _whole(rows, bits)
     return whole.reshape(-1, 1).view(np.uint8)[:, : bits // 8].tobytes(), scales
+
+
+def rounded(rows: np.ndarray, bits: int) -> np.ndarray:
+    """Return rows [O,N] as they are after `quantized`, float32."""
+    if bits == 32:
+        return rows.astype(np.float32)
+    whole, scales = _whole(rows, bits)
+    return whole.astype(np.float32) * scales[:, None]
 
 
 def _word(x: float) -> int:
@@ -203,15 +220,9 @@ def _arguments(op: Op, blob: Blob, bits: int) -> list[int]:
 
 def _conv(conv: Conv, blob: Blob, bits: int) -> list[int]:
     outputs, inputs, *kernel = conv.weight.shape
-    doubling = conv.transposed and (conv.stride, conv.padding, conv.dilation) == ((2, 2), (1, 1), (1, 1))
-    small = unfolded(conv.weight) if doubling else None
+    small = unfolded(conv.weight) if conv.doubles else None
     weights, scales = quantized((conv.weight if small is None else small).reshape(outputs, -1), bits)
     return [
         outputs, inputs, *kernel, *conv.stride, *conv.padding, *conv.dilation, conv.groups, conv.transposed, small is not None,
         bits, blob.add(weights), blob.floats(scales), -1 if conv.bias is None else blob.floats(conv.bias),
     ]  # fmt: skip
-
-
-def weight_bytes(arrays: Sequence[np.ndarray]) -> int:
-    """Return the bytes of arrays as float32."""
-    return sum(4 * a.size for a in arrays)

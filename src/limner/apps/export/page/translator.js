@@ -6,7 +6,7 @@ let latest = 0;
 
 /** Pixels of a canvas as numbers [h,w,c] in [-1,1], padded by their last row and column to what the network takes. */
 function numbersOf(canvas, height, width) {
-  const { width: w, height: h } = canvas, c = facts.channels;
+  const { width: w, height: h } = canvas, c = facts.inputs;
   const pixels = canvas.getContext("2d").getImageData(0, 0, w, h).data;
   const made = new Float32Array(height * width * c);
   for (let y = 0, at = 0; y < height; y++)
@@ -38,7 +38,8 @@ async function translate() {
     return run === latest;
   });
   if (!made) return;
-  show(made, width, input.width, input.height);
+  const s = facts.scale;
+  show(made, width * s, input.width * s, input.height * s);
   $("progress").className = "done";
   facts.milliseconds = performance.now() - started;
   $("speed").textContent = `${input.width}×${input.height} pixels in ${(facts.milliseconds / 1000).toFixed(2)} s on this device`;
@@ -85,7 +86,7 @@ function makeControls() {
   facts.names.forEach((name, i) => $("direction").append(new Option(words[name] || name, i)));
   document.querySelector(".directions").hidden = facts.names.length < 2;
   const least = facts.restorer ? 512 : facts.side; // a restorer is trained on small crops of large pictures
-  const sides = facts.programs.some((p) => p.fixed) ? [facts.side] : [1, 2, 4, 8].map((k) => k * least).filter((s, i) => !i || s <= 2048);
+  const sides = facts.programs.some((p) => p.fixed) ? [facts.side] : [1, 2, 4, 8].map((k) => (k * least) / facts.scale).filter((s, i) => !i || s <= 2048);
   sides.forEach((side) => $("side").append(new Option(`${side} pixels`, side)));
   state.side = sides[0];
   document.querySelector(".sizes").hidden = sides.length < 2;

@@ -30,19 +30,22 @@ SECURITY_HEADERS = {
     "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
 }
 MAX_HEADERS = 32 << 10  # bytes of a request's headers and path
+LARGE = ("multipart/", "image/", "application/octet-stream", "application/zip")  # contents that hold pictures
 DEFAULT_HEADERS = {"cache-control": "no-store"}  # unless the answer says otherwise
 
 
 class Guard:
     """The outermost middleware.
 
-    max_body: bytes of a body that are read. body_seconds: until the whole body has arrived.
+    max_body: bytes of a body that are read. max_json: the same of a body that is neither a form nor a picture. body_seconds: until
+    the whole body has arrived.
     """
 
     def __init__(
-        self, app: Any, access: Access, max_body: int, body_seconds: float = 30.0, error_body: ErrorBody = openai_error
+        self, app: Any, access: Access, max_body: int, max_json: int, body_seconds: float = 30.0, error_body: ErrorBody = openai_error
     ) -> None:
-        self.app, self.access, self.max_body, self.body_seconds, self.error_body = app, access, max_body, body_seconds, error_body
+        self.app, self.access, self.max_body, self.max_json = app, access, max_body, max_json
+        self.body_seconds, self.error_body = body_seconds, error_body
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
@@ -71,7 +74,9 @@ class Guard:
                 await redirect_with_cookie(send_with_headers, self.access.session)
                 return
             self.access.check("http", scope["method"], scope["path"], scope["headers"], scope["query_string"])
-            body = Body(receive, scope["headers"], self.max_body, self.body_seconds)
+            kind = "".join(values(scope["headers"], "content-type")).lower()
+            most = self.max_body if kind.startswith(LARGE) else min(self.max_json, self.max_body)
+            body = Body(receive, scope["headers"], most, self.body_seconds)
             await body.run(self.app, scope, send_with_headers)
         except Refusal as refusal:
             if not started:

@@ -12,7 +12,18 @@ from contextlib import suppress
 
 from cyclopts import CycloptsError
 
-from limner.cli import classification, compression, directing, editing, exporting, inference, restoration, serving, studio, training
+from limner.cli import (
+    classification,
+    compression,
+    directing,
+    editing,
+    exporting,
+    inference,
+    restoration,
+    serving,
+    studio,
+    training,
+)
 from limner.cli.app import app, tell, widen
 from limner.cli.errors import parse_error_message
 from limner.cli.flags import check_groups, flags, with_flags

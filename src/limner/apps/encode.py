@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from limner.apps.autoencode import report_skipped
 from limner.apps.discriminator import last_input, load_discriminator

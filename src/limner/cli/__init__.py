@@ -22,19 +22,7 @@ from limner.cli import (
     restoration,
     serving,
     studio,
-from limner.cli import (
-    classification,
-    compression,
-    directing,
-    editing,
-    exporting,
-    inference,
-    restoration,
-    serving,
-    studio,
     study,
-    training,
-)
     training,
 )
 from limner.cli.app import app, tell, widen

@@ -24,15 +24,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from limner.apps.autoencode import report_skipped
+from limner.apps.discriminator import last_input, load_discriminator
 from limner.apps.sample import destination
 from limner.core import artifact, device
-from limner.core.condition import NONE
 from limner.core.device import autocast
 from limner.core.files import write_whole
 from limner.core.images import to_float
 from limner.data import Dataset, open_source, prepare
 from limner.data.layout import SPLITS
-from limner.networks import architecture, rebuild
 
 CHUNK = 64           # pictures per forward pass
 MAX_CLASSES = 16     # that features of a class-dependent discriminator are averaged over
@@ -74,18 +73,11 @@ def discriminator_features(model: Any) -> Callable[[Tensor], Tensor]:
     MAX_CLASSES, evenly chosen), since the class of a picture is what one may want to find out. Raises ValueError when the run
     has no checkpoint.
     """
-    recipe, spec = model.description["recipe"], model.spec
+    spec = model.spec
     if spec.condition.kind not in ("none", "classes"):
         raise ValueError(f"{model.folder} is conditioned on {spec.condition}, which pictures alone do not give: it has no features of them.")
-    if recipe.get("classifier"):  # AC-GAN: its discriminator predicts the class and is not given it
-        spec = replace(spec, condition=NONE)
-    name = str(model.description["network"]["architecture"])
-    home = architecture(name)
-    described = {"architecture": name, "config": recipe.get("discriminator")}
-    net = rebuild(described, home.DiscriminatorConfig, lambda config: home.Discriminator(spec, config))
-    artifact.load_from_checkpoint(model.folder, "discriminator", net, model._device)
-    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    k = spec.classes
+    net = load_discriminator(model)
+    k = 0 if model.description["recipe"].get("classifier") else spec.classes  # an AC-GAN's predicts the class and is not given it
     groups = np.unique(np.linspace(0, k - 1, min(k, MAX_CLASSES)).round().astype(int)).tolist() if k else []
 
     def features(x: Tensor) -> Tensor:
@@ -98,18 +90,6 @@ def discriminator_features(model: Any) -> Callable[[Tensor], Tensor]:
         return torch.stack([first, *(last_input(net, x, c) for c in given[1:])]).mean(0)
 
     return features
-
-
-def last_input(net: Any, *inputs: Tensor) -> Tensor:
-    """Return the input of the last layer in a forward pass: a row [N,F], or a map averaged over its positions."""
-    found: list[Tensor] = []
-    handle = net.last.register_forward_pre_hook(lambda _, given: found.append(given[0]))
-    try:
-        net(*inputs)
-    finally:
-        handle.remove()
-    row = found[0].float()
-    return row.mean((2, 3)) if row.ndim == 4 else row.flatten(1)
 
 
 def with_mask(x: Tensor, inputs: int) -> Tensor:

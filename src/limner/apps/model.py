@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from limner.apps.editing.latent import Latent, render
 from limner.apps.output import ImageArray, Progress
 from limner.apps.truncation import LATENTS, mean_style, truncated
 from limner.apps.typical import (
@@ -272,12 +273,15 @@ class GeneratorModel:
         return numbers
 
     @torch.no_grad()
-    def render(self, z: np.ndarray, labels: np.ndarray | None = None, psi: float = 1.0) -> ImageArray:
+    def render(self, z: np.ndarray | Latent | Sequence[Latent], labels: np.ndarray | None = None, psi: float = 1.0) -> ImageArray:
         """Generate pictures uint8 [n,C,H,W] from standard normal latents float32 [n, z_size] (and class numbers [n]).
 
         The latents are transformed to the model's latent distribution (`core.latents`). psi: for a style-based network whose
-        classes are calibrated, the factor on the distance of styles from their mean.
+        classes are calibrated, the factor on the distance of styles from their mean. z: or a `Latent` (`invert`), or several,
+        which have their own labels; raises ValueError for one of another generator.
         """
+        if not isinstance(z, np.ndarray):
+            return render(self, [z] if isinstance(z, Latent) else z).view(ImageArray)
         if not len(z):
             return np.zeros((0, self.spec.channels, *self.spec.size), np.uint8).view(ImageArray)
 

@@ -24,6 +24,8 @@ def sample(
     out: Path | None = None,
     columns: int | None = None,
     seconds: float | None = None,
+    frames: Annotated[list[Path] | None, Parameter(consume_multiple=True, negative=())] = None,
+    loop: bool = False,
     device: str = "auto",
 ) -> None:
     """Generate pictures with a trained generator; the same seed gives the same pictures.
@@ -49,6 +51,10 @@ def sample(
         Pictures in a row of the sheet (default: about a square; with --label all, a row per class).
     seconds
         Duration of a walk (default 8, at most 600).
+    frames
+        Key frames of a walk, in order: latents that `limner invert` or `limner edit` wrote, or pictures, which are inverted first.
+    loop
+        Let the walk past --frames return to the first of them.
     device
         auto, cpu, cuda or mps.
     """
@@ -57,6 +63,12 @@ def sample(
 
     count, number = amounts.count(n, "number of pictures"), amounts.count(seed, "seed", minimum=0)
     model = open_model(run, device, GeneratorModel, "sample")
+    if frames or loop:
+        from limner.apps.editing.direct import walk_frames
+
+        with Progress("sampling") as progress:
+            print_line(walk_frames(model, frames or [], out, seconds, loop, (label, truncation, columns), progress))
+        return
     with Progress("calibrating the truncation") as calibration, Progress("sampling") as progress:
         print_line(make(model, out, count, number, label, truncation, seconds, columns, progress, calibration))
 
@@ -207,14 +219,14 @@ def interpolate(
     seconds: float | None = None,
     device: str = "auto",
 ) -> None:
-    """Interpolate between two pictures in an autoencoder's latent space.
+    """Interpolate between two pictures in the latent space of an autoencoder or a generator.
 
     Parameters
     ----------
     run
         The folder that `limner train` wrote.
     a
-        The picture to start from.
+        The picture to start from; for a generator a latent that `limner invert` wrote, or a picture, which is inverted first.
     b
         The picture to end at.
     steps
@@ -229,8 +241,16 @@ def interpolate(
     """
     from limner.apps.autoencode import Autoencoder
     from limner.apps.autoencode import interpolate as make
+    from limner.apps.model import GeneratorModel
 
-    print_line(make(open_model(run, device, Autoencoder, "interpolate"), a, b, out, steps, seconds))
+    model = open_model(run, device, Autoencoder | GeneratorModel, "interpolate")
+    if isinstance(model, GeneratorModel):
+        from limner.apps.editing.direct import interpolate as make_latents
+
+        with Progress("interpolating") as progress:
+            print_line(make_latents(model, a, b, out, steps, seconds, progress))
+        return
+    print_line(make(model, a, b, out, steps, seconds))
 
 
 @app.command

@@ -2,6 +2,7 @@
 
     kind       c                   encode(condition, c)
     classes    int64 [N]           one-hot, [N,K]
+               float [N,K]         the weights of a blend of classes themselves, [N,K]
     vector     float [N,D]         the vector itself, [N,D]
     tokens     int64 [N,L]         each token's share of the text, and the share of padded positions in column 0, [N,V]
 
@@ -21,7 +22,7 @@ def encode(condition: Condition, c: Tensor | None) -> Tensor:
     """A condition as a row of numbers that a linear map can read. c -> float [N, condition.size]"""
     c = checked(condition, c)
     if condition.kind == "classes":
-        return F.one_hot(c, condition.size).float()
+        return c.float() if blends(condition, c) else F.one_hot(c, condition.size).float()
     if condition.kind == "vector":
         return c.float()
     shares = _shares(c)
@@ -29,12 +30,20 @@ def encode(condition: Condition, c: Tensor | None) -> Tensor:
 
 
 def checked(condition: Condition, c: Tensor | None) -> Tensor:
-    """`c` itself; it must be a tensor of the shape and type that `core.condition.Condition` states."""
+    """`c` itself; it must be a tensor of the shape and type that `core.condition.Condition` states, or a blend of classes."""
     assert c is not None, f"this network is conditioned on {condition}: give it the condition c"
+    if blends(condition, c):
+        return c
     shape = {"classes": (), "vector": (condition.size,), "tokens": (condition.length,)}[condition.kind]
     assert c.shape[1:] == shape, f"a condition on {condition} has the shape {['N', *shape]}, not {list(c.shape)}"
     assert c.is_floating_point() == (condition.kind == "vector"), f"a condition on {condition} cannot be of {c.dtype}"
     return c
+
+
+def blends(condition: Condition, c: Tensor) -> bool:
+    """Whether c gives each sample a weight for each class, float [N,K], instead of one class: its embedding is the weighted sum
+    of the classes' embeddings."""
+    return condition.kind == "classes" and c.is_floating_point() and c.shape[1:] == (condition.size,)
 
 
 def _shares(c: Tensor) -> Tensor:
@@ -70,7 +79,7 @@ class ConditionEmbedding(nn.Module):
     def forward(self, c: Tensor | None) -> Tensor:
         c = checked(self.condition, c)
         if self.bias is None:
-            return self.table(c)
+            return c.to(self.table.weight.dtype) @ self.table.weight if blends(self.condition, c) else self.table(c)
         if self.condition.kind == "vector":
             return c @ self.table.weight + self.bias
         return (self.table(c) * _shares(c)[..., None]).sum(1) + self.bias

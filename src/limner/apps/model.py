@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from limner.apps.editing.latent import Latent, render
 from limner.apps.output import ImageArray, Progress
+from limner.apps.pictures_out import as_picture
 from limner.apps.truncation import LATENTS, mean_style, truncated
 from limner.apps.typical import (
     FEATURE_IMAGES,
@@ -27,6 +29,7 @@ from limner.apps.typical import (
 from limner.core import device, latents
 from limner.core.device import autocast
 from limner.core.images import ImageSpec
+from limner.data import Damaged
 from limner.networks.contracts import StyleBased
 from limner.sampling.generate import generate
 
@@ -51,6 +54,7 @@ class GeneratorModel:
         self._precision = device.precision(where)
         self._features: Features | None = None if spec.classes > 1 else reduced  # None: not trained yet
         self._typicality: dict[int, Typicality] = {}  # by class, -1 without classes
+        self._inverter: Any = None  # what `invert` computes once
         self._mean_styles: dict[int, Tensor] = {}  # by class, -1 without classes: the mean style [W] of a style-based network
 
     @property
@@ -299,6 +303,55 @@ class GeneratorModel:
         latent = latents.transform(torch.from_numpy(z), self.noise)
         c = None if labels is None else torch.from_numpy(labels)
         return generate(network, latent, c, self._device, self._precision, CHUNK).numpy().view(ImageArray)
+
+    def invert(self, image: Image.Image | np.ndarray | str | Path, *, label: str | int | None = None, steps: int | None = None,
+               encoder: bool = True, progress: Progress | None = None) -> Latent:  # fmt: skip
+        """Find the latent of a picture.
+
+        Parameters
+        ----------
+        image
+            A file, a Pillow image or uint8 [C,H,W] of any size and mode; it is cropped and resized as the training data were.
+        label
+            The class by name or number; None finds the one that fits best.
+        steps
+            Steps of the search; None takes `editing.invert.STEPS`.
+        encoder
+            Start from the run's encoder, which the first inversion trains, once; False starts from random latents.
+        progress
+            Of the training of the encoder.
+
+        Returns
+        -------
+        Latent
+            For `render` and for edits; its `save` writes a .latent.npz.
+
+        Raises
+        ------
+        ValueError
+            For a picture that cannot be read, an unknown label, and a model with a condition other than classes.
+
+        Examples
+        --------
+        After the example of `limner.train`:
+
+        >>> import limner
+        >>> model = limner.load("runs/noise", "cpu")
+        >>> latent = model.invert(model.sample(1, seed=3)[0], encoder=False)
+        >>> model.render(latent).shape
+        (1, 1, 16, 16)
+        """
+        from limner.apps.editing.invert import STEPS, Inverter, target_of
+
+        number = None if label is None else self.labels(1, label if isinstance(label, str) else [label], np.random.default_rng(0))
+        if self._inverter is None or (encoder and self._inverter.encoder is None):
+            self._inverter = Inverter(self, encoder, progress)
+        try:
+            target = target_of(self, as_picture(np.asarray(image) if isinstance(image, np.ndarray) else image))
+        except Damaged as error:
+            raise ValueError(f"The picture cannot be used: {error}.") from error
+        found: Latent = self._inverter.invert(target, None if number is None else int(number[0]), STEPS if steps is None else steps).latent
+        return found
 
 
 def _groups(n: int, labels: np.ndarray | None) -> np.ndarray:

@@ -12,14 +12,14 @@ from contextlib import suppress
 
 from cyclopts import CycloptsError
 
-from limner.cli import classification, compression, directing, inference, restoration, serving, training
+from limner.cli import classification, compression, directing, editing, inference, restoration, serving, training
 from limner.cli.app import app, tell, widen
 from limner.cli.errors import parse_error_message
 from limner.cli.flags import check_groups, flags, with_flags
 from limner.cli.plugins import add_verbs
 from limner.core.files import read_error
 
-__all__ = ["app", "classification", "compression", "directing", "inference", "main", "restoration", "serving", "training"]
+__all__ = ["app", "classification", "compression", "directing", "editing", "inference", "main", "restoration", "serving", "training"]
 
 
 def _option_value(arguments: Sequence[str], option: str) -> str | None:

@@ -269,10 +269,10 @@ def styles_of(model: Any, given: Sequence[Latent]) -> np.ndarray:
     return torch.stack(rows).numpy()
 
 
-def render(model: Any, given: Sequence[Latent]) -> np.ndarray:
+def render(model: Any, given: Sequence[Latent], weights: Mapping[str, Tensor] | None = None) -> np.ndarray:
     """Return the pictures of latents, uint8 [N,C,H,W], in the model's own precision; a tuned copy's by its own weights.
 
-    Raises ValueError for latents of another generator, and for a delta that is missing or damaged.
+    weights: by name, in place of the weights of the generator and of tuned copies. Raises ValueError for latents of another generator, and for a delta that is missing or damaged.
     """
     check(model, given)
     made = np.zeros((len(given), model.spec.channels, *model.spec.size), np.uint8)
@@ -281,10 +281,10 @@ def render(model: Any, given: Sequence[Latent]) -> np.ndarray:
         groups.setdefault((latent.delta_sha256, latent.code.ndim), []).append(i)
     for rows in groups.values():
         group = [given[i] for i in rows]
-        weights = tuned_weights(model, group[0])
+        chosen = tuned_weights(model, group[0]) if weights is None else weights
 
-        def network(code: Tensor, c: Tensor | None, weights: Mapping[str, Tensor] | None = weights) -> Tensor:
-            return synthesize(model, code, c, weights)
+        def network(code: Tensor, c: Tensor | None, chosen: Mapping[str, Tensor] | None = chosen) -> Tensor:
+            return synthesize(model, code, c, chosen)
 
         code = torch.from_numpy(np.stack([latent.code for latent in group]))
         made[rows] = generate(network, code, condition(model, group), model._device, model._precision, CHUNK).numpy()

@@ -157,7 +157,7 @@ def test_variations_say_what_to_do_instead(client: Any) -> None:
 class Shift:
     """An editor in miniature: a picture's code is its mean gray, and a direction adds to it."""
 
-    directions = ("light",)
+    directions, inverts = ("light",), True
 
     def __init__(self, model: Any) -> None:
         self.size = model.spec.size

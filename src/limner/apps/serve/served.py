@@ -28,9 +28,13 @@ Latents = Callable[[], tuple[np.ndarray, np.ndarray | None]]  # -> latents [n,Z]
 
 
 class Editor(Protocol):
-    """What is done with pictures of a generator beyond sampling. A code is what the editor makes of it: a latent, styles."""
+    """What is done with pictures of a generator beyond sampling. A code is what the editor makes of it: a latent, styles.
+
+    directions: their names, without spaces. inverts: whether `invert` can be called.
+    """
 
     directions: Sequence[str]
+    inverts: bool
 
     def invert(self, image: Image.Image, progress: Callable[..., None]) -> Any:
         """Return the code of the picture of the model that is nearest to a given one. progress may raise, to stop."""
@@ -49,6 +53,7 @@ class AutoencoderEditor:
     """An autoencoder as its own editor: its encoder inverts."""
 
     directions: Sequence[str] = ()
+    inverts = True
 
     def __init__(self, model: Autoencoder) -> None:
         self.model = model
@@ -79,7 +84,7 @@ class Served:
         self.kind = str(model.description["kind"])
         self.classes: list[str] = list(getattr(model, "classes", ()) or ())
         self.generates = isinstance(model, GeneratorModel) and _samples(model)
-        self.applies = isinstance(model, Translator | Restorer) or self.editor is not None
+        self.applies = isinstance(model, Translator | Restorer) or (self.editor is not None and self.editor.inverts)
         self.classifies = isinstance(model, Classifier)
         self.pace = Pace()
         self.worker = Worker(id, self._compute, settings.max_batch, settings.batch_wait, settings.queue_requests, observe)
@@ -192,7 +197,7 @@ class Served:
 
             def work(job: Job) -> Any:
                 return model.restore(image, 1.0 if strength is None else strength, mask, scale, progress=job.check)
-        elif editor is not None:
+        elif editor is not None and editor.inverts:
             self._only(given, "directions")
             if unknown := [name for name in directions or {} if name not in editor.directions]:
                 raise Refusal(f"The direction {unknown[0]!r} is unknown; this model has {', '.join(editor.directions) or 'none'}.")

@@ -2,7 +2,7 @@
 
     python benchmarks/serve.py RUN --minutes 10 --clients 64
 
-The server is `limner serve RUN --port 0` in a process of its own; the clients share this process and one thread, each with a
+The server is `limner serve RUN --port 0` in a process of its own (further options are passed to it); the clients share this process and one thread, each with a
 connection that stays open. Requests are of three kinds: pictures of a prompt by OpenAI's API (n from 1 to 4, in one of ten cases
 10), one picture as a file, and latents by the Open Inference Protocol. A client that is refused with 429 waits for --backoff
 seconds (at most its Retry-After) and asks again.
@@ -196,9 +196,8 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--backoff", type=float, default=0.1, help="seconds that a refused client waits")
     parser.add_argument("--out", type=Path, default=RESULTS / "serve.json")
-    parser.add_argument("arguments", nargs="*", help="further arguments of `limner serve`, after --")
-    given = parser.parse_args()
-    command = [sys.executable, "-m", "limner", "serve", str(given.run), "--port", "0", *given.arguments]
+    given, arguments = parser.parse_known_args()  # others are those of `limner serve`
+    command = [sys.executable, "-m", "limner", "serve", str(given.run), "--port", "0", *arguments]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as server:
         assert server.stderr
         line = server.stderr.readline()

@@ -22,7 +22,7 @@ def serve(
     truncation: Annotated[bool, Parameter(negative=())] = False,
     max_batch: int = 64,
     batch_wait: float = 0.004,
-    queue_seconds: float = 0.8,
+    queue_seconds: float = 0.5,
     timeout: float = 30.0,
     max_pixels: int = 4_000_000,
     device: str = "auto",
@@ -80,6 +80,7 @@ def serve(
                     calibrate(model, progress)
         served = serve_app(models, access, settings, editor_of)
         for name, one in served.state.service.models.items():
+            one.warm_up()
             print_line(f"{name} is a {one.kind} of {one.model.spec}.")
         serve_bound(served, bound, tell, path="/v1/models")
         tell("The server has ended.")

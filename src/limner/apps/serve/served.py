@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -15,6 +16,7 @@ from limner.apps.model import GeneratorModel, check_numbers
 from limner.apps.restore import Restorer
 from limner.apps.serve.batching import Full, Job, Observe, Worker
 from limner.apps.serve.pace import Pace
+from limner.apps.serve.pictures import as_file
 from limner.apps.serve.settings import MAX_N, Settings
 from limner.apps.translate import Translator
 from limner.apps.web.errors import Refusal
@@ -225,6 +227,14 @@ class Served:
         for name, value in given.items():
             if value is not None and name not in names:
                 raise Refusal(f"{self.id} is a {self.kind}, which takes no {name}: leave it out.")
+
+    def warm_up(self, seconds: float = 2.0) -> None:
+        """Compute batches of the usual sizes, the small ones first, until a time is over: the first of each size is slow."""
+        started, n = time.monotonic(), 1
+        while self.generates and n <= self.settings.max_batch and time.monotonic() - started < seconds:
+            labels = self.model.labels(n, None, np.random.default_rng(0))
+            as_file(np.asarray(self.model.render(self.model.latents(n, np.random.default_rng(0), labels), labels))[0])
+            n = padded(n + 1)
 
     # ---- the worker --------------------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ class Settings:
 
     max_batch: int = 64
     batch_wait: float = 0.004
-    queue_seconds: float = 0.8
+    queue_seconds: float = 0.5
     queue_requests: int = 256
     timeout: float = 30.0
     max_pixels: int = 4_000_000

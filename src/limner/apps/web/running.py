@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import os
 import signal
 import socket
@@ -102,6 +103,8 @@ def run(app: Any, host: str = "127.0.0.1", port: int = 8000, say: Callable[[str]
 
 def serve_bound(app: Any, bound: socket.socket, say: Callable[[str], None] = print, path: str = "/") -> None:
     """Serve on a socket of `listen`, as `run` does."""
+    gc.collect()
+    gc.freeze()  # a full collection would go through all objects of PyTorch every few seconds, while all requests wait
     bound.listen(2048)  # connections are accepted by the kernel from here on
     with contextlib.closing(bound), _ignored_signals():
         say(f"Open {address(bound)}{path} (stop with Ctrl-C).")

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from limner.apps.serve.service import calibrate
 from serving import PICTURE, apply, decoded, encoded, models, server
 
 pytest.importorskip("fastapi")
@@ -98,6 +99,17 @@ def test_styles_are_truncated_without_preparation(client: httpx.Client, runs: di
     assert "start the server with --truncation" in message(answer)
 
 
+@pytest.mark.slow
+def test_typical_pictures_are_chosen_after_a_calibration(runs: dict[str, Any]) -> None:
+    calibrate(runs["squares"])
+    with server({"squares": runs["squares"]}, truncation=True) as (client, _):
+        made = images(client.post("/v1/runs/squares/generate", json={"n": 2, "seed": 1, "label": "0", "truncation": 0.5}))
+        truth = np.asarray(runs["squares"].sample(2, seed=1, label="0", truncation=0.5)).astype(int)
+        assert np.abs(np.stack(made) - truth).max() <= ONE_LEVEL
+        z = [[0.0] * runs["squares"].z_size]
+        assert "redraws latents" in message(client.post("/v1/runs/squares/generate", json={"latents": z, "labels": [0], "truncation": 0.5}))
+
+
 @pytest.mark.parametrize("form", ["png", "jpeg", "webp"])
 def test_one_picture_as_a_file(form: str, client: httpx.Client) -> None:
     answer = client.get("/v1/runs/squares/picture", params={"seed": 3, "index": 2, "label": "1", "format": form})
@@ -128,6 +140,8 @@ def test_one_picture_as_a_file(form: str, client: httpx.Client) -> None:
         ({"latents": []}, "1 to 10 pictures"),
         ({"truncation": 1.5}, "0.05 to 1"),
         ({"directions": {"smile": 2}}, "direction 'smile' is unknown"),
+        ({"n": 2, "seeds": [1]}, "one picture for each of the seeds"),
+        ({"label": "1", "labels": [1]}, "a label or labels"),
         ({"format": "svg"}, "png, jpeg, webp"),
         ({"surprise": 1}, "surprise"),
     ],
@@ -184,7 +198,7 @@ def test_a_hole_is_filled(client: httpx.Client) -> None:
 def test_an_autoencoder_reconstructs(client: httpx.Client, runs: dict[str, Any]) -> None:
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (16, 16), dtype=np.uint8))
     made = decoded(apply(client, "coder", picture).content)
-    truth = np.asarray(runs["coder"].reconstruct(np.asarray(picture)[None, None]))[0]
+    truth = np.asarray(runs["coder"].reconstruct(np.array(picture)[None, None]))[0]
     assert np.abs(made.astype(int) - truth.astype(int)).max() <= ONE_LEVEL
 
 

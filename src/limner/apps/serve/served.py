@@ -104,7 +104,7 @@ class Served:
         model = self.generator()
         check_n(n)
         check_numbers(n, seed)
-        psi = self._psi(truncation)
+        psi = self._psi(truncation, directions)
         model.labels(n, label, np.random.default_rng(0))  # raises for an unknown label
 
         def latents() -> tuple[np.ndarray, np.ndarray | None]:
@@ -113,8 +113,6 @@ class Served:
             return model.latents(n, for_latents, labels), labels
 
         if psi < 1 and not model.has_styles:
-            if directions:
-                raise Refusal("The truncation of this model redraws latents, so it does not go with directions: leave one of them out.")
 
             def choose(job: Job) -> np.ndarray:
                 return np.asarray(model.sample(n, seed=seed, label=label, truncation=psi))
@@ -131,7 +129,7 @@ class Served:
         check_n(len(z))
         if z.shape[1:] != (model.z_size,) or not (np.abs(z) <= MAX_LATENT).all():  # also False for NaN
             raise Refusal(f"Latents are lists of {model.z_size} standard normal numbers between -{MAX_LATENT:g} and {MAX_LATENT:g}.")
-        psi = self._psi(truncation)
+        psi = self._psi(truncation, directions)
         if psi < 1 and not model.has_styles:
             raise Refusal("The truncation of this model redraws latents: give seeds in place of latents, or leave it out.")
         if model.spec.classes and labels is None:
@@ -157,9 +155,12 @@ class Served:
 
         return self._submit(None, edit, n, n)
 
-    def _psi(self, truncation: float | None) -> float:
+    def _psi(self, truncation: float | None, directions: Mapping[str, float] | None) -> float:
+        """Return the truncation, 1 for None. Raises ValueError for one that the model or the server does not offer."""
         model = self.generator()
         psi = model.check_truncation(truncation)
+        if psi < 1 and directions:
+            raise Refusal("Directions do not go with a truncation: leave one of them out.")
         if psi < 1 and not model.has_styles and not self.settings.truncation:
             raise Refusal("The truncation of this model needs a calibration: start the server with --truncation, or leave it out.")
         return psi

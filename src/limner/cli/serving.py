@@ -61,6 +61,7 @@ def serve(
     from limner.apps.web.running import check_installed, listen, read_key, serve_bound
 
     check_installed()
+    from limner.apps.serve.editor import editor_of
     from limner.apps.serve.health import PUBLIC
     from limner.apps.serve.service import calibrate, serve_app
     from limner.apps.serve.settings import Settings
@@ -77,7 +78,7 @@ def serve(
             for _, model in models:
                 with Progress("calibrating the truncation") as progress:
                     calibrate(model, progress)
-        served = serve_app(models, access, settings)
+        served = serve_app(models, access, settings, editor_of)
         for name, one in served.state.service.models.items():
             one.warm_up()
             print_line(f"{name} is a {one.kind} of {one.model.spec}.")

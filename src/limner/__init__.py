@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from limner.apps.autoencode import Autoencoder
     from limner.apps.classify import Classifier
     from limner.apps.compress import Codec
+    from limner.apps.editing.latent import Latent
     from limner.apps.model import GeneratorModel
     from limner.apps.output import ImageArray
     from limner.apps.restore import Restorer
@@ -48,6 +49,7 @@ _HOMES = {  # imported at first use: PyTorch takes seconds
     "GeneratorModel": "limner.apps.model",
     "ImageArray": "limner.apps.output",
     "ImageSpec": "limner.core.images",
+    "Latent": "limner.apps.editing.latent",
     "Method": "limner.methods.phase",
     "Objective": "limner.losses.adversarial",
     "OptimizerConfig": "limner.training.state",
@@ -68,7 +70,7 @@ _HOMES = {  # imported at first use: PyTorch takes seconds
 
 __all__ = [
     "Autoencoder", "Batch", "Card", "Classifier", "Clock", "Codec", "Condition", "Experiment", "Family", "GeneratorModel", "ImageArray",
-    "ImageSpec", "Method", "Objective", "OptimizerConfig", "Phase", "Preset", "Product", "Restorer", "Trained", "Training", "Translator", "Validator",
+    "ImageSpec", "Latent", "Method", "Objective", "OptimizerConfig", "Phase", "Preset", "Product", "Restorer", "Trained", "Training", "Translator", "Validator",
     "__version__", "export", "group", "load", "option", "train",
 ]  # fmt: skip
 

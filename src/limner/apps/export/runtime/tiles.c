@@ -1,16 +1,19 @@
 /* The inner loops: products of input pixels and packed weights, summed over the taps and input channels of a convolution.
 
 a holds the addresses of the tile's pixels for each tap; w holds [taps][n][channels of the block]. Every loaded number is used
-four or eight times, and eight independent sums hide the latency of an addition. The sums are plain products and additions:
+four or eight times, and eight independent sums hide the latency of an addition. The larger tile sums each tap by itself, as one
+long sum would lose twice as many digits. The sums are plain products and additions:
 relaxed SIMD would fuse them, but not every browser has it, and its results differ between machines. */
 
 #include "runtime.h"
 
+#define ADD_TO(j, part) sum[j] = wasm_f32x4_add(sum[j], part)
 #define MAC(sum, x, w) sum = wasm_f32x4_add(sum, wasm_f32x4_mul(x, w))
 
 void tile_4x8(const float *const *a, const float *w, int taps, int n, v128_t *sum) {
-  v128_t s00 = wasm_f32x4_splat(0), s01 = s00, s10 = s00, s11 = s00, s20 = s00, s21 = s00, s30 = s00, s31 = s00;
+  for (int j = 0; j < 8; j++) sum[j] = wasm_f32x4_splat(0);
   for (int t = 0; t < taps; t++, a += 4) {
+    v128_t s00 = wasm_f32x4_splat(0), s01 = s00, s10 = s00, s11 = s00, s20 = s00, s21 = s00, s30 = s00, s31 = s00;
     const float *a0 = a[0], *a1 = a[1], *a2 = a[2], *a3 = a[3];
 #pragma clang loop unroll_count(2)
     for (int i = 0; i < n; i++, w += 8) {
@@ -20,8 +23,8 @@ void tile_4x8(const float *const *a, const float *w, int taps, int n, v128_t *su
       x = wasm_v128_load32_splat(a2 + i); MAC(s20, x, w0); MAC(s21, x, w1);
       x = wasm_v128_load32_splat(a3 + i); MAC(s30, x, w0); MAC(s31, x, w1);
     }
+    ADD_TO(0, s00); ADD_TO(1, s01); ADD_TO(2, s10); ADD_TO(3, s11); ADD_TO(4, s20); ADD_TO(5, s21); ADD_TO(6, s30); ADD_TO(7, s31);
   }
-  sum[0] = s00; sum[1] = s01; sum[2] = s10; sum[3] = s11; sum[4] = s20; sum[5] = s21; sum[6] = s30; sum[7] = s31;
 }
 
 void tile_8x4(const float *const *a, const float *w, int taps, int n, v128_t *sum) {

@@ -38,9 +38,10 @@ ABLATION: dict[str, dict[str, Any]] = {  # changes of the preset `classifier`
     "whole": {},
     "with the adversarial loss": {"adversarial": 1.0},
     "no elastic deformation": {"elastic": 0.0},
-    "no augmentation but shifts": {"elastic": 0.0, "strength": 0.0},
+    "no thicker and thinner strokes": {"stroke": 0.0},
+    "no augmentation but shifts": {"elastic": 0.0, "stroke": 0.0, "strength": 0.0},
     "labels alone": {"labeled_every": 1, "pseudo_labels": 0.0},
-    "labels alone, no augmentation": {"labeled_every": 1, "pseudo_labels": 0.0, "elastic": 0.0, "strength": 0.0},
+    "labels alone, no augmentation": {"labeled_every": 1, "pseudo_labels": 0.0, "elastic": 0.0, "stroke": 0.0, "strength": 0.0},
 }
 
 

@@ -105,6 +105,17 @@ def test_warp_shifts_and_rotates_by_its_numbers() -> None:
 # ---- turns -----------------------------------------------------------------------------------------------------------
 
 
+def test_strokes_become_wider_and_narrower() -> None:
+    x = -torch.ones(3, 1, 28, 28)
+    x[:, :, :, 10:14] = 1.0  # a stroke of 4 pixels
+    u = torch.tensor([[1.0], [0.5], [0.0]])
+    made = warp.stroke(x, u)[:, 0, 14]
+    assert [(row > 0).sum().item() for row in made] == [6, 4, 2]
+    torch.testing.assert_close(made[1], x[1, 0, 14])
+    assert (warp.stroke(x, u, 0.5)[0, 0, 14, 9] == 0.0).item()  # half of the way between background and stroke
+    assert warp.stroke(x, u, 0.0) is x
+
+
 def method(**more: Any) -> SemiSupervised:
     torch.manual_seed(0)
     generator = conv.Generator(ImageSpec(1, 16, 16), conv.TINY_GENERATOR) if more.get("adversarial", 1.0) else None
@@ -212,7 +223,7 @@ def test_recipes_learn_two_classes(recipe: str, squares: Path, tmp_path: Path) -
     changes: dict[str, Any] = {"network": convnet.TINY, "batch": 16, "labels_per_class": 8}
     changes |= {"threshold": 0.8} if recipe == "classifier" else {}
     run = limner.train(squares, recipe=recipe, images=3_000, out=tmp_path / "run", device="cpu", quiet=True,
-                       changes=changes | {"strength": 0.2, "elastic": 0.0})  # fmt: skip
+                       changes=changes | {"strength": 0.2, "elastic": 0.0, "stroke": 0.0})  # fmt: skip
     model = limner.load(run.folder, "cpu")
     with np.load(squares) as given:
         x, y = torch.from_numpy(given["images"])[:, None], torch.from_numpy(given["labels"])

@@ -47,8 +47,9 @@ class SemiSupervised:
     that, predictions are weighted such that their running mean has the frequencies of the labeled rows (distribution alignment,
     Berthelot et al. 2020, "ReMixMatch", section 3.1).
 
-    frequencies: of the classes among the labeled pictures, [K]; None aligns nothing. labeled_every: rows of a batch per labeled one. strength, elastic: of the warps of labeled rows and strong views
-    (`networks.warp`); the weak view of unlabeled rows is only shifted and, where `flip`, mirrored.
+    frequencies: of the classes among the labeled pictures, [K]; None aligns nothing. labeled_every: rows of a batch per labeled
+    one. strength, elastic, stroke: of the warps of labeled rows and strong views (`networks.warp`); the weak view of unlabeled
+    rows is only shifted and, where `flip`, mirrored.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class SemiSupervised:
         threshold: float = 0.95,
         strength: float = 1.0,
         elastic: float = 0.0,
+        stroke: float = 0.0,
         shift: bool = True,
         flip: bool = False,
         generator_every: int = 1,
@@ -75,7 +77,7 @@ class SemiSupervised:
         self.labeled_every = labeled_every
         self.adversarial, self.pull_away = adversarial, pull_away
         self.entropy, self.pseudo_labels, self.threshold = entropy, pseudo_labels, threshold
-        self.strength, self.elastic, self.shift, self.flip = strength, elastic, shift, flip
+        self.strength, self.elastic, self.stroke, self.shift, self.flip = strength, elastic, stroke, shift, flip
         self.separate = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in classifier.modules())
         nets, players = {"classifier": classifier}, {"classifier": list(classifier.parameters())}
         phases = [Phase("classifier", self.classifier_turn)]
@@ -165,12 +167,13 @@ class SemiSupervised:
         return batch.normal("z", self.generator.z_size)
 
     def _views(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the pictures weakly augmented (flip, shift) and strongly (flip, warp)."""
+        """Return the pictures weakly augmented (flip, shift) and strongly (flip, stroke, warp)."""
         x = batch["image"]
         if self.flip:
             x = diffaugment.flip(x, batch.uniform("flip"))
         weak = diffaugment.translation(x, batch.uniform("shift", 2)) if self.shift else x
-        strong = warp.warp(x, batch.uniform("warp", warp.DRAWS), self.strength, self.elastic)
+        strong = warp.stroke(x, batch.uniform("stroke", 1), self.stroke) if self.stroke else x
+        strong = warp.warp(strong, batch.uniform("warp", warp.DRAWS), self.strength, self.elastic)
         return weak, strong
 
 

@@ -98,6 +98,7 @@ def method_of(
         threshold=recipe.threshold,
         strength=recipe.strength,
         elastic=recipe.elastic,
+        stroke=recipe.stroke,
         shift=recipe.shift,
         flip=recipe.flip,
         generator_every=recipe.generator_every,

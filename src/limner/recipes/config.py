@@ -186,6 +186,7 @@ class ClassifierRecipe(Training):
     align: bool = option(True, "Weight predictions such that pseudo-labels have the class frequencies of the labeled images; turn it off where those of the others differ.", needs=Needs("pseudo_labels"))
     strength: float = option(0.6, "Strength of the affine augmentation (at 1, rotation by up to 30 degrees, scale, shear, shift) of labeled images and strong views; 0 is none.", low=0, high=2)
     elastic: float = option(1.0, "Strength of the elastic deformation of the same images; 0 is none.", low=0, high=2)
+    stroke: float = option(1.0, "Strength of the thickening and thinning of strokes in the same images, for handwriting and drawings; 0 is none.", low=0, high=1)
     shift: bool = option(True, "Translate the other views of unlabeled images by up to an eighth of the size.")
     validation: float | None = option(None, "Fraction of the labeled images to hold out for accuracy and calibration; by default a tenth where that is at least 50 images, otherwise none.", low=0, high=0.9)
     labels_per_class: int = option(0, "Use the labels of this many images of each class, drawn at random, and the others without; for experiments. 0 uses all.", low=0)

@@ -202,7 +202,7 @@ CODECS = {
 }
 
 # Columns: recipe, options, summary, source. One network for all; it is narrower than the papers', for a CPU.
-GAN_ONLY = {"adversarial": 1.0, "pseudo_labels": 0.0, "strength": 0.0, "elastic": 0.0, "shift": False, "network.noise": 0.3}
+GAN_ONLY = {"adversarial": 1.0, "pseudo_labels": 0.0, "strength": 0.0, "elastic": 0.0, "stroke": 0.0, "shift": False, "network.noise": 0.3}
 CLASSIFIERS = {
     # Without a generator; whether the adversarial loss pays has not been measured.
     "classifier":            _preset(ClassifierRecipe, {},                                                              "classes learned from few labeled pictures and many unlabeled ones: pseudo-labels on warped pictures", "Sohn et al. 2020, FixMatch: simplifying semi-supervised learning with consistency and confidence"),

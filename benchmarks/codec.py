@@ -128,7 +128,7 @@ def on_emoji(run: Path, pictures: np.ndarray, effort: int, console: Console) -> 
         for quality in (0, 25, 50, 75, 100):
             path = Path(place) / f"{quality}.limn"
             compress(codec, folder, path, quality=quality, effort=effort, archive=True)
-            decoded = [np.asarray(codec.decompress(codec.compress(picture, quality, effort))) for picture in pictures]
+            decoded = [np.asarray(codec.decompress(codec.compress(Image.fromarray(picture), quality, effort))) for picture in pictures]
             level = mean_psnr(pictures, decoded)
             theirs = float(np.exp(np.interp(level, sizes[order, 1], np.log(sizes[order, 0]))))
             inside = bool(sizes[:, 1].min() <= level <= sizes[:, 1].max())

@@ -124,7 +124,7 @@ def test_translate_refuses_in_a_sentence(runs: Path, strange: Path, tmp_path: Pa
     back = limner("translate", run, strange, tmp_path / "out", "--direction", "b2a")
     assert "translates a2b, not 'b2a'" in sentence(back) and not (tmp_path / "out").exists()
     assert "cannot be used" in sentence(limner("translate", run, strange / "broken.png", tmp_path / "x.png"))
-    assert "would overwrite" in sentence(limner("translate", run, strange, strange))
+    assert "is the folder of the originals" in sentence(limner("translate", run, strange, strange))
     assert "not as 'x.jpg'" in sentence(limner("translate", run, strange, tmp_path / "out", "--sheet", tmp_path / "x.jpg"))
     assert not (tmp_path / "out").exists()
 

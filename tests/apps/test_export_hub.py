@@ -213,7 +213,7 @@ def stub() -> Iterator[tuple[type[Stub], str]]:
 def test_push_uploads_the_folder(tmp_path: Path, stub: tuple[type[Stub], str], monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("huggingface_hub")
     models.generator(tmp_path / "run", "mlp")
-    for name, value in {"HF_ENDPOINT": stub[1], "HF_TOKEN": "hf_test", "HF_HOME": str(tmp_path / "hf")}.items():
+    for name, value in {"HF_ENDPOINT": stub[1], "HF_TOKEN": "hf_test", "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "0"}.items():
         monkeypatch.setitem(os.environ, name, value)
     done = command("push", str(tmp_path / "run"), "me/noise")
     assert done.returncode == 0, done.stderr
@@ -233,6 +233,7 @@ def test_push_without_a_token_a_name_or_a_hub_is_one_sentence(tmp_path: Path, mo
     with pytest.raises(ValueError, match=r"pip install 'limner\[hub\]'"):
         hub.push(model, "me/noise", tmp_path / "out")
     monkeypatch.setitem(os.environ, "HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setitem(os.environ, "HF_HUB_OFFLINE", "0")
     monkeypatch.setitem(os.environ, "HF_ENDPOINT", "http://127.0.0.1:9")  # discard: nothing answers
     monkeypatch.delenv("HF_TOKEN", raising=False)
     assert "hf auth login" in sentence(command("push", str(tmp_path / "run"), "me/noise"))

@@ -344,12 +344,12 @@ class GeneratorModel:
         from limner.apps.editing.invert import STEPS, Inverter, target_of
 
         number = None if label is None else self.labels(1, label if isinstance(label, str) else [label], np.random.default_rng(0))
-        if self._inverter is None or (encoder and self._inverter.encoder is None):
-            self._inverter = Inverter(self, encoder, progress)
         try:
             target = target_of(self, as_picture(np.asarray(image) if isinstance(image, np.ndarray) else image))
         except Damaged as error:
             raise ValueError(f"The picture cannot be used: {error}.") from error
+        if self._inverter is None or (encoder and self._inverter.encoder is None):
+            self._inverter = Inverter(self, encoder, progress)
         found: Latent = self._inverter.invert(target, None if number is None else int(number[0]), STEPS if steps is None else steps).latent
         return found
 

@@ -238,7 +238,7 @@ def interpolate(
     from limner.apps.model import GeneratorModel
 
     model = open_model(run, device, Autoencoder | GeneratorModel, "interpolate")
-    if isinstance(model, GeneratorModel):
+    if not isinstance(model, Autoencoder):  # its own encoder finds the latents of pictures
         from limner.apps.editing.direct import interpolate as make_latents
 
         with Progress("interpolating") as progress:

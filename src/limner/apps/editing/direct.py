@@ -48,9 +48,10 @@ def find_directions(
     if not 0 <= count <= 100:
         raise ValueError(f"From 0 to 100 axes are found, not {count}.")
     where = png(model.folder / FOLDER / f"{NAME}.png" if out is None else destination(model.folder, out, ""))
-    marked = [opened(model, path) for path in _listed(like)]
-    if like and len(marked) < 2:
+    files = _listed(like)
+    if like and len(files) < 2:
         raise ValueError("Mark at least 2 pictures, better 8: what they have in common cannot be seen in one.")
+    marked = [opened(model, path) for path in files]
     latent = by_seed(model, seed) if at is None else opened(model, at)
     predictor = independent(model, classifier, data, labels, learning)
     found = find(model, predictor, count, seed, progress, codes_of(model, marked).rows if marked else None)

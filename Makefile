@@ -30,14 +30,20 @@ docs: .venv/docs  ## build the documentation into site/; fails on a broken link
 	$(BIN)/pip install -q --group docs
 	touch $@
 
+# Pages are tested in Debian's Chromium; where it cannot be installed, those tests are skipped and say so.
+.venv/chromium: .venv/ready
+	@command -v chromium > /dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq chromium > /dev/null; } \
+	  || echo "The tests of pages in a browser are skipped: install Debian's package chromium for them."
+	@touch $@
+
 lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-test: lint docs  ## everything that must pass, in under 10 minutes on 2 cores
+test: lint docs .venv/chromium  ## everything that must pass, in under 12 minutes on 2 cores
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n 2
 
-test-all: lint docs  ## the slow ones too
+test-all: lint docs .venv/chromium  ## the slow ones too
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
 clean:

@@ -148,7 +148,7 @@ def logged(run: Path) -> int:
         return 0
 
 
-@pytest.mark.parametrize("recipe", ["spectral", "r3gan"])
+@pytest.mark.parametrize("recipe", ["spectral", pytest.param("r3gan", marks=pytest.mark.slow)])
 def test_killed_at_random_moments_and_resumed_equals_unbroken(recipe: str, squares: Path, tmp_path: Path) -> None:
     command = ["train", str(squares), *TINY, "--images", "4800", "--checkpoint-minutes", "0.002"]
     command[command.index("--recipe") + 1] = recipe

@@ -21,6 +21,7 @@ def test_a_bot_that_does_not_look_at_pixels_scores_as_by_chance(tmp_path: Path) 
     assert n == 4400 and abs(right - 0.5) <= 0.03  # 4 standard errors
 
 
+@pytest.mark.slow
 def test_the_same_of_pairs(tmp_path: Path) -> None:
     right, n = score(watch(noise_study(tmp_path, 220, 10, pairs=True), 10))
     assert n == 2420 and abs(right - 0.5) <= 0.03

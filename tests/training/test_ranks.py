@@ -36,7 +36,7 @@ def alike(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor], rtol: floa
         torch.testing.assert_close(two[key], value, rtol=rtol, atol=atol, msg=lambda m, key=key: f"{key}: {m}")
 
 
-@pytest.mark.parametrize("recipe", ["spectral", "dcgan", "r3gan", "improved"])
+@pytest.mark.parametrize("recipe", ["spectral", "dcgan", "r3gan", pytest.param("improved", marks=pytest.mark.slow)])
 def test_two_ranks_give_what_one_gives(recipe: str, squares: Path, tmp_path: Path) -> None:
     # plain gradient steps: Adam divides by |g| and blows the last bit of a sum's order up to the step size
     more = ["--recipe", recipe, "--generator.width", "8", "--discriminator.width", "8", "--batch", "8"]
@@ -166,6 +166,7 @@ def test_a_batch_that_cannot_be_shared_is_a_sentence(squares: Path, tmp_path: Pa
         train(tmp_path, squares, 2, "--batch", "15")
 
 
+@pytest.mark.slow
 def test_two_ranks_train_longer_as_one_run_of_the_longer_budget(squares: Path, tmp_path: Path) -> None:
     """Under a constant schedule; the two ranks see the same decision about the budget."""
     start = [*TOGETHER, "--nproc-per-node=2", "-m", "limner", "train"]

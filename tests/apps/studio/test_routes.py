@@ -191,7 +191,7 @@ def test_the_log_is_read_as_it_grows_and_again_when_lines_are_cut(tmp_path: Path
 # ---- processes -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("prepared", [False, True])
+@pytest.mark.parametrize("prepared", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_training_is_started_paused_and_resumed_bit_for_bit(studio: Studio, home: Path, squares: Path, prepared: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is a process of its own, found by its files alone, and the weights after a pause are those of an unbroken run."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

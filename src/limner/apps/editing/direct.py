@@ -68,8 +68,10 @@ def _listed(given: Sequence[Path]) -> list[Path]:
         if path.is_dir():
             inside = sorted(p for p in path.iterdir() if p.name.endswith(ENDING))
             found += inside or sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURES)
-        else:
+        elif path.exists():
             found.append(path)
+        else:
+            raise ValueError(f"There is no file {path}: give latents ({ENDING}), pictures, or a folder of them.")
     if given and not found:
         raise ValueError(f"{given[0]} holds no latents ({ENDING}) and no pictures: mark some by copying them there.")
     if len(found) > MAX_MARKED:

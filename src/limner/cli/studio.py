@@ -165,7 +165,7 @@ def picture(
     )
     model = open_model(run, device, GeneratorModel, "picture")
     with Progress("calibrating the truncation") as calibration:
-        made = Drawing(model, hooks.edit()).draw(state, calibration)
+        made = Drawing(model, hooks.draw_edited).draw(state, calibration)
     out = destination(model.folder, out, "picture.png")
     write_whole(out, png(made, texts_of(run, state)))
     print_line(f"The picture is in {out}.")

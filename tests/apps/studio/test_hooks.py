@@ -14,12 +14,10 @@ from limner.apps.studio.state import State
 from limner.families.load import load
 from studio_process import until
 
-pytestmark = pytest.mark.skipif(not hooks.present("editing.directions"), reason="the room apps.editing is not there")
-
 
 @pytest.fixture
 def drawing(home: Path) -> Drawing:
-    return Drawing(load(home / "squares", "cpu"), hooks.edit())
+    return Drawing(load(home / "squares", "cpu"), hooks.draw_edited)
 
 
 def latent_file(drawing: Drawing, seed: int, path: Path) -> Path:
@@ -63,7 +61,6 @@ def test_without_the_room_such_states_are_refused(drawing: Drawing) -> None:
         Drawing(drawing.model).draw(State(seed=1, directions={"wide": 1.0}))
 
 
-@pytest.mark.skipif(not hooks.present("export.html"), reason="the room apps.export is not there")
 def test_a_page_is_exported_beside_the_run_and_offered(client: Any, home: Path) -> None:
     run = client.get("/api/home").json()["runs"][0]["id"]
     begun = client.post(f"/api/runs/{run}/export", json={"format": "html"}).json()

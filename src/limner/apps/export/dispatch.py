@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from math import nan
 from pathlib import Path
 from typing import Any
 
-from limner.apps.export import hub, onnx
+from limner.apps.export import html, hub, onnx
 from limner.apps.export.report import Report
 from limner.apps.output import Progress
 
@@ -27,7 +26,7 @@ def export(
     if part is not None and suffix != ".onnx":
         raise ValueError("A part is exported to an .onnx file: leave --part out, or give such a file.")
     if suffix == ".html":
-        page = import_module("limner.apps.export.html").write(model, out, bits=BITS[precision], progress=progress)
+        page = html.write(model, out, bits=BITS[precision], progress=progress)
         return Report(out, out.stat().st_size, nan, sentence=str(page))
     if suffix == ".onnx":
         return onnx.write(model, out, part, precision=precision, progress=progress)

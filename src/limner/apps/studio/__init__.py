@@ -7,7 +7,7 @@
     axes.py generator.py latent_map.py   sliders, pictures and the map of a generator
     pictures.py       what a model makes of a picture of one's own
     newest.py jobs.py newest wins, and work that takes seconds
-    hooks.py          features that are shown only where their modules are installed
+    hooks.py          what the studio does by the rooms of editing and export
     routes_*.py app.py   the requests
     page/             the page: HTML, CSS and modules, without a build step
 """

@@ -19,7 +19,7 @@ from limner.core.images import to_uint8
 from limner.networks.contracts import StyleBased
 
 Edit = Callable[["Drawing", State], np.ndarray]
-"""(drawing, state with an inverted picture or named directions) -> its picture uint8 [C,H,W] (`hooks.edit`)"""
+"""(drawing, state with an inverted picture or named directions) -> its picture uint8 [C,H,W] (`hooks.draw_edited`)"""
 
 
 class Drawing:

@@ -1,9 +1,8 @@
-"""Parts of Limner that the studio shows only where they are installed: editing (inversion, directions) and export."""
+"""What the studio does by other rooms: editing (inversion, directions) and export."""
 
 from __future__ import annotations
 
 import io
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -11,45 +10,27 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from limner.apps.editing import codes, direct, directions, latent
+from limner.apps.editing.invert import Inverter, target_of
+from limner.apps.export import dispatch
 from limner.apps.output import Progress
-from limner.apps.studio.generator import Drawing, Edit
+from limner.apps.studio.generator import Drawing
 from limner.apps.studio.state import State
 from limner.core.images import to_pil
 
 AXIS_REACH, CLASS_REACH = 3.0, 1.5  # ends of the sliders of named directions
 
 
-def present(module: str) -> bool:
-    """Return whether a module of Limner exists."""
-    try:
-        return find_spec(f"limner.apps.{module}") is not None
-    except ModuleNotFoundError:  # its package does not exist
-        return False
-
-
-def _load(module: str) -> Any:
-    return import_module(f"limner.apps.{module}")
-
-
 def features() -> dict[str, bool]:
-    """Return which optional features the page can show."""
-    return {
-        "invert": present("editing.invert"), "directions": present("editing.direct"),
-        "onnx": present("export.dispatch") and find_spec("onnx") is not None, "html": present("export.html"),
-    }  # fmt: skip
+    """Return which formats of an export can be written: .onnx needs an extra."""
+    return {"onnx": find_spec("onnx") is not None, "html": True}
 
 
 # ---- editing ---------------------------------------------------------------------------------------------------------
 
 
-def edit() -> Edit | None:
-    """Return the function that draws states with an inverted picture or named directions; None without that room."""
-    return draw_edited if present("editing.directions") else None
-
-
 def draw_edited(drawing: Drawing, state: State) -> np.ndarray:
     """Return the picture uint8 [C,H,W] of a state with a latent file or directions. Raises ValueError for those of other weights."""
-    latent, codes, directions = (_load(f"editing.{name}") for name in ("latent", "codes", "directions"))
     model, base = drawing.model, None
     if state.latent is not None:
         try:
@@ -81,9 +62,7 @@ def draw_edited(drawing: Drawing, state: State) -> np.ndarray:
 
 def named_directions(model: Any) -> list[dict[str, Any]]:
     """Return the directions stored beside a run, with what they were measured to change; empty if there are none."""
-    if not present("editing.directions"):
-        return []
-    known = _load("editing.directions").Directions.load(model)
+    known = directions.Directions.load(model)
     return [] if known is None else [
         {"name": one.name, "title": one.name, "reach": AXIS_REACH if one.label is None else CLASS_REACH, "note": _effect(one)} for one in known
     ]  # fmt: skip
@@ -100,13 +79,12 @@ def _effect(direction: Any) -> str:
 
 def find_directions(model: Any, progress: Progress) -> str:
     """Find and store the directions of a generator; return a sentence."""
-    return str(_load("editing.direct").find_directions(model, progress=progress)[1])
+    return direct.find_directions(model, progress=progress)[1]
 
 
 def invert(model: Any, image: Image.Image, out: Path, progress: Progress) -> tuple[bytes, bytes, str]:
     """Write the latent of a picture; return PNGs of the picture as the model takes it and as it draws it, and a sentence."""
-    module = _load("editing.invert")
-    found = module.Inverter(model, progress=progress).invert(module.target_of(model, image))
+    found = Inverter(model, progress=progress).invert(target_of(model, image))
     found.latent.save(out)
     return _png(found.target), _png(found.made), f"The generator draws it at a PSNR of {found.psnr:.1f} dB."
 
@@ -116,9 +94,7 @@ def invert(model: Any, image: Image.Image, out: Path, progress: Progress) -> tup
 
 def export(model: Any, out: Path, progress: Progress) -> str:
     """Export a model by the suffix of `out`; return a sentence."""
-    if out.suffix == ".html":
-        return str(_load("export.html").write(model, out, progress=progress))
-    return str(_load("export.dispatch").export(model, out, progress=progress))
+    return str(dispatch.export(model, out, progress=progress))
 
 
 def _png(picture: np.ndarray) -> bytes:

@@ -46,7 +46,7 @@ class Studio:
         self.home, self.recipes = home, list(recipes)
         self.launches = Launches(home, program, standby)
         self.runs = Runs([*folders], self.launches)
-        self.models = Models(load, hooks.edit())
+        self.models = Models(load, hooks.draw_edited)
         self.newest, self.jobs = Newest(), Jobs()
         self.drops = Drops(home / FOLDER)
         self.inspections: Registry[Inspection] = Registry("inspection", 32)

@@ -29,7 +29,7 @@ export function stage(id, model, name) {
   return { canvas, line, save, draw: (state) => draw({ state: structuredClone(state), began: performance.now() }) };
 }
 
-export async function show(body, { id, features }) {
+export async function show(body, { id }) {
   const loading = h("p", { class: "muted", role: "status" }, "Loading the model …");
   body.append(loading);
   const model = await get(`/api/runs/${id}/model`);
@@ -73,7 +73,7 @@ export async function show(body, { id, features }) {
       h("div", { class: "pair" }, model.classes.length ? field("Class", label) : null, field("Seed", h("span", { class: "joined" }, seed, dice))),
       h("h2", {}, "Axes"), h("p", { class: "hint" }, "Directions along which this model's pictures vary most, in standard deviations."), sliders,
       named.length ? [h("h2", {}, "Directions"), model.named_directions.map((one, i) => [named[i], one.note ? h("p", { class: "hint" }, one.note) : null])]
-        : features.directions ? [h("h2", {}, "Directions"), finder(id, line, () => { body.replaceChildren(); show(body, { id, features }); })] : null,
+        : [h("h2", {}, "Directions"), finder(id, line, () => { body.replaceChildren(); show(body, { id }); })],
       h("h2", {}, "Fidelity"), truncation, h("p", { class: "hint" }, model.styles ? "Moves styles toward their mean: fewer failures, less diversity." : "Chooses among the most typical pictures. The first use measures them."),
       model.styles ? mixing(model, state, () => changed(false)) : null)), line);
   draw(state);

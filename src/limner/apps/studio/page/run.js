@@ -11,7 +11,7 @@ const TABS = {
   map: ["Map", (run) => draws(run), "./map.js"],
   draw: ["Draw", (run) => run.usable && run.kind === "translator", "./draw.js"],
   pictures: ["Your pictures", (run) => run.usable && run.kind !== "generator", "./pictures.js"],
-  photo: ["Your photo", (run, features) => draws(run) && run.kind === "generator" && features.invert, "./photo.js"],
+  photo: ["Your photo", (run) => draws(run) && run.kind === "generator", "./photo.js"],
   export: ["Export", (run, features) => run.usable && (features.onnx || features.html), "./exports.js"],
 };
 

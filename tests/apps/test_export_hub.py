@@ -113,7 +113,7 @@ def test_a_page_is_left_to_its_own_module(tmp_path: Path, monkeypatch: pytest.Mo
             out.write_text("<html>")
             return "x.html has 1 picture."
 
-    monkeypatch.setattr("limner.apps.export.dispatch.import_module", lambda name: Page)
+    monkeypatch.setattr("limner.apps.export.dispatch.html", Page)
     report = export("a model", tmp_path / "x.html", precision="int8")
     assert given == [("a model", {"bits": 8, "progress": None})] and (str(report), report.size) == ("x.html has 1 picture.", 6)
 

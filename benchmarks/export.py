@@ -3,7 +3,8 @@
     python benchmarks/export.py [RUN ...] [--seconds 5] [--browser]
 
 Without a run it takes the default generator at 64x64 RGB with random weights, whose time is that of a trained one. Each row runs
-alternately with the others. CPU time is that of one thread; wall time uses all cores. --browser adds what `export_browser.py` measures
+alternately with the others. PyTorch runs the network in float32, under autocast in the machine's precision (where that is bf16), and in
+the form that `limner sample` uses (`networks.inference`). CPU time is that of one thread; wall time uses all cores. --browser adds what `export_browser.py` measures
 of the page of `limner export RUN page.html` in Chromium. Prints a table, writes results/export.json.
 """
 
@@ -29,9 +30,11 @@ from limner.apps.export import check, onnx
 from limner.apps.export.part import Part
 from limner.apps.export.parts import part_of
 from limner.apps.export.report import megabytes
-from limner.core import artifact
+from limner.apps.export.wrap import GeneratorGraph
+from limner.core import artifact, device
 from limner.core.images import ImageSpec
 from limner.networks import conv, describe
+from limner.networks.inference import inference_form
 
 RESULTS = Path(__file__).parent / "results"
 BATCH = 64
@@ -69,11 +72,27 @@ def default_generator(folder: Path) -> Path:
 Run = Callable[[tuple[torch.Tensor, ...]], Any]
 
 
-def in_pytorch(part: Part, channels_last: bool) -> Run:
-    """The part as `limner sample` runs it in float32, with the weights in channels_last."""
-    if channels_last:
+def in_pytorch(model: Any) -> dict[str, Run]:
+    """The ways to run the usual part of a model in PyTorch, with the weights in channels_last."""
+
+    def run(part: Part, precision: torch.dtype) -> Run:
         part.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return lambda inputs: part(*inputs)
+
+        def once(inputs: tuple[torch.Tensor, ...]) -> Any:
+            with torch.inference_mode(), device.autocast(torch.device("cpu"), precision):
+                return part(*inputs)
+
+        return once
+
+    precision = device.precision(torch.device("cpu"))
+    ways = {"PyTorch fp32": run(part_of(model), torch.float32)}
+    if precision != torch.float32:
+        ways[f"PyTorch {device.name_of(precision)}, autocast"] = run(part_of(model), precision)
+    sampled = part_of(model)
+    if isinstance(sampled.module, GeneratorGraph):
+        sampled.module.network = inference_form(model.network, precision)
+        ways[f"PyTorch {device.name_of(precision)}, as sampled"] = run(sampled, precision)
+    return ways
 
 
 def in_onnxruntime(part: Part, content: bytes, threads: int) -> Run:
@@ -106,17 +125,15 @@ def rows_of(folder: Path, seconds: float) -> list[Row]:
     weights = (folder / artifact.WEIGHTS).stat().st_size
     cores = os.cpu_count() or 1
     torch.set_num_threads(1)
-    cpu = measured(
-        {"PyTorch": in_pytorch(part_of(model), True), "onnxruntime": in_onnxruntime(part, content, 1)}, part, seconds, time.process_time
-    )
+    ways = in_pytorch(model)
+    inputs = part.examples(BATCH, 1)
+    errors = {way: float((run(inputs)[0] - part(*inputs)[0]).abs().max()) for way, run in ways.items()}
+    cpu = measured(ways | {"onnxruntime": in_onnxruntime(part, content, 1)}, part, seconds, time.process_time)
     torch.set_num_threads(cores)
-    wall = measured(
-        {"PyTorch": in_pytorch(part_of(model), True), "onnxruntime": in_onnxruntime(part, content, cores)}, part, seconds,
-        time.perf_counter,
-    )  # fmt: skip
+    wall = measured(ways | {"onnxruntime": in_onnxruntime(part, content, cores)}, part, seconds, time.perf_counter)
     return [
         Row(
-            name, runtime, weights if runtime == "PyTorch" else report.size, 0.0 if runtime == "PyTorch" else report.error,
+            name, runtime, weights if runtime in ways else report.size, errors.get(runtime, report.error),
             wall[runtime][1], cpu[runtime][1], cpu[runtime][BATCH], 1000 / wall[runtime][BATCH],
         )
         for runtime in cpu

@@ -25,6 +25,7 @@ class Fake:
 
     def __post_init__(self) -> None:
         self.description = {"network": {"name": "generator"}, "data": {}, "kind": "generator"}
+        self.inference = self.network
         self.noise, self._device, self._precision = "normal", torch.device("cpu"), torch.float32
         self.classes = [f"class {k}" for k in range(self.spec.classes)]
 

@@ -10,6 +10,7 @@ the chunks alone modulate. Other conditions than classes have a shared embedding
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -85,6 +86,11 @@ class Generator(nn.Module):
         self.attention = SelfAttention([self.width, *outputs][self.attends_before])
         self.norm = BatchNorm2d(outputs[-1])
         self.last = spectral_conv(outputs[-1], spec.channels, 3)
+
+    def normalized_layers(self) -> list[tuple[nn.Module, nn.Module]]:
+        """As `networks.contracts.BatchNormalized` states it."""
+        blocks: list[Any] = list(self.blocks)
+        return [(block.up, block.norms[1].norm) for block in blocks]
 
     def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         first, *chunks = z.split(self.chunks, 1)

@@ -82,7 +82,7 @@ class ConditionEmbedding(nn.Module):
             return c.to(self.table.weight.dtype) @ self.table.weight if blends(self.condition, c) else self.table(c)
         if self.condition.kind == "vector":
             return c @ self.table.weight + self.bias
-        return (self.table(c) * _shares(c)[..., None]).sum(1) + self.bias
+        return (self.table(c) * _shares(c)[..., None].to(self.bias.dtype)).sum(1) + self.bias
 
 
 class LinearEmbedding(nn.Module):

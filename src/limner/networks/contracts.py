@@ -147,6 +147,14 @@ def _read_loaded_progress(net: nn.Module, _: object) -> None:
 
 
 @runtime_checkable
+class BatchNormalized(Protocol):
+    """A generator with batch normalizations that can be folded into the layers before them."""
+
+    def normalized_layers(self) -> list[tuple[nn.Module, nn.Module]]:
+        """Each linear layer or convolution whose output goes to a batch normalization and nowhere else, with that normalization"""
+
+
+@runtime_checkable
 class StyleBased(Protocol):
     """A generator in two parts, mapping and synthesis, for style mixing and path-length regularization."""
 

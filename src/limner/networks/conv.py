@@ -73,6 +73,10 @@ class Generator(nn.Module):
         for up in self.ups:
             nn.init.orthogonal_(up.weight)  # type: ignore[arg-type]
 
+    def normalized_layers(self) -> list[tuple[nn.Module, nn.Module]]:
+        """As `networks.contracts.BatchNormalized` states it."""
+        return [(layer, norm.norm) for layer, norm in zip([self.first, *self.ups][:-1], self.norms, strict=True)]  # type: ignore[misc]
+
     def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         x = to_map(self.first(z), self.ups[0].in_channels, self.base)  # type: ignore[arg-type]  # [N,W,h,w]
         for norm, up in zip(self.norms, self.ups, strict=True):

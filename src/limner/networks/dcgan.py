@@ -94,6 +94,11 @@ class Generator(nn.Module):
         if self.reference:
             self.reference_z.copy_(bend(self.reference_z))
 
+    def normalized_layers(self) -> list[tuple[nn.Module, nn.Module]]:
+        """As `networks.contracts.BatchNormalized` states it."""
+        pairs = zip([self.first, *self.ups][:-1], self.norms, strict=True)
+        return [(layer, norm) for layer, norm in pairs if isinstance(norm, BatchNorm2d)]
+
     def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         if self.reference:
             z = torch.cat([self.reference_z.to(z.dtype), z])  # [R+N,Z]

@@ -101,6 +101,10 @@ class Generator(nn.Module):
         )
         self.last = plain_conv(channels[-1], spec.channels, 3)
 
+    def normalized_layers(self) -> list[tuple[nn.Module, nn.Module]]:
+        """As `networks.contracts.BatchNormalized` states it."""
+        return [(self.first, self.norm), *((up.conv, up.norm) for up in self.ups)]  # type: ignore[list-item]
+
     def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         if self.embedding is not None:
             z = torch.cat([z, self.embedding(c)], 1)

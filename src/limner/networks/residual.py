@@ -7,6 +7,7 @@ with a condition, the projection of Miyato & Koyama 2018, "cGANs with projection
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -115,6 +116,11 @@ class ResidualGenerator(nn.Module):
             self.attention = SelfAttention([self.width, *outputs][self.attends_before])
         self.norm = BatchNorm2d(outputs[-1])
         self.last = conv(outputs[-1], spec.channels, 3)
+
+    def normalized_layers(self) -> list[tuple[nn.Module, nn.Module]]:
+        """As `networks.contracts.BatchNormalized` states it."""
+        blocks: list[Any] = list(self.blocks)
+        return [(block.up, block.norms[1].norm) for block in blocks]
 
     def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         x = to_map(self.first(z), self.width, self.base)  # [N,W,h,w]

@@ -12,6 +12,7 @@ from limner.core import latents
 from limner.core.device import autocast
 from limner.core.images import to_float, to_uint8
 from limner.core.machine import Machine
+from limner.networks.inference import inference_form
 
 BATCH = 32  # pictures of one forward pass beside training: what fits while training fits
 
@@ -46,7 +47,7 @@ def generate(
     parts = []
     for start in range(0, len(z), batch):
         rows = slice(start, start + batch)
-        with autocast(device, precision):
+        with torch.inference_mode(), autocast(device, precision):
             pictures = network(z[rows].to(device), None if c is None else c[rows].to(device))
         parts.append(to_uint8(pictures).contiguous().cpu())
     return torch.cat(parts)
@@ -68,7 +69,7 @@ def preview_of(z_size: int, classes: int, distribution: str, machine: Machine) -
     rows = min(classes, 10) if classes > 1 else 8
     z = latents.draw(np.random.default_rng(0), rows * 8, z_size, distribution)
     c = (torch.arange(rows) * classes // rows).repeat_interleave(8) if classes else None
-    return lambda generator: generate(generator, z, c, machine.device, machine.precision).numpy()
+    return lambda generator: generate(inference_form(generator, machine.precision), z, c, machine.device, machine.precision).numpy()
 
 
 def sampler_of(labels: Tensor | None, distribution: str, machine: Machine) -> Callable[[nn.Module, int], Tensor]:
@@ -83,6 +84,7 @@ def sampler_of(labels: Tensor | None, distribution: str, machine: Machine) -> Ca
             z.append(latents.draw(rng, rows, z_size, distribution))
             if labels is not None:
                 c.append(labels[torch.from_numpy(rng.integers(0, len(labels), rows))])
-        return generate(generator, torch.cat(z), torch.cat(c) if c else None, machine.device, machine.precision)
+        made = inference_form(generator, machine.precision)
+        return generate(made, torch.cat(z), torch.cat(c) if c else None, machine.device, machine.precision)
 
     return sample

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from limner.apps.editing.latent import CHUNK, Latent, condition, latent_of, styles_of, synthesize
+from limner.apps.editing.latent import CHUNK, Latent, condition, latent_of, renderer, styles_of
 from limner.core import latents
 from limner.networks.contracts import StyleBased
 from limner.sampling.generate import generate
@@ -75,10 +75,7 @@ def pictures(model: Any, codes: Codes) -> Tensor:
     if not len(codes):
         return torch.zeros((0, model.spec.channels, *model.spec.size), dtype=torch.uint8)
     c = None if codes.c is None else torch.from_numpy(codes.c)
-    with torch.no_grad():
-        return generate(
-            lambda code, given: synthesize(model, code, given), torch.from_numpy(codes.code), c, model._device, model._precision, CHUNK
-        )
+    return generate(renderer(model), torch.from_numpy(codes.code), c, model._device, model._precision, CHUNK)
 
 
 def codes_of(model: Any, given: Sequence[Latent]) -> Codes:

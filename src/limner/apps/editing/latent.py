@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
@@ -239,6 +239,21 @@ def synthesize(model: Any, code: Tensor, c: Tensor | None, weights: Mapping[str,
     return model.network(z, c)
 
 
+def renderer(model: Any, weights: Mapping[str, Tensor] | None = None) -> Callable[[Tensor, Tensor | None], Tensor]:
+    """Return the network that `sampling.generate` draws codes with: `synthesize`, where nothing is differentiated.
+
+    Without weights, latents z go through the same network as those of `GeneratorModel.sample`, to give the same pictures.
+    """
+
+    def network(code: Tensor, c: Tensor | None) -> Tensor:
+        if weights or code.ndim == 3:
+            return synthesize(model, code, c, weights)
+        made: Tensor = model.inference(latents.transform(code, model.noise), c)
+        return made
+
+    return network
+
+
 class _Synthesis(torch.nn.Module):
     """The synthesis of a style-based network as a module, as `functional_call` takes it."""
 
@@ -282,12 +297,8 @@ def render(model: Any, given: Sequence[Latent], weights: Mapping[str, Tensor] | 
     for rows in groups.values():
         group = [given[i] for i in rows]
         chosen = tuned_weights(model, group[0]) if weights is None else weights
-
-        def network(code: Tensor, c: Tensor | None, chosen: Mapping[str, Tensor] | None = chosen) -> Tensor:
-            return synthesize(model, code, c, chosen)
-
         code = torch.from_numpy(np.stack([latent.code for latent in group]))
-        made[rows] = generate(network, code, condition(model, group), model._device, model._precision, CHUNK).numpy()
+        made[rows] = generate(renderer(model, chosen), code, condition(model, group), model._device, model._precision, CHUNK).numpy()
     return made
 
 

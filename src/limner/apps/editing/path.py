@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from limner.apps.editing.codes import Codes, codes_of
-from limner.apps.editing.latent import Latent, synthesize, tuned_weights
+from limner.apps.editing.latent import Latent, renderer, tuned_weights
 from limner.apps.output import Progress
 from limner.apps.sample import (
     FRAMES_PER_SECOND,
@@ -101,11 +101,7 @@ def frames(model: Any, keys: Sequence[Latent], positions: np.ndarray, loop: bool
         c = None if path.c is None else torch.from_numpy(path.c[i : i + 1])
         if c is not None and codes.c is not None and codes.c.ndim == 1 and t[i] == 0:
             c = torch.from_numpy(codes.c[at[i] : at[i] + 1])
-
-        def network(code: Tensor, given: Tensor | None, weights: Mapping[str, Tensor] | None = weights) -> Tensor:
-            return synthesize(model, code, given, weights)
-
-        yield generate(network, torch.from_numpy(path.code[i : i + 1]), c, model._device, model._precision)[0].numpy()
+        yield generate(renderer(model, weights), torch.from_numpy(path.code[i : i + 1]), c, model._device, model._precision)[0].numpy()
 
 
 def _blended(model: Any, a: Mapping[str, Tensor] | None, b: Mapping[str, Tensor] | None, t: float) -> Mapping[str, Tensor] | None:

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from limner.apps.export import latent_parts, picture_parts
-from limner.apps.export.fold import fold
 from limner.apps.export.part import Part
+from limner.networks.fold import fold
 
 Make = Callable[[Any], Part]
 
@@ -54,6 +54,7 @@ def folded(model: Any, name: str | None = None) -> Part:
 def cpu_copy(model: Any) -> Any:
     """Return a copy of a model object whose networks are on the CPU, in evaluation mode and contiguous, in float32."""
     copied = copy.deepcopy(model)
+    vars(copied).pop("inference", None)  # of another precision
     for value in vars(copied).values():
         if isinstance(value, nn.Module):
             value.to("cpu", memory_format=torch.contiguous_format).eval().requires_grad_(False)  # type: ignore[call-overload]

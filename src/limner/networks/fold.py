@@ -1,4 +1,4 @@
-"""Networks with the computations on weights done once, so that an exported graph holds none of them.
+"""Networks with the computations on weights done once, for inference and export.
 
     Spectral...      the weight divided by its largest singular value
     Equal...         the weight times its scale
@@ -7,7 +7,7 @@
     Modulated        the energies that demodulation needs, of all weights (Karras et al. 2020, eq. 3)
     VirtualBatch...  the statistics of the reference batch
 
-The functions stay the same up to rounding. Batch normalization after a convolution is folded by the exporter.
+The functions stay the same up to rounding. `networks.inference` folds batch normalization too; exporters do so themselves.
 """
 
 from __future__ import annotations
@@ -114,10 +114,11 @@ class FrozenVirtualNorm(nn.Module):
         self.register_buffer("theirs", theirs)
 
     def forward(self, x: Tensor) -> Tensor:
-        moments = torch.stack([x.mean((2, 3)), x.square().mean((2, 3))])  # [2,N,C]
+        y = x.float()
+        moments = torch.stack([y.mean((2, 3)), y.square().mean((2, 3))])  # [2,N,C]
         mean, square = ((self.theirs * self.reference + moments) / (self.reference + 1)).unbind(0)
         scale = (square - mean.square()).clamp_min(0).add(self.eps).rsqrt() * self.weight
-        return x * scale[:, :, None, None] + (self.bias - mean * scale)[:, :, None, None]
+        return (y * scale[:, :, None, None] + (self.bias - mean * scale)[:, :, None, None]).to(x.dtype)
 
 
 def _freeze_reference(generator: nn.Module) -> None:

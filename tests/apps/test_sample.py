@@ -77,7 +77,7 @@ def test_truncation_chooses_typical_samples_among_untouched_latents(run: Path) -
     rank = lambda pictures: model._ranks(np.asarray(pictures), np.zeros(len(pictures), int))  # noqa: E731
     plain, chosen = model.sample(200, label=0), model.sample(200, label=0, truncation=0.3)
     assert rank(chosen).max() <= 0.3 and 0.25 < rank(plain).mean() < 0.75
-    model.network.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+    model.inference.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
     model.sample(64, label=0, truncation=0.3)
     z = torch.cat(given)
     assert z.square().mean() == pytest.approx(1, abs=0.05) and 80 < len(z) < 500  # as long as drawn ones, about n / 0.3

@@ -235,7 +235,7 @@ def test_recipes_learn_two_classes(recipe: str, squares: Path, tmp_path: Path) -
 def test_two_ranks_give_what_one_gives(squares: Path, tmp_path: Path) -> None:
     # plain gradient steps, since Adam divides by |g|; batches of 10, of which the ranks have different numbers of labeled rows
     more = ["--recipe", "classifier", "--network.width", "8", "--generator.width", "8", "--batch", "10", "--labeled-every", "4", "--images", "40"]
-    more += ["--adversarial", "1", "--labels-per-class", "8", "--entropy", "0.1", "--threshold", "0", "--precision", "fp32", "--device", "cpu", "--quiet"]
+    more += ["--sync-batch-norm", "--adversarial", "1", "--labels-per-class", "8", "--entropy", "0.1", "--threshold", "0", "--precision", "fp32", "--device", "cpu", "--quiet"]
     for player in ("classifier", "generator"):
         more += [f"--{player}-optimizer.name", "sgd", f"--{player}-optimizer.lr", "0.02", f"--{player}-optimizer.beta1", "0"]
     found = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -39,7 +40,7 @@ def alike(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor], rtol: floa
 @pytest.mark.parametrize("recipe", ["spectral", "dcgan", "r3gan", pytest.param("improved", marks=pytest.mark.slow)])
 def test_two_ranks_give_what_one_gives(recipe: str, squares: Path, tmp_path: Path) -> None:
     # plain gradient steps: Adam divides by |g| and blows the last bit of a sum's order up to the step size
-    more = ["--recipe", recipe, "--generator.width", "8", "--discriminator.width", "8", "--batch", "8"]
+    more = ["--recipe", recipe, "--generator.width", "8", "--discriminator.width", "8", "--batch", "8", "--sync-batch-norm"]
     for player in ("discriminator", "generator"):
         more += [f"--{player}-optimizer.name", "sgd", f"--{player}-optimizer.lr", "0.02", f"--{player}-optimizer.beta1", "0"]
     one, two = (train(tmp_path / f"{ranks}", squares, ranks, *more) for ranks in (1, 2))
@@ -127,6 +128,36 @@ with distributed.process_group("cpu") as ranks:
 """
 
 
+LOCAL = """
+import sys, torch
+import torch.distributed as group
+from limner.core import distributed
+from limner.networks.layers import BatchNorm2d
+from limner.training.loop import _summed
+
+x = torch.randn(8, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 2 + 1
+with distributed.process_group("cpu") as ranks:
+    norm, mine = BatchNorm2d(3), x[ranks.rows(8)]
+    y = norm(mine)
+    alone = torch.nn.BatchNorm2d(3)
+    assert torch.equal(y, alone(mine)), "a rank normalizes its own rows"
+    statistics = distributed.unsynchronized([norm])
+    assert len(statistics) == 2 and torch.equal(statistics[0], alone.running_mean)
+    weight = torch.nn.Parameter(torch.zeros(1))
+    weight.grad = torch.ones(1)
+    _summed([weight], torch.ones(2), statistics)
+    assert weight.grad == 2, "gradients are summed, statistics averaged"
+    halves = [torch.nn.BatchNorm2d(3) for _ in range(2)]
+    for half, rows in zip(halves, x.split(4)):
+        half(rows)
+    torch.testing.assert_close(norm.running_mean, (halves[0].running_mean + halves[1].running_mean) / 2)
+    torch.testing.assert_close(norm.running_var, (halves[0].running_var + halves[1].running_var) / 2)
+    all_of = [torch.empty_like(norm.running_var) for _ in range(2)]
+    group.all_gather(all_of, norm.running_var)
+    assert torch.equal(*all_of), "all ranks have the same statistics"
+"""
+
+
 LEAVE = """
 import os, torch
 from limner.core import distributed
@@ -154,6 +185,11 @@ def test_a_parameter_is_idle_where_no_rank_plays_it(tmp_path: Path) -> None:
     finished([*TOGETHER, "--nproc-per-node=2", str(tmp_path / "idle.py")])
 
 
+def test_ranks_normalize_their_own_rows_and_share_running_statistics(tmp_path: Path) -> None:
+    (tmp_path / "local.py").write_text(LOCAL)
+    finished([*TOGETHER, "--nproc-per-node=2", str(tmp_path / "local.py")])
+
+
 def test_ranks_agree_bit_for_bit_when_the_batch_is_accumulated(tmp_path: Path) -> None:
     # A slice moves codebook and pool before the next is seen, so accumulated over two ranks is by design not what one
     # rank gives: but the ranks must never differ from each other, or they would train two models.
@@ -168,12 +204,15 @@ def test_a_batch_that_cannot_be_shared_is_a_sentence(squares: Path, tmp_path: Pa
 
 @pytest.mark.slow
 def test_two_ranks_train_longer_as_one_run_of_the_longer_budget(squares: Path, tmp_path: Path) -> None:
-    """Under a constant schedule; the two ranks see the same decision about the budget."""
+    """Under a constant schedule; the two ranks see the same decision about the budget. Each normalizes its own rows: the resumed run
+    starts both with the statistics that rank 0 saved, which are those of the unbroken run on either."""
     start = [*TOGETHER, "--nproc-per-node=2", "-m", "limner", "train"]
     small = ["--recipe", "dcgan", "--schedule", "constant", "--batch", "16", "--generator.width", "8", "--discriminator.width", "8",
              "--precision", "fp32", "--device", "cpu", "--threads", "1", "--quiet"]  # fmt: skip
     finished([*start, str(squares), *small, "--images", "96", "--out", str(tmp_path / "long")])
     finished([*start, str(squares), *small, "--images", "48", "--out", str(tmp_path / "short")])
     finished([*start, "--resume", str(tmp_path / "short"), "--more", "48 images", "--quiet"])
-    long, extended = (load_file(tmp_path / name / "weights.safetensors") for name in ("long", "short"))
-    assert long.keys() == extended.keys() and all(torch.equal(value, extended[name]) for name, value in long.items())
+    assert json.loads((tmp_path / "short/run.json").read_text())["decided"]["ranks"] == 2
+    for name in ("weights.safetensors", "checkpoint/latest.safetensors"):
+        long, extended = (load_file(tmp_path / run / name) for run in ("long", "short"))
+        assert long.keys() == extended.keys() and all(torch.equal(value, extended[key]) for key, value in long.items()), name

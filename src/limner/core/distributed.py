@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.distributed as torch_dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
 
@@ -35,14 +35,17 @@ class Ranks:
 
 
 ALONE = Ranks()
+_sync_batch_norm = False  # of the process group
 
 
 @contextmanager
-def process_group(device: str = "auto") -> Iterator[Ranks]:
+def process_group(device: str = "auto", sync_batch_norm: bool = False) -> Iterator[Ranks]:
     """Initialize the process group that torchrun's environment describes (NCCL on CUDA, else Gloo); destroy it on exit.
 
-    Raises ValueError when there are more local ranks than GPUs.
+    sync_batch_norm: layers normalize over the rows of all ranks instead of each rank's own. Raises ValueError when there are more
+    local ranks than GPUs.
     """
+    global _sync_batch_norm
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         yield ALONE
@@ -58,6 +61,7 @@ def process_group(device: str = "auto") -> Iterator[Ranks]:
     from torch.distributed.nn import functional  # noqa: F401
 
     torch_dist.init_process_group("nccl" if cuda else "gloo")
+    _sync_batch_norm = sync_batch_norm
     try:
         yield ranks
         torch_dist.barrier()  # no rank leaves while another still communicates
@@ -68,6 +72,28 @@ def process_group(device: str = "auto") -> Iterator[Ranks]:
 def is_distributed() -> bool:
     """Return whether more than one rank trains."""
     return torch_dist.is_available() and torch_dist.is_initialized() and torch_dist.get_world_size() > 1
+
+
+def world_size() -> int:
+    """Return the number of ranks."""
+    return torch_dist.get_world_size() if is_distributed() else 1
+
+
+def syncs_batch_norm() -> bool:
+    """Return whether batch statistics are those of the rows of all ranks: every layer that has some then waits for all ranks, in both
+    directions. Otherwise they are those of a rank's own rows, and the training loop averages the running statistics."""
+    return is_distributed() and _sync_batch_norm
+
+
+def unsynchronized(networks: Iterable[nn.Module]) -> list[Tensor]:
+    """Return the running statistics of networks that differ between ranks, since each normalizes its own rows.
+
+    They are linear in what each rank has seen: their mean over the ranks, at any time, is the running statistic of all.
+    """
+    if not is_distributed() or _sync_batch_norm:
+        return []
+    names = ("running_mean", "running_var")
+    return [b for net in networks for name, b in net.named_buffers() if name.rpartition(".")[2] in names]
 
 
 def all_reduce_in_place(tensors: Sequence[Tensor]) -> None:

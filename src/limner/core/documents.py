@@ -141,6 +141,7 @@ class Decided(TypedDict):
     besides: NotRequired[float]  # seconds of the run spent outside training
     seconds: NotRequired[float | None]  # training time of a budget given in minutes
     threads: Annotated[int, Range(1, 4096)]
+    ranks: Annotated[int, Range(1)]  # processes
     revisions: NotRequired[list[Revision]]
     precision: Literal["bf16", "fp32"]
     started: str

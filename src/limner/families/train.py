@@ -186,7 +186,7 @@ def _train(
     invocation: Invocation,
 ) -> Trained:
     """Load the data, build the experiment, run it."""
-    with distributed.process_group(options.device) as ranks:
+    with distributed.process_group(options.device, options.sync_batch_norm) as ranks:
         machine = start(options, ranks)
         kept = command.command_of(request, recipe, options, changes)
         if ranks.first and not options.quiet:

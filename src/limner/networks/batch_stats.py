@@ -20,9 +20,10 @@ class CrossSampleLayer(nn.Module):
 
     @torch.no_grad()
     def _remember(self, statistic: Tensor) -> None:
-        """Update the running mean, the same on all ranks, by the statistic [N,features] of this rank."""
+        """Update the running mean by the statistic [N,features] of this rank, or of all ranks if they are synchronized."""
         mean, ranks = statistic.float().mean(0), torch.ones(1, device=statistic.device)
-        distributed.all_reduce_in_place([mean, ranks])
+        if distributed.syncs_batch_norm():
+            distributed.all_reduce_in_place([mean, ranks])
         self.running_mean.lerp_(mean / ranks, 0.05)
 
 
@@ -52,8 +53,11 @@ class MinibatchStddev(CrossSampleLayer):
 
 
 class MinibatchDiscrimination(CrossSampleLayer):
-    """Appends features: the closeness of a row to all others, on all ranks, by `kernels` learned distances (Salimans
-    et al. 2016, "Improved techniques for training GANs", section 3.2). [N,F] -> [N,F+kernels]"""
+    """Appends features: the closeness of a row to all others by `kernels` learned distances (Salimans et al. 2016, "Improved
+    techniques for training GANs", section 3.2). [N,F] -> [N,F+kernels]
+
+    The others are the rows of this rank; those of all ranks with `distributed.syncs_batch_norm`.
+    """
 
     def __init__(self, features: int, kernels: int, size: int = 8) -> None:
         super().__init__(kernels)
@@ -63,7 +67,8 @@ class MinibatchDiscrimination(CrossSampleLayer):
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
             m = self.project(x).float().unflatten(1, (self.kernels, -1))  # [N,K,S]
-            distance = (m[:, None] - distributed.all_gather(m)[None]).abs().sum(3)  # [N,M,K], M rows of all ranks
+            others = distributed.all_gather(m) if distributed.syncs_batch_norm() else m
+            distance = (m[:, None] - others[None]).abs().sum(3)  # [N,M,K]
             closeness = torch.exp(-distance).sum(1) - 1  # to all but itself
             self._remember(closeness)
         else:

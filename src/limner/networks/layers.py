@@ -157,11 +157,11 @@ def spectral_projection(condition: Condition, features: int) -> Projection:
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """Batch normalization (Ioffe & Szegedy 2015) over the global batch: the sums are reduced over the ranks, so that
-    two ranks compute what one would."""
+    """Batch normalization (Ioffe & Szegedy 2015) over this rank's rows; with `distributed.syncs_batch_norm`, over the global batch:
+    the sums are then reduced over the ranks, so that two ranks compute what one would."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not (self.training and distributed.is_distributed()):
+        if not (self.training and distributed.syncs_batch_norm()):
             return super().forward(x)
         y = x.float()
         ones = y.new_tensor([float(y.numel() // y.shape[1])])

@@ -102,6 +102,7 @@ def decide(experiment: Experiment, options: Options, machine: Machine, started: 
         "besides": round(besides, 2),  # seconds of the run other than training
         "seconds": allowed,  # of training and validation for these images; null for a budget in images
         "threads": chosen,
+        "ranks": machine.ranks.world,
         "precision": device.name_of(machine.precision),
         "started": time.strftime("%Y-%m-%d"),
     }

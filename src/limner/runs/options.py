@@ -20,6 +20,7 @@ class Options:
     device: str = option("auto", "Device: auto, cpu, cuda or mps.")
     precision: str = option("auto", "Precision of convolutions and matrix products; auto is bf16 where the hardware has it.", choices=("auto", "bf16", "fp32"))
     threads: int | None = option(None, "CPU threads (default: the fastest number, measured at the start).", low=1, high=4096)
+    sync_batch_norm: bool = option(False, "With several ranks, normalize over the global batch, which gives the weights of one process but waits for all ranks in every norm; by default each rank normalizes its own rows.")
     checkpoint_minutes: float | str = option(2.0, "Minutes between checkpoints; a kill loses at most these.")
     doctor: bool = option(True, "Detect training failures; this holds out one image in twenty, at most 256.")
     auto_tune: bool = option(False, "Let the doctor adjust learning rates, penalty and augmentation within bounds, each adjustment logged.")

@@ -94,6 +94,7 @@ def request_of(experiment: Experiment, options: Options) -> dict[str, Any]:
         "held_out_count": experiment.held_out_count,
         "doctor": experiment.probe is not None,
         "auto_tune": options.auto_tune,
+        "sync_batch_norm": options.sync_batch_norm,
     }
 
 
@@ -128,6 +129,7 @@ def _run_in(
             write_decisions(folder, request, decided)
     _keep_precision(decided, options, machine, folder, say)
     _keep_threads(decided, options, machine, say)
+    _compare_ranks(decided, options, machine, say)
 
     def keep_revisions(entries: list[dict[str, Any]]) -> None:
         decided["revisions"] = entries[1:]
@@ -230,6 +232,16 @@ def _keep_threads(decided: Mapping[str, Any], options: Options, machine: Machine
     if wanted not in (None, kept):
         say(f"The run was started with {kept} CPU threads and continues with {wanted}: the last bits of its weights may differ.")
     torch.set_num_threads(wanted or kept)
+
+
+def _compare_ranks(decided: Mapping[str, Any], options: Options, machine: Machine, say: Print) -> None:
+    """Say how batches are normalized on several ranks, and that another number of them than at the start changes the result."""
+    kept, world = decided["ranks"], machine.ranks.world
+    if kept != world:
+        effect = "differ in their last bits" if options.sync_batch_norm else "differ: each rank normalizes its own rows"
+        say(f"The run was started on {counted(kept, 'rank')} and continues on {world}: its weights will {effect}.")
+    elif world > 1 and not options.sync_batch_norm:
+        say("Each rank normalizes its own rows: the weights are not those of one process, which --sync-batch-norm gives.")
 
 
 def _short(count: int) -> str:

@@ -135,7 +135,7 @@ def _turn(
         total[0] += loss.detach()
         means.add(terms)
     total[1] = stop_requested
-    gradients = _summed(parameters, total)
+    gradients = _summed(parameters, total, distributed.unsynchronized(method.nets.values()))
     norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
     loss_value, stop_votes, norm_value = torch.cat([total, norm[None].float()]).tolist()
     if not math.isfinite(loss_value + norm_value):
@@ -153,8 +153,9 @@ def _turn(
     return True, stop_votes > 0
 
 
-def _summed(parameters: Sequence[nn.Parameter], total: Tensor) -> list[Tensor]:
-    """Sum gradients and `total` over ranks, in place; return the gradients of the parameters used in this phase.
+def _summed(parameters: Sequence[nn.Parameter], total: Tensor, statistics: Sequence[Tensor] = ()) -> list[Tensor]:
+    """Sum gradients and `total` over ranks and average running `statistics`, in place, in one all-reduce; return the gradients of
+    the parameters used in this phase. Averaged after every turn, the statistics that rank 0 saves are those of all ranks.
 
     Parameters unused on every rank (of a layer that is not faded in yet) keep `grad=None`: a zero gradient would count as an
     Adam step, and the running mean of squared gradients would then make the first real steps many times too large.
@@ -163,7 +164,9 @@ def _summed(parameters: Sequence[nn.Parameter], total: Tensor) -> list[Tensor]:
         used = torch.tensor([float(p.grad is not None) for p in parameters], device=total.device)
         for p in parameters:
             p.grad = torch.zeros_like(p) if p.grad is None else p.grad
-        distributed.all_reduce_in_place([*(p.grad for p in parameters if p.grad is not None), total, used])
+        distributed.all_reduce_in_place([*(p.grad for p in parameters if p.grad is not None), total, used, *statistics])
+        if statistics:
+            torch._foreach_div_(list(statistics), float(distributed.world_size()))
         for p, ranks in zip(parameters, used.tolist(), strict=True):
             if not ranks:
                 p.grad = None

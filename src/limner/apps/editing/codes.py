@@ -70,12 +70,12 @@ def mapped(model: Any, z: np.ndarray, c: np.ndarray | None) -> np.ndarray:
     return made
 
 
-def pictures(model: Any, codes: Codes) -> Tensor:
-    """Return the pictures of codes, uint8 [N,C,H,W]."""
+def pictures(model: Any, codes: Codes, own_layers: bool = False) -> Tensor:
+    """Return the pictures of codes, uint8 [N,C,H,W]. own_layers: by the layers of the architecture, for hooks."""
     if not len(codes):
         return torch.zeros((0, model.spec.channels, *model.spec.size), dtype=torch.uint8)
     c = None if codes.c is None else torch.from_numpy(codes.c)
-    return generate(renderer(model), torch.from_numpy(codes.code), c, model._device, model._precision, CHUNK)
+    return generate(renderer(model, own_layers=own_layers), torch.from_numpy(codes.code), c, model._device, model._precision, CHUNK)
 
 
 def codes_of(model: Any, given: Sequence[Latent]) -> Codes:

@@ -73,7 +73,7 @@ def maps_of(model: Any, codes: Codes) -> dict[str, int]:
 
     handles = [m.register_forward_hook(note(name)) for name, m in model.network.named_modules() if name]
     try:
-        pictures(model, codes.some(1))
+        pictures(model, codes.some(1), own_layers=True)
     finally:
         for handle in handles:
             handle.remove()
@@ -109,7 +109,7 @@ def without(model: Any, layer: str, unit: int, codes: Codes) -> Tensor:
 
     handle = model.network.get_submodule(layer).register_forward_hook(hook)
     try:
-        return pictures(model, codes)
+        return pictures(model, codes, own_layers=True)
     finally:
         handle.remove()
 
@@ -157,7 +157,7 @@ def explain(model: Any, layer: str | None = None, *, units: int = UNITS, seed: i
     codes = drawn(model, PICTURES, seed, label)
     known = maps_of(model, codes)
     name = layer_named(known, layer)
-    before = pictures(model, codes)
+    before = pictures(model, codes, own_layers=True)
     attributes = measure(before).numpy()
     deviation = np.maximum(within(attributes, codes.c if codes.c is not None and len(np.unique(codes.c)) < PICTURES // 4 else None).std(0), 1e-3)
     names = [a.name for a in attributes_of(model.spec.channels)]

@@ -167,7 +167,7 @@ def early_features(model: Any, codes: Codes) -> Tensor:
         for i in range(0, len(codes), 64):
             found.clear()
             part = Codes(codes.code[i : i + 64], None if codes.c is None else codes.c[i : i + 64])
-            pictures(model, part)
+            pictures(model, part, own_layers=True)
             parts.append(found[0][-len(part) :].float().cpu())  # a reference batch may stand before the codes
     finally:
         handle.remove()

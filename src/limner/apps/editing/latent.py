@@ -239,14 +239,15 @@ def synthesize(model: Any, code: Tensor, c: Tensor | None, weights: Mapping[str,
     return model.network(z, c)
 
 
-def renderer(model: Any, weights: Mapping[str, Tensor] | None = None) -> Callable[[Tensor, Tensor | None], Tensor]:
+def renderer(model: Any, weights: Mapping[str, Tensor] | None = None, own_layers: bool = False) -> Callable[[Tensor, Tensor | None], Tensor]:
     """Return the network that `sampling.generate` draws codes with: `synthesize`, where nothing is differentiated.
 
-    Without weights, latents z go through the same network as those of `GeneratorModel.sample`, to give the same pictures.
+    Without weights, latents z go through the same network as those of `GeneratorModel.sample`, to give the same pictures; own_layers:
+    through those of the architecture, for hooks.
     """
 
     def network(code: Tensor, c: Tensor | None) -> Tensor:
-        if weights or code.ndim == 3:
+        if weights or own_layers or code.ndim == 3:
             return synthesize(model, code, c, weights)
         made: Tensor = model.inference(latents.transform(code, model.noise), c)
         return made

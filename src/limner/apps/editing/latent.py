@@ -12,10 +12,12 @@ refused: they would show another picture.
 
 from __future__ import annotations
 
+import copy
 import io
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -29,6 +31,7 @@ from limner.core import artifact, latents
 from limner.core.files import open_regular, write_whole
 from limner.core.options import DEEPEST, WIDEST
 from limner.networks.contracts import StyleBased
+from limner.networks.inference import inference_form
 from limner.sampling.generate import generate
 
 ENDING = ".latent.npz"
@@ -242,14 +245,24 @@ def synthesize(model: Any, code: Tensor, c: Tensor | None, weights: Mapping[str,
 def renderer(model: Any, weights: Mapping[str, Tensor] | None = None, own_layers: bool = False) -> Callable[[Tensor, Tensor | None], Tensor]:
     """Return the network that `sampling.generate` draws codes with: `synthesize`, where nothing is differentiated.
 
-    Without weights, latents z go through the same network as those of `GeneratorModel.sample`, to give the same pictures; own_layers:
-    through those of the architecture, for hooks.
+    Latents z go through the form of the network that `GeneratorModel.sample` uses, to give the same pictures; own_layers: through the
+    layers of the architecture, for hooks.
     """
 
+    @cache
+    def sampled() -> torch.nn.Module:
+        if not weights:
+            made: torch.nn.Module = model.inference
+            return made
+        tuned = copy.deepcopy(model.network)
+        for name, value in weights.items():
+            tuned.get_parameter(name).data = value
+        return inference_form(tuned, model._precision)
+
     def network(code: Tensor, c: Tensor | None) -> Tensor:
-        if weights or own_layers or code.ndim == 3:
+        if own_layers or code.ndim == 3:
             return synthesize(model, code, c, weights)
-        made: Tensor = model.inference(latents.transform(code, model.noise), c)
+        made: Tensor = sampled()(latents.transform(code, model.noise), c)
         return made
 
     return network

@@ -143,6 +143,11 @@ with distributed.process_group("cpu") as ranks:
     assert torch.equal(y, alone(mine)), "a rank normalizes its own rows"
     statistics = distributed.unsynchronized([norm])
     assert len(statistics) == 2 and torch.equal(statistics[0], alone.running_mean)
+    kernel = torch.arange(24.0).view(2, 3, 2, 2).to(memory_format=torch.channels_last) * (1 + ranks.rank)
+    row, sliced = torch.ones(5), torch.arange(8.0).view(2, 4)[:, 1:3].clone()[:, :1]
+    distributed.all_reduce_in_place([kernel, row, sliced])
+    assert torch.equal(kernel, 3 * torch.arange(24.0).view(2, 3, 2, 2)) and torch.equal(row, 2 * torch.ones(5))
+    assert sliced.flatten().tolist() == [2.0, 10.0], "of any layout"
     weight = torch.nn.Parameter(torch.zeros(1))
     weight.grad = torch.ones(1)
     _summed([weight], torch.ones(2), statistics)

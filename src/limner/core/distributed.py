@@ -11,7 +11,6 @@ from typing import Any
 import torch
 import torch.distributed as torch_dist
 from torch import Tensor, nn
-from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
 
 @dataclass(frozen=True)
@@ -104,10 +103,20 @@ def all_reduce_in_place(tensors: Sequence[Tensor]) -> None:
     """
     if not is_distributed() or not tensors:
         return
-    flat = _flatten_dense_tensors(tensors)
+    flat = tensors[0].new_empty(sum(t.numel() for t in tensors))
+    parts = [_laid_out_as(t, part) for t, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True)]
+    torch._foreach_copy_(parts, list(tensors))
     torch_dist.all_reduce(flat)
-    for tensor, total in zip(tensors, _unflatten_dense_tensors(flat, tensors), strict=True):
-        tensor.copy_(total)
+    torch._foreach_copy_(list(tensors), parts)
+
+
+def _laid_out_as(tensor: Tensor, part: Tensor) -> Tensor:
+    """Return a view of a part of a flat buffer with the shape of a tensor, and its memory order where that is channels_last:
+    kernels of convolutions are then copied as they lie. Gradients have the layout of their parameter, the same on all ranks."""
+    if tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
+        n, c, h, w = tensor.shape
+        return part.view(n, h, w, c).permute(0, 3, 1, 2)
+    return part.view(tensor.shape)
 
 
 class _Sum(torch.autograd.Function):

@@ -21,6 +21,7 @@ from limner.networks.layers import (
     ConditionalBatchNorm2d,
     SpectralConv2d,
     SpectralLinear,
+    UpConv2d,
     base_size,
     center_crop,
     levels,
@@ -64,12 +65,7 @@ class Generator(nn.Module):
         self.first = nn.Linear(config.z_size, widths[0] * self.base[0] * self.base[1], bias=False)
         self.norms = nn.ModuleList([ConditionalBatchNorm2d(w, spec.condition) for w in widths])
         outputs = [*widths[1:], spec.channels]
-        self.ups = nn.ModuleList(
-            [
-                nn.ConvTranspose2d(a, b, 4, 2, 1, bias=i == depth - 1)
-                for i, (a, b) in enumerate(zip(widths, outputs, strict=True))
-            ]
-        )
+        self.ups = nn.ModuleList([UpConv2d(a, b, bias=i == depth - 1) for i, (a, b) in enumerate(zip(widths, outputs, strict=True))])
         for up in self.ups:
             nn.init.orthogonal_(up.weight)  # type: ignore[arg-type]
 

@@ -12,7 +12,19 @@ from limner.core.schedule import DECAYS
 from limner.losses.adversarial import PATCH_OBJECTIVES, objective_names
 from limner.losses.penalties import PENALTIES
 from limner.losses.regularizers import REGULARIZERS
-from limner.networks import architecture_names, conv, convnet, diffaugment, hyperprior, latent, patch, resnet, unet, vae, vqvae
+from limner.networks import (
+    architecture_names,
+    conv,
+    convnet,
+    diffaugment,
+    hyperprior,
+    latent,
+    patch,
+    resnet,
+    unet,
+    vae,
+    vqvae,
+)
 from limner.training.state import OptimizerConfig
 
 

@@ -13,6 +13,8 @@ from PIL import Image
 from limner.data.cache import cache_folder
 from limner.evaluation.features import (
     Convolutions,
+    EfficientNet,
+    LowPass,
     Pixels,
     choose,
     extract,
@@ -55,7 +57,7 @@ def trained():
 
 
 def test_every_extractor_takes_pictures_one_by_one(trained) -> None:
-    for extractor in (trained, Pixels(REFERENCE), Convolutions(1, (16, 16))):
+    for extractor in (trained, Pixels(REFERENCE), LowPass((16, 16)), Convolutions(1, (16, 16)), EfficientNet()):
         rows = extract(extractor, REFERENCE.images[:40])
         assert rows.shape == (40, extractor.width) and rows.dtype == torch.float32
         assert torch.allclose(extract(extractor, REFERENCE.images[:40], batch=7), rows, atol=1e-4)
@@ -177,3 +179,22 @@ def test_what_is_not_there_is_told() -> None:
         own_features(shapes(5))
     with pytest.raises(ValueError, match="empty"):
         extract(Convolutions(1, (16, 16)), [])
+
+
+def test_lowpass_sees_shape_and_no_texture() -> None:
+    """A fine checkerboard vanishes in means of areas; a shift by a quarter of the picture does not."""
+    random = np.random.default_rng(0)
+    coarse = np.repeat(np.repeat(random.integers(60, 196, (80, 3, 8, 8)), 8, 2), 8, 3)
+    checks = 40 * (np.indices((64, 64)).sum(0) % 2 * 2 - 1)
+    extractor = LowPass((64, 64))
+    plain, textured, moved = (torch.from_numpy(x.astype(np.uint8)) for x in (coarse, coarse + checks, np.roll(coarse, 16, 3)))
+    assert torch.allclose(extractor(plain), extractor(textured), atol=4e-3)  # luma is rounded
+    assert (extractor(plain) - extractor(moved)).abs().mean() > 0.1
+
+
+def test_efficientnet_tells_a_blurred_set_from_a_sharp_one() -> None:
+    random = torch.Generator().manual_seed(0)
+    sharp = torch.randint(0, 256, (120, 3, 32, 32), generator=random, dtype=torch.uint8)
+    blurred = torch.nn.functional.avg_pool2d(sharp.float(), 3, 1, 1).to(torch.uint8)
+    a, b, c = (EfficientNet()(x) for x in (sharp[:60], sharp[60:], blurred[:60]))
+    assert frechet_distance(a, c) > 2 * frechet_distance(a, b)

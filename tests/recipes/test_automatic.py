@@ -27,7 +27,8 @@ CPU = Machine(torch.device("cpu"), torch.float32, distributed.ALONE)
     ("spec", "count", "options", "said"),
     [
         (ImageSpec(1, 32, 32, Condition.classes(10)), 60_000, Options(), "width 32: of the widths measured on a CPU it gave the best 32x32"),
-        (ImageSpec(4, 64, 64), 3_786, Options(minutes=10), "width 24: narrow networks see more"),
+        (ImageSpec(4, 64, 64), 3_786, Options(minutes=10), "patches of 2x2 pixels, width 16: narrow networks see more"),
+        (ImageSpec(3, 200, 128), 3_786, Options(minutes=10), "patches of 4x4 pixels"),
         (ImageSpec(4, 64, 64), 3_786, Options(minutes=60), "width 32"),
         (ImageSpec(3, 32, 32), 400, Options(), "a set of 400 is small"),
     ],

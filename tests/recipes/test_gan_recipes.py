@@ -30,7 +30,7 @@ from limner.losses.adversarial import OBJECTIVES
 from limner.losses.penalties import PENALTIES
 from limner.losses.regularizers import REGULARIZERS
 from limner.networks import NAMES, conv, diffaugment
-from limner.recipes import gan
+from limner.recipes import gan, generators
 from limner.recipes.changes import changed
 from limner.recipes.config import Recipe
 from limner.runs import decide, run
@@ -49,8 +49,8 @@ def limner(*arguments: object) -> None:
 
 
 def small(name: str) -> dict[str, object]:
-    base = gan.PRESETS[name].make()
-    sizes = {"width": 8, "hidden": 16, "maxout": 8, "pieces": 2, "group_width": 4, "mapping": 2, "w_size": 8}
+    base = generators.PRESETS[name].make()
+    sizes = {"width": 8, "decoder_width": 8, "hidden": 16, "maxout": 8, "pieces": 2, "group_width": 4, "mapping": 2, "w_size": 8}
     fields = {net: {f.name for f in dataclasses.fields(getattr(base, net))} for net in ("generator", "discriminator")}
     return {"batch": 8} | {f"{net}.{key}": value for net in fields for key, value in sizes.items() if key in fields[net]}
 
@@ -65,7 +65,7 @@ class StopAfterOne:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-@pytest.mark.parametrize("name", gan.PRESETS)
+@pytest.mark.parametrize("name", generators.PRESETS)
 def test_a_preset_trains_resumes_and_samples(
     name: str, squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -108,8 +108,8 @@ def evaluate(
         Names such as fd, mmd, precision_recall, memorization (default: a standard set; an unknown name lists all). For pairs,
         matched by name: psnr, ssim, ms_ssim, perceptual.
     features
-        own (learned from the data, offline), pixels, convolutions, or from local weights inception, dinov2 or clip
-        (default: own).
+        own (learned from the data, offline), efficientnet (trained on ImageNet; extra `perceptual`), pixels, lowpass (shape at
+        16x16), convolutions, or from local weights inception, dinov2 or clip (default: own).
     n
         Maximum number of pictures (default: 10,000; for a codec 50).
     held_out

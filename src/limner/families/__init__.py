@@ -29,7 +29,7 @@ from limner.networks import (
     rebuild_restorer,
     rebuild_translators,
 )
-from limner.recipes import classify, codec, gan, restore, translate, vae
+from limner.recipes import classify, codec, generators, restore, translate, vae
 from limner.runs.experiment import Experiment, Preset
 
 
@@ -58,10 +58,10 @@ class Family:
 BUILT_IN = (
     Family(
         kind="generator",
-        recipes=gan.RECIPES,
-        presets=gan.PRESETS,
-        load_data=gan.load_data,
-        build=gan.build,
+        recipes=generators.RECIPES,
+        presets=generators.PRESETS,
+        load_data=generators.load_data,
+        build=generators.build,
         rebuild=rebuild_generator,
         model=GeneratorModel,
         usage="limner sample {run}",

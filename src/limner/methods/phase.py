@@ -32,6 +32,11 @@ class Clock:
     def fraction(self) -> float:
         return min(1.0, self.seen / self.budget)
 
+    def within(self, window: tuple[float, float]) -> Clock:
+        """Return the time within a part of the run, as if that part were the whole run."""
+        start, end = (round(share * self.budget) for share in window)
+        return replace(self, seen=max(0, self.seen - start), budget=max(1, end - start))
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -111,6 +116,11 @@ class Phase:
     player: str
     loss: Callable[[Batch, Clock], tuple[Tensor, Terms]]  # returns a loss [n] (per sample) or [] (their mean), and terms to log
     every: int = 1  # runs in iterations 0, every, 2*every …: lazy R1 has every=16
+    window: tuple[float, float] = (0.0, 1.0)  # fractions of the budget between which it runs, and which its learning rate's schedule spans
+
+    def runs_at(self, clock: Clock) -> bool:
+        """Return whether the window contains the clock."""
+        return self.window[0] <= clock.fraction < self.window[1] or self.window[1] == clock.fraction == 1.0
 
 
 class Stateful(Protocol):
@@ -146,4 +156,5 @@ class Method:
             free = [key for key, p in net.named_parameters() if p.requires_grad and id(p) not in owners]
             assert not free, f"no player updates {free[0]} of {name}"
         assert {phase.player for phase in self.phases} == set(self.players), "every player has a phase, and every phase a player"
+        assert all(0 <= phase.window[0] < phase.window[1] <= 1 for phase in self.phases), "a window is a part of the budget"
         assert set(self.averaged) <= set(self.nets), "an averaged network is one of the method's"

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from limner.core import latents
 from limner.core.images import to_float
 from limner.core.machine import Machine
 from limner.data import Dataset
 from limner.data.dataset import Subset
-from limner.methods.gan import GAN
 from limner.monitor.doctor import GAN_RULES, MIN_VARIETY
 from limner.monitor.family_probes import coarse, evaluating, typical_distance
 
@@ -38,10 +38,18 @@ class GANProbe:
     rules = GAN_RULES
 
     def __init__(
-        self, gan: GAN, pictures: Dataset | Subset, held_out: Dataset | Subset | None, conditional: bool, seed: int, machine: Machine
+        self,
+        nets: Mapping[str, nn.Module],
+        noise: str,
+        pictures: Dataset | Subset,
+        held_out: Dataset | Subset | None,
+        conditional: bool,
+        seed: int,
+        machine: Machine,
     ) -> None:
-        self.nets, self.pictures, self.held_out, self.seed, self.machine = gan.method.nets, pictures, held_out, seed, machine
-        self.conditional, self.noise = conditional, gan.latent.distribution
+        """nets: with a `generator` of the latent distribution `noise`, and a `discriminator` of pictures."""
+        self.nets, self.pictures, self.held_out, self.seed, self.machine = nets, pictures, held_out, seed, machine
+        self.conditional, self.noise = conditional, noise
         self.previous: Tensor | None = None  # the samples of the last check, downsampled
 
     def __call__(self, seen: int) -> dict[str, float]:

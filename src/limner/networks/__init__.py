@@ -3,6 +3,7 @@
     Generator(spec, config)      (z [N,Z], c | None) -> images [N,C,H,W] in [-1,1];   .z_size is Z
     Discriminator(spec, config)  (x [N,C,H,W], c | None) -> logits [N];   .last is the layer that takes the features
 
+    Encoder, Discriminator    of latents, beside the Generator   (latent)
     Translator(spec, Config)  x [N,C,H,W] -> the same shape, of any size   (unet, resnet)
     Autoencoder(spec, Config) x -> its reconstruction; .encode(x), .decode(latent)   (vae, vqvae, instead of the two)
     Restorer(spec, Config, ...) x [N,I,H,W] -> [N,C,sH,sW], of any size   (plain, restoration-unet)
@@ -31,6 +32,7 @@ from limner.core.plugins import entries, entry
 from limner.core.schema import Mismatch
 
 NAMES = ("mlp", "dcgan", "conv", "sngan", "sagan", "biggan", "progan", "stylegan2", "r3gan", "fastgan")
+LATENT = ("latent",)
 AUTOENCODERS = ("vae", "vqvae")
 TRANSLATORS = ("unet", "resnet")
 CODECS = ("hyperprior",)
@@ -69,7 +71,8 @@ def rebuild_generator(spec: ImageSpec, description: Mapping[str, Any]) -> nn.Mod
 
     Raises ValueError when the description names an unknown architecture or options that it does not have.
     """
-    home = architecture(str(description.get("architecture")))
+    name = str(description.get("architecture"))
+    home = _one_of(LATENT, name) if name in LATENT else architecture(name)
     return rebuild(description, home.GeneratorConfig, lambda config: home.Generator(spec, config))
 
 

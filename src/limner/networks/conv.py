@@ -5,22 +5,27 @@ normalization for generative adversarial networks" (appendix B.4, table 3), narr
 images seen count for more than width in the first minutes. With a condition, the generator's batch normalization is
 conditional (Dumoulin et al. 2017) and the discriminator's head is a projection (Miyato & Koyama 2018, "cGANs with projection
 discriminator", eq. 3). Weights are orthogonal at the start (Brock et al. 2019, section 3).
+
+With `patch` P above 1 the networks compute on the picture's squares of PxP pixels: the generator ends in a pixel shuffle, the
+discriminator begins with its inverse (Shi et al. 2016, "Real-time single image and video super-resolution", section 3.2). A
+picture then costs little more than one of 1/P of its sides.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limner.core.images import ImageSpec
-from limner.core.options import WIDEST, option
+from limner.core.options import WIDEST, check, option
 from limner.networks.layers import (
     ConditionalBatchNorm2d,
     SpectralConv2d,
     SpectralLinear,
+    UpConv2d,
     base_size,
     center_crop,
     levels,
@@ -28,28 +33,41 @@ from limner.networks.layers import (
     to_map,
     to_row,
 )
+from limner.networks.padding import pad_to
 
 SOURCE = "Miyato et al. 2018, Spectral normalization for generative adversarial networks"
+
+UPSAMPLINGS = ("transposed", "nearest")
+SPREAD = 0.3  # initial difference between the pixels of a patch, relative to the weights
 
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorConfig:
     z_size: int = option(64, "Dimensions of the latent vector.", low=1, high=WIDEST)
-    width: int = option(32, "Channels at full resolution; doubled at each downsampling, at most 8x.", low=1, high=WIDEST)
+    width: int = option(32, "Channels at full resolution, or at that of the patches; doubled at each downsampling, at most 8x.", low=1, high=WIDEST)
+    patch: int = option(1, "Side of the squares of pixels that one position of the last map draws: higher is faster and coarser.", low=1, high=16)
+    upsampling: str = option("transposed", "Doubling of the resolution: transposed convolutions, or nearest neighbors and a convolution, which leave no grid.", choices=UPSAMPLINGS)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DiscriminatorConfig:
-    width: int = option(32, "Channels at full resolution; doubled at each downsampling, at most 8x.", low=1, high=WIDEST)
+    width: int = option(32, "Channels at full resolution, or at that of the patches; doubled at each downsampling, at most 8x.", low=1, high=WIDEST)
+    patch: int = option(1, "Side of the squares of pixels that become one position of the first map.", low=1, high=16)
+    gain: float = option(1.0, "Factor on the discriminator's input: with spectral normalization, its slope is at most this.", low=0)
 
 
 TINY_GENERATOR = GeneratorConfig(z_size=8, width=8)
 TINY_DISCRIMINATOR = DiscriminatorConfig(width=8)
 
 
-def _widths(config: GeneratorConfig | DiscriminatorConfig, depth: int) -> list[int]:
-    """Channels from the picture down."""
-    return [config.width * min(8, 2**i) for i in range(depth)]
+def _of_patches(spec: ImageSpec, patch: int) -> ImageSpec:
+    """The spec of a picture whose positions are its patches; its sides are rounded up."""
+    return replace(spec, channels=spec.channels * patch**2, height=-(-spec.height // patch), width=-(-spec.width // patch))
+
+
+def _widths(config: GeneratorConfig | DiscriminatorConfig, count: int) -> list[int]:
+    """Channels from the highest resolution down."""
+    return [config.width * min(8, 2**i) for i in range(count)]
 
 
 class Generator(nn.Module):
@@ -57,21 +75,32 @@ class Generator(nn.Module):
 
     def __init__(self, spec: ImageSpec, config: GeneratorConfig = GeneratorConfig()) -> None:
         super().__init__()
-        self.spec, self.z_size = spec, config.z_size
-        depth = levels(spec)
-        self.base = base_size(spec, depth)
-        widths = _widths(config, depth)[::-1]
+        check(config)
+        self.spec, self.z_size, self.patch = spec, config.z_size, config.patch
+        inner = _of_patches(spec, config.patch)
+        depth = levels(inner)
+        self.base = base_size(inner, depth)
+        if config.patch == 1:  # the last doubling gives the picture
+            widths = _widths(config, depth)[::-1]
+            outputs = [*widths[1:], spec.channels]
+        else:  # a convolution after the last doubling gives the patches
+            widths = _widths(config, depth + 1)[::-1]
+            outputs = widths[1:]
         self.first = nn.Linear(config.z_size, widths[0] * self.base[0] * self.base[1], bias=False)
         self.norms = nn.ModuleList([ConditionalBatchNorm2d(w, spec.condition) for w in widths])
-        outputs = [*widths[1:], spec.channels]
-        self.ups = nn.ModuleList(
-            [
-                nn.ConvTranspose2d(a, b, 4, 2, 1, bias=i == depth - 1)
-                for i, (a, b) in enumerate(zip(widths, outputs, strict=True))
-            ]
-        )
+        biased = [b == spec.channels and config.patch == 1 and i == depth - 1 for i, b in enumerate(outputs)]
+        self.ups = nn.ModuleList([
+            UpConv2d(a, b, bias=bias) if config.upsampling == "nearest" else nn.ConvTranspose2d(a, b, 4, 2, 1, bias=bias)
+            for a, b, bias in zip(widths, outputs, biased, strict=False)
+        ])  # fmt: skip
         for up in self.ups:
             nn.init.orthogonal_(up.weight)  # type: ignore[arg-type]
+        self.last = nn.Conv2d(widths[-1], inner.channels, 3, padding=1) if config.patch > 1 else None
+        if self.last is not None:
+            nn.init.orthogonal_(self.last.weight)
+            with torch.no_grad():  # the pixels of a patch begin nearly equal (Aitken et al. 2017, "Checkerboard artifact free sub-pixel convolution")
+                pixels = self.last.weight.unflatten(0, (spec.channels, config.patch**2))
+                pixels.copy_(torch.lerp(pixels[:, :1], pixels, SPREAD))
 
     def normalized_layers(self) -> list[tuple[nn.Module, nn.Module]]:
         """As `networks.contracts.BatchNormalized` states it."""
@@ -79,8 +108,10 @@ class Generator(nn.Module):
 
     def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         x = to_map(self.first(z), self.ups[0].in_channels, self.base)  # type: ignore[arg-type]  # [N,W,h,w]
-        for norm, up in zip(self.norms, self.ups, strict=True):
+        for norm, up in zip(self.norms, self.ups, strict=False):
             x = up(F.relu(norm(x, c)))  # [N,·,2h,2w]
+        if self.last is not None:
+            x = F.pixel_shuffle(self.last(F.relu(self.norms[-1](x, c))), self.patch)  # [N,C,Ph,Pw]
         return torch.tanh(center_crop(x, self.spec.size).float())
 
 
@@ -89,14 +120,23 @@ class Discriminator(nn.Module):
 
     def __init__(self, spec: ImageSpec, config: DiscriminatorConfig = DiscriminatorConfig()) -> None:
         super().__init__()
-        depth = levels(spec)
-        widths = _widths(config, depth)
-        inputs = [spec.channels, *widths[:-1]]
-        self.convs = nn.ModuleList([SpectralConv2d(a, b, 4, 2, 1) for a, b in zip(inputs, widths, strict=True)])
-        self.last = SpectralLinear(widths[-1] * (spec.height >> depth) * (spec.width >> depth), 1)
+        check(config)
+        self.patch, self.gain = config.patch, config.gain
+        inner = _of_patches(spec, config.patch)
+        depth = levels(inner)
+        widths = _widths(config, depth + (config.patch > 1))
+        self.first = SpectralConv2d(inner.channels, widths[0], 3, 1, 1) if config.patch > 1 else None
+        inputs = [spec.channels, *widths[:-1]] if config.patch == 1 else widths[:-1]
+        outputs = widths if config.patch == 1 else widths[1:]
+        self.convs = nn.ModuleList([SpectralConv2d(a, b, 4, 2, 1) for a, b in zip(inputs, outputs, strict=True)])
+        self.last = SpectralLinear(widths[-1] * (inner.height >> depth) * (inner.width >> depth), 1)
         self.projection = spectral_projection(spec.condition, widths[-1]) if spec.condition else None
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
+        if self.gain != 1:
+            x = self.gain * x
+        if self.first is not None:
+            x = F.leaky_relu(self.first(F.pixel_unshuffle(pad_to(x, self.patch), self.patch)), 0.2)  # [N,W,H/P,W/P]
         for conv in self.convs:
             x = F.leaky_relu(conv(x), 0.2)  # [N,W,h/2,w/2]
         logits = self.last(to_row(x)).float().squeeze(1)

@@ -12,7 +12,19 @@ from limner.core.schedule import DECAYS
 from limner.losses.adversarial import PATCH_OBJECTIVES, objective_names
 from limner.losses.penalties import PENALTIES
 from limner.losses.regularizers import REGULARIZERS
-from limner.networks import architecture_names, conv, convnet, diffaugment, hyperprior, patch, resnet, unet, vae, vqvae
+from limner.networks import (
+    architecture_names,
+    conv,
+    convnet,
+    diffaugment,
+    hyperprior,
+    latent,
+    patch,
+    resnet,
+    unet,
+    vae,
+    vqvae,
+)
 from limner.training.state import OptimizerConfig
 
 
@@ -55,6 +67,22 @@ class Recipe(Training):
     weight_clip: float = option(0.0, "Largest absolute weight of the discriminator (WGAN); 0 does not clip.", low=0)
     historical: float = option(0.0, "Weight of historical averaging of both networks' parameters (Salimans et al. 2016).", low=0)
     mixing: float = option(0.0, "Probability of style mixing; needs a style-based generator (stylegan2).", low=0, high=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentRecipe(Training):
+    """A generative adversarial network in the latents of an autoencoder, which is trained before it."""
+
+    generator: latent.GeneratorConfig = group(latent.GeneratorConfig, "The generator: of latents, and the decoder to pictures.")
+    discriminator: latent.DiscriminatorConfig = group(latent.DiscriminatorConfig, "The discriminator of latents.")
+    autoencoder_share: float = option(0.25, "Fraction of the budget, in images, for the autoencoder; the rest is for the generator.", low=0.01, high=0.99)
+    latent_noise: float = option(0.1, "Standard deviation of the noise on the latents that the decoder learns from; theirs is 1.", low=0)
+    objective: str = option("hinge", "Adversarial losses of both networks.", choices=objective_names)
+    noise: str = option("normal", "Latent distribution: standard normal, uniform in [-1,1], or normal truncated at 2.", choices=lambda: DISTRIBUTIONS)
+    autoencoder_optimizer: OptimizerConfig = group(partial(OptimizerConfig, lr=2e-3, beta1=0.9, beta2=0.99), "Optimizer of the autoencoder.")
+    discriminator_optimizer: OptimizerConfig = group(partial(OptimizerConfig, lr=8e-4, beta1=0.5, beta2=0.999), "Optimizer of the discriminator.")
+    generator_optimizer: OptimizerConfig = group(partial(OptimizerConfig, lr=1e-3, beta1=0.5, beta2=0.999), "Optimizer of the generator.")
+    augmentation: str = option("auto", "Augmentation of the autoencoder's pictures; auto is light for less than 5,000 images and none beyond.", choices=("auto", *diffaugment.POLICIES))
 
 
 _coder = partial(OptimizerConfig, lr=1e-3, beta1=0.9, beta2=0.99)

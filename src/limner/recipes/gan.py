@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,8 +15,7 @@ from limner.core.images import ImageSpec
 from limner.core.machine import Machine
 from limner.core.text import counted
 from limner.data import Dataset
-from limner.data.decode import Progress
-from limner.data.request import DataRequest
+from limner.data.dataset import Subset
 from limner.data.scan import too_few
 from limner.data.split import split
 from limner.evaluation import ImageSet
@@ -30,8 +30,7 @@ from limner.networks.classifier import Classifier
 from limner.networks.contracts import StyleBased, UsesReferenceBatch
 from limner.recipes.config import Recipe
 from limner.recipes.presets import GANS
-from limner.recipes.sources import load_single_set
-from limner.runs.experiment import Card, Experiment, Product
+from limner.runs.experiment import Card, Experiment, Product, Validator
 from limner.runs.options import Options
 from limner.runs.validate import FEATURES, choose_metric, frechet
 from limner.sampling.generate import preview_of, sampler_of
@@ -39,41 +38,18 @@ from limner.training import memory
 
 SMALL_SET = 5_000  # pictures; augmentation `auto` augments smaller sets
 
-
-RECIPES = (Recipe,)
-
 PRESETS = GANS
-
-
-def load_data(recipe: Recipe, request: DataRequest, progress: Progress | None = None) -> Dataset:
-    """Return the pictures of a generator, with their classes. Raises ValueError for unreadable data and meaningless options."""
-    return load_single_set(request, progress)
 
 
 def build(name: str, recipe: Recipe, dataset: Dataset, options: Options, machine: Machine) -> Experiment:
     """Return the experiment of a recipe. Raises ValueError for options that conflict or need more memory than is free."""
     spec = dataset.spec
-    policy = recipe.augmentation
-    if policy == "auto":
-        policy = "light" if len(dataset) < SMALL_SET else "none"
+    policy = augmentation_of(recipe.augmentation, dataset)
     refuse_too_large(recipe, spec, machine)
     torch.manual_seed(options.seed)
     gan = gan_of(recipe, spec, machine.device, policy)
     training, held_out = split(dataset, options.seed) if options.doctor else (dataset, None)
-    notes = [note for note in (too_few(len(dataset)),) if note]
-    if gan.penalty:
-        notes.append(f"Penalty {recipe.penalty} with gamma {gan.penalty.weight:.3g}.")
-    if held_out is not None:
-        notes.append(f"{counted(len(held_out), 'picture is', 'pictures are')} held out for the doctor; --no-doctor trains on them too.")
-    if policy != "none":
-        notes.append(
-            f"Augmentation {policy}: the set is small." if recipe.augmentation == "auto" else f"Augmentation {policy}."
-        )
-    labels = dataset.labels if spec.classes else None
-    features = choose_metric(options.metric, FEATURES, "generator")
-    reference = ImageSet(dataset.images, dataset.labels, dataset.classes, dataset.name)
-    validator = frechet(sampler_of(labels, recipe.noise, machine), reference, features) if features else None
-    z_size = int(gan.generator.z_size)  # type: ignore[arg-type]
+    notes = [f"Penalty {recipe.penalty} with gamma {gan.penalty.weight:.3g}."] if gan.penalty else []
     return Experiment(
         name=name,
         recipe=recipe,
@@ -81,18 +57,48 @@ def build(name: str, recipe: Recipe, dataset: Dataset, options: Options, machine
         batches=training,
         method=gan.method,
         optimizers={"discriminator": recipe.discriminator_optimizer, "generator": recipe.generator_optimizer},
-        product=Product(
-            kind="generator",
-            network="generator",
-            description=describe(recipe.architecture, recipe.generator) | {"noise": recipe.noise},
-            preview=preview_of(z_size, spec.classes, recipe.noise, machine),
-            card=CARD,
-        ),
-        validators=[validator] if validator else [],
-        probe=probes.GANProbe(gan, training, held_out, spec.classes > 0, options.seed, machine) if options.doctor else None,
+        product=product_of(gan.generator, spec, describe(recipe.architecture, recipe.generator), recipe.noise, machine),
+        validators=validators_of(dataset, recipe.noise, options, machine),
+        probe=probes.GANProbe(gan.method.nets, gan.latent.distribution, training, held_out, spec.classes > 0, options.seed, machine) if options.doctor else None,
         held_out_count=0 if held_out is None else len(held_out),
-        notes=notes,
+        notes=[*notes, *notes_of(dataset, held_out, recipe.augmentation, policy)],
     )
+
+
+def augmentation_of(policy: str, dataset: Dataset) -> str:
+    """Return the augmentation policy, with the choice of `auto`."""
+    return ("light" if len(dataset) < SMALL_SET else "none") if policy == "auto" else policy
+
+
+def product_of(generator: nn.Module, spec: ImageSpec, description: dict[str, Any], noise: str, machine: Machine) -> Product:
+    """Return the product of a run: a generator. description: of its network, as `networks.describe` gives it."""
+    return Product(
+        kind="generator",
+        network="generator",
+        description=description | {"noise": noise},
+        preview=preview_of(int(generator.z_size), spec.classes, noise, machine),  # type: ignore[arg-type]
+        card=CARD,
+    )
+
+
+def validators_of(dataset: Dataset, noise: str, options: Options, machine: Machine) -> list[Validator]:
+    """Return the validators of generators: a Fréchet distance, if it is wanted and there are pictures enough."""
+    features = choose_metric(options.metric, FEATURES, "generator")
+    if not features:
+        return []
+    reference = ImageSet(dataset.images, dataset.labels, dataset.classes, dataset.name)
+    validator = frechet(sampler_of(dataset.labels if dataset.spec.classes else None, noise, machine), reference, features)
+    return [validator] if validator else []
+
+
+def notes_of(dataset: Dataset, held_out: Dataset | Subset | None, augmentation: str, policy: str) -> list[str]:
+    """Return sentences for people about the data. augmentation: as in the recipe; policy: what it means for this data."""
+    notes = [note for note in (too_few(len(dataset)),) if note]
+    if held_out is not None:
+        notes.append(f"{counted(len(held_out), 'picture is', 'pictures are')} held out for the doctor; --no-doctor trains on them too.")
+    if policy != "none":
+        notes.append(f"Augmentation {policy}: the set is small." if augmentation == "auto" else f"Augmentation {policy}.")
+    return notes
 
 
 CARD = Card(

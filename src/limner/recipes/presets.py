@@ -19,6 +19,7 @@ from limner.networks import (
     dcgan,
     fastgan,
     hyperprior,
+    latent,
     mlp,
     nce_heads,
     plain,
@@ -39,6 +40,7 @@ from limner.recipes.config import (
     CodecRecipe,
     CutRecipe,
     CycleRecipe,
+    LatentRecipe,
     PairedRecipe,
     Recipe,
     VAERecipe,
@@ -152,6 +154,10 @@ GANS = {
     # the learning rates decay.
     "lecam":            _gan("conv",      "hinge",                64,  adam(2e-4, 0.0, 0.999),    adam(2e-4, 0.0, 0.999),    {"penalty": "lecam", "augmentation": "full"},
         "LeCam regularization of the logits, for few images", "Tseng et al. 2021, Regularizing generative adversarial networks under limited data"),
+}
+
+LATENT_GANS = {
+    "latent":   _preset(LatentRecipe, {},                                               "an autoencoder, then a GAN in its latents: whole objects early, for 48 pixels and more", latent.SOURCE),
 }
 
 # Columns: recipe, options, summary, source.

@@ -138,8 +138,9 @@ class _Trial:
             plan_of(experiment, options, int(options.images or 10**9)), precision=machine.precision
         )
         self.stream = stream_of(experiment, options)
-        grows = any(isinstance(net, ProgressiveNet) for net in experiment.method.nets.values())
-        self.moments = QUARTERS if grows else QUARTERS[1:2]  # of the run; the speed differs between them if networks grow
+        method = experiment.method
+        changes = any(isinstance(net, ProgressiveNet) for net in method.nets.values()) or any(p.window != (0, 1) for p in method.phases)
+        self.moments = QUARTERS if changes else QUARTERS[1:2]  # of the run; the speed differs between them if networks or phases change
         self.share = 1.0  # CPU time / wall time of the last measurement
 
     def speed(self, seconds: float, moment: float | None = None) -> float:

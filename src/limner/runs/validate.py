@@ -21,7 +21,7 @@ from limner.sampling.generate import BATCH, transform
 from limner.sampling.restore import Pairs, restored, unrestored
 
 AUTO, NONE = "auto", "none"
-FEATURES = ("convolutions", "pixels", "own")  # of Fréchet distances
+FEATURES = ("convolutions", "pixels", "lowpass", "efficientnet", "own")  # of Fréchet distances
 FIDELITY = ("psnr", "ssim")  # of pairs
 RESTORATION = ("psnr_gain", *FIDELITY)  # of degraded pictures
 CODING = ("rd_loss",)  # of codecs

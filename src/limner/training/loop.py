@@ -143,7 +143,7 @@ def _turn(
     if plan.grad_clip and norm_value > plan.grad_clip:
         torch._foreach_mul_(gradients, plan.grad_clip / norm_value)
     for group in optimizer.param_groups:
-        group["lr"] = state.base_lr[phase.player] * plan.lr_factor(clock) * state.lr_scale[phase.player]
+        group["lr"] = state.base_lr[phase.player] * plan.lr_factor(clock.within(phase.window)) * state.lr_scale[phase.player]
     before = [p.detach().clone() for p in parameters] if record_stats else []
     optimizer.step()
     if record_stats:
@@ -194,7 +194,7 @@ def iterate(
     stop_flag = torch.tensor(float(stop_requested), device=device)
     stop = False
     for turn, phase in enumerate(state.method.phases):
-        if (clock.seen // clock.batch) % phase.every if due is None else not due(phase):
+        if not phase.runs_at(clock) or ((clock.seen // clock.batch) % phase.every if due is None else not due(phase)):
             continue
         finite, stop = _turn(state, phase, batch.turn(turn), clock, plan, stop_flag, means, phase in recorded)
         if not finite:

@@ -1,22 +1,23 @@
-"""Feature extractors by name: own, inception, dinov2, clip, pixels, convolutions."""
+"""Feature extractors by name: own, efficientnet, inception, dinov2, clip, pixels, lowpass, convolutions."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from limner.evaluation.features.efficientnet import EfficientNet
 from limner.evaluation.features.encoder import Progress
 from limner.evaluation.features.extractor import Extractor, extract, extract_cached, resized, with_channels
 from limner.evaluation.features.inception import Inception
 from limner.evaluation.features.own import OwnFeatures, own_features
 from limner.evaluation.features.pretrained import KINDS, Pretrained
-from limner.evaluation.features.simple import Convolutions, Pixels
+from limner.evaluation.features.simple import Convolutions, LowPass, Pixels
 from limner.evaluation.inputs import ImageSet
 
-NAMES = ("own", "inception", *KINDS, "pixels", "convolutions")
+NAMES = ("own", "efficientnet", "inception", *KINDS, "pixels", "lowpass", "convolutions")
 
 __all__ = [
-    "NAMES", "Convolutions", "Extractor", "Inception", "OwnFeatures", "Pixels", "Pretrained", "choose", "extract",
-    "extract_cached", "own_features", "resized", "with_channels",
+    "NAMES", "Convolutions", "EfficientNet", "Extractor", "Inception", "LowPass", "OwnFeatures", "Pixels", "Pretrained", "choose",
+    "extract", "extract_cached", "own_features", "resized", "with_channels",
 ]
 
 
@@ -33,12 +34,16 @@ def choose(
         return name
     if name == "own":
         return own_features(reference, cache, device, progress)
+    if name == "efficientnet":
+        return EfficientNet(device)
     if name == "inception":
         return Inception.load(weights, device)
     if name in KINDS:
         return Pretrained.load(name, weights, device)
     if name == "pixels":
         return Pixels(reference)
+    if name == "lowpass":
+        return LowPass(reference.spec.size)
     if name == "convolutions":
         return Convolutions(reference.spec.channels, reference.spec.size)
     raise ValueError(f"There are no features called {name!r}: choose {', '.join(NAMES)}.")

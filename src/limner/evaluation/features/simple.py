@@ -1,4 +1,4 @@
-"""Features without training: the pixels' principal components, and fixed random convolutions."""
+"""Features without training: the pixels' principal components, means of pixels at low resolution, and fixed random convolutions."""
 
 from __future__ import annotations
 
@@ -41,6 +41,25 @@ class Pixels:
     def _flat(self, images: Tensor) -> Tensor:
         parts = [resized(with_channels(part, self.channels), self.size) for part in images.split(1024)]
         return to_float(torch.cat(parts)).flatten(1)  # [N,C·H·W]
+
+
+class LowPass:
+    """The luma in [0,1] at a resolution of 16 on the longer side, by area: float32 [N,F], F at most 256.
+
+    Sensitive to shape and position, not to color, texture and sharpness. Equal for all sets of a size.
+    """
+
+    name = "lowpass"
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        factor = min(1.0, 16 / max(size))
+        self.size = max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+        self.width = self.size[0] * self.size[1]
+        self.resize = f"means of areas, to {self.size[0]}x{self.size[1]}"
+        self.identity = digest("lowpass", self.size)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(with_channels(images, 1).float() / 255, self.size).flatten(1)  # [N,1,h,w] -> [N,F]
 
 
 class Convolutions:

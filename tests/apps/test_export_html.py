@@ -13,7 +13,6 @@ import pytest
 import torch
 from PIL import Image
 
-from limner.apps.export.axes import principal_axes
 from limner.apps.export.html import in_script, write
 from limner.apps.model import GeneratorModel
 from limner.apps.restore import Restorer
@@ -98,16 +97,6 @@ def test_what_has_no_page_is_one_sentence(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_principal_axes_are_those_of_a_linear_map() -> None:
-    rng = np.random.default_rng(0)
-    basis = np.linalg.qr(rng.standard_normal((12, 12)))[0]
-    strength = np.arange(12, 0, -1.0)
-    axes, shares = principal_axes(lambda z, _: (z @ basis) * strength, 12, 0, 3)
-    assert np.abs(np.abs(axes @ basis[:, :3]) - np.eye(3)).max() < 1e-4
-    assert np.allclose(shares, strength[:3] ** 2 / (strength**2).sum(), rtol=1e-4)
-    assert (axes[np.arange(3), np.abs(axes).argmax(1)] > 0).all()
-
-
 # ---- in a browser ----------------------------------------------------------------------------------------------------
 
 
@@ -187,7 +176,7 @@ def test_a_generator_in_a_browser(browser: Any, tmp_path: Path, name: str, class
         if name == "stylegan2":
             assert (opened.pixels() != first).any()
     # the pixels are those of PyTorch for the latent that the page draws
-    z = np.asarray(page.evaluate("[...base]"), np.float32)[None]
+    z = np.asarray(page.evaluate("[...base.z]"), np.float32)[None]
     want = np.asarray(model.render(z, np.array([2]) if classes else None))[0].transpose(1, 2, 0).astype(int)
     shown = opened.pixels()[..., :channels].astype(int)
     opaque = shown[..., 3:] > 250 if channels == 4 else np.ones_like(shown[..., :1], bool)  # a canvas keeps colors premultiplied

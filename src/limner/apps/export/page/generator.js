@@ -14,17 +14,24 @@ function weightsOf(label) {
   return weights;
 }
 
-/** The latent of a seed moved along the axes. */
-function moved(z, steps) {
-  const made = Float32Array.from(z);
-  steps.forEach((by, i) => {
-    if (by) for (let j = 0; j < facts.z; j++) made[j] += by * axes[i * facts.z + j];
-  });
-  return made;
+/** A point of the latent space: a standard normal latent, and a move of the style, of a network that has one. */
+function point(z) {
+  return { z, shift: facts.styled ? new Float32Array(means.length / Math.max(1, count)) : null };
 }
 
-/** Numbers [h,w,c] of the picture of a standard normal latent, with weights of the classes. */
-function generate(z, weights, psi = state.psi) {
+/** A point moved along the axes; a latent keeps its length, as in limner.apps.editing.axes. */
+function moved({ z, shift }, steps) {
+  const made = Float32Array.from(shift || z), size = made.length;
+  steps.forEach((by, i) => {
+    if (by) for (let j = 0; j < size; j++) made[j] += by * axes[i * size + j];
+  });
+  if (shift) return { z, shift: made };
+  const scale = Math.hypot(...z) / Math.hypot(...made);
+  return { z: made.map((value) => value * scale), shift };
+}
+
+/** Numbers [h,w,c] of the picture of a point, with weights of the classes. */
+function generate({ z, shift }, weights, psi = state.psi) {
   const bend = DISTRIBUTIONS[facts.noise];
   network.input("z").set(facts.noise === "normal" ? z : z.map(bend));
   if (count) network.input("classes").set(weights);
@@ -35,12 +42,13 @@ function generate(z, weights, psi = state.psi) {
       if (share) for (let j = 0; j < mean.length; j++) mean[j] += share * means[k * mean.length + j];
     });
     network.input("psi")[0] = psi;
+    network.input("shift").set(shift);
   }
   return network.run();
 }
 
-function draw(canvas, z, weights) {
-  paint(canvas, generate(z, weights), facts.height, facts.width, facts.channels);
+function draw(canvas, at, weights) {
+  paint(canvas, generate(at, weights), facts.height, facts.width, facts.channels);
 }
 
 // ---- drawing at most once a frame, always the last state ------------------------------------------------------------
@@ -95,7 +103,7 @@ function fillMap() {
 function setSeed(seed) {
   state.seed = seed >>> 0;
   $("seed").value = state.seed;
-  base = normal(facts.z, state.seed);
+  base = point(normal(facts.z, state.seed));
   state.steps.fill(0);
   showSteps();
   refresh();
@@ -160,7 +168,7 @@ function newPicture() {
 
 function save() {
   const settings = { seed: state.seed, class: count ? facts.classes[state.label] : null, psi: state.psi, axes: state.steps };
-  if (state.seed === null) settings.z = [...base];
+  if (state.seed === null) Object.assign(settings, { z: [...base.z] }, facts.styled && { shift: [...base.shift] });
   savePng(shown(), `${slug}-${state.seed ?? "walk"}.png`, settings);
 }
 

@@ -13,13 +13,14 @@ import pytest
 import torch
 from PIL import Image
 
+from limner.apps.autoencode import Autoencoder
 from limner.apps.export.html import in_script, write
 from limner.apps.model import GeneratorModel
 from limner.apps.restore import Restorer
 from limner.apps.translate import Translator
 from limner.core.condition import Condition
 from limner.core.images import ImageSpec
-from limner.networks import architecture, plain, resnet
+from limner.networks import architecture, plain, resnet, vae
 
 CHROMIUM = Path("/usr/bin/chromium")
 HOSTILE = "</script><img src=x onerror='document.title=1'><!--"
@@ -45,6 +46,17 @@ def generator(name: str = "conv", classes: int = 3, channels: int = 3) -> Genera
     net = home.Generator(spec, home.TINY_GENERATOR).eval().requires_grad_(False)
     model = GeneratorModel(net, spec, description(spec, "generator"), torch.device("cpu"), Path("squares"))
     model._precision = torch.float32  # on some CPUs it is bfloat16
+    return model
+
+
+def autoencoder(classes: int = 3) -> Autoencoder:
+    torch.manual_seed(0)
+    spec = ImageSpec(1, 32, 24, Condition("classes", classes) if classes else Condition())
+    net = vae.Autoencoder(spec, vae.TINY).eval().requires_grad_(False)
+    net.prior.means.add_(torch.randn_like(net.prior.means))
+    net.prior.factors.add_(0.3 * torch.randn_like(net.prior.factors))
+    model = Autoencoder(net, spec, description(spec, "autoencoder"), torch.device("cpu"), Path("squares"))
+    model._precision = torch.float32
     return model
 
 
@@ -181,6 +193,30 @@ def test_a_generator_in_a_browser(browser: Any, tmp_path: Path, name: str, class
     shown = opened.pixels()[..., :channels].astype(int)
     opaque = shown[..., 3:] > 250 if channels == 4 else np.ones_like(shown[..., :1], bool)  # a canvas keeps colors premultiplied
     assert np.abs(np.where(opaque, shown - want, 0)).max() <= 1
+    assert not opened.problems
+
+
+@pytest.mark.parametrize("classes", [0, 3])
+def test_an_autoencoder_draws_from_its_prior_in_a_browser(browser: Any, tmp_path: Path, classes: int) -> None:
+    model = autoencoder(classes)
+    report = write(model, tmp_path / "out.html")
+    assert report.error < 1e-5
+    opened = Opened(browser, tmp_path / "out.html")
+    page = opened.page
+    assert page.evaluate("facts.error") <= 1e-5
+    first = opened.pixels()
+    if classes:
+        page.select_option("#class", "2")
+        opened.settle()
+        assert (opened.pixels() != first).any(), "each class has a prior of its own"
+    z = np.asarray(page.evaluate("[...base.z]"), np.float32)[None]
+    want = np.asarray(model.render(z))[0].transpose(1, 2, 0).astype(int)
+    assert np.abs(opened.pixels()[..., :1].astype(int) - want).max() <= 1
+    # 4,000 latents of the page and of the prior have the same mean and covariance
+    rows = np.asarray(page.evaluate("Array.from({ length: 4000 }, (_, i) => [...latent(i)])"))
+    true = model.latents(4000, np.random.default_rng(0), np.full(4000, 2) if classes else None)
+    assert np.abs(rows.mean(0) - true.mean(0)).max() < 0.2
+    assert np.abs(np.cov(rows.T) - np.cov(true.T)).max() < 0.15 * np.abs(np.cov(true.T)).max()
     assert not opened.problems
 
 

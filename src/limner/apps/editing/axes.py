@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from limner.apps.autoencode import Autoencoder
 from limner.apps.editing.latent import CHUNK, synthesize
 from limner.apps.editing.spaces import Space, space_of
 
@@ -31,14 +32,14 @@ class Axes:
     """Axes of styles w or latents z, strongest first.
 
     steps: float64 [K,D], the moves of one standard deviation; orthogonal for latents. readers: [D,K], with steps @ readers = I.
-    center: the mean [D]. shares: of all change in pictures, [K]. styles: whether they are of the style space.
+    center: the mean [D]. shares: of all change in pictures, [K]. straight: whether moves are: those of normal latents go around.
     """
 
     steps: np.ndarray
     readers: np.ndarray
     center: np.ndarray
     shares: np.ndarray
-    styles: bool
+    straight: bool
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -48,10 +49,10 @@ class Axes:
         return (points - self.center) @ self.readers
 
     def moved(self, points: np.ndarray, by: np.ndarray) -> np.ndarray:
-        """Return points [...,D] moved by standard deviations [K]; latents keep their length, which sets a generator's
-        contrast: the shell |z| = sqrt(Z) is where nearly all normal latents lie."""
+        """Return points [...,D] moved by standard deviations [K]; normal latents keep their length, which sets a generator's
+        contrast: the shell |z| = sqrt(Z) is where nearly all of them lie."""
         moved = points + by @ self.steps
-        if self.styles:
+        if self.straight:
             return moved
         length = np.linalg.norm(points - self.center, axis=-1, keepdims=True)
         offset = moved - self.center
@@ -60,12 +61,12 @@ class Axes:
     def placed(self, point: np.ndarray, at: np.ndarray) -> np.ndarray:
         """Return points [N,D] that have the coordinates `at` [N,2] along the first two axes and are `point` [D] otherwise.
 
-        Of latents, the rest is scaled so that all have the length of `point`: the plane becomes a piece of a sphere.
+        Of normal latents, the rest is scaled so that all have the length of `point`: the plane becomes a piece of a sphere.
         """
         offset, plane = point - self.center, self.steps[:2]
         rest = offset - (offset @ self.readers[:, :2]) @ plane
         inside = at @ plane  # [N,D]
-        if self.styles:
+        if self.straight:
             return self.center + rest + inside
         left = np.maximum(0.0, offset @ offset - (inside**2).sum(1, keepdims=True))
         return self.center + inside + rest * np.sqrt(left) / max(1e-12, float(np.linalg.norm(rest)))
@@ -86,9 +87,10 @@ def axes_of(model: Any, count: int = COUNT, progress: Callable[[int, int], None]
         factor = space.axes.double().cpu().numpy()  # [D,W]: w = mean + q factor
         return Axes(rows @ factor, np.linalg.pinv(factor) @ rows.T, space.means.double().mean(0).cpu().numpy(), shares, True)
     y = np.arange(LATENTS) % classes if classes else None
-    points = model.latents(LATENTS, np.random.default_rng([0, 1]), y).astype(np.float64)  # of an autoencoder they are not normal
-    scale = (points @ rows.T).std(0)[:, None]
-    return Axes(rows * scale, (rows / scale).T, np.zeros(points.shape[1]), shares, False)
+    points = model.latents(LATENTS, np.random.default_rng([0, 1]), y).astype(np.float64)
+    scale, learned = (points @ rows.T).std(0)[:, None], isinstance(model, Autoencoder)  # whose prior is a mixture
+    center = points.mean(0) if learned else np.zeros(points.shape[1])
+    return Axes(rows * scale, (rows / scale).T, center, shares, learned)
 
 
 def axis_count(model: Any, count: int = COUNT) -> int:

@@ -1,8 +1,8 @@
 /* The page of a generator: one picture that sliders change, a map of two axes, a sheet of others. */
 
 const MAP_CELLS = 7, MAP_REACH = 3; // pictures a side; axes run from -3 to 3
-const state = { seed: 0, label: 0, psi: 1, steps: [] };
-let network, axes, means, base, playing = false;
+const state = { seed: 0, component: 0, label: 0, psi: 1, steps: [] }; // component: the seed that chooses one of a mixture prior
+let network, axes, means, prior, base, playing = false;
 
 const count = facts.classes.length;
 const shown = () => $("picture");
@@ -14,18 +14,33 @@ function weightsOf(label) {
   return weights;
 }
 
-/** A point of the latent space: a standard normal latent, and a move of the style, of a network that has one. */
+/** The latent of a seed: standard normal, or of an autoencoder's prior for the class, a mixture of Gaussians (networks/mixture.py). */
+function latent(seed, component = seed) {
+  const noise = normal(facts.z, seed);
+  if (!prior) return noise;
+  const size = facts.z, row = count ? state.label : 0, parts = prior.ends.length / Math.max(1, count), chance = random(component)() / 2 ** 32;
+  let k = 0;
+  while (k < parts - 1 && chance >= prior.ends[row * parts + k]) k++;
+  return noise.map((_, i) => {
+    let sum = prior.means[(row * parts + k) * size + i];
+    for (let j = 0; j <= i; j++) sum += prior.inverses[(k * size + i) * size + j] * noise[j];
+    return sum;
+  });
+}
+
+/** A point of the latent space: a latent, and a move of the style, of a network that has one. */
 function point(z) {
   return { z, shift: facts.styled ? new Float32Array(means.length / Math.max(1, count)) : null };
 }
 
-/** A point moved along the axes; a latent keeps its length, as in limner.apps.editing.axes. */
+/** A point moved along the axes; a normal latent keeps its length, as in limner.apps.editing.axes. */
 function moved({ z, shift }, steps) {
   const made = Float32Array.from(shift || z), size = made.length;
   steps.forEach((by, i) => {
     if (by) for (let j = 0; j < size; j++) made[j] += by * axes[i * size + j];
   });
   if (shift) return { z, shift: made };
+  if (prior) return { z: made, shift };
   const scale = Math.hypot(...z) / Math.hypot(...made);
   return { z: made.map((value) => value * scale), shift };
 }
@@ -34,7 +49,7 @@ function moved({ z, shift }, steps) {
 function generate({ z, shift }, weights, psi = state.psi) {
   const bend = DISTRIBUTIONS[facts.noise];
   network.input("z").set(facts.noise === "normal" ? z : z.map(bend));
-  if (count) network.input("classes").set(weights);
+  if (count && !prior) network.input("classes").set(weights);
   if (facts.styled) {
     const mean = network.input("mean").fill(0);
     const shares = count ? weights : [1];
@@ -101,9 +116,9 @@ function fillMap() {
 // ---- controls --------------------------------------------------------------------------------------------------------
 
 function setSeed(seed) {
-  state.seed = seed >>> 0;
+  state.seed = state.component = seed >>> 0;
   $("seed").value = state.seed;
-  base = point(normal(facts.z, state.seed));
+  base = point(latent(state.seed));
   state.steps.fill(0);
   showSteps();
   refresh();
@@ -140,7 +155,12 @@ function makeControls() {
   document.querySelectorAll(".classes").forEach((element) => (element.hidden = !count));
   document.querySelectorAll(".styled").forEach((element) => (element.hidden = !facts.styled));
   document.querySelector(".map").hidden = facts.z < 2;
-  $("class").addEventListener("change", () => ((state.label = Number($("class").value)), refresh(), sheet()));
+  $("class").addEventListener("change", () => {
+    state.label = Number($("class").value);
+    if (prior) stop(), setSeed(state.component); // each class has a prior of its own
+    else refresh();
+    sheet();
+  });
   $("seed").addEventListener("change", () => (stop(), setSeed(Number($("seed").value) || 0)));
   $("psi").addEventListener("input", () => {
     state.psi = Number($("psi").value);

@@ -18,7 +18,7 @@ function sheet(first = sheetSeed) {
     const seed = (sheetSeed + i) >>> 0;
     cells[i].dataset.seed = seed;
     cells[i].setAttribute("aria-label", `Show the picture of seed ${seed}`);
-    draw(cells[i].firstChild, point(normal(facts.z, seed)), weightsOf(state.label));
+    draw(cells[i].firstChild, point(latent(seed)), weightsOf(state.label));
     setTimeout(step, 0, i + 1);
   };
   step(0);
@@ -74,7 +74,7 @@ function play() {
   playing = true;
   $("play").setAttribute("aria-pressed", "true");
   $("play").textContent = "Stop";
-  const next = () => point(normal(facts.z, Math.floor(Math.random() * 2 ** 32)));
+  const next = () => point(latent(Math.floor(Math.random() * 2 ** 32), state.component)); // between two components there are no pictures
   let from = moved(base, state.steps), to = next();
   let started = performance.now();
   current = from;
@@ -99,7 +99,7 @@ function play() {
 /** Milliseconds a picture, the fastest of some, or of five in a row where a clock of 0.1 ms is too coarse for one. */
 function measure() {
   let best = Infinity;
-  const at = point(normal(facts.z, 0)), weights = weightsOf(0);
+  const at = point(latent(0)), weights = weightsOf(0);
   for (let i = 0, began = performance.now(); i < 20 && performance.now() - began < 400; i++) {
     const started = performance.now();
     generate(at, weights);
@@ -114,6 +114,7 @@ async function start() {
   network = await Network.load(block("wasm"), block("words-0"), block("blob-0"), facts.programs[0]);
   network.plan();
   axes = floatsOf(facts.axes);
+  prior = facts.prior && Object.fromEntries(Object.entries(facts.prior).map(([name, text]) => [name, floatsOf(text)]));
   means = facts.styled ? floatsOf(facts.means) : null;
   state.steps = facts.shares.map(() => 0);
   document.body.className = "generator";

@@ -22,13 +22,14 @@ import torch
 
 import limner
 from limner.apps.editing.encoder import encoder_for, path_of, training_pictures
-from limner.apps.editing.invert import Inverted, Inverter, psnr
+from limner.apps.editing.invert import Inverted, Inverter
 from limner.apps.editing.invert_files import sheet_of
 from limner.apps.editing.latent import fingerprint, latent_of, render
 from limner.core import device
 from limner.core.images import write_png
 from limner.data import open_source, prepare
 from limner.data.split import split
+from limner.evaluation.image_quality import psnr_of
 from yardstick import RESULTS
 
 EXACT, TUNED = 35.0, 30.0  # dB that own samples and tuned copies aim at
@@ -77,7 +78,7 @@ def held_out(model: Any, inverter: Inverter, data: str, n: int) -> tuple[dict[st
         tuning.append(took)
         results.append(tuned)
         weights = {name: own[name] + change for name, change in tuned.changes.items()}
-        kept.append(np.mean([min(psnr(a, b), 99) for a, b in zip(render(model, others, weights), before, strict=True)]))
+        kept.append(np.mean([min(psnr_of(a, b), 99) for a, b in zip(render(model, others, weights), before, strict=True)]))
     projected = np.array([result.psnr for result in results])
     reached = np.array([result.tuned_psnr for result in results], float)
     figures = {

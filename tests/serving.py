@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 import limner
+from codec_model import codec
 from limner.apps.serve.service import serve_app
 from limner.apps.serve.settings import Settings
 from limner.apps.web.access import Access
@@ -41,9 +42,12 @@ def models(squares: Path, folder: Path) -> dict[str, Any]:
     _models.update({name: limner.load(run.folder, "cpu") for name, run in runs.items()})
     twice = restorer(3, net=network(3, 2), task="super-resolution")
     fill = restorer(3, net=_filling(), task="inpaint")
+    packer = codec()
+    packer.description = {**packer.description, "recipe": {"name": "codec"}}
     for name, model in (("twice", twice), ("fill", fill)):
         model.description = {**model.description, "kind": "restorer", "recipe": {"name": name}}
         _models[name] = model
+    _models["packer"] = packer
     return _models
 
 

@@ -8,10 +8,13 @@ import torch
 from torch import nn
 
 from direction_models import fake, painter
+from editing_models import model_of
 from limner.apps.editing.attributes import attributes, attributes_of, measure
+from limner.apps.editing.axes import axes_of, pixel_metric
 from limner.apps.editing.closed_form import closed_form, principal, readers
 from limner.apps.editing.codes import drawn, pictures
 from limner.apps.editing.find import style_axes
+from limner.apps.editing.latent import mapped
 from limner.apps.editing.like import discriminant, shrunk
 from limner.networks import NAMES
 
@@ -147,3 +150,21 @@ def test_few_rows_are_shrunk_more_than_many() -> None:
 
     assert error(8)[0] < error(8)[1]
     assert error(20_000)[0] == pytest.approx(error(20_000)[1], rel=0.5)
+
+
+def test_the_pixel_metric_is_that_of_a_linear_map() -> None:
+    rng = np.random.default_rng(0)
+    matrix = torch.from_numpy(rng.standard_normal((12, 30)).astype(np.float32))
+    for classes in (0, 3):
+        metric = pixel_metric(lambda q, c: q @ matrix * (1 if c is None else 2), 12, classes)
+        assert np.allclose(metric, (matrix @ matrix.T).numpy() * (4 if classes else 1), rtol=1e-3, atol=1e-2)
+
+
+def test_axes_of_styles_are_uncorrelated_standard_deviations() -> None:
+    """Coordinates of the generator's own styles have no mean, unit variance and no correlation."""
+    model = model_of("stylegan2", classes=0)
+    axes = axes_of(model, 4)
+    w = mapped(model, model.latents(4000, np.random.default_rng(9)), None)
+    found = axes.coordinates(w.astype(np.float64))
+    assert np.abs(found.mean(0)).max() < 0.15
+    assert np.abs(np.cov(found.T) - np.eye(4)).max() < 0.25

@@ -13,7 +13,7 @@ from torch import Tensor
 import limner
 from direction_models import fake, painter
 from limner.apps.editing.attributes import measure
-from limner.apps.editing.class_change import change_class, class_look
+from limner.apps.editing.class_change import RIDGE, change_class, class_look, discriminant, downscaled
 from limner.apps.editing.codes import Codes, drawn, latents_of, pictures
 from limner.apps.editing.directions import Direction, Directions
 from limner.apps.editing.edit import by_seed, edit, mix, parse_layers
@@ -110,6 +110,33 @@ def test_a_change_of_class_reaches_it_and_keeps_the_look() -> None:
         return float(np.square(look.relative(measure(pictures(model, end)).numpy(), end.c) - wanted).mean())
 
     assert error(kept) < 0.5 * error(whole) or error(whole) < 0.01
+    assert np.allclose(np.linalg.norm(kept.code, axis=1), np.linalg.norm(codes.code, axis=1), rtol=1e-5), "latents keep their length"
+
+
+def test_a_change_of_class_brings_pictures_into_the_class() -> None:
+    """By the discriminant, which a generator with random weights does not reach by its class alone."""
+    model = fake("conv", 3)
+    look = class_look(model)
+    codes = drawn(model, 24, 5, 0)
+
+    def margin(end: Codes) -> float:
+        odds = downscaled(pictures(model, end).float() / 127.5 - 1).numpy() @ look.slopes + look.offsets
+        return float(np.mean(odds[:, 2] - np.maximum(odds[:, 0], odds[:, 1])))
+
+    assert margin(change_class(model, codes, 2, 1.0, look)) > margin(change_class(model, codes, 2, 1.0, look, keep=False))
+
+
+def test_the_discriminant_gives_the_log_odds_of_gaussians() -> None:
+    rng = np.random.default_rng(0)
+    means, root = rng.standard_normal((2, 3)), np.tril(rng.standard_normal((3, 3))) + 2 * np.eye(3)
+    cells = means[:, None] + rng.standard_normal((2, 20_000, 3)) @ root.T
+    slopes, offsets = discriminant(cells)
+    at = rng.standard_normal((5, 3))
+    covariance = root @ root.T
+    precision = np.linalg.inv(covariance + RIDGE * np.trace(covariance) / 3 * np.eye(3))
+    true = [-0.5 * ((at - mean) @ precision * (at - mean)).sum(1) for mean in means]
+    found = at @ slopes + offsets
+    assert np.allclose(found[:, 1] - found[:, 0], true[1] - true[0], rtol=0.02, atol=0.03)
 
 
 def test_class_changes_move_styles_by_the_difference_of_their_means() -> None:

@@ -17,7 +17,7 @@ from editing_models import model_of
 from limner.apps.editing import encoder as encoders
 from limner.apps.editing import search
 from limner.apps.editing import tune as tuning
-from limner.apps.editing.invert import Inverter, psnr, target_of
+from limner.apps.editing.invert import Inverter, target_of
 from limner.apps.editing.latent import Latent, fingerprint, latent_of, render
 from limner.apps.editing.objective import Objective
 from limner.apps.editing.search import Found, levenberg_marquardt, residuals
@@ -25,6 +25,7 @@ from limner.apps.editing.spaces import Space, space_of
 from limner.cli import main
 from limner.core.images import to_float
 from limner.data.image import Damaged
+from limner.evaluation.image_quality import psnr_of
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +124,7 @@ def test_own_samples_are_recovered_with_their_class(run: Path) -> None:
     assert np.mean([result.psnr >= 35 for result in found]) >= 0.75, [result.psnr for result in found]
     assert np.mean([result.latent.label == label for result, label in zip(found, labels, strict=True)]) >= 0.75
     for picture, result in zip(pictures, found, strict=True):
-        assert result.psnr == psnr(np.asarray(model.render(result.latent))[0], picture)
+        assert result.psnr == psnr_of(np.asarray(model.render(result.latent))[0], picture)
 
 
 @pytest.mark.parametrize("name", ["mlp", "biggan", "stylegan2", "r3gan"])
@@ -240,9 +241,9 @@ def test_a_tuned_copy_shows_the_picture_and_keeps_the_others(run: Path, monkeypa
         monkeypatch.setattr(tuning, "LOCALITY", locality)
         changes = tuning.tune(model, latent.code, latent.label, target, steps=100, goal=26)
         weights = {name: own[name] + change for name, change in changes.items()}
-        projected, tuned = (psnr(render(model, [latent], w)[0], target) for w in (None, weights))
+        projected, tuned = (psnr_of(render(model, [latent], w)[0], target) for w in (None, weights))
         assert tuned > projected + 6 and tuned > 26, (projected, tuned)
-        kept[locality] = np.mean([psnr(a, b) for a, b in zip(render(model, others, weights), render(model, others), strict=True)])
+        kept[locality] = np.mean([psnr_of(a, b) for a, b in zip(render(model, others, weights), render(model, others), strict=True)])
     assert kept[0.5] > kept[0.0] + 1, kept
     assert fingerprint(model) == before
 

@@ -13,14 +13,14 @@ import pytest
 import torch
 from PIL import Image
 
-from limner.apps.export.axes import principal_axes
+from limner.apps.autoencode import Autoencoder
 from limner.apps.export.html import in_script, write
 from limner.apps.model import GeneratorModel
 from limner.apps.restore import Restorer
 from limner.apps.translate import Translator
 from limner.core.condition import Condition
 from limner.core.images import ImageSpec
-from limner.networks import architecture, plain, resnet
+from limner.networks import architecture, plain, resnet, vae
 
 CHROMIUM = Path("/usr/bin/chromium")
 HOSTILE = "</script><img src=x onerror='document.title=1'><!--"
@@ -46,6 +46,17 @@ def generator(name: str = "conv", classes: int = 3, channels: int = 3) -> Genera
     net = home.Generator(spec, home.TINY_GENERATOR).eval().requires_grad_(False)
     model = GeneratorModel(net, spec, description(spec, "generator"), torch.device("cpu"), Path("squares"))
     model._precision = torch.float32  # on some CPUs it is bfloat16
+    return model
+
+
+def autoencoder(classes: int = 3) -> Autoencoder:
+    torch.manual_seed(0)
+    spec = ImageSpec(1, 32, 24, Condition("classes", classes) if classes else Condition())
+    net = vae.Autoencoder(spec, vae.TINY).eval().requires_grad_(False)
+    net.prior.means.add_(torch.randn_like(net.prior.means))
+    net.prior.factors.add_(0.3 * torch.randn_like(net.prior.factors))
+    model = Autoencoder(net, spec, description(spec, "autoencoder"), torch.device("cpu"), Path("squares"))
+    model._precision = torch.float32
     return model
 
 
@@ -96,16 +107,6 @@ def test_what_has_no_page_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="a page offers classes only"):
         write(model, tmp_path / "out.html")
     assert not list(tmp_path.iterdir())
-
-
-def test_principal_axes_are_those_of_a_linear_map() -> None:
-    rng = np.random.default_rng(0)
-    basis = np.linalg.qr(rng.standard_normal((12, 12)))[0]
-    strength = np.arange(12, 0, -1.0)
-    axes, shares = principal_axes(lambda z, _: (z @ basis) * strength, 12, 0, 3)
-    assert np.abs(np.abs(axes @ basis[:, :3]) - np.eye(3)).max() < 1e-4
-    assert np.allclose(shares, strength[:3] ** 2 / (strength**2).sum(), rtol=1e-4)
-    assert (axes[np.arange(3), np.abs(axes).argmax(1)] > 0).all()
 
 
 # ---- in a browser ----------------------------------------------------------------------------------------------------
@@ -187,11 +188,35 @@ def test_a_generator_in_a_browser(browser: Any, tmp_path: Path, name: str, class
         if name == "stylegan2":
             assert (opened.pixels() != first).any()
     # the pixels are those of PyTorch for the latent that the page draws
-    z = np.asarray(page.evaluate("[...base]"), np.float32)[None]
+    z = np.asarray(page.evaluate("[...base.z]"), np.float32)[None]
     want = np.asarray(model.render(z, np.array([2]) if classes else None))[0].transpose(1, 2, 0).astype(int)
     shown = opened.pixels()[..., :channels].astype(int)
     opaque = shown[..., 3:] > 250 if channels == 4 else np.ones_like(shown[..., :1], bool)  # a canvas keeps colors premultiplied
     assert np.abs(np.where(opaque, shown - want, 0)).max() <= 1
+    assert not opened.problems
+
+
+@pytest.mark.parametrize("classes", [0, 3])
+def test_an_autoencoder_draws_from_its_prior_in_a_browser(browser: Any, tmp_path: Path, classes: int) -> None:
+    model = autoencoder(classes)
+    report = write(model, tmp_path / "out.html")
+    assert report.error < 1e-5
+    opened = Opened(browser, tmp_path / "out.html")
+    page = opened.page
+    assert page.evaluate("facts.error") <= 1e-5
+    first = opened.pixels()
+    if classes:
+        page.select_option("#class", "2")
+        opened.settle()
+        assert (opened.pixels() != first).any(), "each class has a prior of its own"
+    z = np.asarray(page.evaluate("[...base.z]"), np.float32)[None]
+    want = np.asarray(model.render(z))[0].transpose(1, 2, 0).astype(int)
+    assert np.abs(opened.pixels()[..., :1].astype(int) - want).max() <= 1
+    # 4,000 latents of the page and of the prior have the same mean and covariance
+    rows = np.asarray(page.evaluate("Array.from({ length: 4000 }, (_, i) => [...latent(i)])"))
+    true = model.latents(4000, np.random.default_rng(0), np.full(4000, 2) if classes else None)
+    assert np.abs(rows.mean(0) - true.mean(0)).max() < 0.2
+    assert np.abs(np.cov(rows.T) - np.cov(true.T)).max() < 0.15 * np.abs(np.cov(true.T)).max()
     assert not opened.problems
 
 

@@ -317,6 +317,8 @@ def test_what_the_command_refuses(run: Path, squares: Path, tmp_path: Path, caps
         ((run, "--data", squares, "--host", "0.0.0.0", "--out", tmp_path / "s", "--pictures", "5"), "a key is needed"),
         ((run, "--data", squares, "--out", run), "belongs to the run itself"),
         ((tmp_path / "empty", "--port", "99999"), "A port is a number"),
+        ((tmp_path / "empty", "--pictures", "9", "--seed", "1"), "leave --pictures and --seed out"),
+        ((tmp_path / "empty", "--report", "--data", squares), "leave --data out"),
     ):  # fmt: skip
         assert command(*arguments) == 2, arguments
         assert words in capsys.readouterr().err, arguments

@@ -8,9 +8,9 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 import limner
 from limner.core.text import printable, sentence
@@ -24,6 +24,8 @@ app = App(
     version=limner.__version__,
     help_format="plaintext",
 )
+
+Device = Annotated[str, Parameter(help="auto, cpu, cuda or mps.")]
 
 
 def tell(text: str) -> None:

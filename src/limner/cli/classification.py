@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from limner.cli.app import Progress, app, open_model, print_line, show_table, tell
+from limner.cli.app import Device, Progress, app, open_model, print_line, show_table, tell
 
 
 @app.command
@@ -23,7 +23,7 @@ def classify(
     labels: Path | None = None,
     confusion: Path | None = None,
     seed: int = 0,
-    device: str = "auto",
+    device: Device = "auto",
 ) -> None:
     """Classify a picture, a folder or a zip: calibrated probabilities, or the pictures to label next.
 
@@ -48,8 +48,6 @@ def classify(
         A PNG of the confusion matrix of labeled pictures, by --labels or by the folders they lie in.
     seed
         Random seed of --suggest.
-    device
-        auto, cpu, cuda or mps.
     """
     from limner.apps.classify import Classifier
     from limner.apps.classify_files import classify as work

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from limner.cli.app import Progress, app, open_model, print_line, tell
+from limner.cli.app import Device, Progress, app, open_model, print_line, tell
 
 
 @app.command
@@ -21,7 +21,7 @@ def compress(
     archive: Annotated[bool, Parameter(negative=())] = False,
     effort: int = 0,
     metadata: bool = True,
-    device: str = "auto",
+    device: Device = "auto",
 ) -> None:
     """Compress a picture, a folder or a zip with a trained codec; `limner decompress` with the same run gives them back.
 
@@ -41,8 +41,6 @@ def compress(
         Steps of refinement of each picture's latents, such as 100: smaller files for more time, and the same decoding.
     metadata
         Keep ICC profiles and EXIF data.
-    device
-        auto, cpu, cuda or mps.
     """
     from limner.apps.compress import Codec
     from limner.apps.compress_files import compress as make
@@ -59,7 +57,7 @@ def decompress(
     out: Path,
     /,
     *,
-    device: str = "auto",
+    device: Device = "auto",
 ) -> None:
     """Decompress what `limner compress` wrote, with the run that compressed it.
 
@@ -71,8 +69,6 @@ def decompress(
         A .limn, a folder or a zip of them.
     out
         A picture (.png, .webp and .tif are written without loss, .jpg is not) for one; a folder or a .zip for many, as .png.
-    device
-        auto, cpu, cuda or mps.
     """
     from limner.apps.compress import Codec
     from limner.apps.compress_files import decompress as make

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from limner.cli.app import Progress, app, open_model, print_line, show_table
+from limner.cli.app import Device, Progress, app, open_model, print_line, show_table
 
 
 @app.command
@@ -25,7 +25,7 @@ def directions(
     seed: int = 0,
     out: Path | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
-    device: str = "auto",
+    device: Device = "auto",
 ) -> None:
     """Find what a generator's latents control: named directions, each with its measured effect, and a sheet of them.
 
@@ -57,8 +57,6 @@ def directions(
         Where to write the sheet, a .png (default: editing/directions.png in the run folder).
     json
         Print JSON instead of the table.
-    device
-        auto, cpu, cuda or mps.
     """
     from limner.apps.classify import Classifier
     from limner.apps.editing.direct import find_directions, table, to_json
@@ -88,7 +86,7 @@ def edit(
     layers: str | None = None,
     keep: bool = True,
     out: Path | None = None,
-    device: str = "auto",
+    device: Device = "auto",
 ) -> None:
     """Move a picture of a generator along directions that `limner directions` found.
 
@@ -113,8 +111,6 @@ def edit(
         Let the latent follow a change of class, so that brightness, size and the like stay what they are for the class.
     out
         A .png, .jpg or .webp, or a .latent.npz to edit further (default: edited.png in the run folder).
-    device
-        auto, cpu, cuda or mps.
     """
     from limner.apps.editing.direct import edit_picture, with_amounts
     from limner.apps.editing.edit import parse_layers
@@ -134,7 +130,7 @@ def mix(
     *,
     layers: str,
     out: Path | None = None,
-    device: str = "auto",
+    device: Device = "auto",
 ) -> None:
     """Mix two pictures of a generator layer by layer: early layers decide shape and pose, late ones color and texture.
 
@@ -150,8 +146,6 @@ def mix(
         Layers taken from b: 0-3 or 5,6.
     out
         A .png, .jpg or .webp, or a .latent.npz (default: mixed.png in the run folder).
-    device
-        auto, cpu, cuda or mps.
     """
     from limner.apps.editing.direct import mix_pictures
     from limner.apps.editing.edit import parse_layers
@@ -174,7 +168,7 @@ def dream(
     rate: float = 0.01,
     seed: int = 0,
     out: Path | None = None,
-    device: str = "auto",
+    device: Device = "auto",
 ) -> None:
     """Change a picture until a layer of a trained network answers as strongly as it can (Inceptionism).
 
@@ -201,8 +195,6 @@ def dream(
         Random seed.
     out
         A .png, .jpg or .webp (default: dream.png in the run folder).
-    device
-        auto, cpu, cuda or mps.
     """
     from limner.apps.editing.dream import dream_to
 
@@ -221,7 +213,7 @@ def explain(
     label: str | None = None,
     seed: int = 0,
     out: Path | None = None,
-    device: str = "auto",
+    device: Device = "auto",
 ) -> None:
     """Show which units of a generator draw what: each is switched off, and the pictures with and without it are compared.
 
@@ -239,8 +231,6 @@ def explain(
         Random seed of the samples.
     out
         Where to write the sheet, a .png (default: explain.png in the run folder).
-    device
-        auto, cpu, cuda or mps.
     """
     from limner.apps.editing.explain import explain_to
     from limner.apps.model import GeneratorModel

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from limner.cli.app import Progress, app, open_model, print_line, tell
+from limner.cli.app import Device, Progress, app, open_model, print_line, tell
 
 
 @app.command
@@ -23,7 +23,7 @@ def invert(
     seconds: float | None = None,
     encoder: bool = True,
     sheet: Path | None = None,
-    device: str = "auto",
+    device: Device = "auto",
 ) -> None:
     """Find the latents of pictures, for editing; write the pictures above what the generator makes of them.
 
@@ -49,8 +49,6 @@ def invert(
         Start from the run's encoder; without, from random latents: nothing is trained.
     sheet
         Where to write the sheet, a .png (default: beside the latents).
-    device
-        auto, cpu, cuda or mps.
     """
     from limner.apps.editing.invert_files import invert as make
     from limner.apps.model import GeneratorModel

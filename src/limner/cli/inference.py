@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from limner.cli.app import Progress, app, open_model, print_line, show_table, tell
+from limner.cli.app import Device, Progress, app, open_model, print_line, show_table, tell
 from limner.cli.flags import parse_size
 from limner.core import amounts
 
@@ -26,7 +26,7 @@ def sample(
     seconds: float | None = None,
     frames: Annotated[list[Path] | None, Parameter(consume_multiple=True, negative=())] = None,
     loop: bool = False,
-    device: str = "auto",
+    device: Device = "auto",
 ) -> None:
     """Generate pictures with a trained generator; the same seed gives the same pictures.
 
@@ -55,8 +55,6 @@ def sample(
         Key frames of a walk, in order: latents that `limner invert` or `limner edit` wrote, or pictures, which are inverted first.
     loop
         Let the walk past --frames return to the first of them.
-    device
-        auto, cpu, cuda or mps.
     """
     from limner.apps.model import GeneratorModel
     from limner.apps.sample import sample as make
@@ -92,7 +90,7 @@ def evaluate(
     real_per_class: Annotated[list[int] | None, Parameter(consume_multiple=True, negative=())] = None,
     out: Path | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
-    device: str = "auto",
+    device: Device = "auto",
 ) -> None:
     """Measure the quality and diversity of pictures, and whether they are copies; works offline and on few pictures.
 
@@ -133,8 +131,6 @@ def evaluate(
         Where to write the report, an .html, with a .json beside it (default: evaluation.html in the run folder; for pictures without a run, none). For a codec: a .png, with a .json beside it.
     json
         Print the JSON instead of the table.
-    device
-        auto, cpu, cuda or mps.
     """
     from limner.apps.evaluate import evaluate as measure
     from limner.apps.evaluate import tables, written
@@ -178,7 +174,7 @@ def reconstruct(
     *,
     n: Annotated[int, Parameter(name=["-n", "--number"])] = 32,
     out: Path | None = None,
-    device: str = "auto",
+    device: Device = "auto",
 ) -> None:
     """Encode and decode pictures with an autoencoder: a sheet of originals and reconstructions, and the PSNR.
 
@@ -192,8 +188,6 @@ def reconstruct(
         How many pictures, spread evenly over the set.
     out
         Where to write the sheet, a .png (default: reconstructed.png in the run folder).
-    device
-        auto, cpu, cuda or mps.
     """
     from limner.apps.autoencode import Autoencoder
     from limner.apps.autoencode import reconstruct as make
@@ -211,7 +205,7 @@ def interpolate(
     steps: int = 10,
     out: Path | None = None,
     seconds: float | None = None,
-    device: str = "auto",
+    device: Device = "auto",
 ) -> None:
     """Interpolate between two pictures in the latent space of an autoencoder or a generator.
 
@@ -230,8 +224,6 @@ def interpolate(
         the run folder.
     seconds
         Duration of a film (default 4, at most 600).
-    device
-        auto, cpu, cuda or mps.
     """
     from limner.apps.autoencode import Autoencoder
     from limner.apps.autoencode import interpolate as make
@@ -258,7 +250,7 @@ def traverse(
     around: Path | None = None,
     n: Annotated[int, Parameter(name=["-n", "--number"])] = 1000,
     out: Path | None = None,
-    device: str = "auto",
+    device: Device = "auto",
 ) -> None:
     """Show the effect of each latent dimension of an autoencoder: a sheet with a row for each, the largest KL divergence first.
 
@@ -278,8 +270,6 @@ def traverse(
         Maximum number of pictures to measure, spread evenly over the set.
     out
         Where to write the sheet, a .png (default: traverse.png in the run folder).
-    device
-        auto, cpu, cuda or mps.
     """
     from limner.apps.autoencode import Autoencoder
     from limner.apps.autoencode import traverse as make
@@ -295,7 +285,7 @@ def encode(
     *,
     labels: Path | None = None,
     out: Path | None = None,
-    device: str = "auto",
+    device: Device = "auto",
 ) -> None:
     """Write the numbers that a trained network computes of pictures: latents of an autoencoder, features of any other run.
 
@@ -312,8 +302,6 @@ def encode(
         A CSV or JSON of the pictures' classes, where they are not their folders.
     out
         Where to write them (default: latents.npz or features.npz in the run folder).
-    device
-        auto, cpu, cuda or mps.
     """
     from limner.apps.encode import encode as make
 
@@ -330,7 +318,7 @@ def translate(
     *,
     direction: Literal["a2b", "b2a"] = "a2b",
     sheet: Path | None = None,
-    device: str = "auto",
+    device: Device = "auto",
 ) -> None:
     """Translate a picture, a folder or a zip at their own sizes; names, transparency and orientation are kept.
 
@@ -346,8 +334,6 @@ def translate(
         From the first side to the second (a2b) or back (b2a).
     sheet
         A PNG of pictures above their translations.
-    device
-        auto, cpu, cuda or mps.
     """
     from limner.apps.translate import Translator
     from limner.apps.translate import translate as make

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from limner.cli.app import Progress, app, open_model, print_line, tell
+from limner.cli.app import Device, Progress, app, open_model, print_line, tell
 
 
 @app.command
@@ -23,7 +23,7 @@ def restore(
     tile: int | None = None,
     quality: int = 95,
     sheet: Path | None = None,
-    device: str = "auto",
+    device: Device = "auto",
 ) -> None:
     """Restore a picture, a folder or a zip at any size; names, transparency, color profile, EXIF and 16-bit gray are kept.
 
@@ -48,8 +48,6 @@ def restore(
         Quality of JPEG and WebP, 1 to 100.
     sheet
         A PNG of the middle of pictures above the same part restored.
-    device
-        auto, cpu, cuda or mps.
     """
     from limner.apps.restore import Restorer
     from limner.apps.restore_files import restore as make

@@ -7,8 +7,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from limner.cli.app import Progress, app, open_model, print_line, tell
+from limner.cli.app import Device, Progress, app, open_model, print_line, tell
 from limner.cli.flags import parse_size
+from limner.cli.listening import Listening, Port
 from limner.core import amounts
 
 PORT = 8321
@@ -35,11 +36,10 @@ def studio(
     runs: Path = Path("runs"),
     /,
     *,
-    port: int = PORT,
-    host: str = "127.0.0.1",
-    key_file: Path | None = None,
+    port: Port = PORT,
+    listening: Listening | None = None,
     browser: bool = True,
-    device: str = "auto",
+    device: Device = "auto",
 ) -> None:
     """Open the studio in the browser: train on a folder of pictures, watch, explore and use models.
 
@@ -49,16 +49,8 @@ def studio(
     ----------
     runs
         The folder of runs, or one run.
-    port
-        The port of the page; 0 takes a free one.
-    host
-        The address to listen on. Other machines reach it only if it is not this one's own, and then need a key.
-    key_file
-        A file with the key of other machines (default: the variable LIMNER_KEY).
     browser
         Open the browser.
-    device
-        auto, cpu, cuda or mps; for what is drawn on the page.
     """
     import sys
     import webbrowser
@@ -69,14 +61,14 @@ def studio(
     from limner.apps.studio.app import application
     from limner.apps.studio.runs import is_run
     from limner.apps.studio.studio import RecipeInfo, Studio
-    from limner.apps.web.access import Access
     from limner.core.device import configure_runtime
     from limner.families import families
     from limner.families.load import load
     from limner.families.train import AUTO
 
-    access = Access.of(host, running.read_key(key_file), token=True)
-    bound = running.listen(host, port)  # before anything is loaded
+    listening = listening or Listening()
+    access = listening.access(token=True)
+    bound = running.listen(listening.host, port)  # before anything is loaded
     if runs.exists() and not runs.is_dir():
         raise ValueError(f"{runs} is a file: give the folder of runs, or one run.")
     configure_runtime(1)  # one small picture gains nothing from more threads, and a training beside the page keeps its cores
@@ -112,7 +104,7 @@ def picture(
     mix_seed: str | None = None,
     mix_from: int = 0,
     latent: str | None = None,
-    device: str = "auto",
+    device: Device = "auto",
 ) -> None:
     """Draw one picture of a generator, as the studio shows it: the command beside each of its pictures.
 
@@ -140,12 +132,9 @@ def picture(
         The first layer with the styles of --mix-seed, from 0.
     latent
         A .latent.npz of `limner invert`, in place of the seed.
-    device
-        auto, cpu, cuda or mps.
     """
     from limner.apps.model import GeneratorModel
     from limner.apps.sample import destination
-    from limner.apps.studio import hooks
     from limner.apps.studio.generator import Drawing
     from limner.apps.studio.state import State, named_numbers, png, texts_of, whole_axes
     from limner.core.files import write_whole
@@ -165,7 +154,7 @@ def picture(
     )
     model = open_model(run, device, GeneratorModel, "picture")
     with Progress("calibrating the truncation") as calibration:
-        made = Drawing(model, hooks.draw_edited).draw(state, calibration)
+        made = Drawing(model).draw(state, calibration)
     out = destination(model.folder, out, "picture.png")
     write_whole(out, png(made, texts_of(run, state)))
     print_line(f"The picture is in {out}.")

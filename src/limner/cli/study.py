@@ -7,7 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from limner.cli.app import Progress, app, open_model, print_line, show_table, tell
+from limner.cli.app import Device, Progress, app, open_model, print_line, show_table, tell
+from limner.cli.listening import Listening, Port
 
 
 @app.command
@@ -18,16 +19,14 @@ def study(
     *,
     data: str | None = None,
     report: Annotated[bool, Parameter(negative=())] = False,
-    pictures: int = 50,
-    raters: int = 10,
+    pictures: int | None = None,
+    raters: int | None = None,
     truncation: float | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     out: Path | None = None,
-    host: str = "127.0.0.1",
-    port: int = 8008,
-    key_file: Path | None = None,
-    allow_host: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None,
-    device: str = "auto",
+    port: Port = 8008,
+    listening: Listening | None = None,
+    device: Device = "auto",
 ) -> None:
     """Let people judge on a local page: real or generated, or which of two runs looks more real; --report shows the result.
 
@@ -44,25 +43,15 @@ def study(
     report
         Write report.md, report.json and pictures.png into the study's folder, and show the rates, instead of serving the page.
     pictures
-        How many real and how many generated pictures one rater judges, or how many pairs.
+        How many real and how many generated pictures one rater judges, or how many pairs (default: 50).
     raters
-        How many raters get pictures of their own; further ones see pictures again. 1 shows the same to all.
+        How many raters get pictures of their own; further ones see pictures again. 1 shows the same to all (default: 10).
     truncation
         Of the samples, as in `limner sample`.
     seed
-        Random seed of the pictures. Order and sides are random in any case.
+        Random seed of the pictures (default: 0). Order and sides are random in any case.
     out
         The study's folder (default: study in the run folder; for two runs, study-NAME).
-    host
-        Address to listen on; 0.0.0.0 lets other machines in and needs a key.
-    port
-        Port to listen on; 0 takes a free one.
-    key_file
-        A file with the key that raters on other machines need, at least 16 characters (default: the variable LIMNER_KEY).
-    allow_host
-        Names under which others reach this machine, such as that of a reverse proxy; any other Host is refused.
-    device
-        auto, cpu, cuda or mps.
     """
     from limner.apps.study import run as studies
     from limner.apps.study import store
@@ -71,25 +60,31 @@ def study(
     runs = [run] if other is None else [run, other]
     folder = studies.place(runs, out)
     is_study = folder == run or ((report or (data is None and other is None)) and store.exists(folder))
+    making = {"data": data, "pictures": pictures, "raters": raters, "truncation": truncation, "seed": seed}
+    given = [f"--{name}" for name, value in making.items() if value is not None]
+    if is_study and given:
+        raise ValueError(f"The pictures of the study in {folder} are made already: leave {' and '.join(given)} out, or give another --out for a new study.")
     if report:
         if not is_study:
             artifact.read_description(run)  # no run at all is the better message
             raise ValueError(f"There is no study in {folder}: start one with `limner study {run} --data PICTURES`.")
         show_report(folder)
         return
-    from limner.apps.web.access import Access
-    from limner.apps.web.running import check_installed, listen, read_key
+    from limner.apps.web.running import check_installed, listen
 
     check_installed()
-    access = Access.of(host, read_key(key_file), token=True, allow_hosts=allow_host or ())
-    with listen(host, port) as bound:  # before the pictures are made, which takes seconds
+    listening = listening or Listening()
+    access = listening.access(token=True)
+    with listen(listening.host, port) as bound:  # before the pictures are made, which takes seconds
         if is_study:
             current = store.load(folder)
         else:
             models = [open_model(place, device, object, "study") for place in runs]
             studies.check_kinds(models)
             with Progress("making the pictures") as progress:
-                current = studies.prepare(folder, models, data, pictures, raters, seed, truncation, progress)
+                count = studies.PICTURES if pictures is None else pictures
+                some = studies.RATERS if raters is None else raters
+                current = studies.prepare(folder, models, data, count, some, seed or 0, truncation, progress)
         studies.serve(current, access, bound, tell)
     if any(not answer.practice for answer in store.answers(folder)):
         show_report(folder)

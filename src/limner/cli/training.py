@@ -188,7 +188,10 @@ def doctor(run: Path, /, *, html: Path | None = None) -> None:
     report = read_report(run)
     page = html or run / "doctor.html"
     write_page(report, page)
-    show_table(table(report))
+    if report.findings:
+        show_table(table(report))
+    else:
+        print_line(f"{report.name}: {report.verdict}")
     print_line(f"Plots are in {page}.")
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -20,6 +21,11 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
     _same(a, b)
     error = _in_parts(a, b, lambda x, y: (x - y).square().mean((1, 2, 3)))
     return 10 * torch.log10(255**2 / error)
+
+
+def psnr_of(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the PSNR in dB of two pictures uint8 [C,H,W], over all channels; infinite for equal ones."""
+    return float(psnr(torch.from_numpy(np.ascontiguousarray(a))[None], torch.from_numpy(np.ascontiguousarray(b))[None]))
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:

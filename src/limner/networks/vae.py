@@ -90,11 +90,14 @@ class Decoder(nn.Module):
 
     def distribution(self, z: Tensor) -> Tensor:
         """The parameters of p(x|z), float [N,P,H,W], laid out as the module's docstring states."""
-        x = self.body(to_map(self.first(z), self.width, self.base))
-        x = center_crop(x, self.spec.size).float()
+        x = self._outputs(z)
         if self.log_scale is None:
             return x
         return torch.cat([x, self.log_scale[None, :, None, None].expand_as(x)], 1)
+
+    def _outputs(self, z: Tensor) -> Tensor:
+        """Those of the parameters that depend on z, and decide the mean."""
+        return center_crop(self.body(to_map(self.first(z), self.width, self.base)), self.spec.size).float()
 
     def mean(self, parameters: Tensor) -> Tensor:
         """The expected image in [-1,1]. [N,P,H,W] -> [N,C,H,W]"""
@@ -108,7 +111,7 @@ class Decoder(nn.Module):
         return (parts[:, :1].softmax(2) * clamp_with_gradient(parts[:, 1 : 1 + c], -1, 1)).sum(2)
 
     def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
-        return self.mean(self.distribution(z))
+        return self.mean(self._outputs(z))
 
 
 class Autoencoder(nn.Module):

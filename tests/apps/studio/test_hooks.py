@@ -17,7 +17,7 @@ from studio_process import until
 
 @pytest.fixture
 def drawing(home: Path) -> Drawing:
-    return Drawing(load(home / "squares", "cpu"), hooks.draw_edited)
+    return Drawing(load(home / "squares", "cpu"))
 
 
 def latent_file(drawing: Drawing, seed: int, path: Path) -> Path:
@@ -54,11 +54,6 @@ def test_a_named_direction_moves_the_latent_along_its_vector(drawing: Drawing) -
     assert np.array_equal(made, model.render(z + 2.5 * vector, np.array([0]))[0])
     with pytest.raises(ValueError, match="no direction"):
         drawing.draw(State(seed=1, label="0", directions={"tall": 1.0}))
-
-
-def test_without_the_room_such_states_are_refused(drawing: Drawing) -> None:
-    with pytest.raises(ValueError, match="no `limner edit`"):
-        Drawing(drawing.model).draw(State(seed=1, directions={"wide": 1.0}))
 
 
 def test_a_page_is_exported_beside_the_run_and_offered(client: Any, home: Path) -> None:

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from limner.apps.editing.latent import CHUNK, Latent, condition, latent_of, renderer, styles_of
-from limner.core import latents
+from limner.apps.editing.latent import CHUNK, Latent, condition, latent_of, mapped, renderer, styles_of
 from limner.networks.contracts import StyleBased
 from limner.sampling.generate import generate
 
@@ -57,17 +56,9 @@ def drawn(model: Any, n: int, seed: int, label: str | int | None = None) -> Code
     for_labels, for_latents = np.random.default_rng(seed).spawn(2)
     labels = model.labels(n, label, for_labels)
     z = model.latents(n, for_latents, labels)
-    return Codes(mapped(model, z, labels), labels) if isinstance(model.network, StyleBased) else Codes(z, labels)
-
-
-@torch.no_grad()
-def mapped(model: Any, z: np.ndarray, c: np.ndarray | None) -> np.ndarray:
-    """Return the styles float32 [N,L,W] of latents [N,Z] of a style-based network."""
-    network = model.network
-    latent = latents.transform(torch.from_numpy(z), model.noise).to(model._device)
-    w = network.mapping(latent, None if c is None else torch.from_numpy(c).to(model._device)).float()  # [N,W]
-    made: np.ndarray = w[:, None].expand(-1, network.layers, -1).cpu().numpy()
-    return made
+    if not isinstance(model.network, StyleBased):
+        return Codes(z, labels)
+    return Codes(np.repeat(mapped(model, z, labels)[:, None], model.network.layers, 1), labels)
 
 
 def pictures(model: Any, codes: Codes, own_layers: bool = False) -> Tensor:

@@ -18,14 +18,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from limner.apps.editing.class_change import ClassLook, change_class, look_tensors
+from limner.apps.editing.class_change import LOOK, SIDE, ClassLook, change_class, look_tensors
 from limner.apps.editing.codes import Codes, drawn
 from limner.apps.editing.effect import Effect
 from limner.apps.editing.latent import fingerprint
 from limner.core import artifact, schema
 from limner.core.files import open_regular, write_tensors, write_whole
 
-FORMAT = 1
+FORMAT = 2
 FOLDER, NAME = "editing", "directions"
 MAX_TENSOR_BYTES = 1 << 30
 METHODS = ("attribute", "like", "class", "closed form", "components")
@@ -129,7 +129,7 @@ class Directions:
                 Direction(e["name"], e["method"], tensors[f"vector.{i}"].numpy(), e["label"], None if e["effect"] is None else Effect(**e["effect"]))
                 for i, e in enumerate(facts["directions"])
             )
-            look = ClassLook(**{n: tensors[f"look.{n}"].numpy() for n in ("mean", "sd", "centers")}) if "look.mean" in tensors else None
+            look = ClassLook(**{n: tensors[f"look.{n}"].numpy() for n in LOOK}) if "look.mean" in tensors else None
         except (KeyError, TypeError) as error:
             raise damaged from error
         _check(items, look, model, damaged)
@@ -175,7 +175,11 @@ def _check(items: Sequence[Direction], look: ClassLook | None, model: Any, damag
         fits = d.vector.shape == (size,) and d.vector.dtype == np.float32 and bool(np.isfinite(d.vector).all())
         if not fits or d.method not in METHODS or (d.label is not None and not (look is not None and 0 <= d.label < classes)):
             raise damaged
-    if look is not None and (look.mean.shape[0] != classes or look.sd.shape != look.mean.shape or look.centers.shape != (classes, size)):
+    if look is None:
+        return
+    cells = model.spec.channels * min(SIDE, model.spec.height) * min(SIDE, model.spec.width)
+    shapes = {"sd": look.mean.shape, "centers": (classes, size), "slopes": (cells, classes), "offsets": (classes,)}
+    if look.mean.shape[0] != classes or any(getattr(look, name).shape != shape for name, shape in shapes.items()):
         raise damaged
 
 

@@ -38,6 +38,7 @@ from limner.apps.editing.spaces import Space, space_of
 from limner.core import artifact
 from limner.core.images import to_float
 from limner.data.image import decode_image, parse_color
+from limner.evaluation.image_quality import psnr_of
 from limner.networks.latent_encoder import LatentEncoder
 
 STEPS = 10               # of Levenberg-Marquardt on pixels: Jacobians
@@ -86,12 +87,6 @@ def target_of(model: Any, image: Image.Image) -> np.ndarray:
     prepared = artifact.preparation(model.description)
     array, _ = decode_image(image, model.spec.size, model.spec.channels, prepared["fit"], parse_color(prepared["background"]))
     return np.ascontiguousarray(array.transpose(2, 0, 1))
-
-
-def psnr(made: np.ndarray, target: np.ndarray) -> float:
-    """Return the PSNR in dB of two pictures uint8 of one shape, over all channels; infinite for equal ones."""
-    error = float(np.square(made.astype(np.float64) - target).mean())
-    return math.inf if error == 0 else 10 * math.log10(255**2 / error)
 
 
 class Inverter:
@@ -160,7 +155,7 @@ class Inverter:
             code = self._refined(whole, code, label, deadline)
         latent = latent_of(self.model, code.cpu().numpy(), label)
         made = render(self.model, [latent])[0]
-        return Inverted(latent, target, made, psnr(made, target))
+        return Inverted(latent, target, made, psnr_of(made, target))
 
     def tune(self, inverted: Inverted, steps: int = tuning.STEPS, deadline: Deadline = never,
              tick: Tick | None = None) -> Inverted:  # fmt: skip
@@ -170,7 +165,7 @@ class Inverter:
         own = dict(self.model.network.named_parameters())
         weights = {name: own[name] + change for name, change in changes.items()}
         made = render(self.model, [latent], weights)[0]
-        return replace(inverted, changes=changes, tuned=made, tuned_psnr=psnr(made, target))
+        return replace(inverted, changes=changes, tuned=made, tuned_psnr=psnr_of(made, target))
 
     # ---- search ------------------------------------------------------------------------------------------------------
 

@@ -28,6 +28,7 @@ from torch.func import functional_call
 
 from limner.apps.editing.delta import load_delta
 from limner.core import artifact, latents
+from limner.core.device import autocast
 from limner.core.files import open_regular, write_whole
 from limner.core.options import DEEPEST, WIDEST
 from limner.networks.contracts import StyleBased
@@ -281,6 +282,14 @@ class _Synthesis(torch.nn.Module):
 
 
 @torch.no_grad()
+def mapped(model: Any, z: np.ndarray, c: np.ndarray | Tensor | None) -> np.ndarray:
+    """Return the styles w float32 [N,W] of latents z [N,Z] and classes [N] of a style-based network, as samples have them."""
+    latent = latents.transform(torch.from_numpy(z), model.noise).to(model._device)
+    with autocast(model._device, model._precision):
+        w: Tensor = model.network.mapping(latent, None if c is None else torch.as_tensor(c).to(model._device))
+    return np.asarray(w.float().cpu().numpy())
+
+
 def styles_of(model: Any, given: Sequence[Latent]) -> np.ndarray:
     """Return the styles [N,L,W] of latents of a style-based network. Raises ValueError for another network."""
     network = model.network
@@ -290,12 +299,11 @@ def styles_of(model: Any, given: Sequence[Latent]) -> np.ndarray:
     c, rows = condition(model, given), []
     for i, latent in enumerate(given):
         if latent.styles is not None:
-            rows.append(torch.from_numpy(latent.styles))
-            continue
-        z = latents.transform(torch.from_numpy(latent.code[None]), model.noise).to(model._device)
-        w = network.mapping(z, None if c is None else c[i : i + 1].to(model._device)).float()  # [1,W]
-        rows.append(w.expand(network.layers, -1).cpu())
-    return torch.stack(rows).numpy()
+            rows.append(latent.styles)
+        else:
+            w = mapped(model, latent.code[None], None if c is None else c[i : i + 1])  # [1,W]
+            rows.append(np.repeat(w, network.layers, 0))
+    return np.stack(rows)
 
 
 def render(model: Any, given: Sequence[Latent], weights: Mapping[str, Tensor] | None = None) -> np.ndarray:

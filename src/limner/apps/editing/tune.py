@@ -9,7 +9,6 @@ leaves more of the generator as it was (docs/edit.md has figures).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +22,7 @@ from limner.apps.editing.latent import synthesize
 from limner.apps.editing.search import Deadline, never
 from limner.core import latents
 from limner.core.images import to_float, to_uint8
+from limner.evaluation.image_quality import psnr
 
 STEPS = 150              # of L-BFGS, at most
 GOAL = 34.0              # dB at which the tuning ends: further, the rest of the generator changes and the picture hardly
@@ -114,6 +114,4 @@ def _neighbors(model: Any, pivot: Tensor, c: Tensor | None, rng: np.random.Gener
 
 @torch.no_grad()
 def _psnr(model: Any, code: Tensor, c: Tensor | None, weights: dict[str, Tensor], x: Tensor) -> float:
-    made = to_uint8(synthesize(model, code, c, weights))
-    error = (made.double() - x.double()).square().mean()
-    return 10 * math.log10(255**2 / max(float(error), 1e-9))
+    return float(psnr(to_uint8(synthesize(model, code, c, weights)), x))

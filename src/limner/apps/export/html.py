@@ -21,20 +21,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from limner.apps.export.axes import principal_axes
+from limner.apps.autoencode import Autoencoder
+from limner.apps.editing.axes import axes_of
 from limner.apps.export.emulate import emulate
 from limner.apps.export.freeze import freeze_reference
 from limner.apps.export.lower import lower
 from limner.apps.export.program import Program, packed
+from limner.apps.export.wrap import mixture_tables
 from limner.apps.model import GeneratorModel
 from limner.apps.restore import Restorer
 from limner.apps.translate import Translator
-from limner.core import artifact, latents
+from limner.core import artifact
 from limner.core.files import write_whole
 from limner.data.image import parse_color
 from limner.networks.contracts import StyleBased
 
-AXES = 8          # sliders
 TOLERANCE = 1e-4  # of the difference from PyTorch; the rounding of float32 gives some 1e-6
 CHECKED = 1024    # numbers of the example's output that the page compares
 GENERATOR = ("runtime.js", "numbers.js", "page.js", "generator.js", "walk.js")
@@ -71,7 +72,8 @@ def write(model: Any, out: Path, *, bits: int = 24, progress: Progress | None = 
     Parameters
     ----------
     model
-        What `limner.load` returned: a GeneratorModel, a Translator, or a Restorer (but one that fills holes).
+        What `limner.load` returned: a GeneratorModel, an Autoencoder with a prior, a Translator, or a Restorer (but one that fills
+        holes).
     out
         The .html file.
     bits
@@ -121,7 +123,8 @@ def write(model: Any, out: Path, *, bits: int = 24, progress: Progress | None = 
 
 
 class _Truncated(nn.Module):
-    """A style-based generator with truncation as inputs: z [1,Z], (class [1],) mean style [1,W], psi [1,1] -> [1,C,H,W]"""
+    """A style-based generator with truncation and moves of the style as inputs: z [1,Z], (class [1],) mean style [1,W], psi [1,1],
+    shift [1,W] -> [1,C,H,W]"""
 
     def __init__(self, network: nn.Module, classes: int) -> None:
         super().__init__()
@@ -129,8 +132,8 @@ class _Truncated(nn.Module):
 
     def forward(self, z: Tensor, *rest: Tensor) -> Tensor:
         network: Any = self.network
-        c, mean, psi = rest if self.classes else (None, *rest)
-        w = mean + psi * (network.mapping(z, c) - mean)
+        c, mean, psi, shift = rest if self.classes else (None, *rest)
+        w = mean + psi * (network.mapping(z, c) + shift - mean)
         return network.synthesis(w[:, None].expand(-1, network.layers, -1))
 
 
@@ -147,10 +150,10 @@ def _generator(model: GeneratorModel, progress: Progress | None) -> tuple[dict[s
     condition = model.spec.condition
     if condition.kind not in ("none", "classes"):
         raise ValueError(f"This model is conditioned on {condition}; a page offers classes only.")
-    network, k = _plain(model.network), model.spec.classes
-    styled = isinstance(network, StyleBased)
-    inputs: dict[str, Tensor] = {"z": torch.from_numpy(latents.normal(np.random.default_rng(1), 1, model.z_size))}
-    if k:
+    size, network, k = model.z_size, _plain(model.network), model.spec.classes
+    styled, prior = isinstance(network, StyleBased), model.autoencoder.prior if isinstance(model, Autoencoder) else None
+    inputs: dict[str, Tensor] = {"z": torch.from_numpy(model.latents(1, np.random.default_rng(1), np.array([k - 1]) if k else None))}
+    if k and prior is None:
         inputs["classes"] = torch.tensor([k - 1])
     freeze_reference(network, tuple(inputs.values()))
     whole: nn.Module = network
@@ -158,26 +161,24 @@ def _generator(model: GeneratorModel, progress: Progress | None) -> tuple[dict[s
     if styled:
         model.calibrate(np.arange(k) if k else None)
         means = np.stack([model._mean_styles[i].cpu().numpy() for i in (range(k) if k else [-1])])
-        inputs |= {"mean": torch.from_numpy(means[-1:]), "psi": torch.ones(1, 1)}
+        inputs |= {"mean": torch.from_numpy(means[-1:]), "psi": torch.ones(1, 1), "shift": torch.zeros_like(torch.from_numpy(means[-1:]))}
         whole, facts["means"] = _Truncated(network, k), encoded(means)
+    if prior is not None:
+        ends, inverses = mixture_tables(prior)
+        facts["prior"] = {name: encoded(table.numpy()) for name, table in (("ends", ends), ("means", prior.means.cpu()), ("inverses", inverses))}
     program = lower(whole, inputs)
     with torch.no_grad():
         example = whole(*inputs.values())
 
-    @torch.no_grad()
-    def render(z: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
-        latent = latents.transform(torch.from_numpy(z), model.noise)
-        return network(latent, None if labels is None else torch.from_numpy(labels)).numpy()
-
-    axes, shares = principal_axes(render, model.z_size, k, min(AXES, model.z_size), progress)
+    axes = axes_of(model, progress=progress)
     facts |= {
         "classes": [model.classes[i] if i < len(model.classes) else str(i) for i in range(k)],
-        "z": model.z_size, "noise": model.noise, "styled": styled, "channels": model.spec.channels,
-        "height": model.spec.height, "width": model.spec.width, "axes": encoded(axes), "shares": [round(float(s), 4) for s in shares],
+        "z": size, "noise": model.noise, "styled": styled, "channels": model.spec.channels,
+        "height": model.spec.height, "width": model.spec.width, "axes": encoded(axes.steps), "shares": [round(float(s), 4) for s in axes.shares],
         "check": {"z": encoded(inputs["z"].numpy()), **_sampled(example)},
     }  # fmt: skip
     given = {name: np.eye(k)[k - 1 :] if name == "classes" else tensor.numpy() for name, tensor in inputs.items()}
-    return facts, [(program, given, _rows(example))], _weights(network)
+    return facts, [(program, given, _rows(example))], _weights(network) + (0 if prior is None else _weights(prior))
 
 
 def _translator(model: Translator | Restorer) -> tuple[dict[str, Any], list[Made], int]:

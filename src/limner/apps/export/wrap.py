@@ -154,6 +154,17 @@ class DecoderGraph(nn.Module):
         return to_pixels(self.network.decode(latents))
 
 
+@torch.no_grad()
+def mixture_tables(prior: Any) -> tuple[Tensor, Tensor]:
+    """Return what a `networks.mixture.Mixture` is drawn by: the ends of its components in [0,1), [1 or K,M], the last one above, and the
+    factors [M,Z,Z] that standard normal numbers are multiplied with, before the component's mean is added."""
+    ends = prior.weights.detach().cpu().double().softmax(1).cumsum(1)
+    ends[:, -1] = 2  # above every chance
+    triangles = prior._triangles().cpu().double()
+    unit = torch.eye(triangles.shape[1], dtype=torch.float64).expand_as(triangles)
+    return ends.float(), torch.linalg.solve_triangular(triangles, unit, upper=False).float()
+
+
 class PriorGraph(nn.Module):
     """z [N,Z] standard normal, chance [N] uniform in [0,1), label [N] if there are classes -> pixels: samples of an autoencoder
 
@@ -167,14 +178,9 @@ class PriorGraph(nn.Module):
     def __init__(self, network: Any) -> None:
         super().__init__()
         self.network, prior = network, network.prior
-        with torch.no_grad():
-            ends = prior.weights.double().softmax(1).cumsum(1)
-            ends[:, -1] = 2  # above every chance
-            triangles = prior._triangles().double()
-            unit = torch.eye(triangles.shape[1], dtype=torch.float64).expand_as(triangles)
-            inverses = torch.linalg.solve_triangular(triangles, unit, upper=False)
-        self.register_buffer("ends", ends.float())  # [1 or K,M]
-        self.register_buffer("inverses", inverses.float())  # [M,Z,Z]
+        ends, inverses = mixture_tables(prior)
+        self.register_buffer("ends", ends)  # [1 or K,M]
+        self.register_buffer("inverses", inverses)  # [M,Z,Z]
 
     def forward(self, z: Tensor, chance: Tensor, label: Tensor | None = None) -> Tensor:
         means = self.network.prior.means  # [M,Z], or [K,M,Z] with classes

@@ -14,9 +14,9 @@ from limner.apps.editing.directions import Directions
 from limner.apps.editing.edit import edit
 from limner.apps.editing.encoder import path_of
 from limner.apps.editing.invert import Inverter, target_of
-from limner.apps.editing.latent import Latent
+from limner.apps.editing.latent import Latent, mapped
 from limner.apps.model import GeneratorModel
-from limner.apps.serve.served import Editor
+from limner.apps.serve.served import VARIATION, Editor, near
 
 
 class GeneratorEditor:
@@ -40,6 +40,12 @@ class GeneratorEditor:
 
     def move(self, code: Latent, amounts: Mapping[str, float]) -> Latent:
         return edit(self.model, code, list(amounts.items()), self.found) if amounts else code
+
+    def vary(self, code: Latent, z: np.ndarray) -> Sequence[Latent]:
+        if code.styles is None:
+            return [code.with_code(row) for row in near(code.code, z)]
+        w = mapped(self.model, z, None if code.label is None else np.full(len(z), code.label))
+        return [code.with_code(code.code + VARIATION * (row - code.code)) for row in w]
 
     def draw(self, codes: Sequence[Latent]) -> np.ndarray:
         return np.asarray(self.model.render(list(codes)))

@@ -16,7 +16,7 @@ from limner.apps.model import GeneratorModel
 from limner.apps.restore import Restorer
 from limner.apps.serve import forms
 from limner.apps.serve.pictures import MEDIA, base64_of, check_format, files_of
-from limner.apps.serve.prompt import number
+from limner.apps.serve.prompt import number, whole
 from limner.apps.serve.served import Served, check_n
 from limner.apps.serve.settings import MAX_N
 from limner.apps.serve.shared import Service
@@ -29,10 +29,18 @@ PICTURE = {"content": {media: {"schema": {"type": "string", "format": "binary"}}
 UPLOAD = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": {
     "type": "object", "required": ["image"], "properties": {
         "image": {"type": "string", "format": "binary"}, "mask": {"type": "string", "format": "binary"},
-        "direction": {"type": "string"}, "strength": {"type": "number"}, "scale": {"type": "number"},
+        "direction": {"type": "string"}, "quality": {"type": "integer"}, "metadata": {"type": "boolean"}, "strength": {"type": "number"}, "scale": {"type": "number"},
         "format": {"type": "string", "enum": list(MEDIA)},
     },
 }}}}}  # fmt: skip
+
+
+PACKED = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": {
+    "type": "object", "required": ["file"], "properties": {
+        "file": {"type": "string", "format": "binary"}, "format": {"type": "string", "enum": list(MEDIA)},
+    },
+}}}}}  # fmt: skip
+LIMN = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
 
 
 class Samples(BaseModel):
@@ -59,7 +67,7 @@ def described(name: str, served: Served) -> dict[str, Any]:
     found: dict[str, Any] = {
         "id": name, "kind": served.kind, "channels": spec.channels, "height": spec.height, "width": spec.width,
         "recipe": str(model.description["recipe"]["name"]), "classes": served.classes,
-        "generates": served.generates, "applies": served.applies, "classifies": served.classifies,
+        "generates": served.generates, "applies": served.applies, "classifies": served.classifies, "varies": served.varies, "compresses": served.compresses,
         "directions": list(served.editor.directions) if served.editor else [],
     }  # fmt: skip
     if served.generates:
@@ -124,6 +132,25 @@ def router(service: Service) -> APIRouter:
         order = np.argsort(-probabilities, kind="stable")
         names = served.classes or [str(i) for i in range(len(probabilities))]
         return {"run": run, "classes": [{"label": names[i], "probability": float(probabilities[i])} for i in order.tolist()]}
+
+    @api.post("/{run}/compress", summary="Compress a picture by a codec", openapi_extra=UPLOAD, response_class=Response, responses={200: LIMN})
+    async def compress(run: str, request: Request) -> Response:
+        served = service.models.get(run)
+        fields, files = await forms.read(request, service.settings)
+        quality = whole("quality", fields["quality"]) if fields.get("quality") else None
+        image, _ = await asyncio.to_thread(forms.decoded, files, service.settings.max_pixels)
+        job = served.compress(image, quality, fields.get("metadata", "true").lower() not in ("false", "0", "no"))
+        return Response(await result_of(request, job, timeout), media_type="application/octet-stream")
+
+    @api.post("/{run}/decompress", summary="Decompress a picture", openapi_extra=PACKED, response_class=Response, responses={200: PICTURE})
+    async def decompress(run: str, request: Request) -> Response:
+        served = service.models.get(run)
+        fields, files = await forms.read(request, service.settings)
+        form = check_format(fields.get("format"))
+        if "file" not in files:
+            raise Refusal("The form holds no file: send the compressed picture in the field file.")
+        opened = await asyncio.to_thread(served.opened, files["file"])
+        return await file_of(await result_of(request, served.decompress(opened), timeout), form)
 
     return api
 

@@ -32,7 +32,7 @@ FORM = {"requestBody": {"required": True, "content": {"multipart/form-data": {"s
     "type": "object", "required": ["image"], "properties": {
         "image": {"type": "string", "format": "binary"}, "mask": {"type": "string", "format": "binary"},
         "prompt": {"type": "string"}, "model": {"type": "string"}, "n": {"type": "integer"}, "size": {"type": "string"},
-        "response_format": {"type": "string", "enum": ["b64_json"]}, "output_format": {"type": "string"},
+        "response_format": {"type": "string", "enum": ["b64_json"]}, "output_format": {"type": "string"}, "seed": {"type": "integer"},
     },
 }}}}}  # fmt: skip
 
@@ -119,10 +119,19 @@ def router(service: Service) -> APIRouter:
         size = f"{made.width}x{made.height}" if isinstance(made, Image.Image) else f"{made.shape[2]}x{made.shape[1]}"
         return answer(await base64_of([made], form), form, [fields.get("prompt", "")], size)
 
-    @api.post("/images/variations", summary="Not offered", openapi_extra=FORM)
+    @api.post("/images/variations", summary="Pictures near a given one in the latent space", openapi_extra=FORM)
     async def variations(request: Request) -> dict[str, Any]:
-        await forms.read(request, service.settings)
-        raise Refusal("Variations are not offered: ask for generations with other seeds, or for an edit.")
+        fields, files = await forms.read(request, service.settings)
+        served = service.choose(fields.get("model"), lambda one: one.varies)
+        form = check_format(fields.get("output_format"))
+        check_answer(fields.get("response_format"))
+        check_size(fields.get("size"), served)
+        n = whole("n", fields.get("n") or "1")
+        seed = whole("seed", fields["seed"]) if fields.get("seed") else secrets.randbelow(2**32)
+        image, _ = await asyncio.to_thread(forms.decoded, files, service.settings.max_pixels)
+        pictures = await result_of(request, served.vary(image, n, seed), service.settings.timeout)
+        size = f"{served.model.spec.width}x{served.model.spec.height}"
+        return answer(await base64_of(pictures, form), form, [f"seed={seed}"] * n, size)
 
     return api
 

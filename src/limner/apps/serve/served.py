@@ -12,6 +12,7 @@ from PIL import Image
 
 from limner.apps.autoencode import Autoencoder
 from limner.apps.classify import Classifier
+from limner.apps.compress import Codec, validate_quality
 from limner.apps.model import GeneratorModel, check_numbers
 from limner.apps.restore import Restorer
 from limner.apps.serve.batching import Full, Job, Observe, Worker
@@ -20,11 +21,15 @@ from limner.apps.serve.pictures import as_file
 from limner.apps.serve.settings import MAX_N, Settings
 from limner.apps.translate import Translator
 from limner.apps.web.errors import Refusal
+from limner.coding.container import File, Item
+from limner.coding.entropy import Corrupt, check_installed
 from limner.core import artifact
+from limner.core import latents as normals
 from limner.data.image import decode_image, parse_color
 
 MAX_LATENT = 100.0  # of a number of a latent; those of a sample are below 10
 REQUEST_WORK = 2.0  # what a request costs besides its pictures, as a number of small pictures
+VARIATION = 0.4  # share of a random latent in that of a variation
 MEGAPIXEL_WORK = 100.0  # what a megapixel costs, in the same unit: about right for restorers of 10 GFLOP a megapixel
 Latents = Callable[[], tuple[np.ndarray, np.ndarray | None]]  # -> latents [n,Z], class numbers [n] or None
 
@@ -47,8 +52,17 @@ class Editor(Protocol):
     def move(self, code: Any, amounts: Mapping[str, float]) -> Any:
         """Return a code moved along directions by name, each by an amount in standard deviations."""
 
+    def vary(self, code: Any, z: np.ndarray) -> Sequence[Any]:
+        """Return a code near the given one for each standard normal latent [N,Z]. Raises Refusal where codes cannot be varied."""
+
     def draw(self, codes: Sequence[Any]) -> np.ndarray:
         """Return the pictures uint8 [N,C,H,W] of codes."""
+
+
+def near(z: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return latents that keep a correlation of 1 - VARIATION^2 / 2, about, with z [Z]: standard normal if z and other [N,Z] are."""
+    made: np.ndarray = (math.sqrt(1 - VARIATION**2) * z + VARIATION * other).astype(np.float32)
+    return made
 
 
 class AutoencoderEditor:
@@ -73,6 +87,9 @@ class AutoencoderEditor:
     def move(self, code: np.ndarray, amounts: Mapping[str, float]) -> np.ndarray:
         return code
 
+    def vary(self, code: np.ndarray, z: np.ndarray) -> Sequence[np.ndarray]:
+        return list(near(code, z))
+
     def draw(self, codes: Sequence[np.ndarray]) -> np.ndarray:
         return np.asarray(self.model.decode(np.stack(codes)))
 
@@ -88,6 +105,10 @@ class Served:
         self.generates = isinstance(model, GeneratorModel) and _samples(model)
         self.applies = isinstance(model, Translator | Restorer) or (self.editor is not None and self.editor.inverts)
         self.classifies = isinstance(model, Classifier)
+        self.compresses = isinstance(model, Codec)
+        if self.compresses:
+            check_installed()
+        self.varies = isinstance(model, GeneratorModel) and self.generates and self.editor is not None and self.editor.inverts
         self.pace = Pace()
         self.worker = Worker(id, self._compute, settings.max_batch, settings.batch_wait, settings.queue_requests, observe)
 
@@ -210,6 +231,61 @@ class Served:
         else:
             raise Refusal(f"{self.id} is a {self.kind}, which this server cannot apply to a picture.")
         return self._submit(None, work, 1, MEGAPIXEL_WORK * image.width * image.height / 1e6)
+
+    def vary(self, image: Image.Image, n: int, seed: int) -> Job:
+        """Queue n variations of a picture, uint8 [n,C,H,W]: its latent, mixed with random ones. Raises Refusal for models without."""
+        model, editor = self.model, self.editor
+        if not self.varies:
+            why = f"is a {self.kind}" if not self.generates else "has no encoder yet, which `limner invert` trains beside the run"
+            raise Refusal(f"{self.id} makes no variations, since it {why}: ask for generations with other seeds, or for an edit.")
+        check_n(n)
+        check_numbers(n, seed)
+
+        def work(job: Job) -> np.ndarray:
+            assert editor is not None
+            return editor.draw(editor.vary(editor.invert(image, job.check), normals.normal(np.random.default_rng(seed), n, model.z_size)))
+
+        return self._submit(None, work, n, MEGAPIXEL_WORK * image.width * image.height / 1e6 + n)
+
+    def compress(self, image: Image.Image, quality: int | None, metadata: bool = True) -> Job:
+        """Queue the compression of a picture. The result is bytes. Raises ValueError for a quality out of range."""
+        codec = self.codec()
+        quality = validate_quality(quality)
+        work = MEGAPIXEL_WORK * image.width * image.height / 1e6
+        return self._submit(None, lambda job: codec.compress(image, quality, metadata=metadata), 1, work)
+
+    def opened(self, content: bytes) -> File:
+        """Return the parts of a compressed picture, without its pixels. Raises Refusal: 413 for one of too many pixels."""
+        codec = self.codec()
+        try:
+            file = codec.open(content)
+        except Corrupt as error:
+            raise Refusal(f"The picture cannot be decompressed: {error}.") from error
+        if file.header.archive or len(file.header.items) != 1:
+            raise Refusal("The picture cannot be decompressed: it is an archive of many.")
+        pixels = file.header.items[0].width * file.header.items[0].height
+        if pixels > self.settings.max_pixels:
+            raise Refusal(f"The picture has {pixels:,} pixels, and at most {self.settings.max_pixels:,} are decompressed here.", 413)
+        return file
+
+    def decompress(self, file: File) -> Job:
+        """Queue the decompression of a file that `opened` returned. The result is a Pillow image."""
+        codec = self.codec()
+        item: Item = file.header.items[0]
+
+        def work(job: Job) -> Image.Image:
+            _, image = next(iter(codec.images(file)))
+            if isinstance(image, Corrupt):
+                raise ValueError(f"The picture cannot be decompressed: {image}.")
+            return image
+
+        return self._submit(None, work, 1, MEGAPIXEL_WORK * item.width * item.height / 1e6)
+
+    def codec(self) -> Codec:
+        """Return the model. Raises Refusal when it is no codec."""
+        if not isinstance(self.model, Codec):
+            raise Refusal(f"{self.id} is a {self.kind}, which does not compress.")
+        return self.model
 
     def classify(self, images: Sequence[Image.Image | np.ndarray]) -> Job:
         """Queue the classification of pictures. The result is float64 [n,K], probabilities."""

@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 
+from limner.apps.editing import codes, latent
+from limner.apps.editing.axes import Axes, axes_of, axis_count
+from limner.apps.editing.directions import Directions
 from limner.apps.model import GeneratorModel, _groups
 from limner.apps.output import Progress
-from limner.apps.studio.axes import COUNT, Axes, axes_of, styles_of
 from limner.apps.studio.state import State
 from limner.core.device import autocast
 from limner.core.images import to_uint8
 from limner.networks.contracts import StyleBased
 
-Edit = Callable[["Drawing", State], np.ndarray]
-"""(drawing, state with an inverted picture or named directions) -> its picture uint8 [C,H,W] (`hooks.draw_edited`)"""
-
 
 class Drawing:
     """A generator with what its pictures need: axes, and calibrated truncation. Its methods may be called from any thread."""
 
-    def __init__(self, model: GeneratorModel, edit: Edit | None = None) -> None:
-        self.model, self.edit = model, edit
+    def __init__(self, model: GeneratorModel) -> None:
+        self.model = model
         self._lock, self._axes_lock = threading.Lock(), threading.Lock()
         self._axes: Axes | None = None
 
@@ -41,11 +39,7 @@ class Drawing:
     @cached_property
     def axis_count(self) -> int:
         """Number of axes, which is known before they are."""
-        if not self.model.has_styles:
-            pixels = self.model.spec.channels * min(16, self.model.spec.height) * min(16, self.model.spec.width)  # as `typical.reduced`
-            return min(COUNT, self.model.z_size, pixels)
-        z = self.model.latents(1, np.random.default_rng(0))
-        return min(COUNT, styles_of(self.model, z, np.zeros(1, np.int64) if self.model.spec.classes else None).shape[1])
+        return axis_count(self.model)
 
     def prepare(self) -> None:
         """Compute the axes in a thread, before a slider needs them."""
@@ -63,9 +57,7 @@ class Drawing:
         with self._lock:
             state.check(self.model, self.axis_count)
             if state.latent is not None or state.directions:
-                if self.edit is None:
-                    raise ValueError("This Limner has no `limner edit`: leave inverted pictures and directions out.")
-                return self.edit(self, state)[None]
+                return self._edited(state)[None]
             labels = self.labels(state)
             self.calibrate(state, labels, progress)
             point = self.point(state, labels)
@@ -106,7 +98,7 @@ class Drawing:
     def point(self, state: State, labels: np.ndarray | None) -> np.ndarray:
         """Return the latent [1,Z] or style [1,W], float64, that a state starts from."""
         z = self._latent(state.seed, state, labels)
-        return (styles_of(self.model, z, labels) if self.model.has_styles else z).astype(np.float64)
+        return (latent.mapped(self.model, z, labels) if self.model.has_styles else z).astype(np.float64)
 
     def styles(self, state: State, points: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
         """Return the styles of every layer, truncated and mixed, of styles [N,W] and a class number [1]: float64 [N,L,W]."""
@@ -121,9 +113,35 @@ class Drawing:
 
         styles: np.ndarray = np.repeat(truncated(points)[:, None], network.layers, 1)
         if state.mix_seed is not None:
-            other = styles_of(model, self._latent(state.mix_seed, state, labels), labels).astype(np.float64)
+            other = latent.mapped(model, self._latent(state.mix_seed, state, labels), labels).astype(np.float64)
             styles[:, state.mix_from :] = truncated(other)
         return styles
+
+    def _edited(self, state: State) -> np.ndarray:
+        """Return the picture uint8 [C,H,W] of a state with a latent file or directions. Raises ValueError for those of other weights."""
+        model, base = self.model, None
+        if state.latent is not None:
+            try:
+                base = latent.Latent.load(state.latent)
+            except FileNotFoundError as error:
+                raise ValueError(f"There is no file {state.latent}: invert the picture again.") from error
+            found = codes.codes_of(model, [base])
+        else:
+            labels = self.labels(state)
+            self.calibrate(state, labels)
+            point = self.point(state, labels)
+            point = self.styles(state, point, labels) if model.has_styles else point
+            found = codes.Codes(point.astype(np.float32), labels)
+        if state.directions:
+            known = Directions.load(model)
+            if known is None:
+                raise ValueError(f"{model.folder} has no directions yet: find them with `limner directions {model.folder}`.")
+            for name, by in sorted(state.directions.items()):
+                found = known.moved(model, found, name, by)
+        moves = self.moves(state)
+        if moves.any():
+            found = codes.Codes(self.axes.moved(found.code.astype(np.float64), moves).astype(np.float32), found.c)
+        return np.asarray(latent.render(model, codes.latents_of(model, found, [base]))[0])
 
     @torch.no_grad()
     def _synthesized(self, styles: np.ndarray) -> np.ndarray:

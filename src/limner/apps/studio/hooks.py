@@ -10,12 +10,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from limner.apps.editing import codes, direct, directions, latent
+from limner.apps.editing import direct, directions
 from limner.apps.editing.invert import Inverter, target_of
 from limner.apps.export import dispatch
 from limner.apps.output import Progress
-from limner.apps.studio.generator import Drawing
-from limner.apps.studio.state import State
 from limner.core.images import to_pil
 
 AXIS_REACH, CLASS_REACH = 3.0, 1.5  # ends of the sliders of named directions
@@ -27,37 +25,6 @@ def features() -> dict[str, bool]:
 
 
 # ---- editing ---------------------------------------------------------------------------------------------------------
-
-
-def draw_edited(drawing: Drawing, state: State) -> np.ndarray:
-    """Return the picture uint8 [C,H,W] of a state with a latent file or directions. Raises ValueError for those of other weights."""
-    model, base = drawing.model, None
-    if state.latent is not None:
-        try:
-            base = latent.Latent.load(state.latent)
-        except FileNotFoundError as error:
-            raise ValueError(f"There is no file {state.latent}: invert the picture again.") from error
-        found = codes.codes_of(model, [base])
-    else:
-        labels = drawing.labels(state)
-        drawing.calibrate(state, labels)
-        point = drawing.point(state, labels)
-        point = drawing.styles(state, point, labels) if model.has_styles else point
-        found = codes.Codes(point.astype(np.float32), labels)
-    if state.directions:
-        known = directions.Directions.load(model)
-        if known is None:
-            raise ValueError(f"{model.folder} has no directions yet: find them with `limner directions {model.folder}`.")
-        for name, by in sorted(state.directions.items()):
-            found = known.moved(model, found, name, by)
-    moves = drawing.moves(state)
-    if moves.any():
-        code = found.code.astype(np.float64)
-        axes = drawing.axes
-        moved = axes.moved(code, moves) if code.ndim == 2 else code + (moves * axes.scale) @ axes.directions
-        found = codes.Codes(moved.astype(np.float32), found.c)
-    picture: np.ndarray = latent.render(model, codes.latents_of(model, found, [base]))[0]
-    return picture
 
 
 def named_directions(model: Any) -> list[dict[str, Any]]:

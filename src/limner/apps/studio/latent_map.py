@@ -54,7 +54,7 @@ class Map:
 def reach_of(drawing: Drawing) -> float:
     """Return how far the map goes: of latents with few dimensions less, since both coordinates lie on a sphere."""
     axes = drawing.axes
-    return REACH if axes.styles else min(REACH, 0.6 * float(np.sqrt(axes.directions.shape[1])))
+    return REACH if axes.straight else min(REACH, 0.6 * float(np.sqrt(axes.steps.shape[1])))
 
 
 def places(reach: float) -> np.ndarray:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from limner.apps.model import GeneratorModel
-from limner.apps.studio.generator import Drawing, Edit
+from limner.apps.studio.generator import Drawing
 from limner.core import artifact
 
 MAX_MODELS = 3  # in memory
@@ -35,8 +35,8 @@ class Loaded:
 class Models:
     """The models in memory. load: as `families.load.load`."""
 
-    def __init__(self, load: Load, edit: Edit | None = None) -> None:
-        self.load, self.edit = load, edit
+    def __init__(self, load: Load) -> None:
+        self.load = load
         self._loaded: OrderedDict[Path, Loaded] = OrderedDict()
         self._guard = threading.Lock()
 
@@ -47,7 +47,7 @@ class Models:
             if found is None or (newest and found.version != _version(folder)):
                 version = _version(folder)
                 model = self.load(folder)
-                found = self._loaded[folder] = Loaded(model, version, Drawing(model, self.edit) if draws(model) else None)
+                found = self._loaded[folder] = Loaded(model, version, Drawing(model) if draws(model) else None)
             self._loaded.move_to_end(folder)
             while len(self._loaded) > MAX_MODELS:
                 self._loaded.popitem(last=False)

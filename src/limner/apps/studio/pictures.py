@@ -15,6 +15,7 @@ from limner.core import artifact
 from limner.core.images import to_pil
 from limner.data.decode import suppress_warnings
 from limner.data.image import convert_channels, decode_image, parse_color, upright
+from limner.evaluation.image_quality import psnr_of
 
 MAX_SIDE = 2048  # of what is shown: the file that is saved has its own size
 TOP = 5  # classes
@@ -102,9 +103,7 @@ def _shown(image: Image.Image) -> bytes:
 
 def _psnr(a: Image.Image, b: Image.Image) -> float:
     """Return the PSNR in dB of two images of one size, over RGB on white."""
-    one, two = (np.asarray(convert_channels(x, 3, (255, 255, 255)), np.float64) for x in (a, b))
-    error = float(((one - two) ** 2).mean())
-    return float("inf") if error == 0 else 10 * float(np.log10(255**2 / error))
+    return psnr_of(*(np.asarray(convert_channels(x, 3, (255, 255, 255))).transpose(2, 0, 1) for x in (a, b)))
 
 
 def _nearest_jpeg(image: Image.Image, target: int) -> str:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from limner.apps.studio import hooks
 from limner.apps.studio.dataset import Drops, Inspection
 from limner.apps.studio.jobs import Jobs
 from limner.apps.studio.latent_map import Map
@@ -46,7 +45,7 @@ class Studio:
         self.home, self.recipes = home, list(recipes)
         self.launches = Launches(home, program, standby)
         self.runs = Runs([*folders], self.launches)
-        self.models = Models(load, hooks.draw_edited)
+        self.models = Models(load)
         self.newest, self.jobs = Newest(), Jobs()
         self.drops = Drops(home / FOLDER)
         self.inspections: Registry[Inspection] = Registry("inspection", 32)

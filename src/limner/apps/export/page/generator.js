@@ -1,8 +1,8 @@
 /* The page of a generator: one picture that sliders change, a map of two axes, a sheet of others. */
 
 const MAP_CELLS = 7, MAP_REACH = 3; // pictures a side; axes run from -3 to 3
-const state = { seed: 0, label: 0, psi: 1, steps: [] };
-let network, axes, means, base, playing = false;
+const state = { seed: 0, component: 0, label: 0, psi: 1, steps: [] }; // component: the seed that chooses one of a mixture prior
+let network, axes, means, prior, base, playing = false;
 
 const count = facts.classes.length;
 const shown = () => $("picture");
@@ -14,20 +14,42 @@ function weightsOf(label) {
   return weights;
 }
 
-/** The latent of a seed moved along the axes. */
-function moved(z, steps) {
-  const made = Float32Array.from(z);
-  steps.forEach((by, i) => {
-    if (by) for (let j = 0; j < facts.z; j++) made[j] += by * axes[i * facts.z + j];
+/** The latent of a seed: standard normal, or of an autoencoder's prior for the class, a mixture of Gaussians (networks/mixture.py). */
+function latent(seed, component = seed) {
+  const noise = normal(facts.z, seed);
+  if (!prior) return noise;
+  const size = facts.z, row = count ? state.label : 0, parts = prior.ends.length / Math.max(1, count), chance = random(component)() / 2 ** 32;
+  let k = 0;
+  while (k < parts - 1 && chance >= prior.ends[row * parts + k]) k++;
+  return noise.map((_, i) => {
+    let sum = prior.means[(row * parts + k) * size + i];
+    for (let j = 0; j <= i; j++) sum += prior.inverses[(k * size + i) * size + j] * noise[j];
+    return sum;
   });
-  return made;
 }
 
-/** Numbers [h,w,c] of the picture of a standard normal latent, with weights of the classes. */
-function generate(z, weights, psi = state.psi) {
+/** A point of the latent space: a latent, and a move of the style, of a network that has one. */
+function point(z) {
+  return { z, shift: facts.styled ? new Float32Array(means.length / Math.max(1, count)) : null };
+}
+
+/** A point moved along the axes; a normal latent keeps its length, as in limner.apps.editing.axes. */
+function moved({ z, shift }, steps) {
+  const made = Float32Array.from(shift || z), size = made.length;
+  steps.forEach((by, i) => {
+    if (by) for (let j = 0; j < size; j++) made[j] += by * axes[i * size + j];
+  });
+  if (shift) return { z, shift: made };
+  if (prior) return { z: made, shift };
+  const scale = Math.hypot(...z) / Math.hypot(...made);
+  return { z: made.map((value) => value * scale), shift };
+}
+
+/** Numbers [h,w,c] of the picture of a point, with weights of the classes. */
+function generate({ z, shift }, weights, psi = state.psi) {
   const bend = DISTRIBUTIONS[facts.noise];
   network.input("z").set(facts.noise === "normal" ? z : z.map(bend));
-  if (count) network.input("classes").set(weights);
+  if (count && !prior) network.input("classes").set(weights);
   if (facts.styled) {
     const mean = network.input("mean").fill(0);
     const shares = count ? weights : [1];
@@ -35,12 +57,13 @@ function generate(z, weights, psi = state.psi) {
       if (share) for (let j = 0; j < mean.length; j++) mean[j] += share * means[k * mean.length + j];
     });
     network.input("psi")[0] = psi;
+    network.input("shift").set(shift);
   }
   return network.run();
 }
 
-function draw(canvas, z, weights) {
-  paint(canvas, generate(z, weights), facts.height, facts.width, facts.channels);
+function draw(canvas, at, weights) {
+  paint(canvas, generate(at, weights), facts.height, facts.width, facts.channels);
 }
 
 // ---- drawing at most once a frame, always the last state ------------------------------------------------------------
@@ -93,9 +116,9 @@ function fillMap() {
 // ---- controls --------------------------------------------------------------------------------------------------------
 
 function setSeed(seed) {
-  state.seed = seed >>> 0;
+  state.seed = state.component = seed >>> 0;
   $("seed").value = state.seed;
-  base = normal(facts.z, state.seed);
+  base = point(latent(state.seed));
   state.steps.fill(0);
   showSteps();
   refresh();
@@ -132,7 +155,12 @@ function makeControls() {
   document.querySelectorAll(".classes").forEach((element) => (element.hidden = !count));
   document.querySelectorAll(".styled").forEach((element) => (element.hidden = !facts.styled));
   document.querySelector(".map").hidden = facts.z < 2;
-  $("class").addEventListener("change", () => ((state.label = Number($("class").value)), refresh(), sheet()));
+  $("class").addEventListener("change", () => {
+    state.label = Number($("class").value);
+    if (prior) stop(), setSeed(state.component); // each class has a prior of its own
+    else refresh();
+    sheet();
+  });
   $("seed").addEventListener("change", () => (stop(), setSeed(Number($("seed").value) || 0)));
   $("psi").addEventListener("input", () => {
     state.psi = Number($("psi").value);
@@ -160,7 +188,7 @@ function newPicture() {
 
 function save() {
   const settings = { seed: state.seed, class: count ? facts.classes[state.label] : null, psi: state.psi, axes: state.steps };
-  if (state.seed === null) settings.z = [...base];
+  if (state.seed === null) Object.assign(settings, { z: [...base.z] }, facts.styled && { shift: [...base.shift] });
   savePng(shown(), `${slug}-${state.seed ?? "walk"}.png`, settings);
 }
 

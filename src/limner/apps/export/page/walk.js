@@ -18,7 +18,7 @@ function sheet(first = sheetSeed) {
     const seed = (sheetSeed + i) >>> 0;
     cells[i].dataset.seed = seed;
     cells[i].setAttribute("aria-label", `Show the picture of seed ${seed}`);
-    draw(cells[i].firstChild, normal(facts.z, seed), weightsOf(state.label));
+    draw(cells[i].firstChild, point(latent(seed)), weightsOf(state.label));
     setTimeout(step, 0, i + 1);
   };
   step(0);
@@ -74,7 +74,8 @@ function play() {
   playing = true;
   $("play").setAttribute("aria-pressed", "true");
   $("play").textContent = "Stop";
-  let from = moved(base, state.steps), to = normal(facts.z, Math.floor(Math.random() * 2 ** 32));
+  const next = () => point(latent(Math.floor(Math.random() * 2 ** 32), state.component)); // between two components there are no pictures
+  let from = moved(base, state.steps), to = next();
   let started = performance.now();
   current = from;
   const frame = (now) => {
@@ -82,11 +83,11 @@ function play() {
     let t = Math.max(0, now - started) / (1000 * SECONDS);
     if (t >= 1) {
       from = current = to;
-      to = normal(facts.z, Math.floor(Math.random() * 2 ** 32));
+      to = next();
       started = now;
       t = 0;
     }
-    if (!reducedMotion.matches) current = between(from, to, t);
+    if (!reducedMotion.matches) current = { z: between(from.z, to.z, t), shift: from.shift && from.shift.map((value, i) => value + t * (to.shift[i] - value)) };
     draw(shown(), current, weightsOf(state.label));
     requestAnimationFrame(frame);
   };
@@ -98,12 +99,12 @@ function play() {
 /** Milliseconds a picture, the fastest of some, or of five in a row where a clock of 0.1 ms is too coarse for one. */
 function measure() {
   let best = Infinity;
-  const z = normal(facts.z, 0), weights = weightsOf(0);
+  const at = point(latent(0)), weights = weightsOf(0);
   for (let i = 0, began = performance.now(); i < 20 && performance.now() - began < 400; i++) {
     const started = performance.now();
-    generate(z, weights);
+    generate(at, weights);
     const once = performance.now() - started;
-    for (let j = 1; j < 5; j++) generate(z, weights);
+    for (let j = 1; j < 5; j++) generate(at, weights);
     best = Math.min(best, once > 1 ? once : Infinity, (performance.now() - started) / 5);
   }
   return best;
@@ -113,6 +114,7 @@ async function start() {
   network = await Network.load(block("wasm"), block("words-0"), block("blob-0"), facts.programs[0]);
   network.plan();
   axes = floatsOf(facts.axes);
+  prior = facts.prior && Object.fromEntries(Object.entries(facts.prior).map(([name, text]) => [name, floatsOf(text)]));
   means = facts.styled ? floatsOf(facts.means) : null;
   state.steps = facts.shares.map(() => 0);
   document.body.className = "generator";
@@ -129,7 +131,7 @@ async function start() {
   // the example's latent is what the network takes: it is not bent again
   const bend = facts.noise, psi = state.psi;
   facts.noise = "normal";
-  const error = difference(generate(floatsOf(facts.check.z), weightsOf(count - 1), 1), facts.check);
+  const error = difference(generate(point(floatsOf(facts.check.z)), weightsOf(count - 1), 1), facts.check);
   facts.noise = bend;
   rows.push(["Difference from PyTorch", `${error.toExponential(1)} at most, of numbers from -1 to 1 (computed here, just now)`]);
   showCard(rows);

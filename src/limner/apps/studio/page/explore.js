@@ -74,7 +74,7 @@ export async function show(body, { id }) {
       h("h2", {}, "Axes"), h("p", { class: "hint" }, "Directions along which this model's pictures vary most, in standard deviations."), sliders,
       named.length ? [h("h2", {}, "Directions"), model.named_directions.map((one, i) => [named[i], one.note ? h("p", { class: "hint" }, one.note) : null])]
         : [h("h2", {}, "Directions"), finder(id, line, () => { body.replaceChildren(); show(body, { id }); })],
-      h("h2", {}, "Fidelity"), truncation, h("p", { class: "hint" }, model.styles ? "Moves styles toward their mean: fewer failures, less diversity." : "Chooses among the most typical pictures. The first use measures them."),
+      h("h2", {}, "Fidelity"), truncation, h("p", { class: "hint" }, model.styles ? "Moves styles toward their mean: fewer failures, less diversity." : "1 draws all pictures, less only the most typical ones. The first use measures them."),
       model.styles ? mixing(model, state, () => changed(false)) : null)), line);
   draw(state);
   seeds.update();

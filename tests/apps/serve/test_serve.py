@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,26 +13,10 @@ import pytest
 from PIL import Image
 
 from limner.apps.serve.service import calibrate
-from serving import PICTURE, apply, decoded, encoded, models, server
+from serving import PICTURE, apply, decoded, encoded, server
 
 pytest.importorskip("fastapi")
 ONE_LEVEL = 1  # of 255, by which a picture may differ between batch sizes: kernels of other shapes round differently
-
-
-@pytest.fixture(scope="module")
-def runs(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return models(squares, tmp_path_factory.mktemp("served"))
-
-
-@pytest.fixture(scope="module")
-def live(runs: dict[str, Any]) -> Iterator[tuple[httpx.Client, Any]]:
-    with server(runs) as (client, app):
-        yield client, app
-
-
-@pytest.fixture
-def client(live: tuple[httpx.Client, Any]) -> httpx.Client:
-    return live[0]
 
 
 def images(answer: httpx.Response) -> list[np.ndarray]:
@@ -230,6 +212,45 @@ def test_pictures_are_limited_in_and_out(runs: dict[str, Any]) -> None:
         assert answer.status_code == 413
         assert "The restored picture would have more than 1,600 pixels" in answer.text
         assert apply(client, "twice", small.resize((20, 20))).status_code == 200
+
+
+# ---- codecs -----------------------------------------------------------------------------------------------------------
+
+
+def pack(client: httpx.Client, image: Image.Image, run: str = "packer", **fields: Any) -> httpx.Response:
+    return client.post(f"/v1/runs/{run}/compress", files={"image": encoded(image)}, data={name: str(value) for name, value in fields.items()})
+
+
+def unpack(client: httpx.Client, content: bytes, run: str = "packer", **fields: Any) -> httpx.Response:
+    return client.post(f"/v1/runs/{run}/decompress", files={"file": content}, data=fields)
+
+
+def test_a_codec_compresses_and_decompresses(client: httpx.Client, runs: dict[str, Any]) -> None:
+    rgb, codec = PICTURE.convert("RGB"), runs["packer"]
+    for fields, options in (({}, {}), ({"quality": 90, "metadata": "false"}, {"quality": 90, "metadata": False})):
+        answer = pack(client, rgb, **fields)
+        assert answer.status_code == 200 and answer.headers["content-type"] == "application/octet-stream", answer.text
+        assert answer.content == codec.compress(rgb, **options)
+        again = unpack(client, answer.content)
+        assert again.headers["content-type"] == "image/png"
+        assert np.abs(decoded(again.content).astype(int) - np.asarray(codec.decompress(answer.content)).transpose(2, 0, 1)).max() <= ONE_LEVEL
+    assert client.get("/v1/runs/packer").json()["compresses"]
+    assert unpack(client, answer.content, format="webp").headers["content-type"] == "image/webp"
+
+
+def test_what_a_codec_refuses(client: httpx.Client, runs: dict[str, Any]) -> None:
+    content = runs["packer"].compress(PICTURE)
+    for answer, words in (
+        (pack(client, PICTURE, quality=101), "0 (smallest) to 100"), (pack(client, PICTURE, quality="x"), "a whole number"),
+        (pack(client, PICTURE, "squares"), "does not compress"), (unpack(client, content, "squares"), "does not compress"),
+        (unpack(client, b"no picture"), "cannot be decompressed"), (unpack(client, content[:-3]), "cannot be decompressed"),
+        (client.post("/v1/runs/packer/decompress", files={"image": content}), "in the field file"),
+    ):  # fmt: skip
+        assert words in message(answer)
+    with server({"packer": runs["packer"]}, max_pixels=1024) as (small, _):
+        large = Image.new("RGB", (40, 40))
+        assert pack(small, large).status_code == 413
+        assert unpack(small, runs["packer"].compress(large)).status_code == 413, "before its pixels are decoded"
 
 
 # ---- the Open Inference Protocol --------------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -25,25 +24,9 @@ from limner.apps.serve.settings import Settings
 from limner.apps.web.access import Access
 from limner.apps.web.errors import Refusal
 from limner.cli import main
-from serving import PICTURE, encoded, models, server
+from serving import PICTURE, encoded, server
 
 pytest.importorskip("fastapi")
-
-
-@pytest.fixture(scope="module")
-def runs(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return models(squares, tmp_path_factory.mktemp("served"))
-
-
-@pytest.fixture(scope="module")
-def live(runs: dict[str, Any]) -> Iterator[tuple[httpx.Client, Any]]:
-    with server(runs) as (client, app):
-        yield client, app
-
-
-@pytest.fixture
-def client(live: tuple[httpx.Client, Any]) -> httpx.Client:
-    return live[0]
 
 
 # ---- the queue --------------------------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ import base64
 import io
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,15 +14,10 @@ from PIL import Image
 
 from limner.apps.serve.openai_api import hole_of
 from limner.apps.web.access import Access
-from serving import PICTURE, decoded, encoded, models, server
+from serving import PICTURE, decoded, encoded, server
 
 openai = pytest.importorskip("openai")
 KEY = "a-key-of-this-test"
-
-
-@pytest.fixture(scope="module")
-def runs(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return models(squares, tmp_path_factory.mktemp("served"))
 
 
 @pytest.fixture(scope="module")
@@ -150,8 +144,27 @@ def test_edits_reconstruct_and_others_are_refused(client: Any) -> None:
     assert "truncated" in refused(client.images.edit, model="coder", image=damaged, prompt="any")
 
 
-def test_variations_say_what_to_do_instead(client: Any) -> None:
-    assert "Variations are not offered" in refused(client.images.create_variation, image=file(PICTURE))
+def test_variations_are_pictures_near_the_given_one(client: Any, runs: dict[str, Any]) -> None:
+    spec = runs["coder"].spec
+    sample = Image.fromarray(np.asarray(runs["coder"].sample(1, seed=4))[0, 0])
+    answer = client.images.create_variation(model="coder", image=file(sample), n=3, extra_body={"seed": 5})
+    made = [picture(answer, i).astype(float) for i in range(3)]
+    assert answer.data[0].revised_prompt == "seed=5" and made[0].shape == (1, spec.height, spec.width)
+    assert all((one != two).any() for one, two in zip(made, made[1:], strict=False))
+    again = client.images.create_variation(model="coder", image=file(sample), n=1, extra_body={"seed": 5})
+    assert np.abs(picture(again) - made[0]).max() <= 1
+    strangers = np.asarray(runs["coder"].sample(64, seed=8)).astype(float)
+    code = runs["coder"].encode(np.asarray(sample)[None, None])
+    center = np.asarray(runs["coder"].decode(code))[0].astype(float)
+    away = np.sqrt(np.square(strangers - center).mean((1, 2, 3))).mean()
+    assert np.mean([np.sqrt(np.square(one - center).mean()) for one in made]) < away
+
+
+def test_what_makes_no_variations_says_what_to_do_instead(client: Any) -> None:
+    for model, words in (("squares", "limner invert"), ("negative", "is a translator"), ("sides", "is a classifier")):
+        assert words in refused(client.images.create_variation, model=model, image=file(PICTURE))
+    assert "1 to 10" in refused(client.images.create_variation, model="coder", image=file(PICTURE), n=11)
+    assert "a whole number" in refused(client.images.create_variation, model="coder", image=file(PICTURE), extra_body={"seed": "x"})
 
 
 class Shift:
@@ -171,6 +184,9 @@ class Shift:
 
     def move(self, code: float, amounts: Any) -> float:
         return code + 10 * amounts.get("light", 0)
+
+    def vary(self, code: float, z: np.ndarray) -> list[float]:
+        return [code + i for i in range(len(z))]
 
     def draw(self, codes: Any) -> np.ndarray:
         return np.stack([np.full((1, *self.size), code, np.uint8) for code in codes])

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from serving import PICTURE, encoded, models, server
+from serving import PICTURE, encoded, server
 
 pytest.importorskip("fastapi")
 ALLOWED = {200, 307, 400, 401, 403, 404, 405, 408, 413, 414, 421, 422, 429, 431, 501, 505}
@@ -34,17 +34,12 @@ ODD: list[Any] = [
 ]  # fmt: skip
 PATHS = [
     "/", "/v1/models", "/v1/models/{m}", "/v1/images/generations", "/v1/images/edits", "/v1/images/variations", "/v1/runs", "/v1/runs/{m}",
-    "/v1/runs/{m}/generate", "/v1/runs/{m}/picture", "/v1/runs/{m}/apply", "/v1/runs/{m}/classify", "/v2", "/v2/models/{m}",
+    "/v1/runs/{m}/generate", "/v1/runs/{m}/picture", "/v1/runs/{m}/apply", "/v1/runs/{m}/classify", "/v1/runs/{m}/compress", "/v1/runs/{m}/decompress", "/v2", "/v2/models/{m}",
     "/v2/models/{m}/infer", "/v2/models/{m}/ready", "/v2/health/live", "/healthz", "/readyz", "/metrics", "/openapi.json", "/static/{m}", "/{m}",
 ]  # fmt: skip
-IDS = ["squares", "styled", "coder", "negative", "sides", "twice", "fill", "..", "%2e%2e", "..%2f..%2fetc%2fpasswd", "%00", "%ff", "a" * 300, "🙂", ""]
+IDS = ["squares", "styled", "coder", "negative", "sides", "twice", "fill", "packer", "..", "%2e%2e", "..%2f..%2fetc%2fpasswd", "%00", "%ff", "a" * 300, "🙂", ""]
 FIELDS = ["prompt", "model", "n", "size", "response_format", "output_format", "stream", "seed", "seeds", "latents", "label", "labels", "truncation",
           "directions", "format", "inputs", "outputs", "id", "direction", "strength", "scale"]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def runs(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return models(squares, tmp_path_factory.mktemp("served"))
 
 
 class Opened:
@@ -110,9 +105,9 @@ def form(rng: random.Random, pictures: list[bytes]) -> tuple[str, bytes]:
     boundary = rng.choice(["x", "----b", "a b", ""])
     parts = []
     for _ in range(rng.randint(0, 6)):
-        name = rng.choice(["image", "image", "image", "image[]", "mask", *FIELDS[:6], "direction", "strength", "scale", "../x", ""])
+        name = rng.choice(["image", "image", "image", "image[]", "mask", "file", "quality", *FIELDS[:6], "direction", "strength", "scale", "../x", ""])
         odd = str(rng.choice(ODD)).encode("utf-8", "replace")
-        if name in ("image", "image[]", "mask") or rng.random() < 0.1:
+        if name in ("image", "image[]", "mask", "file") or rng.random() < 0.1:
             content = rng.choice(pictures)
             content = damaged(rng, content) if rng.random() < 0.3 else content
             file = rng.choice(["x.png", "../../../etc/passwd", "/tmp/x", "a\\b", "", "<b>.png", "nul\x00.png"])
@@ -127,16 +122,16 @@ def request(rng: random.Random, host: str, pictures: list[bytes]) -> bytes:
     """The bytes of one request."""
     if rng.random() < 0.02:
         return rng.randbytes(rng.randint(1, 300)) + b"\r\n\r\n"
-    path = rng.choice(PATHS).replace("{m}", rng.choice(IDS if rng.random() < 0.4 else IDS[:7]))
+    path = rng.choice(PATHS).replace("{m}", rng.choice(IDS if rng.random() < 0.4 else IDS[:8]))
     query = ""
     if rng.random() < 0.3:
         pairs = [f"{rng.choice([*FIELDS, 'index', 'key', 'token'])}={rng.choice(ODD)}" for _ in range(rng.randint(1, 4))]
         query = "?" + re.sub(r"[\s\x00-\x20]", "+", "&".join(pairs))
-    posts = path.endswith(("generations", "edits", "variations", "generate", "apply", "classify", "infer"))
+    posts = path.endswith(("generations", "edits", "variations", "generate", "apply", "classify", "compress", "infer"))
     method = rng.choice(["POST"] * 12 + ["GET", "PUT"]) if posts else rng.choice(["GET"] * 8 + ["POST", "HEAD", "DELETE", "OPTIONS", "PATCH", "BREW"])
     kind, body = rng.choice(["application/json"] * 6 + ["text/plain", "", "application/x-www-form-urlencoded", "\xff"]), b""
     if method in ("POST", "PUT", "PATCH"):
-        if path.endswith(("edits", "variations", "apply", "classify")) and rng.random() < 0.85:
+        if path.endswith(("edits", "variations", "apply", "classify", "compress")) and rng.random() < 0.85:
             kind, body = form(rng, pictures)
         else:
             body = json.dumps(document(rng, path)).encode()
@@ -217,7 +212,7 @@ def fuzz(count: int, runs: dict[str, Any], opened: Opened, caplog: pytest.LogCap
         assert app.state.service.open_requests == 0
         assert all(served.pace._requests == 0 for _, served in app.state.service.models.items())
     assert [record for record in caplog.records if record.name.startswith("limner")] == []
-    code = {os.path.realpath(path) for path in (*sysconfig.get_paths().values(), sys.base_prefix, str(Path(__file__).parents[2] / "src"))}
+    code = {os.path.realpath(path) for path in (*sysconfig.get_paths().values(), sys.base_prefix, str(Path(__file__).parents[3] / "src"))}
     strange = {(path, writes) for path, writes in opened.seen if writes or not path.startswith((*code, "/dev/urandom", "/proc/self", "/usr/share/zoneinfo"))}
     assert not {entry for entry in strange if entry[0] != os.devnull}, strange
     return found

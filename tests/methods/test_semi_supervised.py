@@ -20,7 +20,7 @@ from limner.core.images import ImageSpec
 from limner.losses import semi_supervised as losses
 from limner.methods.memory import ClassMarginal
 from limner.methods.phase import Batch, Clock
-from limner.methods.semi_supervised import SemiSupervised, masked_mean
+from limner.methods.semi_supervised import SemiSupervised, frequency_bounds, masked_mean
 from limner.networks import conv, convnet, warp
 from limner.training.loop import View
 
@@ -167,6 +167,23 @@ def test_classifier_turn_is_the_sum_of_its_means() -> None:
     torch.testing.assert_close(terms["d_loss"], adversarial, rtol=1e-4, atol=1e-4)
 
 
+def test_a_pseudo_label_is_the_class_of_the_mean_probability_of_views() -> None:
+    algorithm = method(adversarial=0.0, pseudo_labels=1.0, threshold=0.0, views=3)
+    batch = batch_of()
+    free = batch["label"] < 0
+    mean = algorithm._mean_prediction(batch, algorithm._weak(batch), free)
+    views = [algorithm._weak(batch), algorithm._strong(batch, 1), algorithm._strong(batch, 2)]
+    assert not torch.equal(views[1], views[2]) and not torch.equal(views[1], algorithm._strong(batch))
+    with torch.no_grad():
+        expected = torch.stack([algorithm.classifier(x[free]).softmax(1) for x in views]).mean(0)
+        logits = algorithm.classifier(algorithm._strong(batch))
+    torch.testing.assert_close(mean.exp(), expected, rtol=1e-4, atol=1e-5)
+    loss, terms = algorithm.classifier_turn(batch, Clock(0, 100, 16))
+    taught = F.cross_entropy(logits[free], expected.argmax(1))
+    torch.testing.assert_close(terms["pseudo_loss"], taught, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(loss.mean(), F.cross_entropy(logits[~free], batch["label"][~free]) + taught, rtol=1e-4, atol=1e-4)
+
+
 def test_slices_add_up_to_the_whole_where_no_mean_crosses_rows() -> None:
     algorithm = method(adversarial=0.0, pseudo_labels=1.0, entropy=0.5, threshold=0.0)
     batch = batch_of()
@@ -253,15 +270,15 @@ def test_two_ranks_give_what_one_gives(squares: Path, tmp_path: Path) -> None:
 # ---- distribution alignment ------------------------------------------------------------------------------------------
 
 
-def aligned_method(frequencies: torch.Tensor) -> SemiSupervised:
+def aligned_method(counts: torch.Tensor) -> SemiSupervised:
     classifier = convnet.Classifier(SPEC, convnet.TINY)
-    return SemiSupervised(classifier, None, labeled_every=2, adversarial=0.0, pseudo_labels=1.0, frequencies=frequencies)
+    return SemiSupervised(classifier, None, labeled_every=2, adversarial=0.0, pseudo_labels=1.0, counts=counts)
 
 
 def test_predictions_get_the_frequencies_of_the_labeled_rows() -> None:
     """Berthelot et al. 2020, section 3.1: q * p(y) / p_mean(y), normalized; the mean is that of earlier batches."""
     frequencies = torch.tensor([0.5, 0.3, 0.2], dtype=torch.double)
-    method = aligned_method(frequencies)
+    method = aligned_method((frequencies * 1e12).long())  # so many that their frequencies are certain
     logits = torch.randn(400, 3) + torch.tensor([3.0, 0.0, -1.0])  # class 0 is predicted too often
     first = method._aligned(logits, Clock(0, 1000, 400))
     torch.testing.assert_close(first, logits)  # nothing is known before the first batch
@@ -270,6 +287,23 @@ def test_predictions_get_the_frequencies_of_the_labeled_rows() -> None:
     expected = q * frequencies / mean
     torch.testing.assert_close(second.double().softmax(1), expected / expected.sum(1, keepdim=True), atol=1e-5, rtol=1e-4)
     assert second.softmax(1).mean(0)[0] < logits.softmax(1).mean(0)[0]
+
+
+def test_predictions_within_what_few_labels_tell_are_left_alone() -> None:
+    counts = torch.tensor([10, 10, 10])
+    low, high = frequency_bounds(counts)
+    assert low.tolist() == pytest.approx([0.19131] * 3, abs=1e-5) and high.tolist() == pytest.approx([0.51319] * 3, abs=1e-5)
+    for shares, expected in (([0.45, 0.3, 0.25], [0.45, 0.3, 0.25]), ([0.7, 0.25, 0.05], [high[0].item(), 0.25, low[2].item()])):
+        method = aligned_method(counts)
+        logits = torch.tensor(shares, dtype=torch.double).log().repeat(8, 1)
+        method._aligned(logits, Clock(0, 100, 8))
+        moved = method._aligned(logits, Clock(8, 100, 8))
+        torch.testing.assert_close(moved.exp(), torch.tensor(expected, dtype=torch.double).repeat(8, 1))
+
+
+def test_bounds_hold_for_a_class_without_labels() -> None:
+    low, high = frequency_bounds(torch.tensor([0, 100]))
+    assert 0 < low[0] < high[0] < 0.05 and 0.95 < low[1] < high[1]
 
 
 def test_the_marginal_is_the_same_in_slices_and_survives_a_checkpoint() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ from limner.methods.phase import Batch, Clock, Method, Phase, Terms
 from limner.networks import diffaugment, warp
 
 LEAST_FREQUENCY = 1e-4  # of a predicted class, in the alignment
+Z = 1.96  # quantile of the normal distribution, for intervals of 95 %
 
 
 def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
@@ -45,9 +47,14 @@ class SemiSupervised:
 
     Pseudo-labels confirm themselves: a class that is predicted too often is taught more often, until others are gone. Against
     that, predictions are weighted such that their running mean has the frequencies of the labeled rows (distribution alignment,
-    Berthelot et al. 2020, "ReMixMatch", section 3.1).
+    Berthelot et al. 2020, "ReMixMatch", section 3.1), as far as these are known: few labels tell frequencies with a wide
+    interval, and within it nothing is changed. Alignment to the middle of it would, over a long training, move pictures to other
+    classes until a wrong frequency is met.
 
-    frequencies: of the classes among the labeled pictures, [K]; None aligns nothing. labeled_every: rows of a batch per labeled
+    A pseudo-label is the class of the mean probability over `views` of the picture: the weak one, and others augmented like strong
+    ones. Where they disagree, the mean stays below the threshold.
+
+    counts: labeled pictures of each class, [K]; None aligns nothing. labeled_every: rows of a batch per labeled
     one. strength, elastic, stroke: of the warps of labeled rows and strong views (`networks.warp`); the weak view of unlabeled
     rows is only shifted and, where `flip`, mirrored.
     """
@@ -58,12 +65,13 @@ class SemiSupervised:
         generator: nn.Module | None,
         *,
         labeled_every: int,
-        frequencies: Tensor | None = None,
+        counts: Tensor | None = None,
         adversarial: float = 1.0,
         pull_away: float = 0.0,
         entropy: float = 0.0,
         pseudo_labels: float = 0.0,
         threshold: float = 0.95,
+        views: int = 1,
         strength: float = 1.0,
         elastic: float = 0.0,
         stroke: float = 0.0,
@@ -76,7 +84,7 @@ class SemiSupervised:
         self.generator: Any = generator
         self.labeled_every = labeled_every
         self.adversarial, self.pull_away = adversarial, pull_away
-        self.entropy, self.pseudo_labels, self.threshold = entropy, pseudo_labels, threshold
+        self.entropy, self.pseudo_labels, self.threshold, self.views = entropy, pseudo_labels, threshold, views
         self.strength, self.elastic, self.stroke, self.shift, self.flip = strength, elastic, stroke, shift, flip
         self.separate = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in classifier.modules())
         nets, players = {"classifier": classifier}, {"classifier": list(classifier.parameters())}
@@ -84,8 +92,8 @@ class SemiSupervised:
         if generator is not None:
             nets["generator"], players["generator"] = generator, list(generator.parameters())
             phases.append(Phase("generator", self.generator_turn, every=generator_every))
-        self.frequencies = frequencies
-        self.marginal = ClassMarginal(len(frequencies)) if pseudo_labels and frequencies is not None else None
+        self.bounds = frequency_bounds(counts) if counts is not None else None
+        self.marginal = ClassMarginal(len(counts)) if pseudo_labels and counts is not None else None
         memory = {"marginal": self.marginal} if self.marginal else {}
         self.method = Method(
             nets=nets, players=players, phases=phases, averaged=("classifier",), memory=memory, finalize=finalize
@@ -95,9 +103,10 @@ class SemiSupervised:
         labels = batch["label"]
         known = labels != UNLABELED
         free = ~known
-        weak, strong = self._views(batch)
-        parts = [torch.where(known[:, None, None, None], strong, weak)]
-        if self.pseudo_labels and free.any():
+        weak, strong = self._weak(batch), self._strong(batch)
+        trains_weak = self.generator is not None or self.entropy > 0  # else weak views need no gradient
+        parts = [torch.where(known[:, None, None, None], strong, weak) if trains_weak else strong]
+        if trains_weak and self.pseudo_labels and free.any():
             parts.append(strong[free])
         fakes = self._generated(batch, free) if self.generator is not None and free.any() else None
         if fakes is not None and not self.separate:
@@ -127,22 +136,30 @@ class SemiSupervised:
         if self.entropy:
             add("entropy", self.entropy, entropy(own))
         if self.pseudo_labels:
-            given = self._aligned(own.detach(), clock)
-            add("pseudo_loss", self.pseudo_labels, pseudo_label_loss(outputs[1], given, self.threshold))
+            given = self._aligned(self._mean_prediction(batch, weak, free), clock)
+            taught = outputs[1] if trains_weak else own
+            add("pseudo_loss", self.pseudo_labels, pseudo_label_loss(taught, given, self.threshold))
             terms["confident"] = (given.softmax(1).max(1).values >= self.threshold).float().mean()
         return loss, terms
+
+    @torch.no_grad()
+    def _mean_prediction(self, batch: Batch, weak: Tensor, free: Tensor) -> Tensor:
+        """Return the logarithm of the mean probabilities over the views of unlabeled rows, [n,K]."""
+        views = [weak[free], *(self._strong(batch, i)[free] for i in range(1, self.views))]
+        logits = self.classifier(torch.cat(views)).view(len(views), len(views[0]), -1)
+        return torch.logsumexp(F.log_softmax(logits, 2), 0) - math.log(len(views))
 
     def _aligned(self, logits: Tensor, clock: Clock) -> Tensor:
         """Return the logits [n,K] of unlabeled rows, aligned to the frequencies of the classes; they enter the running mean."""
         if self.marginal is None:
             return logits
-        assert self.frequencies is not None
+        assert self.bounds is not None
         self.marginal.begin(clock.seen)
         self.marginal.note(logits.softmax(1))
         if not self.marginal.mean.sum():
             return logits
-        predicted = self.marginal.mean / self.marginal.mean.sum()
-        ratio = (self.frequencies.double() / predicted.clamp_min(LEAST_FREQUENCY)).log()
+        predicted = (self.marginal.mean / self.marginal.mean.sum()).clamp_min(LEAST_FREQUENCY)
+        ratio = (predicted.clamp(*self.bounds) / predicted).log()
         return logits + ratio.to(logits)
 
     def generator_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
@@ -166,15 +183,30 @@ class SemiSupervised:
     def _latents(self, batch: Batch) -> Tensor:
         return batch.normal("z", self.generator.z_size)
 
-    def _views(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the pictures weakly augmented (flip, shift) and strongly (flip, stroke, warp)."""
-        x = batch["image"]
-        if self.flip:
-            x = diffaugment.flip(x, batch.uniform("flip"))
-        weak = diffaugment.translation(x, batch.uniform("shift", 2)) if self.shift else x
-        strong = warp.stroke(x, batch.uniform("stroke", 1), self.stroke) if self.stroke else x
-        strong = warp.warp(strong, batch.uniform("warp", warp.DRAWS), self.strength, self.elastic)
-        return weak, strong
+    def _weak(self, batch: Batch) -> Tensor:
+        """Return the pictures weakly augmented: mirrored, shifted."""
+        x = self._mirrored(batch)
+        return diffaugment.translation(x, batch.uniform("shift", 2)) if self.shift else x
+
+    def _strong(self, batch: Batch, view: int = 0) -> Tensor:
+        """Return the pictures strongly augmented: mirrored, strokes thicker or thinner, warped. view: each has its own random numbers."""
+        x = self._mirrored(batch)
+        x = warp.stroke(x, batch.uniform(f"stroke{view}", 1), self.stroke) if self.stroke else x
+        return warp.warp(x, batch.uniform(f"warp{view}", warp.DRAWS), self.strength, self.elastic)
+
+    def _mirrored(self, batch: Batch) -> Tensor:
+        return diffaugment.flip(batch["image"], batch.uniform("flip")) if self.flip else batch["image"]
+
+
+def frequency_bounds(counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the lower and upper limits of the 95 % intervals of the frequencies of classes with these counts, float64 [K] each.
+
+    Normal approximation, by Agresti & Coull 1998, "Approximate is better than exact for interval estimation of binomial proportions".
+    """
+    n = counts.sum().double() + Z**2
+    p = (counts.double() + Z**2 / 2) / n
+    half = Z * (p * (1 - p) / n).sqrt()
+    return (p - half).clamp_min(LEAST_FREQUENCY), p + half
 
 
 def _mean(x: Tensor, mask: Tensor) -> Tensor:

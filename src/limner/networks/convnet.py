@@ -3,8 +3,8 @@
     x [N,C,H,W] -> stages of two 3x3 convolutions, the first of stride 2 -> mean over space -> features [N,F] -> logits [N,K]
 
 Like the discriminators of Salimans et al. 2016, with weight normalization (Salimans & Kingma 2016), leaky ReLU and a
-mean over space before the last layer; narrower, for a CPU. Without layers across rows, so labeled, unlabeled and generated
-pictures may share a batch.
+mean over space before the last layer; narrower, for a CPU. With weight normalization no layer is across rows, so labeled,
+unlabeled and generated pictures may share a batch; batch normalization learns in fewer steps.
 """
 
 from __future__ import annotations

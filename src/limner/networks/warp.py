@@ -55,6 +55,14 @@ def stroke(x: Tensor, u: Tensor, strength: float = 1.0) -> Tensor:
         return x
     radius = max(1, round(min(x.shape[2:]) / 28))
     v = ((2 * u[:, :1] - 1) * strength).clamp(-1, 1)[:, :, None, None].to(x.dtype)
-    kernel = 2 * radius + 1
-    wider, narrower = (sign * F.max_pool2d(sign * x, kernel, 1, radius) for sign in (1, -1))
-    return torch.lerp(x, torch.where(v > 0, wider, narrower), v.abs())
+    sign = v.sign()
+    return torch.lerp(x, sign * _dilation(sign * x, radius), v.abs())  # an erosion is the dilation of the negative
+
+
+def _dilation(x: Tensor, radius: int) -> Tensor:
+    """Return the maximum of the square of 2 * radius + 1 pixels around each pixel, first of its column, then of its row."""
+    for dim, pad in ((2, (0, 0, radius, radius)), (3, (radius, radius))):
+        wide = F.pad(x, pad, value=-torch.inf)
+        for start in range(2 * radius + 1):
+            x = torch.maximum(x, wide.narrow(dim, start, x.shape[dim]))
+    return x

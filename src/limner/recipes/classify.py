@@ -71,11 +71,11 @@ def method_of(
     spec: ImageSpec,
     device: torch.device,
     finalize: Callable[[nn.Module], None] | None = None,
-    frequencies: Tensor | None = None,
+    counts: Tensor | None = None,
 ) -> tuple[Method, dict[str, OptimizerConfig]]:
     """Return the method of a recipe with new networks on the device, and the optimizer of each player.
 
-    frequencies: of the classes among the labeled pictures, [K].
+    counts: labeled pictures of each class, int64 [K].
     """
     classifier = convnet.Classifier(spec, recipe.network)
     optimizers = {"classifier": recipe.classifier_optimizer}
@@ -90,12 +90,13 @@ def method_of(
         classifier,
         generator,
         labeled_every=recipe.labeled_every,
-        frequencies=frequencies if recipe.align else None,
+        counts=counts if recipe.align else None,
         adversarial=recipe.adversarial,
         pull_away=recipe.pull_away,
         entropy=recipe.entropy,
         pseudo_labels=recipe.pseudo_labels,
         threshold=recipe.threshold,
+        views=recipe.views,
         strength=recipe.strength,
         elastic=recipe.elastic,
         stroke=recipe.stroke,
@@ -119,11 +120,10 @@ def refuse_too_large(recipe: ClassifierRecipe, spec: ImageSpec, machine: Machine
     memory.refuse_too_large(passes, [method.nets["classifier"]], spec, recipe.batch, recipe.micro_batch, machine)
 
 
-def class_frequencies(data: Dataset | Subset) -> Tensor:
-    """Return the frequencies of the classes among the labeled pictures, float64 [K]; each counts as one picture at least."""
+def class_counts(data: Dataset | Subset) -> Tensor:
+    """Return the number of labeled pictures of each class, int64 [K]."""
     assert data.labels is not None
-    counts = torch.bincount(data.labels[data.labels != UNLABELED], minlength=data.spec.classes).clamp_min(1).double()
-    return counts / counts.sum()
+    return torch.bincount(data.labels[data.labels != UNLABELED], minlength=data.spec.classes)
 
 
 def build(name: str, recipe: ClassifierRecipe, dataset: Dataset, options: Options, machine: Machine) -> Experiment:
@@ -140,7 +140,7 @@ def build(name: str, recipe: ClassifierRecipe, dataset: Dataset, options: Option
     training, held_out = held_out_of(dataset, recipe, options) if metric else (dataset, None)
     torch.manual_seed(options.seed)
     finalize = calibration(held_out, machine) if held_out is not None else None
-    method, optimizers = method_of(recipe, dataset.spec, machine.device, finalize, class_frequencies(training))
+    method, optimizers = method_of(recipe, dataset.spec, machine.device, finalize, class_counts(training))
     notes = []
     if held_out is not None:
         notes.append(f"{counted(len(held_out), 'labeled picture is', 'labeled pictures are')} held out for validation; --validation 0 trains on them too.")

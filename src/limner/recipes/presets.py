@@ -207,8 +207,12 @@ CODECS = {
     "codec-perceptual": _preset(CodecRecipe, {"distortion": "mix", "adversarial": 0.02}, "a codec with a discriminator: sharper at low rates, less faithful", "Mentzer et al. 2020, High-fidelity generative image compression"),
 }
 
-# Columns: recipe, options, summary, source. One network for all; it is narrower than the papers', for a CPU.
-GAN_ONLY = {"adversarial": 1.0, "pseudo_labels": 0.0, "strength": 0.0, "elastic": 0.0, "stroke": 0.0, "shift": False, "network.noise": 0.3}
+# Columns: recipe, options, summary, source. One network for all; it is narrower than the papers', for a CPU. Those with a
+# generator have the papers' weight normalization and a lower rate: batch normalization would mix real and generated pictures.
+GAN_ONLY = {
+    "adversarial": 1.0, "pseudo_labels": 0.0, "strength": 0.0, "elastic": 0.0, "stroke": 0.0, "shift": False,
+    "network.norm": "weight", "network.noise": 0.3, "classifier_optimizer.lr": 5e-4,
+}
 CLASSIFIERS = {
     # Without a generator; whether the adversarial loss pays has not been measured.
     "classifier":            _preset(ClassifierRecipe, {},                                                              "classes learned from few labeled pictures and many unlabeled ones: pseudo-labels on warped pictures", "Sohn et al. 2020, FixMatch: simplifying semi-supervised learning with consistency and confidence"),

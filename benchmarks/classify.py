@@ -40,7 +40,6 @@ RECIPES = ("classifier", "classifier-2016", "classifier-bad-gan", "classifier-su
 ABLATION: dict[str, dict[str, Any]] = {  # changes of the preset `classifier`
     "whole": {},
     "with the adversarial loss": {"adversarial": 1.0},
-    "pseudo-labels from two views": {"views": 2},
     "pseudo-labels not aligned": {"align": False},
     "weight normalization": {"network.norm": "weight"},
     "no elastic deformation": {"elastic": 0.0},

@@ -167,23 +167,6 @@ def test_classifier_turn_is_the_sum_of_its_means() -> None:
     torch.testing.assert_close(terms["d_loss"], adversarial, rtol=1e-4, atol=1e-4)
 
 
-def test_a_pseudo_label_is_the_class_of_the_mean_probability_of_views() -> None:
-    algorithm = method(adversarial=0.0, pseudo_labels=1.0, threshold=0.0, views=3)
-    batch = batch_of()
-    free = batch["label"] < 0
-    mean = algorithm._mean_prediction(batch, algorithm._weak(batch), free)
-    views = [algorithm._weak(batch), algorithm._strong(batch, 1), algorithm._strong(batch, 2)]
-    assert not torch.equal(views[1], views[2]) and not torch.equal(views[1], algorithm._strong(batch))
-    with torch.no_grad():
-        expected = torch.stack([algorithm.classifier(x[free]).softmax(1) for x in views]).mean(0)
-        logits = algorithm.classifier(algorithm._strong(batch))
-    torch.testing.assert_close(mean.exp(), expected, rtol=1e-4, atol=1e-5)
-    loss, terms = algorithm.classifier_turn(batch, Clock(0, 100, 16))
-    taught = F.cross_entropy(logits[free], expected.argmax(1))
-    torch.testing.assert_close(terms["pseudo_loss"], taught, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(loss.mean(), F.cross_entropy(logits[~free], batch["label"][~free]) + taught, rtol=1e-4, atol=1e-4)
-
-
 def test_slices_add_up_to_the_whole_where_no_mean_crosses_rows() -> None:
     algorithm = method(adversarial=0.0, pseudo_labels=1.0, entropy=0.5, threshold=0.0)
     batch = batch_of()

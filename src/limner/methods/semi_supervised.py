@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -51,9 +50,6 @@ class SemiSupervised:
     interval, and within it nothing is changed. Alignment to the middle of it would, over a long training, move pictures to other
     classes until a wrong frequency is met.
 
-    A pseudo-label is the class of the mean probability over `views` of the picture: the weak one, and others augmented like strong
-    ones. Where they disagree, the mean stays below the threshold.
-
     counts: labeled pictures of each class, [K]; None aligns nothing. labeled_every: rows of a batch per labeled
     one. strength, elastic, stroke: of the warps of labeled rows and strong views (`networks.warp`); the weak view of unlabeled
     rows is only shifted and, where `flip`, mirrored.
@@ -71,7 +67,6 @@ class SemiSupervised:
         entropy: float = 0.0,
         pseudo_labels: float = 0.0,
         threshold: float = 0.95,
-        views: int = 1,
         strength: float = 1.0,
         elastic: float = 0.0,
         stroke: float = 0.0,
@@ -84,7 +79,7 @@ class SemiSupervised:
         self.generator: Any = generator
         self.labeled_every = labeled_every
         self.adversarial, self.pull_away = adversarial, pull_away
-        self.entropy, self.pseudo_labels, self.threshold, self.views = entropy, pseudo_labels, threshold, views
+        self.entropy, self.pseudo_labels, self.threshold = entropy, pseudo_labels, threshold
         self.strength, self.elastic, self.stroke, self.shift, self.flip = strength, elastic, stroke, shift, flip
         self.separate = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in classifier.modules())
         nets, players = {"classifier": classifier}, {"classifier": list(classifier.parameters())}
@@ -136,18 +131,12 @@ class SemiSupervised:
         if self.entropy:
             add("entropy", self.entropy, entropy(own))
         if self.pseudo_labels:
-            given = self._aligned(self._mean_prediction(batch, weak, free), clock)
+            with torch.no_grad():
+                given = self._aligned(self.classifier(weak[free]), clock)
             taught = outputs[1] if trains_weak else own
             add("pseudo_loss", self.pseudo_labels, pseudo_label_loss(taught, given, self.threshold))
             terms["confident"] = (given.softmax(1).max(1).values >= self.threshold).float().mean()
         return loss, terms
-
-    @torch.no_grad()
-    def _mean_prediction(self, batch: Batch, weak: Tensor, free: Tensor) -> Tensor:
-        """Return the logarithm of the mean probabilities over the views of unlabeled rows, [n,K]."""
-        views = [weak[free], *(self._strong(batch, i)[free] for i in range(1, self.views))]
-        logits = self.classifier(torch.cat(views)).view(len(views), len(views[0]), -1)
-        return torch.logsumexp(F.log_softmax(logits, 2), 0) - math.log(len(views))
 
     def _aligned(self, logits: Tensor, clock: Clock) -> Tensor:
         """Return the logits [n,K] of unlabeled rows, aligned to the frequencies of the classes; they enter the running mean."""
@@ -188,11 +177,11 @@ class SemiSupervised:
         x = self._mirrored(batch)
         return diffaugment.translation(x, batch.uniform("shift", 2)) if self.shift else x
 
-    def _strong(self, batch: Batch, view: int = 0) -> Tensor:
-        """Return the pictures strongly augmented: mirrored, strokes thicker or thinner, warped. view: each has its own random numbers."""
+    def _strong(self, batch: Batch) -> Tensor:
+        """Return the pictures strongly augmented: mirrored, strokes thicker or thinner, warped."""
         x = self._mirrored(batch)
-        x = warp.stroke(x, batch.uniform(f"stroke{view}", 1), self.stroke) if self.stroke else x
-        return warp.warp(x, batch.uniform(f"warp{view}", warp.DRAWS), self.strength, self.elastic)
+        x = warp.stroke(x, batch.uniform("stroke", 1), self.stroke) if self.stroke else x
+        return warp.warp(x, batch.uniform("warp", warp.DRAWS), self.strength, self.elastic)
 
     def _mirrored(self, batch: Batch) -> Tensor:
         return diffaugment.flip(batch["image"], batch.uniform("flip")) if self.flip else batch["image"]

@@ -96,7 +96,6 @@ def method_of(
         entropy=recipe.entropy,
         pseudo_labels=recipe.pseudo_labels,
         threshold=recipe.threshold,
-        views=recipe.views,
         strength=recipe.strength,
         elastic=recipe.elastic,
         stroke=recipe.stroke,

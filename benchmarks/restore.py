@@ -10,7 +10,7 @@ recipe sees; `clean`, the PSNR of clean photographs after the network; and for n
 output on one core. Holes are compared on the middle 256x256, since biharmonic filling solves for all pixels of a hole at once.
 
 Rows are merged into results/restore.json, so that it can be run in parts; sheets (degraded, classical, ours, clean) lie beside
-it. --set NAME=VALUE changes options of the recipes and --name the row, for trials.
+it. --ensemble is that of `limner restore`; --set NAME=VALUE changes options of the recipes and --name the row, for trials.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from limner.evaluation.features.own import own_features
 from limner.evaluation.image_quality import layer_distance, psnr, ssim
 from limner.evaluation.inputs import ImageSet
 from limner.families.train import train
-from limner.networks.restoration import composed, network_input
+from limner.networks.restoration import ENSEMBLES, composed, ensembled, network_input
 from photographs import DEFAULT, photographs
 
 RESULTS = Path(__file__).parent / "results"
@@ -184,8 +184,8 @@ def perceptual_of(folder: Path) -> Callable[[np.ndarray, np.ndarray], float]:
     return distance
 
 
-def network_of(model: Any) -> Restore:
-    """The trained network on a whole photograph, in the machine's precision."""
+def network_of(model: Any, ensemble: int) -> Restore:
+    """The trained network on a whole photograph, in the machine's precision, as a self-ensemble."""
     net, where = model.network.fused(), torch.device("cpu")
 
     @torch.no_grad()
@@ -193,7 +193,7 @@ def network_of(model: Any) -> Restore:
         image = to_float(torch.from_numpy(np.ascontiguousarray(x)).permute(2, 0, 1)[None])
         hole = None if mask is None else torch.from_numpy(mask)[None, None]
         with device.autocast(where, device.precision(where)):
-            made = net(network_input(net, image.contiguous(memory_format=torch.channels_last), hole))
+            made = ensembled(net, network_input(net, image.contiguous(memory_format=torch.channels_last), hole), ensemble)
         made = made if hole is None else composed(image, made, hole)
         return to_uint8(made)[0].permute(1, 2, 0).numpy()
 
@@ -201,7 +201,7 @@ def network_of(model: Any) -> Restore:
 
 
 @torch.no_grad()
-def milliseconds(model: Any, precision: torch.dtype) -> float:
+def milliseconds(model: Any, precision: torch.dtype, ensemble: int) -> float:
     """Milliseconds of processor time of a megapixel of output on one core: the best of three pictures of 1000x1000 output."""
     net, threads = model.network.fused(), torch.get_num_threads()
     torch.set_num_threads(1)
@@ -211,7 +211,7 @@ def milliseconds(model: Any, precision: torch.dtype) -> float:
     for _ in range(4):
         start = time.thread_time()
         with device.autocast(x.device, precision):
-            net(x)
+            ensembled(net, x, ensemble)
         found.append(time.thread_time() - start)
     torch.set_num_threads(threads)
     return min(found[1:]) * 1e9 / (side * net.scale) ** 2
@@ -245,13 +245,13 @@ def rivals(recipe: str, tuning: list[dict[str, Any]]) -> dict[str, Callable[[dic
     return nothing | ({"biharmonic": plain(biharmonic)} if recipe == "inpaint" else {})
 
 
-def measure(recipe: str, model: Any, folders: tuple[Path, Path], most: int, sheet: Path) -> dict[str, dict[str, float]]:
+def measure(recipe: str, model: Any, folders: tuple[Path, Path], most: int, sheet: Path, ensemble: int) -> dict[str, dict[str, float]]:
     """{method: figures} of a trained preset and its rivals; writes the sheet."""
     task = MEASURED[recipe]()
     side = HOLES if recipe == "inpaint" else None
     pairs = pairs_of(folders[1], task, most, side)
     tuning = pairs_of(folders[0], task, TUNED, TUNED_SIDE) if recipe == "denoise" else []
-    restore = network_of(model)
+    restore = network_of(model, ensemble)
     methods = {**rivals(recipe, tuning), "limner": lambda pair: restore(pair["image"], pair["mask"])}
     if recipe == "low-light":  # a fair comparison with the oracle, which knows the exposure
         methods["limner, oracle gamma"] = lambda pair: oracle_gamma(pair | {"image": restore(pair["image"], pair["mask"])}, 3.0)
@@ -270,7 +270,7 @@ def measure(recipe: str, model: Any, folders: tuple[Path, Path], most: int, shee
         print(f"  {name:14} {rows[name]}", flush=True)
     ours = rows["limner"]
     for precision in (torch.float32, torch.bfloat16):
-        ours[f"ms_per_mpx_{device.name_of(precision)}"] = round(milliseconds(model, precision), 1)
+        ours[f"ms_per_mpx_{device.name_of(precision)}"] = round(milliseconds(model, precision, ensemble), 1)
     if task.scale == 1 and recipe not in ("inpaint", "colorize", "low-light"):
         ours["clean"] = round(clean_psnr(restore, folders[1], most), 2)
     best = max((name for name in rows if not name.startswith("limner")), key=lambda name: rows[name]["psnr"])
@@ -308,6 +308,7 @@ def main() -> None:
     parser.add_argument("--photographs", type=Path, default=DEFAULT)
     parser.add_argument("--runs", type=Path, default=RUNS)
     parser.add_argument("--trained", type=Path, help="a run folder to measure instead of training; for one recipe")
+    parser.add_argument("--ensemble", type=int, default=1, choices=ENSEMBLES, help="of `limner restore`")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE")
     parser.add_argument("--name", help="of the row and the run, instead of the recipe's")
     arguments = parser.parse_args()
@@ -324,8 +325,8 @@ def main() -> None:
         model = limner.load(folder / "best" if (folder / "best").exists() else folder, "cpu")
         training = model.description["training"]
         print(f"{name}: {training['images']:,} crops, {training['seconds']:.0f} s", flush=True)
-        rows = measure(recipe, model, folders, arguments.most, RESULTS / f"restore_{name}.png")
-        entry = {"training": {key: training[key] for key in ("images", "seconds", "machine")}, "changes": changes, "photographs": arguments.most, "rows": rows}
+        rows = measure(recipe, model, folders, arguments.most, RESULTS / f"restore_{name}.png", arguments.ensemble)
+        entry = {"training": {key: training[key] for key in ("images", "seconds", "machine")}, "changes": changes, "ensemble": arguments.ensemble, "photographs": arguments.most, "rows": rows}
         found = json.loads(path.read_text()) if path.exists() else {}
         path.write_text(json.dumps(found | {name: entry}, indent=1) + "\n")
 

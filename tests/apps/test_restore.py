@@ -304,6 +304,7 @@ def test_color_of_16_bits_is_recognized() -> None:
         ({"scale": 3}, "enlarges 2 times: give a scale from 1 to 2, not 3"),
         ({"scale": 0.5}, "give a scale from 1 to 2, not 0.5"),
         ({"tile": 3}, "16 to 8,192 pixels a side, not 3"),
+        ({"ensemble": 3}, "1, 2, 4 or 8 copies of the picture, not of 3"),
         ({"mask": Image.new("L", (20, 20))}, "this one does super-resolution: leave it out"),
     ],
 )

@@ -69,6 +69,17 @@ def test_a_picture_restored_in_tiles_is_that_restored_as_a_whole(
     assert np.array_equal(one, many) and one.shape[:2] == (shape[0] * scale, shape[1] * scale)
 
 
+@pytest.mark.parametrize(("scale", "config"), [(2, {}), (1, {"unshuffle": 2})], ids=str)
+def test_an_ensemble_in_tiles_is_that_of_the_whole(scale: int, config: dict) -> None:
+    """Also where the sides are odd and the network computes on a grid of 2 pixels, which must not move as a tile is mirrored."""
+    model = restorer(3, scale, "denoise", width=8, depth=1, **config)
+    model._precision = torch.float32
+    picture = Image.fromarray(noise(301, 333, 3))
+    one, many = (np.asarray(model.restore(picture, tile=tile, ensemble=8)) for tile in (8000, 160))
+    assert np.array_equal(one, many) and one.shape[:2] == (301 * scale, 333 * scale)
+    assert not np.array_equal(one, np.asarray(model.restore(picture)))
+
+
 def test_a_margin_that_is_too_small_is_seen() -> None:
     """The comparison above would fail if tiles were computed without the pixels that the network sees."""
     net = network(3).eval()

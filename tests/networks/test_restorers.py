@@ -14,7 +14,7 @@ from torch import nn
 from limner import networks
 from limner.core.images import ImageSpec
 from limner.networks import contracts, plain, restoration_unet
-from limner.networks.restoration import bicubic, composed, network_input
+from limner.networks.restoration import bicubic, composed, ensembled, network_input
 
 VARIANTS: dict[str, tuple[Any, int]] = {  # options of a plain network, and its scale
     "x2": ({"width": 8, "depth": 2}, 2),
@@ -172,3 +172,18 @@ def test_a_wrong_description_is_a_sentence(change: dict[str, Any], said: str) ->
     description = networks.describe("plain", plain.TINY) | {"scale": 4, "task": "super-resolution"} | change
     with pytest.raises(ValueError, match=said):
         networks.rebuild_restorer(ImageSpec(3, 32, 32), description)
+
+
+TURNS = {2: lambda x: x.flip(3), 4: lambda x: x.flip(2, 3), 8: lambda x: x.transpose(2, 3)}  # each undoes itself
+
+
+@pytest.mark.parametrize("count", list(TURNS))
+def test_an_ensemble_commutes_with_its_symmetries(count: int) -> None:
+    net, turn = plain_of("x2"), TURNS[count]
+    x = torch.rand(1, 3, 13, 10) * 2 - 1
+    with torch.no_grad():
+        whole = ensembled(net, x, count)
+        assert whole.shape == (1, 3, 26, 20)
+        torch.testing.assert_close(turn(ensembled(net, turn(x), count)), whole, atol=1e-5, rtol=1e-5)
+        assert (turn(net(turn(x))) - net(x)).abs().max() > 1e-3  # the network alone does not
+        assert torch.equal(ensembled(net, x, 1), net(x))

@@ -1,8 +1,10 @@
-"""Refinement of a picture's latents at encoding, by gradient descent on rate plus distortion through the decoder.
+"""Refinement of a picture's latents at encoding: a descent of rate plus distortion over their integers, through the decoder.
 
-Campos et al. 2019, "Content adaptive optimization for neural image compression", with the stochastic Gumbel annealing of Yang,
-Bamler & Mandt 2020, "Improving inference for neural image compression", section 3.2. The format and the decoder stay as they are:
-only encoding takes longer.
+Campos et al. 2019, "Content adaptive optimization for neural image compression", optimize the latents of one picture by gradient
+descent. Here the integers themselves move, as in the rate-distortion optimized quantization of video encoders (Karczewicz et al.
+2008, "Rate distortion optimized quantization", VCEG-AH21): each may take a step of 1 up or down where the bits of the tables
+and a quadratic model of the error say that it pays. The model has the exact gradient and a diagonal Hessian. The format and the
+decoder stay as they are: only encoding takes longer.
 """
 
 from __future__ import annotations
@@ -14,10 +16,7 @@ from torch import Tensor
 
 from limner.coding.tables import Tables
 
-LR = 0.03               # Adam's, in rounding steps
-WARM = 0.35             # of the steps have the first temperature, as in the paper (700 of 2,000)
-HOT, COLD = 0.5, 0.25   # temperatures: the first, and the last, as exp(-0.001 * 1,300) in the paper
-EDGE = 1e-4             # least distance from an integer, where atanh is finite
+SHARE = 0.5  # of the steps that pay are taken, chosen at random: neighbors that mend the same error would overshoot
 
 
 def refine(
@@ -27,7 +26,7 @@ def refine(
     """Return symbols float64 [N,M,h,w] with no larger rate + lambda * distortion than `residual` rounded.
 
     x [N,C,H,W]: the padded picture, of which `size` pixels count. residual, mean: y - mean and mean, [N,M,h,w]. rows: of the
-    tables. Each picture keeps the better of both by the tables' bits and the error of its decoded pixels.
+    tables. Each picture keeps the best of its steps + 1 states, by the tables' bits and the error of its decoded pixels.
     """  # fmt: skip
     device = x.device
     cost = torch.from_numpy(tables.cost).to(device)
@@ -38,38 +37,53 @@ def refine(
     area, weight = size[0] * size[1], network.lambdas(level)
 
     def bits(values: Tensor) -> Tensor:
-        """The code length of integers in each place, without a gradient."""
+        """The code length of integers in each place."""
         place = values.long() - low
         beyond = torch.where(place < 0, -2 * place - 1, 2 * (place - count)).clamp_min(0).add(1).double().log2().floor()
         escaped = (place < 0) | (place >= count)
         found = cost[rows, torch.where(escaped, count, place)]
-        return torch.where(escaped, found + 2 * beyond.float() + 1, found) * inside
+        return torch.where(escaped, found + 2 * beyond.float() + 1, found)
 
-    def distortion(values: Tensor) -> Tensor:
-        made = network.synthesis(values * inside + mean, level).clamp(-1, 1)
-        return (made - x)[..., : size[0], : size[1]].square().mean((1, 2, 3)) * 127.5**2
+    def decoded(values: Tensor) -> Tensor:
+        picture: Tensor = network.synthesis(values + mean, level)[..., : size[0], : size[1]]
+        return picture
 
-    def objective(values: Tensor) -> Tensor:
-        return bits(values).sum((1, 2, 3)) / area + weight * distortion(values)
+    def distortion(picture: Tensor) -> Tensor:
+        return (picture.clamp(-1, 1) - x[..., : size[0], : size[1]]).square().mean((1, 2, 3)) * 127.5**2
 
     generator = torch.Generator(device).manual_seed(seed)
-    v = residual.detach().clone().requires_grad_()
-    optimizer = torch.optim.Adam([v], LR)
-    with torch.enable_grad():
-        for step in range(steps):
-            part = max(0.0, (step / steps - WARM) / (1 - WARM))
-            temperature = HOT * (COLD / HOT) ** part
-            floor = v.detach().floor()
-            up = (v - floor).clamp(EDGE, 1 - EDGE)
-            # logits of rounding down and up, -atanh of the two distances (Yang et al., eq. 8), in one logistic variable
-            logit = (torch.atanh(1 - up) - torch.atanh(up)) / temperature
-            uniform = torch.rand(v.shape, generator=generator, device=device).clamp(1e-6, 1 - 1e-6)
-            share = torch.sigmoid(-(logit + torch.logit(uniform)) / temperature)  # Gumbel-softmax of two, Jang et al. 2017
-            rate = (torch.lerp(bits(floor), bits(floor + 1), share) * inside).sum((1, 2, 3)) / area
-            loss = (rate + weight * distortion(floor + share)).sum()
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-    before, after = residual.round(), v.detach().round()
-    better = (objective(after) < objective(before))[:, None, None, None]
-    return torch.where(better, after, before).double()
+    symbols = residual.detach().round() * inside
+    best, least = symbols, torch.full_like(weight, torch.inf)
+    curvature = torch.zeros(())
+    for step in range(steps + 1):
+        values = symbols.clone().requires_grad_(step < steps)
+        with torch.enable_grad():
+            picture = decoded(values)
+            error = weight * distortion(picture)
+            total = error.sum()
+        here = bits(symbols)
+        objective = (here * inside).sum((1, 2, 3)) / area + error.detach()
+        best = torch.where((objective < least)[:, None, None, None], symbols, best)
+        least = torch.minimum(objective, least)
+        if step == steps:
+            break
+        if not step:
+            curvature = _curvature(picture, values, inside, generator) * weight[:, None, None, None]
+        (gradient,) = torch.autograd.grad(total, values)
+        up = gradient + curvature / 2 + (bits(symbols + 1) - here) / area
+        down = -gradient + curvature / 2 + (bits(symbols - 1) - here) / area
+        chosen = (torch.minimum(up, down) < 0) & (torch.rand(up.shape, generator=generator, device=device) < SHARE)
+        symbols = symbols + torch.where(up < down, 1.0, -1.0) * chosen * inside
+    return best.double()
+
+
+def _curvature(picture: Tensor, values: Tensor, inside: Tensor, generator: torch.Generator) -> Tensor:
+    """Return the second derivative of the squared error of a picture, in units of 1/255, by one latent of each channel: [N,M,1,1].
+
+    It is that of a linear decoder, twice the squared norm of a column of its Jacobian J, from the squares of J^T u for a random u
+    of signs (Hutchinson 1990), averaged over the places inside.
+    """
+    signs = torch.randint(0, 2, picture.shape, generator=generator, device=picture.device).to(picture.dtype) * 2 - 1
+    (product,) = torch.autograd.grad(picture, values, signs, retain_graph=True)
+    mean = (product.square() * inside).sum((2, 3), keepdim=True) / inside.sum((2, 3), keepdim=True)
+    return mean * (2 * 127.5**2 / picture[0].numel())

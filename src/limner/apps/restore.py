@@ -31,7 +31,7 @@ from limner.core import device
 from limner.core.device import autocast
 from limner.core.images import ImageSpec
 from limner.data.image import convert_channels, upright
-from limner.networks.restoration import composed
+from limner.networks.restoration import ENSEMBLES, composed, ensembled
 
 TILE = 512  # pixels a side, for networks of plain convolutions
 CONTEXT_TILE, OVERLAP = 768, 128  # for networks whose outputs depend on the whole picture
@@ -66,6 +66,7 @@ class Restorer:
         mask: Image.Image | np.ndarray | str | Path | None = None,
         scale: float | None = None,
         tile: int | None = None,
+        ensemble: int = 1,
         progress: Progress | None = None,
     ) -> Image.Image:
         """Restore one picture of any size.
@@ -93,6 +94,8 @@ class Restorer:
             Enlargement of each side, from 1 to the model's own: its output, made smaller with Lanczos's filter.
         tile
             Side in pixels of the tiles (default: 512, or 768 for a U-Net).
+        ensemble
+            1, 2, 4 or 8: the mean over as many mirrored and turned copies of the picture, in as many times the time.
         progress
             Called with (done, total) tiles.
 
@@ -119,7 +122,7 @@ class Restorer:
         >>> model.restore(np.zeros((3, 20, 30), np.uint8)).size
         (60, 40)
         """
-        factor = self.check(strength, mask is not None, scale, tile)
+        factor = self.check(strength, mask is not None, scale, tile, ensemble)
         opened = as_picture(image)
         info = metadata(opened)
         picture = planes(opened)
@@ -131,7 +134,7 @@ class Restorer:
             else:
                 if self.fills_holes and mask is None:
                     picture = Picture(picture.color, None, picture.mode)
-                made = self._restored(picture, hole, tile, progress, size)
+                made = self._restored(picture, hole, tile, ensemble, progress, size)
                 if strength < 1:
                     base = _base(picture, size)
                     base = base if made.color.mode == base.mode else to_rgb(base)
@@ -145,7 +148,7 @@ class Restorer:
         result.info.update(fitting(info, result.mode))
         return result
 
-    def check(self, strength: float, masked: bool, scale: float | None, tile: int | None) -> float:
+    def check(self, strength: float, masked: bool, scale: float | None, tile: int | None, ensemble: int = 1) -> float:
         """Return the enlargement of each side. Raises ValueError for options out of range."""
         if not 0 <= strength <= 1:
             raise ValueError(f"The strength goes from 0 (the picture itself) to 1, and {strength:g} is outside.")
@@ -157,6 +160,8 @@ class Restorer:
             raise ValueError(f"This model enlarges {self.scale} times: give a scale from 1 to {self.scale}, not {scale:g}.")
         if tile is not None and not 16 <= tile <= MAX_TILE:
             raise ValueError(f"A tile has 16 to {MAX_TILE:,} pixels a side, not {tile:,}.")
+        if ensemble not in ENSEMBLES:
+            raise ValueError(f"An ensemble is of 1, 2, 4 or 8 copies of the picture, not of {ensemble}.")
         return self.scale if scale is None else scale
 
     def _needs_memory(self, size: tuple[int, int], tile: int | None) -> str:
@@ -185,8 +190,9 @@ class Restorer:
         return white.point([0] * 128 + [255] * 128)
 
     def _restored(
-        self, picture: Picture, hole: Image.Image | None, tile: int | None, progress: Progress | None, size: tuple[int, int]
-    ) -> Picture:
+        self, picture: Picture, hole: Image.Image | None, tile: int | None, ensemble: int, progress: Progress | None,
+        size: tuple[int, int],
+    ) -> Picture:  # fmt: skip
         """Return the network's output in planes of (W,H) `size`."""
         color, alpha = picture.color, picture.alpha
         if alpha is not None:
@@ -206,18 +212,19 @@ class Restorer:
         keeps = channels if self.task in KEEPS_COLOR else 0
 
         def through(x: Tensor) -> Tensor:
-            return self._colors(x, channels, hole is not None, torch.float32 if color.mode == DEEP else self._precision)
+            precision = torch.float32 if color.mode == DEEP else self._precision
+            return self._colors(x, channels, hole is not None, precision, ensemble)
 
         mode = "RGB" if self.adds_color else color.mode
         made = self._compute(read, through, color.size, mode, tile, progress, keeps)
         if alpha is not None and self.scale > 1:
-            alpha = self._enlarged_alpha(alpha, tile, progress)
+            alpha = self._enlarged_alpha(alpha, tile, ensemble, progress)
         if made.size != size:
             made = made.resize(size, Image.Resampling.LANCZOS)
             alpha = alpha and alpha.resize(size, Image.Resampling.LANCZOS)
         return Picture(made, alpha, "RGB" if self.adds_color else picture.mode)
 
-    def _enlarged_alpha(self, alpha: Image.Image, tile: int | None, progress: Progress | None) -> Image.Image:
+    def _enlarged_alpha(self, alpha: Image.Image, tile: int | None, ensemble: int, progress: Progress | None) -> Image.Image:
         """Return alpha enlarged by the network; where the neighborhood of a pixel is flat, it stays exactly flat."""
 
         def read(box: Box) -> Tensor:
@@ -225,13 +232,13 @@ class Restorer:
             return torch.cat([x, torch.ones_like(x)], 1) if self.spec.channels == 4 else x
 
         def through(x: Tensor) -> Tensor:
-            made, side = self._colors(x, 1, False, self._precision), 2 * ALPHA_REACH + 1
+            made, side = self._colors(x, 1, False, self._precision, ensemble), 2 * ALPHA_REACH + 1
             high, low = F.max_pool2d(x[:, :1], side, 1, ALPHA_REACH), -F.max_pool2d(-x[:, :1], side, 1, ALPHA_REACH)
             return made.clamp(*(F.interpolate(bound, scale_factor=self.scale) for bound in (low, high)))
 
         return self._compute(read, through, alpha.size, "L", tile, progress, 0)
 
-    def _colors(self, x: Tensor, channels: int, masked: bool, precision: torch.dtype) -> Tensor:
+    def _colors(self, x: Tensor, channels: int, masked: bool, precision: torch.dtype, ensemble: int) -> Tensor:
         """Apply the network to a tile [1,C,h,w] of 1 or 3 colors, then alpha and mask if it takes them.
 
         Returns [1,C',s*h,s*w] of the same colors, or 3 from a model that adds color.
@@ -248,7 +255,7 @@ class Restorer:
         (h, w), s = x.shape[-2:], self.scale
         taken, _ = pad_to_minimum(torch.cat([taken, rest], 1), int(self.network.least))
         with torch.no_grad(), autocast(self._device, precision):
-            made = self.network(taken.to(self._device).contiguous(memory_format=torch.channels_last))
+            made = ensembled(self.network, taken.to(self._device).contiguous(memory_format=torch.channels_last), ensemble)
         made = made[..., : s * h, : s * w].float().cpu()
         if self.spec.channels == 1:
             made = made.transpose(0, 1)

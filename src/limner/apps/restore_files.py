@@ -61,6 +61,7 @@ def restore(
     tile: int | None = None,
     quality: int = QUALITY,
     sheet: Path | None = None,
+    ensemble: int = 1,
     progress: Progress | None = None,
     say: Say = print,
 ) -> str:
@@ -70,7 +71,7 @@ def restore(
     sheet: a PNG of the middle of pictures above the same part restored. say: called with a sentence for each damaged picture,
     which is skipped. Other options are those of `Restorer.restore`. Raises ValueError when nothing could be restored.
     """
-    model.check(strength, mask is not None, scale, tile)  # raises before any picture is read
+    model.check(strength, mask is not None, scale, tile, ensemble)  # raises before any picture is read
     if not 1 <= quality <= 100:
         raise ValueError(f"The quality of JPEG and WebP goes from 1 to 100, and {quality} is outside.")
     masks = None if mask is None else Masks(mask)
@@ -79,7 +80,7 @@ def restore(
     def make(image: Image.Image, name: str, ending: str, progress: Progress | None) -> Made:
         loses = loses_depth(image)
         try:
-            after = model.restore(image, strength, masks.of(name) if masks else None, scale, tile, progress)
+            after = model.restore(image, strength, masks.of(name) if masks else None, scale, tile, ensemble, progress)
             content = encoded(after, ending, quality)
         except Damaged:
             raise

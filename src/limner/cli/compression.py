@@ -38,7 +38,7 @@ def compress(
     archive
         Write many pictures into one file with one header. It is smaller when the pictures are small and of one size.
     effort
-        Steps of refinement of each picture's latents, such as 100: smaller files for more time, and the same decoding.
+        Steps of refinement of each picture's latents, such as 8: smaller files for more time, and the same decoding.
     metadata
         Keep ICC profiles and EXIF data.
     """

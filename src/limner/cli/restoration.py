@@ -23,6 +23,7 @@ def restore(
     tile: int | None = None,
     quality: int = 95,
     sheet: Path | None = None,
+    ensemble: int = 1,
     device: Device = "auto",
 ) -> None:
     """Restore a picture, a folder or a zip at any size; names, transparency, color profile, EXIF and 16-bit gray are kept.
@@ -48,10 +49,12 @@ def restore(
         Quality of JPEG and WebP, 1 to 100.
     sheet
         A PNG of the middle of pictures above the same part restored.
+    ensemble
+        1, 2, 4 or 8: the mean over as many mirrored and turned copies of a picture; more exact, in as many times the time.
     """
     from limner.apps.restore import Restorer
     from limner.apps.restore_files import restore as make
 
     model = open_model(run, device, Restorer, "restore")
     with Progress("restoring") as progress:
-        print_line(make(model, source, out, strength, mask, scale, tile, quality, sheet, progress, tell))
+        print_line(make(model, source, out, strength, mask, scale, tile, quality, sheet, ensemble, progress, tell))

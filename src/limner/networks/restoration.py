@@ -1,4 +1,4 @@
-"""What restorers share: bicubic enlargement, and how a mask goes in and a filled hole comes out."""
+"""What restorers share: bicubic enlargement, self-ensembles, and how a mask goes in and a filled hole comes out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from limner.core.device import full_precision
+from limner.networks.padding import crop_to, pad_to
 
+ENSEMBLES = (1, 2, 4, 8)  # how many of the square's symmetries a self-ensemble uses
 TAPS = 2  # radius of bicubic interpolation, in input pixels
 
 
@@ -45,6 +47,31 @@ def network_input(restorer: Any, image: Tensor, mask: Tensor | None) -> Tensor:
     if mask is not None:
         return torch.cat([image, mask.to(image.dtype)], 1)
     return image[:, : restorer.inputs]
+
+
+def ensembled(restorer: Any, x: Tensor, count: int) -> Tensor:
+    """Return the mean output [N,C,sH,sW] over `count` symmetries of the input [N,I,H,W], each undone: the geometric self-ensemble
+    of Timofte et al. 2016, "Seven ways to improve example-based single image super resolution", section 3.7.
+
+    1: the network alone, 2: the picture and its mirror image, 4: both upside down too, 8: all of them also transposed. The input
+    is padded to the network's multiple first, so that its grid lies alike in a tile and in the whole picture.
+    """
+    assert count in ENSEMBLES, count
+    if count == 1:
+        alone: Tensor = restorer(x)
+        return alone
+    h, w = x.shape[-2:]
+    padded = pad_to(x, int(restorer.multiple))
+    total = torch.zeros(())
+    for symmetry in range(count):
+        axes = [axis for bit, axis in ((1, 3), (2, 2)) if symmetry & bit]
+        turned = padded.flip(axes)
+        turned = turned.transpose(2, 3) if symmetry & 4 else turned
+        made = restorer(turned.contiguous(memory_format=torch.channels_last)).float()
+        made = made.transpose(2, 3) if symmetry & 4 else made
+        made = made.flip(axes)
+        total = total + made if symmetry else made
+    return crop_to(total / count, (h * int(restorer.scale), w * int(restorer.scale)))
 
 
 def composed(image: Tensor, made: Tensor, mask: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from limner.core import distributed, schedule
-from limner.core.device import autocast
+from limner.core.device import autocast, seed_generators
 from limner.core.images import IMAGES, to_float
 from limner.methods.phase import Batch, Clock, Method, Phase
 from limner.monitor.doctor import Doctor, not_finite
@@ -189,7 +189,7 @@ def iterate(
     recorded: the phases whose gradient and step are recorded. due: which phases to run; by default by their `every`.
     """
     clock = Clock(state.seen, plan.images, plan.batch)
-    torch.manual_seed(_mix(plan.seed, ranks.rank, clock.seen))  # for layers that draw random numbers themselves
+    seed_generators(_mix(plan.seed, ranks.rank, clock.seen), device)  # for layers that draw random numbers themselves
     batch = _gather(stream, clock, plan.seed, ranks, device)
     stop_flag = torch.tensor(float(stop_requested), device=device)
     stop = False

@@ -61,6 +61,7 @@ class State:
         self.averages = {
             name: copy.deepcopy(method.nets[name]).requires_grad_(False).eval() for name in method.averaged
         }
+        self._averaged = [_pairs(mean, method.nets[name]) for name, mean in self.averages.items()]
         self.optimizers = {player: optimizers[player].build(list(ps)) for player, ps in method.players.items()}
         self.base_lr = {player: optimizers[player].lr for player in method.players}
         self.seen = 0
@@ -72,13 +73,11 @@ class State:
     def average(self, decay: float) -> None:
         """Update the averages: parameters and floating-point buffers (running statistics) are averaged; integer and boolean
         buffers (counters, tables) are copied from the network, since they have no mean."""
-        for name, mean in self.averages.items():
-            now = self.method.nets[name]
-            pairs: list[tuple[Tensor, Tensor]] = [*zip(mean.parameters(), now.parameters(), strict=True)]
-            buffers = [*zip(mean.buffers(), now.buffers(), strict=True)]
-            pairs += [(a, b) for a, b in buffers if a.is_floating_point()]
-            with torch.no_grad():
-                torch._foreach_lerp_([a.data for a, _ in pairs], [b.data for _, b in pairs], 1 - decay)
+        with torch.no_grad():
+            for means, values, holders in self._averaged:
+                buffers = [(mean[key], now[key]) for mean, now, key in holders]
+                floating = [pair for pair in buffers if pair[0].is_floating_point()]
+                torch._foreach_lerp_([*means, *(a for a, _ in floating)], [*values, *(b for _, b in floating)], 1 - decay)
                 for a, b in buffers:
                     if not a.is_floating_point():
                         a.copy_(b)
@@ -162,6 +161,20 @@ class State:
         owners += [f"optimizer.{player}." for player in self.optimizers] + [f"memory.{name}." for name in self.memory]
         if strange := next((name for name in tensors if not name.startswith(tuple(owners))), None):
             raise Mismatch(f"this recipe has no tensor {strange!r}")
+
+
+def _pairs(mean: nn.Module, net: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter], list[tuple[Any, Any, str]]]:
+    """Return the parameters of two equal networks, and where their buffers are held, which a network may replace.
+
+    To find them takes longer than to average them, so it is done once.
+    """
+    holders = [
+        (a._buffers, b._buffers, key)
+        for a, b in zip(mean.modules(), net.modules(), strict=True)
+        for key, buffer in a._buffers.items()
+        if buffer is not None
+    ]
+    return list(mean.parameters()), list(net.parameters()), holders
 
 
 SLOTS = {  # optimizer class -> its tensors for each parameter

@@ -26,6 +26,7 @@ SPECS = [
     ImageSpec(1, 17, 41),
 ]
 VARIANTS: dict[str, dict[str, Any]] = {  # options that make another network of an architecture
+    "conv, patches": {"generator.patch": 2, "generator.upsampling": "nearest", "discriminator.patch": 2, "discriminator.gain": 6.0},
     "dcgan, virtual norm": {"generator.norm": "virtual", "generator.reference_batch": 6, "discriminator.minibatch_kernels": 3},
 }
 every_architecture = pytest.mark.parametrize("name", [*networks.NAMES, *VARIANTS])

@@ -104,7 +104,7 @@ class Generator(nn.Module):
 
     def normalized_layers(self) -> list[tuple[nn.Module, nn.Module]]:
         """As `networks.contracts.BatchNormalized` states it."""
-        return [(layer, norm.norm) for layer, norm in zip([self.first, *self.ups][:-1], self.norms, strict=True)]  # type: ignore[misc]
+        return [(layer, norm.norm) for layer, norm in zip([self.first, *self.ups], self.norms, strict=False)]  # type: ignore[misc]
 
     def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         x = to_map(self.first(z), self.ups[0].in_channels, self.base)  # type: ignore[arg-type]  # [N,W,h,w]

@@ -127,7 +127,8 @@ class SubPixelConv2d(nn.Module):
 
     def __init__(self, layer: nn.ConvTranspose2d) -> None:
         super().__init__()
-        inputs, outputs = layer.in_channels, layer.out_channels
+        self.in_channels = inputs = layer.in_channels
+        outputs = layer.out_channels
         weight = layer.weight.new_zeros(outputs, 2, 2, inputs, 3, 3)
         taps = [(p, a, p + 1 - 2 * a) for p in (0, 1) for a in (-1, 0, 1) if 0 <= p + 1 - 2 * a < 4]
         for p, a, i in taps:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -21,7 +22,14 @@ class LatentGAN:
     """
 
     def __init__(
-        self, generator: Generator, encoder: Encoder, gan: GAN, *, share: float = 0.25, noise: float = 0.1, augmentation: Augmentation | None = None
+        self,
+        generator: Generator,
+        encoder: Encoder,
+        gan: GAN,
+        *,
+        share: float = 0.25,
+        noise: float = 0.1,
+        augmentation: Augmentation | None = None,
     ) -> None:
         self.generator, self.encoder, self.gan = generator, encoder, gan
         self.noise, self.augmentation = noise, augmentation or Augmentation()
@@ -49,7 +57,7 @@ class LatentGAN:
         error = (self.generator.decoder(latents + self.noise * noise) - x).abs().flatten(1).mean(1)
         return error, {"l1": error.detach().mean()}
 
-    def _in_latents(self, phase: Phase):  # type: ignore[no-untyped-def]
+    def _in_latents(self, phase: Phase) -> Callable[[Batch, Clock], tuple[Tensor, Terms]]:
         """Return the loss of one of the GAN's phases, with latents in place of the batch's pictures."""
 
         def loss(batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:

@@ -179,6 +179,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(squares: Path, tmp_path: Path) -> No
 # ---- made longer, and resumed by its folder ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_made_longer_equals_the_longer_run_under_a_constant_schedule(squares: Path, tmp_path: Path) -> None:
     command = ["train", str(squares), *TINY, "--schedule", "constant", "--quiet"]
     assert limner(*command, "--images", 640, "--out", tmp_path / "long").returncode == 0
@@ -196,6 +197,7 @@ def test_a_run_made_longer_equals_the_longer_run_under_a_constant_schedule(squar
     assert json.loads((run / "checkpoint/command.json").read_text())["data"]["data"] == str(squares)
 
 
+@pytest.mark.slow
 def test_a_run_is_killed_while_it_is_made_longer_and_resumed_by_its_folder(squares: Path, tmp_path: Path) -> None:
     command = ["train", str(squares), *TINY, "--images", "320", "--quiet", "--checkpoint-minutes", "0.002"]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
@@ -209,6 +211,7 @@ def test_a_run_is_killed_while_it_is_made_longer_and_resumed_by_its_folder(squar
     assert same(whole, broken)
 
 
+@pytest.mark.slow
 def test_a_run_of_minutes_is_killed_and_ends_as_its_decisions_say(squares: Path, tmp_path: Path) -> None:
     """Killed and resumed, then the recorded decisions are played in a new folder without a break: the same weights."""
     command = ["train", str(squares), *TINY, "--minutes", "15s", "--quiet", "--checkpoint-minutes", "0.002"]
@@ -265,6 +268,7 @@ def test_the_first_line_comes_at_once(squares: Path, tmp_path: Path) -> None:
 # ---- what is refused -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_second_process_in_the_same_folder(squares: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     command = ["train", str(squares), *TINY, "--images", "200000", "--out", str(run)]
@@ -279,6 +283,7 @@ def test_a_second_process_in_the_same_folder(squares: Path, tmp_path: Path) -> N
         assert first.wait(60) == 128 + signal.SIGTERM
 
 
+@pytest.mark.slow
 def test_another_command_in_the_same_folder(squares: Path, tmp_path: Path) -> None:
     command = ["train", squares, *TINY, "--images", 64, "--out", tmp_path / "run"]
     assert limner(*command).returncode == 0
@@ -290,6 +295,7 @@ def test_another_command_in_the_same_folder(squares: Path, tmp_path: Path) -> No
     assert (tmp_path / "run/weights.safetensors").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_what_was_written(squares: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     command = ["train", squares, *TINY, "--images", 64, "--out", run]
@@ -451,6 +457,7 @@ def test_too_little_memory_is_a_sentence(
         assert ended.value.code == 2 and said.startswith("There is not enough memory") and said.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_run_stays_apart_from_the_data_and_from_what_is_no_run(tmp_path: Path) -> None:
     photos = tmp_path / "album" / "photos"
     photos.mkdir(parents=True)
@@ -473,6 +480,7 @@ def test_a_run_stays_apart_from_the_data_and_from_what_is_no_run(tmp_path: Path)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
+@pytest.mark.slow
 def test_which_pictures_changed_is_said_and_an_edited_card_is_kept(tmp_path: Path) -> None:
     photos, run = tmp_path / "photos", tmp_path / "run"
     photos.mkdir()

@@ -136,6 +136,7 @@ def test_architecture_and_objective_train_resume_load_and_sample(installed: Path
     assert "The option objective is 'pearson'" in limner(environment(), "train", squares, "--objective", "pearson", code=2).stderr
 
 
+@pytest.mark.slow
 def test_family_trains_resumes_and_is_used_by_its_verb(installed: Path, colors: Path, tmp_path: Path) -> None:
     env = environment(installed)
     command = ["train", str(colors), "--recipe", "colorizer", "--network.width", "8", "--network.depth", "2", *TRAIN, "--images", "1200"]

@@ -147,6 +147,7 @@ def test_restorers_of_any_size(name: str, task: str, scale: int, tmp_path: Path)
         assert np.array_equal(made[outside], x[outside]) and np.abs(made - x)[~outside].max() > 0.01
 
 
+@pytest.mark.slow
 def test_codecs_and_classifiers(tmp_path: Path) -> None:
     codec = models.codec(tmp_path / "codec")
     for part in ("decoder", "encoder"):

@@ -118,6 +118,7 @@ def test_copies_are_flagged_and_held_out_pictures_calibrate() -> None:
         assert not evaluate(FRESH, TRAIN, held_out=held, metrics=["memorization"], features=features).memorization.copying  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_held_out_classes_are_numbered_as_the_references() -> None:
     """Held-out pictures that lack a class: accuracy is about names, not about numbers."""
     train = ImageSet(TRAIN, TRAIN_LABELS, ("across", "down", "square"), "train")

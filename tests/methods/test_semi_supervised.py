@@ -232,6 +232,7 @@ def test_recipes_learn_two_classes(recipe: str, squares: Path, tmp_path: Path) -
     assert right > 0.95
 
 
+@pytest.mark.slow
 def test_two_ranks_give_what_one_gives(squares: Path, tmp_path: Path) -> None:
     # plain gradient steps, since Adam divides by |g|; batches of 10, of which the ranks have different numbers of labeled rows
     more = ["--recipe", "classifier", "--network.width", "8", "--generator.width", "8", "--batch", "10", "--labeled-every", "4", "--images", "40"]

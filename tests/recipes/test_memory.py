@@ -11,6 +11,7 @@ from limner.core import distributed
 from limner.core.condition import Condition
 from limner.core.images import ImageSpec
 from limner.core.machine import Machine
+from limner.core.options import WIDEST
 from limner.recipes import codec, gan
 
 MACHINE = Machine(torch.device("cpu"), torch.float32, distributed.ALONE)
@@ -18,7 +19,7 @@ MACHINE = Machine(torch.device("cpu"), torch.float32, distributed.ALONE)
 
 def test_what_cannot_fit_is_a_sentence() -> None:
     usual = gan.PRESETS["spectral"].make()
-    wide = dataclasses.replace(usual, generator=dataclasses.replace(usual.generator, width=10**6))
+    wide = dataclasses.replace(usual, generator=dataclasses.replace(usual.generator, width=WIDEST))
     for recipe, size, said in (
         (dataclasses.replace(usual, batch=10**8), 32, "lower --batch"),
         (wide, 32, "the networks' width or --size"),

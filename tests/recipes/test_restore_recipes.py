@@ -138,6 +138,7 @@ def test_pairs_are_the_same_however_batches_are_cut(recipe: str, photos: Path) -
     assert all(torch.equal(whole[name], torch.cat([half[name] for half in halves])) for name in whole)
 
 
+@pytest.mark.slow
 def test_two_ranks_give_what_one_gives(photos: Path, tmp_path: Path) -> None:
     common = ["-m", "limner", "train", str(photos), "--recipe", "super-resolution", "--size", "32", "--images", "40", "--precision", "fp32"]
     common += ["--device", "cpu", "--quiet", "--network.width", "8", "--network.depth", "1", "--batch", "8"]

@@ -37,7 +37,7 @@ def alike(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor], rtol: floa
         torch.testing.assert_close(two[key], value, rtol=rtol, atol=atol, msg=lambda m, key=key: f"{key}: {m}")
 
 
-@pytest.mark.parametrize("recipe", ["spectral", "dcgan", "r3gan", pytest.param("improved", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("recipe", ["spectral", *(pytest.param(name, marks=pytest.mark.slow) for name in ("dcgan", "r3gan", "improved"))])
 def test_two_ranks_give_what_one_gives(recipe: str, squares: Path, tmp_path: Path) -> None:
     # plain gradient steps: Adam divides by |g| and blows the last bit of a sum's order up to the step size
     more = ["--recipe", recipe, "--generator.width", "8", "--discriminator.width", "8", "--batch", "8", "--sync-batch-norm"]
@@ -47,6 +47,7 @@ def test_two_ranks_give_what_one_gives(recipe: str, squares: Path, tmp_path: Pat
     alike(one, two)
 
 
+@pytest.mark.slow
 def test_two_ranks_share_the_pools_of_a_cyclegan(squares: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.npz"
     np.savez(other, images=255 - np.load(squares)["images"])
@@ -63,7 +64,7 @@ def test_two_ranks_share_the_pools_of_a_cyclegan(squares: Path, tmp_path: Path) 
         torch.testing.assert_close(*pools, rtol=2e-4, atol=2e-5)
 
 
-@pytest.mark.parametrize("recipe", ["vae", "vqvae"])
+@pytest.mark.parametrize("recipe", ["vae", pytest.param("vqvae", marks=pytest.mark.slow)])
 def test_two_ranks_learn_one_code(recipe: str, squares: Path, tmp_path: Path) -> None:
     more = ["--recipe", recipe, "--network.width", "8", "--network.blocks", "1", "--batch", "8", "--grad-clip", "0"]
     # codes die and restart in every iteration: 64 of them share 8 x 16 vectors of an untrained encoder
@@ -74,6 +75,7 @@ def test_two_ranks_learn_one_code(recipe: str, squares: Path, tmp_path: Path) ->
     alike(one, two)
 
 
+@pytest.mark.slow
 def test_two_ranks_train_one_codec(squares: Path, tmp_path: Path) -> None:
     more = ["--recipe", "codec", "--batch", "8", "--grad-clip", "0", "--network.qualities", "3"]
     for name, value in {"latent-channels": 12, "hyper-channels": 4, "hyper-width": 4, "encoder-width": 4, "decoder-width": 4}.items():

@@ -14,6 +14,7 @@ import socket
 import sys
 import sysconfig
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -209,6 +210,9 @@ def fuzz(count: int, runs: dict[str, Any], opened: Opened, caplog: pytest.LogCap
         assert client.get("/readyz").status_code == 200
         made = client.post("/v1/images/generations", json={"prompt": "1 seed=7"})
         assert made.status_code == 200
+        end = time.monotonic() + 10  # a request is closed just after its client has the answer
+        while app.state.service.open_requests and time.monotonic() < end:
+            time.sleep(0.01)
         assert app.state.service.open_requests == 0
         assert all(served.pace._requests == 0 for _, served in app.state.service.models.items())
     assert [record for record in caplog.records if record.name.startswith("limner")] == []

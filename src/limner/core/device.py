@@ -77,12 +77,6 @@ def seed_generators(seed: int, device: torch.device) -> None:
         torch.mps.manual_seed(seed)
 
 
-def compute_dtype(x: torch.Tensor) -> torch.dtype:
-    """Return the type in which convolutions and products take x: autocast's, or its own where autocast is off."""
-    kind = x.device.type
-    return torch.get_autocast_dtype(kind) if kind != "meta" and torch.is_autocast_enabled(kind) else x.dtype
-
-
 def name_of(precision: torch.dtype) -> str:
     """`bf16` or `fp32`, as `precision` takes it."""
     return "bf16" if precision == torch.bfloat16 else "fp32"

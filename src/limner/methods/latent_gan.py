@@ -58,11 +58,17 @@ class LatentGAN:
         return error, {"l1": error.detach().mean()}
 
     def _in_latents(self, phase: Phase) -> Callable[[Batch, Clock], tuple[Tensor, Terms]]:
-        """Return the loss of one of the GAN's phases, with latents in place of the batch's pictures."""
+        """Return the loss of one of the GAN's phases, with latents in place of the batch's pictures.
+
+        The first phase encodes the pictures, once an iteration, and keeps the latents for the others.
+        """
+        encodes = phase is self.gan.method.phases[0]
 
         def loss(batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
-            with torch.no_grad():
-                latents = self.encoder(batch["image"])
+            if encodes:
+                with torch.no_grad():
+                    batch.keep("latents", self.encoder(batch["image"]))
+            (latents,) = batch.kept("latents")
             return phase.loss(replace(batch, tensors={**batch.tensors, "image": latents}), clock)
 
         return loss

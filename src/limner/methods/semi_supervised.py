@@ -98,7 +98,7 @@ class SemiSupervised:
         labels = batch["label"]
         known = labels != UNLABELED
         free = ~known
-        weak, strong = self._weak(batch), self._strong(batch)
+        weak, strong = self._views(batch)
         trains_weak = self.generator is not None or self.entropy > 0  # else weak views need no gradient
         parts = [torch.where(known[:, None, None, None], strong, weak) if trains_weak else strong]
         if trains_weak and self.pseudo_labels and free.any():
@@ -172,19 +172,15 @@ class SemiSupervised:
     def _latents(self, batch: Batch) -> Tensor:
         return batch.normal("z", self.generator.z_size)
 
-    def _weak(self, batch: Batch) -> Tensor:
-        """Return the pictures weakly augmented: mirrored, shifted."""
-        x = self._mirrored(batch)
-        return diffaugment.translation(x, batch.uniform("shift", 2)) if self.shift else x
-
-    def _strong(self, batch: Batch) -> Tensor:
-        """Return the pictures strongly augmented: mirrored, strokes thicker or thinner, warped."""
-        x = self._mirrored(batch)
-        x = warp.stroke(x, batch.uniform("stroke", 1), self.stroke) if self.stroke else x
-        return warp.warp(x, batch.uniform("warp", warp.DRAWS), self.strength, self.elastic)
-
-    def _mirrored(self, batch: Batch) -> Tensor:
-        return diffaugment.flip(batch["image"], batch.uniform("flip")) if self.flip else batch["image"]
+    def _views(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the pictures weakly augmented (flip, shift) and strongly (flip, stroke, warp)."""
+        x = batch["image"]
+        if self.flip:
+            x = diffaugment.flip(x, batch.uniform("flip"))
+        weak = diffaugment.translation(x, batch.uniform("shift", 2)) if self.shift else x
+        strong = warp.stroke(x, batch.uniform("stroke", 1), self.stroke) if self.stroke else x
+        strong = warp.warp(strong, batch.uniform("warp", warp.DRAWS), self.strength, self.elastic)
+        return weak, strong
 
 
 def frequency_bounds(counts: Tensor) -> tuple[Tensor, Tensor]:

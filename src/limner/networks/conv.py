@@ -88,7 +88,7 @@ class Generator(nn.Module):
             outputs = widths[1:]
         self.first = nn.Linear(config.z_size, widths[0] * self.base[0] * self.base[1], bias=False)
         self.norms = nn.ModuleList([ConditionalBatchNorm2d(w, spec.condition) for w in widths])
-        biased = [b == spec.channels and config.patch == 1 and i == depth - 1 for i, b in enumerate(outputs)]
+        biased = [config.patch == 1 and i == depth - 1 for i in range(depth)]  # no norm follows the last doubling to a picture
         self.ups = nn.ModuleList([
             UpConv2d(a, b, bias=bias) if config.upsampling == "nearest" else nn.ConvTranspose2d(a, b, 4, 2, 1, bias=bias)
             for a, b, bias in zip(widths, outputs, biased, strict=False)

@@ -144,3 +144,12 @@ def test_a_tuned_copy_renders_by_its_own_weights(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(ValueError, match="is missing"):
         render(model, [tuned])
+
+
+def test_latents_of_a_style_based_generator_render_by_other_weights() -> None:
+    model = model_of("stylegan2", classes=3)
+    latents = [latent_of(model, row, 1) for row in model.latents(2, np.random.default_rng(0))]
+    weights = {name: value + 0 for name, value in model.network.named_parameters()}
+    assert np.array_equal(render(model, latents, weights), render(model, latents))
+    weights["basis"] = weights["basis"] * 3
+    assert not np.array_equal(render(model, latents, weights), render(model, latents))

@@ -44,7 +44,9 @@ class MinibatchStddev(CrossSampleLayer):
         if self.training:
             size = next((g for g in range(min(self.group, n), 1, -1) if n % g == 0), n)
             groups = x.float().unflatten(0, (-1, size))  # [M,G,C,H,W]
-            deviation = (groups.var(1, correction=0) + 1e-8).sqrt().mean((1, 2, 3))  # [M]
+            # torch.var along this axis takes ten times as long on a CPU
+            variance = (groups - groups.mean(1, keepdim=True)).square().mean(1)
+            deviation = (variance + 1e-8).sqrt().mean((1, 2, 3))  # [M]
             deviation = deviation.repeat_interleave(size)[:, None]
             self._remember(deviation)
         else:

@@ -14,6 +14,9 @@ from limner.core.condition import Condition
 from limner.networks.condition import LinearEmbedding, Projection
 
 
+GAIN = 2**0.5  # of a leaky ReLU with slope 0.2: about the variance that came in (He et al. 2015)
+
+
 class EqualLinear(nn.Module):
     """A linear map whose weights are N(0,1) and are scaled at use. [N,I] -> [N,O]
 
@@ -28,7 +31,8 @@ class EqualLinear(nn.Module):
         self.scale, self.lr_multiplier = gain * lr_multiplier / inputs**0.5, lr_multiplier
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight * self.scale, None if self.bias is None else self.bias * self.lr_multiplier)
+        # scaling the rows in place of the weights: the same product, and there are mostly fewer of them
+        return F.linear(x * self.scale, self.weight, None if self.bias is None else self.bias * self.lr_multiplier)
 
 
 class EqualConv2d(nn.Module):
@@ -44,6 +48,14 @@ class EqualConv2d(nn.Module):
         return F.conv2d(x, self.weight * self.scale, self.bias, padding=self.weight.shape[-1] // 2)
 
 
+class RectifiedConv2d(EqualConv2d):
+    """`EqualConv2d`, then `rectified`. The leaky ReLU is homogeneous, so its gain is applied to the weights, of which there are fewer."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        bias = None if self.bias is None else self.bias * GAIN
+        return F.leaky_relu(F.conv2d(x, self.weight * (self.scale * GAIN), bias, padding=self.weight.shape[-1] // 2), 0.2)
+
+
 def equal_projection(condition: Condition, features: int, gain: float = 1.0) -> Projection:
     """The projection of a condition on features [N,features] by an equalized linear map."""
     return Projection(LinearEmbedding(condition, EqualLinear(condition.size, features, bias=None), gain))
@@ -51,7 +63,7 @@ def equal_projection(condition: Condition, features: int, gain: float = 1.0) -> 
 
 def rectified(x: Tensor) -> Tensor:
     """Leaky ReLU 0.2 times sqrt 2: about the variance that came in (He et al. 2015)."""
-    return F.leaky_relu(x, 0.2) * 2**0.5
+    return F.leaky_relu(x, 0.2) * GAIN
 
 
 def pixel_norm(x: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from limner.networks.convnet import WeightNormConv2d
-from limner.networks.equalized import EqualConv2d, EqualLinear
+from limner.networks.equalized import GAIN, EqualConv2d, EqualLinear, RectifiedConv2d
 from limner.networks.layers import (
     SpectralConv2d,
     SpectralLinear,
@@ -71,11 +71,15 @@ def _equal_linear(layer: EqualLinear) -> nn.Module:
     return _linear(layer.weight * layer.scale, None if layer.bias is None else layer.bias * layer.lr_multiplier)
 
 
-def _equal_conv(layer: EqualConv2d) -> nn.Conv2d:
+def _equal_conv(layer: EqualConv2d, gain: float = 1.0) -> nn.Conv2d:
     outputs, inputs, kernel, _ = layer.weight.shape
     made = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=layer.bias is not None, device="meta")
-    _filled(made, layer.weight * layer.scale, layer.bias)
+    _filled(made, layer.weight * (layer.scale * gain), None if layer.bias is None else layer.bias * gain)
     return made
+
+
+def _rectified_conv(layer: RectifiedConv2d) -> nn.Module:
+    return nn.Sequential(_equal_conv(layer, GAIN), nn.LeakyReLU(0.2))
 
 
 def _weight_norm(layer: WeightNormConv2d) -> nn.Module:
@@ -94,12 +98,12 @@ class PlainModulated(nn.Module):
         self.bias = nn.Parameter(layer.bias.detach().clone())
         self.register_buffer("energy", self.conv.weight.detach().square().sum((2, 3)).T.contiguous() if layer.demodulate else None)
 
-    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+    def forward(self, x: Tensor, w: Tensor, gain: float = 1.0) -> Tensor:
         style = self.style(w)  # [N,I]
         y: Tensor = self.conv(x * style[:, :, None, None])
         if self.energy is not None:
-            y = y * (style.square() @ self.energy + 1e-8).rsqrt()[:, :, None, None]
-        return y + self.bias[:, None, None]
+            y = y * ((style.square() @ self.energy + 1e-8).rsqrt() * gain)[:, :, None, None]
+        return y + (self.bias * gain)[:, None, None]
 
 
 class FrozenVirtualNorm(nn.Module):
@@ -145,6 +149,7 @@ PLAIN: Mapping[type, Callable[..., nn.Module]] = {
     SpectralLinear: lambda layer: _linear(layer.normalized(), layer.bias),
     EqualLinear: _equal_linear,
     EqualConv2d: _equal_conv,
+    RectifiedConv2d: _rectified_conv,
     WeightNormConv2d: _weight_norm,
     Modulated: PlainModulated,
 }

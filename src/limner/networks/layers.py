@@ -48,17 +48,22 @@ def to_row(x: Tensor) -> Tensor:
 # ---- resize-convolution ----------------------------------------------------------------------------------------------
 
 
+_TAPS = torch.tensor([[0.0, 0.0, 1.0], [0.0, 1.0, 1.0], [1.0, 1.0, 0.0], [1.0, 0.0, 0.0]])  # of the 3 weights along one axis
+_FOLDING = torch.einsum("pa,qb->pqab", _TAPS, _TAPS).reshape(16, 9)
+
+
 def fold_upsampling(weight: Tensor) -> Tensor:
     """The kernel [I,O,4,4] of the transposed convolution (stride 2, padding 1) that equals nearest-neighbor doubling
     followed by the 3x3 convolution (padding 1) of `weight` [O,I,3,3].
 
     Each output pixel sees a doubled pixel twice or once; summing those taps beforehand is exact and takes 4 instead of
-    9 multiplications an output: along one axis the taps are (w2, w1+w2, w0+w1, w0).
+    9 multiplications an output: along one axis the taps are (w2, w1+w2, w0+w1, w0). As one product of matrices it costs half
+    as much as sums of slices.
     """
-    w0, w1, w2 = weight.unbind(2)
-    rows = torch.stack([w2, w1 + w2, w0 + w1, w0], 2)
-    w0, w1, w2 = rows.unbind(3)
-    return torch.stack([w2, w1 + w2, w0 + w1, w0], 3).transpose(0, 1)
+    outputs, inputs = weight.shape[:2]
+    with full_precision(weight.device):
+        taps = weight.permute(2, 3, 1, 0).reshape(9, inputs * outputs)
+        return (_FOLDING.to(weight) @ taps).view(4, 4, inputs, outputs).permute(2, 3, 0, 1)
 
 
 class UpConv2d(nn.Conv2d):
@@ -79,15 +84,19 @@ class _Spectral(nn.Module):
     """Weight divided by its largest singular value (Miyato et al. 2018, "Spectral normalization", eq. 8 and alg. 1).
 
     One power iteration a training forward, and only while the layer itself is being trained; gradients flow through
-    sigma with u and v held. The matrix is the weight flattened to [outputs, rest], as in the paper.
+    sigma with u and v held. The matrix is the weight as [outputs, rest], as in the paper, the rest in the order of memory of
+    channels_last weights, which then need no copy.
     """
 
     weight: Tensor
     u: Tensor
     v: Tensor
 
+    def _matrix(self) -> Tensor:
+        return self.weight.movedim(1, -1).flatten(1)
+
     def _prepare(self) -> None:
-        matrix = self.weight.detach().flatten(1)
+        matrix = self._matrix().detach()
         self.register_buffer("u", F.normalize(torch.randn(matrix.shape[0], device=matrix.device), dim=0))
         self.register_buffer("v", F.normalize(torch.randn(matrix.shape[1], device=matrix.device), dim=0))
         if matrix.device.type != "meta":
@@ -102,14 +111,15 @@ class _Spectral(nn.Module):
             self.u.copy_(F.normalize(matrix @ self.v, dim=0))
 
     def normalized(self) -> Tensor:
-        matrix = self.weight.flatten(1)
+        matrix = self._matrix()
         if self.training and self.weight.requires_grad:
             self._iterate(matrix.detach())
         # clones: with several forward passes in a turn, the buffers change before backward reads them
         u, v = self.u.clone(), self.v.clone()
         if not self.training:  # averaged over training, as an EMA has them, unit vectors are no longer quite that long
             u, v = F.normalize(u, dim=0), F.normalize(v, dim=0)
-        sigma = (torch.outer(u, v) * matrix).sum()
+        with full_precision(matrix.device):
+            sigma = torch.dot(u, matrix @ v)
         return self.weight / sigma
 
 

@@ -21,7 +21,7 @@ from limner.core.options import WIDEST, option
 from limner.networks.batch_stats import MinibatchStddev
 from limner.networks.condition import ConditionEmbedding
 from limner.networks.contracts import ProgressiveNet
-from limner.networks.equalized import EqualConv2d, EqualLinear, equal_projection, pixel_norm, rectified
+from limner.networks.equalized import EqualConv2d, EqualLinear, RectifiedConv2d, equal_projection, pixel_norm, rectified
 from limner.networks.layers import base_size, levels, to_map, to_row
 from limner.networks.residual import widths
 
@@ -59,10 +59,10 @@ class Generator(ProgressiveNet):
         self.width = channels[0]
         # a quarter of He's constant, as the latent is normalized over all its numbers (appendix A.1)
         self.first = EqualLinear(inputs, self.width * self.base[0] * self.base[1], gain=0.25)
-        self.mix = EqualConv2d(self.width, self.width, 3)
+        self.mix = RectifiedConv2d(self.width, self.width, 3)
         self.stages = nn.ModuleList(
             [
-                nn.ModuleList([EqualConv2d(a, b, 3), EqualConv2d(b, b, 3)])
+                nn.ModuleList([RectifiedConv2d(a, b, 3), RectifiedConv2d(b, b, 3)])
                 for a, b in zip(channels[:-1], channels[1:], strict=True)
             ]
         )
@@ -72,14 +72,14 @@ class Generator(ProgressiveNet):
         if self.embedding is not None:
             z = torch.cat([z, self.embedding(c)], 1)
         x = to_map(rectified(self.first(pixel_norm(z))), self.width, self.base)  # [N,W,h,w]
-        x = pixel_norm(rectified(self.mix(pixel_norm(x))))
+        x = pixel_norm(self.mix(pixel_norm(x)))
         level = self.level
         lower, upper = floor(level), ceil(level)
         picture = self.colors[0](x) if lower == 0 else None
         for i, stage in enumerate(self.stages[:upper], 1):
             x = F.interpolate(x, scale_factor=2)
             for conv in stage:  # type: ignore[attr-defined]
-                x = pixel_norm(rectified(conv(x)))  # [N,·,2h,2w]
+                x = pixel_norm(conv(x))  # [N,·,2h,2w]
             if i >= lower:
                 finer = self.colors[i](x)
                 picture = finer if picture is None else torch.lerp(F.interpolate(picture, scale_factor=2), finer,
@@ -106,16 +106,16 @@ class Discriminator(ProgressiveNet):
     def __init__(self, spec: ImageSpec, config: DiscriminatorConfig = DiscriminatorConfig()) -> None:
         super().__init__(levels(spec), config.growing)
         channels = widths(config.width, self.depth + 1)
-        self.colors = nn.ModuleList([EqualConv2d(spec.channels, c, 1) for c in channels])
+        self.colors = nn.ModuleList([RectifiedConv2d(spec.channels, c, 1) for c in channels])
         self.stages = nn.ModuleList(
             [
-                nn.ModuleList([EqualConv2d(a, a, 3), EqualConv2d(a, b, 3)])
+                nn.ModuleList([RectifiedConv2d(a, a, 3), RectifiedConv2d(a, b, 3)])
                 for a, b in zip(channels[:-1], channels[1:], strict=True)
             ]
         )
         wide = channels[-1]
         self.minibatch_stddev = MinibatchStddev()
-        self.mix = EqualConv2d(wide + 1, wide, 3)
+        self.mix = RectifiedConv2d(wide + 1, wide, 3)
         self.dense = EqualLinear(wide * (spec.height >> self.depth) * (spec.width >> self.depth), wide)
         self.last = EqualLinear(wide, 1)
         self.projection = equal_projection(spec.condition, wide) if spec.condition else None
@@ -124,15 +124,15 @@ class Discriminator(ProgressiveNet):
         level = self.level
         lower, upper = floor(level), ceil(level)
         shrunk = F.avg_pool2d(x, 2 ** (self.depth - upper)) if upper < self.depth else x
-        h = rectified(self.colors[self.depth - upper](shrunk))
+        h = self.colors[self.depth - upper](shrunk).contiguous(memory_format=torch.channels_last)  # of one channel, it is not yet
         for i in range(self.depth - upper, self.depth):  # stage i halves what has been halved i times
             for conv in self.stages[i]:  # type: ignore[attr-defined]
-                h = rectified(conv(h))
+                h = conv(h)
             h = F.avg_pool2d(h, 2)  # [N,·,H/2,W/2]
             if i == self.depth - upper and lower < upper:
-                coarse = rectified(self.colors[i + 1](F.avg_pool2d(shrunk, 2)))
+                coarse = self.colors[i + 1](F.avg_pool2d(shrunk, 2))
                 h = torch.lerp(coarse, h, level - lower)
-        h = rectified(self.mix(self.minibatch_stddev(h)))
+        h = self.mix(self.minibatch_stddev(h))
         features = rectified(self.dense(to_row(h)))  # [N,W]
         logits = self.last(features).float().squeeze(1)
         if self.projection is not None:

@@ -136,11 +136,12 @@ class Discriminator(nn.Module):
             nn.init.normal_(weight, 0, widths[-1] ** -0.5)
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
-        x = self.stages[0](self.first(x))
+        x = self.stages[0](self.first(x).contiguous(memory_format=torch.channels_last))  # of one channel, it is not yet
         for transition, stage in zip(self.transitions, self.stages[1:], strict=True):
             x = stage(transition(F.avg_pool2d(x, 2)))  # [N,W,h/2,w/2]
         # the depthwise convolution, as a sum: a convolution's double backward, which R1 needs, loops over its groups
-        features = (x * self.basis.weight.squeeze(1)).sum((2, 3))  # [N,W]
+        basis = self.basis.weight.transpose(0, 1).contiguous(memory_format=torch.channels_last)  # [1,W,h,w], as the gradient then is
+        features = (x * basis).sum((2, 3))  # [N,W]
         logits = self.last(features).float().squeeze(1)
         if self.projection is not None:
             logits = logits + self.projection(features, c)

@@ -25,7 +25,7 @@ from limner.core.images import ImageSpec
 from limner.core.options import DEEPEST, WIDEST, option
 from limner.networks.batch_stats import MinibatchStddev
 from limner.networks.condition import LinearEmbedding, unit_gain
-from limner.networks.equalized import EqualConv2d, EqualLinear, equal_projection, pixel_norm, rectified
+from limner.networks.equalized import GAIN, EqualConv2d, EqualLinear, RectifiedConv2d, equal_projection, pixel_norm, rectified
 from limner.networks.layers import base_size, center_crop, levels, to_row
 from limner.networks.residual import widths
 
@@ -64,15 +64,17 @@ class Modulated(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs))
         self.demodulate = demodulate
 
-    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+    def forward(self, x: Tensor, w: Tensor, gain: float = 1.0) -> Tensor:
+        """gain: factor on the output of a demodulated convolution."""
         style = self.style(w).float()  # [N,I]
         y = self.conv(x * style[:, :, None, None].to(x.dtype))
-        if self.demodulate:
-            with full_precision(x.device):
-                energy = (self.conv.weight * self.conv.scale).float().square().sum((2, 3))  # [O,I]
-                factor = (style.square() @ energy.T + 1e-8).rsqrt()  # [N,O]
-            y = y * factor[:, :, None, None].to(y.dtype)
-        return y + self.bias[:, None, None].to(y.dtype)
+        bias = (self.bias * gain)[:, None, None].to(y.dtype)
+        if not self.demodulate:
+            return y + bias
+        with full_precision(x.device):
+            energy = self.conv.weight.float().square().sum((2, 3)) * self.conv.scale**2  # [O,I]
+            factor = (style.square() @ energy.T + 1e-8).rsqrt() * gain  # [N,O]
+        return torch.addcmul(bias, y, factor[:, :, None, None].to(y.dtype))
 
 
 class Layer(nn.Module):
@@ -88,11 +90,11 @@ class Layer(nn.Module):
             self.register_buffer("fixed_noise", torch.randn(1, 1, *size))
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        x = self.conv(x, w)
+        x = self.conv(x, w, GAIN)  # that of the leaky ReLU, which is homogeneous
         if self.strength is not None:
             noise = torch.randn_like(x[:, :1]) if self.training else self.fixed_noise.to(x.dtype)
-            x = x + noise * self.strength.to(x.dtype)
-        return rectified(x)
+            x = x + noise * (GAIN * self.strength).to(x.dtype)
+        return F.leaky_relu(x, 0.2)
 
 
 def upsampled(x: Tensor) -> Tensor:
@@ -163,11 +165,11 @@ class DiscriminatorBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.convs = nn.ModuleList([EqualConv2d(inputs, inputs, 3), EqualConv2d(inputs, outputs, 3)])
+        self.convs = nn.ModuleList([RectifiedConv2d(inputs, inputs, 3), RectifiedConv2d(inputs, outputs, 3)])
         self.skip = EqualConv2d(inputs, outputs, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        branch = rectified(self.convs[1](rectified(self.convs[0](x))))
+        branch = self.convs[1](self.convs[0](x))
         return (F.avg_pool2d(branch, 2) + self.skip(F.avg_pool2d(x, 2))) * 0.5**0.5
 
 
@@ -179,19 +181,19 @@ class Discriminator(nn.Module):
         depth = levels(spec)
         channels = widths(config.width, depth + 1)
         wide = channels[-1]
-        self.first = EqualConv2d(spec.channels, channels[0], 1)
+        self.first = RectifiedConv2d(spec.channels, channels[0], 1)
         self.blocks = nn.ModuleList([DiscriminatorBlock(a, b) for a, b in zip(channels[:-1], channels[1:], strict=True)])
         self.minibatch_stddev = MinibatchStddev()
-        self.mix = EqualConv2d(wide + 1, wide, 3)
+        self.mix = RectifiedConv2d(wide + 1, wide, 3)
         self.dense = EqualLinear(wide * (spec.height >> depth) * (spec.width >> depth), wide)
         self.last = EqualLinear(wide, 1)
         self.projection = equal_projection(spec.condition, wide, unit_gain(spec.condition)) if spec.condition else None
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
-        x = rectified(self.first(x))
+        x = self.first(x).contiguous(memory_format=torch.channels_last)  # of one channel, it is not yet
         for block in self.blocks:
             x = block(x)  # [N,·,H/2,W/2]
-        x = rectified(self.mix(self.minibatch_stddev(x)))
+        x = self.mix(self.minibatch_stddev(x))
         features = rectified(self.dense(to_row(x)))  # [N,W]
         logits = self.last(features).float().squeeze(1)
         if self.projection is not None:

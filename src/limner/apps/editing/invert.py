@@ -41,7 +41,7 @@ from limner.data.image import decode_image, parse_color
 from limner.evaluation.image_quality import psnr_of
 from limner.networks.latent_encoder import LatentEncoder
 
-STEPS = 10               # of Levenberg-Marquardt on pixels: Jacobians
+STEPS = 15               # of Levenberg-Marquardt on pixels: Jacobians
 FIRST_STEPS = 2          # of them, from each start, before the best is chosen
 FEATURE_STEPS = 3        # on pixels and features, for pictures that are no samples of the generator
 STARTS = 3               # at most, whose costs are within CLOSE of the best one's

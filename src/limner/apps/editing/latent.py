@@ -255,10 +255,11 @@ def renderer(model: Any, weights: Mapping[str, Tensor] | None = None, own_layers
         if not weights:
             made: torch.nn.Module = model.inference
             return made
-        tuned = copy.deepcopy(model.network)
-        for name, value in weights.items():
-            tuned.get_parameter(name).data = value
-        return inference_form(tuned, model._precision)
+        with torch.inference_mode(False):  # parameters that are made in inference mode cannot be used outside of it
+            tuned = copy.deepcopy(model.network).requires_grad_(False)
+            for name, value in weights.items():
+                tuned.get_parameter(name).data = value
+            return inference_form(tuned, model._precision)
 
     def network(code: Tensor, c: Tensor | None) -> Tensor:
         if own_layers or code.ndim == 3:

@@ -24,7 +24,7 @@ from limner.core import latents
 from limner.core.images import to_float, to_uint8
 from limner.evaluation.image_quality import psnr
 
-STEPS = 150              # of L-BFGS, at most
+STEPS = 400              # of L-BFGS, at most
 GOAL = 34.0              # dB at which the tuning ends: further, the rest of the generator changes and the picture hardly
 LOCALITY = 0.3           # weight of the pictures that must stay
 NEIGHBORS = 4            # of them

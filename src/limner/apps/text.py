@@ -125,13 +125,23 @@ class TextGenerator:
                 raise ValueError(f"A text has at most {LONGEST:,} characters, not {len(one):,}.")
         return found
 
+    def sample_each(self, texts: Sequence[str], seed: int = 0) -> ImageArray:
+        """Generate one picture of each text, with a latent of its own: uint8 [texts,C,H,W]. Raises ValueError as `sample` does."""
+        rng, made = np.random.default_rng(seed), []
+        for start in range(0, len(texts), CHUNK):
+            part = self.texts(texts[start : start + CHUNK])
+            made.append(self.render(latents.normal(rng, len(part), self.z_size), self.sentences(part)))
+        return np.concatenate(made).view(ImageArray)
+
     @torch.no_grad()
     def sentences(self, texts: Sequence[str]) -> np.ndarray:
         """Return the embeddings of texts, float32 [N,S]."""
-        tokens = self.tokenizer.encode(texts).to(self._device)
-        with autocast(self._device, self._precision):
-            found: Tensor = self.network.sentence(tokens)  # type: ignore[operator]
-        return found.float().cpu().numpy()
+        found = []
+        for start in range(0, len(texts), CHUNK):
+            tokens = self.tokenizer.encode(texts[start : start + CHUNK]).to(self._device)
+            with autocast(self._device, self._precision):
+                found.append(self.network.sentence(tokens).float().cpu())  # type: ignore[operator]
+        return torch.cat(found).numpy()
 
     def render(self, z: np.ndarray, sentences: np.ndarray) -> ImageArray:
         """Generate pictures uint8 [n,C,H,W] from standard normal latents float32 [n, z_size] and sentences float32 [n,S]."""
@@ -143,7 +153,7 @@ class TextGenerator:
             return made
 
         latent = latents.transform(torch.from_numpy(z), self.noise)
-        c = torch.from_numpy(np.ascontiguousarray(sentences, np.float32))
+        c = torch.from_numpy(np.array(sentences, np.float32))  # a copy: a sentence for all pictures is a view
         return generate(network, latent, c, self._device, self._precision, CHUNK).numpy().view(ImageArray)
 
     def between(self, a: str, b: str, steps: int = 10, *, n: int = 1, seed: int = 0) -> Iterator[ImageArray]:

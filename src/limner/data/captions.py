@@ -82,8 +82,9 @@ def _sidecar(source: Source, name: str) -> tuple[str, ...]:
 
 def usable(captions: Sequence[str]) -> list[str]:
     """Return the captions that hold a word, without line breaks and control characters, at most `LONGEST` characters of each."""
-    clean = [printable(" ".join(caption[:LONGEST].split())) for caption in captions]
-    return [caption for caption in clean if words(caption)]
+    clean = (" ".join(caption[:LONGEST].split()) for caption in captions)
+    safe = [text if printable(text) == text else "".join(c for c in text if printable(c) == c) for text in clean]
+    return [text for text in safe if words(text)]
 
 
 def read_table(content: bytes, name: str) -> dict[str, list[str]]:

@@ -38,7 +38,7 @@ def open_sample(name: str, labels: bool = True) -> Source:
 def captions(name: str, facts: dict[str, Any]) -> dict[str, str]:
     """Return the caption of each picture of a sample: its class, or the emoji's name with the skin tones that its code has."""
     if name != "emoji":
-        return {file: facts["classes"][label] for file, label in zip(facts["names"], facts["labels"], strict=True)}
+        return {str(i): facts["classes"][label] for i, label in enumerate(facts["labels"])}
     made = {}
     for file in facts["names"]:
         code, _, caption = file.partition(" ")

@@ -219,7 +219,7 @@ def main() -> None:
                 pass
         return text
 
-    changes = dict((name, value(text)) for name, _, text in (item.partition("=") for item in options.set))
+    changes = {name: value(text) for name, _, text in (item.partition("=") for item in options.set)}
     budget = {"images": options.images} if options.images else {"minutes": options.minutes}
     started, cpu = time.monotonic(), time.process_time()
     trained = train(

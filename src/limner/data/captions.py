@@ -41,7 +41,7 @@ def read_captions(source: Source, names: Sequence[str], given: str | Path | None
         beside = [_sidecar(source, name) for name in names]
         if any(beside):
             return beside, f"the {SIDECAR} files beside the pictures"
-    found = [(caption,) if (caption := caption_of_name(name)) else () for name in names]
+    found: Captions = [(caption,) if (caption := caption_of_name(name)) else () for name in names]
     if sum(map(bool, found)) * 2 < len(found):
         raise ValueError(
             f"The pictures of {source.origin} have no captions: put x{SIDECAR} beside x.png, or give --captions and a CSV or JSON Lines "

@@ -1,20 +1,22 @@
-"""How well pictures fit their texts: emoji of people, of combinations of role, gender and skin tone that were never seen together.
+"""How well pictures fit their texts: emoji of people, of combinations of role, gender and skin tone that were never
+seen together.
 
     python benchmarks/text.py --data FOLDER --minutes 20 --threads 2
 
-Data: the npm packages emoji-datasource-twitter and emoji-datasource-google (`npm pack NAME@16.0.0`; --data is the folder that
-holds the two .tgz): the people of Twemoji at 64x64 with their names as captions ("woman firefighter: dark skin tone"). Of each
-role that is drawn as a woman and as a man, one skin tone of each is held out: the generator sees the role, the gender, the
-tone, and each two of them, but not the three together.
+Data: the npm packages emoji-datasource-twitter and emoji-datasource-google (`npm pack NAME@16.0.0`; --data is the
+folder that holds the two .tgz): the people of Twemoji at 64x64 with their names as captions ("woman firefighter: dark
+skin tone"). Of each role that is drawn as a woman and as a man, one skin tone of each is held out: the generator sees
+the role, the gender, the tone, and each two of them, but not the three together.
 
-Measured by retrieval: for each of 100 held-out captions pictures are generated; another network ranks the 100 captions for each
-picture, and R@1 is how often the picture's own is first. That network learns from pairs of picture and caption by a contrastive
-loss (InfoNCE), from Noto's people, all combinations, and from the Twemoji that the generator is trained on; its weights, its loss
-and Noto's pictures are no part of the generator's training, and it has not seen the held-out Twemoji either. Beside R@1 stand its
-ceiling (the real held-out pictures), its floor (captions shuffled among the generated pictures), and how often the first
-caption has the right role, gender and tone.
+Measured by retrieval: for each of 100 held-out captions pictures are generated; another network ranks the 100 captions
+for each picture, and R@1 is how often the picture's own is first. That network learns from pairs of picture and caption
+by a contrastive loss (InfoNCE), from Noto's people, all combinations, and from the Twemoji that the generator is
+trained on; its weights, its loss and Noto's pictures are no part of the generator's training, and it has not seen the
+held-out Twemoji either. Beside R@1 stand its ceiling (the real held-out pictures), its floor (captions shuffled among
+the generated pictures), and how often the first caption has the right role, gender and tone.
 
-Writes results/text.json and results/text.png: a row for each of some prompts, the real picture first where there is one.
+Writes results/text.json and results/text.png: a row for each of some prompts, the real picture first where there is
+one.
 """
 
 from __future__ import annotations
@@ -70,7 +72,11 @@ def people(folder: Path) -> list[Person]:
         entries = json.load(file)
     found = []
     for entry in entries:
-        if entry["category"] != "People & Body" or entry["subcategory"] not in SUBCATEGORIES or "skin_variations" not in entry:
+        if (
+            entry["category"] != "People & Body"
+            or entry["subcategory"] not in SUBCATEGORIES
+            or "skin_variations" not in entry
+        ):
             continue
         name = entry["name"].lower()
         first, _, rest = name.partition(" ")
@@ -110,7 +116,12 @@ class Retrieval(nn.Module):
         self.tokenizer = tokenizer
         self.texts = SentenceEncoder(tokenizer.condition, 64, size, WORD_TOKENS)
         widths = [width * 2**i for i in range(4)]
-        layers: list[nn.Module] = [nn.PixelUnshuffle(2), nn.Conv2d(12, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
+        layers: list[nn.Module] = [
+            nn.PixelUnshuffle(2),
+            nn.Conv2d(12, width, 3, padding=1),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+        ]
         for a, b in zip(widths, widths[1:], strict=False):
             layers += [nn.Conv2d(a, b, 4, 2, 1, bias=False), nn.BatchNorm2d(b), nn.ReLU()]
         self.pictures = nn.Sequential(*layers, nn.Flatten(), nn.Linear(widths[-1] * 16, size))
@@ -132,8 +143,8 @@ def augmented(x: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def learn_retrieval(pictures: Tensor, captions: list[str], steps: int, seed: int) -> Retrieval:
-    """Train the retrieval network on pairs, symmetric InfoNCE (Radford et al. 2021, "CLIP", figure 3). Equal captions in a batch count
-    as one."""
+    """Train the retrieval network on pairs, symmetric InfoNCE (Radford et al. 2021, "CLIP", figure 3). Equal captions
+    in a batch count as one."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     net = Retrieval(Tokenizer())
@@ -142,7 +153,9 @@ def learn_retrieval(pictures: Tensor, captions: list[str], steps: int, seed: int
     for _ in range(steps):
         rows = rng.choice(len(captions), BATCH, replace=False)
         rows = np.array(list({captions[i]: i for i in rows}.values()))
-        logits = net.of_pictures(augmented(pictures[rows], rng)) @ net.of_texts([captions[i] for i in rows]).T / TEMPERATURE
+        logits = (
+            net.of_pictures(augmented(pictures[rows], rng)) @ net.of_texts([captions[i] for i in rows]).T / TEMPERATURE
+        )
         target = torch.arange(len(rows))
         loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
         optimizer.zero_grad()
@@ -174,7 +187,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=2500, help="of the retrieval network")
-    parser.add_argument("--work", type=Path, default=Path("build/text"), help="for pictures, the retrieval network and the run")
+    parser.add_argument(
+        "--work", type=Path, default=Path("build/text"), help="for pictures, the retrieval network and the run"
+    )
     parser.add_argument("--set", nargs="*", default=[], help="options of the recipe, NAME=VALUE, for trials")
     parser.add_argument("--run", default="run", help="name of the run in --work")
     options = parser.parse_args()
@@ -223,7 +238,13 @@ def main() -> None:
     budget = {"images": options.images} if options.images else {"minutes": options.minutes}
     started, cpu = time.monotonic(), time.process_time()
     trained = train(
-        folder, recipe="text2image", out=options.work / options.run, seed=options.seed, threads=options.threads, changes=changes, **budget
+        folder,
+        recipe="text2image",
+        out=options.work / options.run,
+        seed=options.seed,
+        threads=options.threads,
+        changes=changes,
+        **budget,
     )
     wall, cpu = time.monotonic() - started, time.process_time() - cpu
     model = limner.load(trained.folder, "cpu")

@@ -89,12 +89,36 @@ def test_the_command_line(run: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main(["sample", str(run), "--text", "a red square", "-n", "4", "--out", str(tmp_path / "a.png")]) == 0
     assert "4 pictures are in" in capsys.readouterr().out
     (tmp_path / "texts.txt").write_text("a red square\n\n  a blue square \n")
-    assert main(["sample", str(run), "--text-file", str(tmp_path / "texts.txt"), "-n", "3", "--out", str(tmp_path / "many")]) == 0
+    assert (
+        main(
+            ["sample", str(run), "--text-file", str(tmp_path / "texts.txt"), "-n", "3", "--out", str(tmp_path / "many")]
+        )
+        == 0
+    )
     assert len(list((tmp_path / "many").glob("*.png"))) == 6
     assert main(["sample", str(run), "--text", "red", "blue", "--out", str(tmp_path / "b.png")]) == 0
     assert "16 pictures are in" in capsys.readouterr().out
-    assert main(["interpolate", str(run), "a red square", "a blue square", "--steps", "5", "--out", str(tmp_path / "c.png")]) == 0
-    assert main(["interpolate", str(run), "a red square", "a blue square", "--seconds", "1", "--out", str(tmp_path / "c.gif")]) == 0
+    assert (
+        main(
+            ["interpolate", str(run), "a red square", "a blue square", "--steps", "5", "--out", str(tmp_path / "c.png")]
+        )
+        == 0
+    )
+    assert (
+        main(
+            [
+                "interpolate",
+                str(run),
+                "a red square",
+                "a blue square",
+                "--seconds",
+                "1",
+                "--out",
+                str(tmp_path / "c.gif"),
+            ]
+        )
+        == 0
+    )
     with Image.open(tmp_path / "c.gif") as film:
         assert film.n_frames == 20  # type: ignore[attr-defined]
     assert main(["show", str(run)]) == 0
@@ -123,7 +147,9 @@ def test_mistakes_are_sentences(arguments: list[str], said: str, run: Path, caps
     assert said in error and "Traceback" not in error
 
 
-def test_a_generator_without_texts_takes_none(squares: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_generator_without_texts_takes_none(
+    squares: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     narrow = {"generator.width": 8, "discriminator.width": 8}
     limner.train(squares, recipe="spectral", images=32, changes=narrow, out=tmp_path / "run", quiet=True)
     assert main(["sample", str(tmp_path / "run"), "--text", "a dog"]) != 0
@@ -142,7 +168,11 @@ def test_between_two_texts(model: TextGenerator, tmp_path: Path) -> None:
 
 def test_files_of_texts(tmp_path: Path) -> None:
     path = tmp_path / "texts.txt"
-    for content, said in ((b"\xff\xfe\xfa", "no text in UTF-8"), (b"\n \n", "holds no text"), (b"a" * 20_000_000, "too large")):
+    for content, said in (
+        (b"\xff\xfe\xfa", "no text in UTF-8"),
+        (b"\n \n", "holds no text"),
+        (b"a" * 20_000_000, "too large"),
+    ):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=said):
             read_texts(path)
@@ -164,7 +194,9 @@ def test_a_damaged_tokenizer_is_refused(run: Path, tmp_path: Path, model: TextGe
         sample(model, ["a"], tmp_path / "x")
 
 
-def test_evaluation_draws_for_the_captions_of_the_data(model: TextGenerator, pictures: Path, squares: Path, tmp_path: Path) -> None:
+def test_evaluation_draws_for_the_captions_of_the_data(
+    model: TextGenerator, pictures: Path, squares: Path, tmp_path: Path
+) -> None:
     result, report = evaluate(model, str(pictures), ["fd"], ["pixels"], n=60, out=tmp_path / "e.html")
     assert report is not None and report.exists() and "fd" in result.to_json()
     with pytest.raises(ValueError, match="no captions"):

@@ -47,17 +47,34 @@ def test_empty_and_huge_text_files_are_no_captions(bad: str, folder: Path) -> No
 
 
 def test_long_and_dangerous_captions_are_cut_and_made_safe(folder: Path) -> None:
-    write(folder, {0: "word " * 50_000, 1: "\x1b[31mred\u202e heart", 2: b"caf\xe9 in latin-1", 3: "a\tb\r\n", 4: "utf sixteen".encode("utf-16")})
+    write(
+        folder,
+        {
+            0: "word " * 50_000,
+            1: "\x1b[31mred\u202e heart",
+            2: b"caf\xe9 in latin-1",
+            3: "a\tb\r\n",
+            4: "utf sixteen".encode("utf-16"),
+        },
+    )
     data = load(folder)
     assert len(data.captions[0][0]) <= 10_000
     assert "\x1b" not in data.captions[1][0] and "\u202e" not in data.captions[1][0]
-    assert data.captions[2] == ("café in latin-1",) and data.captions[3] == ("a b",) and data.captions[4] == ("utf sixteen",)
+    assert (
+        data.captions[2] == ("café in latin-1",)
+        and data.captions[3] == ("a b",)
+        and data.captions[4] == ("utf sixteen",)
+    )
     assert any("more than 24 words" in note for note in data.notes)
 
 
 def test_tables_of_three_kinds(folder: Path) -> None:
     rows = {f"{i}.png": f"picture number {word}" for i, word in enumerate(("none", "one", "two"))}
-    csv = "file,caption\n" + "".join(f'{file},"{text}"\n' for file, text in rows.items()) + "2.png,another\nnobody.png,lost\n"
+    csv = (
+        "file,caption\n"
+        + "".join(f'{file},"{text}"\n' for file, text in rows.items())
+        + "2.png,another\nnobody.png,lost\n"
+    )
     lines = "".join(json.dumps({"file_name": file, "text": text}) + "\n" for file, text in rows.items())
     several = json.dumps({**rows, "2.png": [rows["2.png"], "another"]})
     for name, content in (("captions.csv", csv), ("metadata.jsonl", lines), ("captions.json", several)):
@@ -71,7 +88,9 @@ def test_tables_of_three_kinds(folder: Path) -> None:
     assert load(folder, str(given)).captions[0] == ("picture number none",)
 
 
-def test_captions_in_a_zip_and_of_a_validation_split(folder: Path, noise: Callable[..., Image.Image], tmp_path: Path) -> None:
+def test_captions_in_a_zip_and_of_a_validation_split(
+    folder: Path, noise: Callable[..., Image.Image], tmp_path: Path
+) -> None:
     write(folder, {i: f"picture {word}" for i, word in enumerate("abcde")})
     with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
         for path in sorted(folder.iterdir()):
@@ -129,7 +148,12 @@ def test_what_is_missing_is_a_sentence(files: dict[str, str], captions: str | No
 
 
 def test_a_given_table_without_captions(folder: Path, tmp_path: Path) -> None:
-    for name, content in (("a.csv", "file,label\n0.png,cat\n"), ("b.csv", ""), ("c.json", "[1, 2]"), ("d.json", '{"0.png": ""}')):
+    for name, content in (
+        ("a.csv", "file,label\n0.png,cat\n"),
+        ("b.csv", ""),
+        ("c.json", "[1, 2]"),
+        ("d.json", '{"0.png": ""}'),
+    ):
         (tmp_path / name).write_text(content)
         with pytest.raises(ValueError, match="holds no captions"):
             load(folder, str(tmp_path / name))
@@ -164,11 +188,18 @@ def numbered() -> Captioned:
 
 def test_a_batch_is_a_function_of_the_position_and_its_other_texts_differ(numbered: Captioned) -> None:
     whole = numbered.batch(0, 120, 7)
-    assert {name: tuple(value.shape) for name, value in whole.items()} == {"image": (120, 1, 16, 16), "tokens": (120, 36), "other_tokens": (120, 36)}
+    assert {name: tuple(value.shape) for name, value in whole.items()} == {
+        "image": (120, 1, 16, 16),
+        "tokens": (120, 36),
+        "other_tokens": (120, 36),
+    }
     parts = [numbered.batch(first, count, 7) for first, count in ((0, 1), (1, 50), (51, 69))]
     for name, value in whole.items():
         assert np.array_equal(value, np.concatenate([part[name] for part in parts]))
-    encoded = {tuple(row): text for text, row in zip(numbered.texts, numbered.tokenizer.encode(numbered.texts).tolist(), strict=True)}
+    encoded = {
+        tuple(row): text
+        for text, row in zip(numbered.texts, numbered.tokenizer.encode(numbered.texts).tolist(), strict=True)
+    }
     drawn, shared = set(), 0
     for image, own, other in zip(whole["image"], whole["tokens"].tolist(), whole["other_tokens"].tolist(), strict=True):
         texts = numbered.captions[int(image[0, 0, 0])]

@@ -1,4 +1,5 @@
-"""Text to image: who moves when, what the two losses compare, resuming, two ranks, and that words come to mean something."""
+"""Text to image: who moves when, what the two losses compare, resuming, two ranks, and that words come to mean
+something."""
 
 from __future__ import annotations
 
@@ -107,7 +108,15 @@ def trained(data: Captioned, folder: Path, images: int, budget: int, seed: int =
     one = algorithm(seed)
     adam = OptimizerConfig(lr=4e-3, beta1=0.5, beta2=0.99)
     plan = Plan(images=budget, batch=16, optimizers={"discriminator": adam, "generator": adam}, ema_half_life=500)
-    fit(one.method, lambda first, count: data.batch(first, count, 0), folder, plan, device=CPU, quiet=True, callbacks=[Stop(images)])
+    fit(
+        one.method,
+        lambda first, count: data.batch(first, count, 0),
+        folder,
+        plan,
+        device=CPU,
+        quiet=True,
+        callbacks=[Stop(images)],
+    )
     return one
 
 

@@ -35,7 +35,9 @@ class TextGenerator:
     spec: shape of its pictures. description: the content of limner.json. captions: of the run's preview.
     """
 
-    def __init__(self, network: nn.Module, spec: ImageSpec, description: dict[str, Any], where: torch.device, folder: Path) -> None:
+    def __init__(
+        self, network: nn.Module, spec: ImageSpec, description: dict[str, Any], where: torch.device, folder: Path
+    ) -> None:
         self.network, self.spec, self.description, self.folder = network, spec, description, folder
         described = description["network"]
         if "tokenizer" not in described or not described.get("captions"):
@@ -90,7 +92,8 @@ class TextGenerator:
         ...     Image.new("RGB", (16, 16), color).save(f"squares/{i}.png")
         ...     _ = Path(f"squares/{i}.txt").write_text(f"a {color} square")
         >>> small = {"generator.width": 4, "discriminator.width": 4}
-        >>> run = limner.train("squares", recipe="text2image", batch=8, images=64, changes=small, out="runs/squares", quiet=True)
+        >>> more = {"batch": 8, "images": 64, "changes": small, "out": "runs/squares", "quiet": True}
+        >>> run = limner.train("squares", recipe="text2image", **more)
         >>> model = limner.load("runs/squares", "cpu")
         >>> model.sample(4, text="a red square").shape
         (4, 3, 16, 16)
@@ -112,7 +115,8 @@ class TextGenerator:
                 yield self.render(z, np.broadcast_to(sentence, (len(z), len(sentence))))
 
     def texts(self, text: str | Sequence[str] | None) -> list[str]:
-        """Return texts as a list; None gives the captions of the preview. Raises ValueError for a text without words."""
+        """Return texts as a list; None gives the captions of the preview. Raises ValueError for a text without
+        words."""
         found = self.captions if text is None else [text] if isinstance(text, str) else list(text)
         if not found:
             raise ValueError("There is no text: give at least one.")
@@ -126,7 +130,8 @@ class TextGenerator:
         return found
 
     def sample_each(self, texts: Sequence[str], seed: int = 0) -> ImageArray:
-        """Generate one picture of each text, with a latent of its own: uint8 [texts,C,H,W]. Raises ValueError as `sample` does."""
+        """Generate one picture of each text, with a latent of its own: uint8 [texts,C,H,W]. Raises ValueError as
+        `sample` does."""
         rng, made = np.random.default_rng(seed), []
         for start in range(0, len(texts), CHUNK):
             part = self.texts(texts[start : start + CHUNK])
@@ -144,7 +149,8 @@ class TextGenerator:
         return torch.cat(found).numpy()
 
     def render(self, z: np.ndarray, sentences: np.ndarray) -> ImageArray:
-        """Generate pictures uint8 [n,C,H,W] from standard normal latents float32 [n, z_size] and sentences float32 [n,S]."""
+        """Generate pictures uint8 [n,C,H,W] from standard normal latents float32 [n, z_size] and sentences float32
+        [n,S]."""
 
         def network(latent: Tensor, c: Tensor | None) -> Tensor:
             made: Tensor = self.inference(latent, c)
@@ -157,9 +163,11 @@ class TextGenerator:
         return generate(network, latent, c, self._device, self._precision, CHUNK).numpy().view(ImageArray)
 
     def between(self, a: str, b: str, steps: int = 10, *, n: int = 1, seed: int = 0) -> Iterator[ImageArray]:
-        """Yield pictures uint8 [n,C,H,W] for each of `steps` points on the way from one text to another, with the same latents.
+        """Yield pictures uint8 [n,C,H,W] for each of `steps` points on the way from one text to another, with the same
+        latents.
 
-        Sentences move along a great circle, which keeps their length. Raises ValueError as `sample` does, and for less than two steps.
+        Sentences move along a great circle, which keeps their length. Raises ValueError as `sample` does, and for less
+        than two steps.
         """
         check_numbers(n, seed)
         if steps < 2:
@@ -172,7 +180,8 @@ class TextGenerator:
 
 
 def read_texts(path: Path) -> list[str]:
-    """Return the lines of a file of texts, without empty ones. Raises ValueError when it cannot be read or holds none."""
+    """Return the lines of a file of texts, without empty ones. Raises ValueError when it cannot be read or holds
+    none."""
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise ValueError(f"{path} is too large for a file of texts: give at most {MAX_TEXTS:,} lines.")
@@ -199,9 +208,9 @@ def sample(
 ) -> str:
     """Write n pictures of each text to `out`: a sheet with a row for each text, a .zip or a folder.
 
-    texts: none takes those of `file`, a text a line, or the captions of the preview. n: None is 64 of one text, otherwise EACH.
-    out: None writes samples.png in the run folder. Returns a sentence that names the output. Raises ValueError for texts without
-    words, unknown suffixes and numbers out of range, before anything is generated.
+    texts: none takes those of `file`, a text a line, or the captions of the preview. n: None is 64 of one text,
+    otherwise EACH. out: None writes samples.png in the run folder. Returns a sentence that names the output. Raises
+    ValueError for texts without words, unknown suffixes and numbers out of range, before anything is generated.
     """
     if texts and file:
         raise ValueError("Give the texts with --text or in a file with --text-file, not both.")
@@ -211,7 +220,9 @@ def sample(
     check_numbers(n, seed)
     out = destination(model.folder, out, "samples.png")
     if is_film(out, None):
-        raise ValueError("A film of a text-to-image generator goes from one text to another: `limner interpolate RUN TEXT TEXT --out FILM`.")
+        raise ValueError(
+            "A film of texts goes from one to another: `limner interpolate RUN TEXT TEXT --out FILM`."
+        )
     ending = form(out)
     if columns is not None and ending not in SHEETS:
         raise ValueError("Only a sheet has columns: write to a .png, .jpg or .webp, or leave --columns out.")
@@ -233,9 +244,11 @@ def interpolate(
     seconds: float | None = None,
     progress: Progress | None = None,
 ) -> str:
-    """Write pictures on the way from one text to another: a row for each of EACH latents, a folder or .zip of one, or a film.
+    """Write pictures on the way from one text to another: a row for each of EACH latents, a folder or .zip of one, or a
+    film.
 
-    out: None writes between.png in the run folder. Returns a sentence that names the output. Raises ValueError as `sample`.
+    out: None writes between.png in the run folder. Returns a sentence that names the output. Raises ValueError as
+    `sample`.
     """
     out = destination(model.folder, out, "between.png")
     if is_film(out, seconds):
@@ -250,5 +263,7 @@ def interpolate(
     if sheet:
         check_sheet(out, n * steps, model.spec, steps)
     made = np.stack(list(model.between(a, b, steps, n=n)), 1)  # [n,steps,C,H,W]
-    write_pictures(out, iter([made.reshape(-1, *made.shape[2:])]), n * steps, model.spec, steps if sheet else None, progress)
+    write_pictures(
+        out, iter([made.reshape(-1, *made.shape[2:])]), n * steps, model.spec, steps if sheet else None, progress
+    )
     return f"{counted(n * steps, 'picture is', 'pictures are')} in {out}."

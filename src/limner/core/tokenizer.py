@@ -2,10 +2,10 @@
 
     "a Red heart!"  ->  words a, red, heart  ->  a row of tokens for each: the word, and its groups of three letters
 
-A word is one token and each three letters of `<word>` are another, as in Bojanowski et al. 2017, "Enriching word vectors with
-subword information", section 3.2 (theirs have three to six letters): a word that was never seen, or is misspelled, shares
-tokens with its relatives. Tokens are hashes modulo the size of a table (Weinberger et al. 2009, "Feature hashing"), so that
-every text has tokens, in any script, and two words rarely share one.
+A word is one token and each three letters of `<word>` are another, as in Bojanowski et al. 2017, "Enriching word
+vectors with subword information", section 3.2 (theirs have three to six letters): a word that was never seen, or is
+misspelled, shares tokens with its relatives. Tokens are hashes modulo the size of a table (Weinberger et al. 2009,
+"Feature hashing"), so that every text has tokens, in any script, and two words rarely share one.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ LETTERS = 3  # of a group
 def words(text: str) -> list[str]:
     """Return the words of a text, in lower case.
 
-    A word is a run of letters, digits and marks; an apostrophe inside a word is left out. Ideographs and kana, which are written
-    without spaces, and symbols such as emoji are words of their own; punctuation and invisible characters separate nothing that
-    spaces do not.
+    A word is a run of letters, digits and marks; an apostrophe inside a word is left out. Ideographs and kana, which
+    are written without spaces, and symbols such as emoji are words of their own; punctuation and invisible characters
+    separate nothing that spaces do not.
     """
     found = [""]
     for character in unicodedata.normalize("NFKC", text[:LONGEST]).casefold():
@@ -56,8 +56,8 @@ def _stands_alone(character: str) -> bool:
 class Tokenizer:
     """Texts to tokens.
 
-    vocabulary: size of the table of hashes. words: read of a text; further ones are ignored. word_tokens: of a word; a longer
-    word's last letters are in none but the word's own.
+    vocabulary: size of the table of hashes. words: read of a text; further ones are ignored. word_tokens: of a word; a
+    longer word's last letters are in none but the word's own.
     """
 
     vocabulary: int = 8192
@@ -70,7 +70,8 @@ class Tokenizer:
         return Condition.tokens(self.vocabulary, self.words * self.word_tokens)
 
     def encode(self, texts: Sequence[str]) -> Tensor:
-        """Return the tokens of texts, int64 [N, words * word_tokens]: those of a word side by side; 0 where there is none."""
+        """Return the tokens of texts, int64 [N, words * word_tokens]: those of a word side by side; 0 where there is
+        none."""
         made = torch.zeros(len(texts), self.words, self.word_tokens, dtype=torch.long)
         for row, text in zip(made, texts, strict=True):
             for place, word in zip(row, words(text), strict=False):

@@ -20,14 +20,22 @@ DRAWS = 8  # of another text, before the next one that differs is taken
 
 
 class Captioned:
-    """Pictures with one or several captions each, of which one is drawn every time; with the protocol `runs.experiment.TrainingSet`.
+    """Pictures with one or several captions each, of which one is drawn every time; with the protocol
+    `runs.experiment.TrainingSet`.
 
-    A batch holds image, uint8 [count,C,H,W]; tokens, int64 [count,L], of one of the picture's captions; and other_tokens, of a
-    caption of another picture that differs from all of this one's: in a fraction SIMILAR of the rows one that shares a word
-    with it. All are a pure function of (seed, position).
+    A batch holds image, uint8 [count,C,H,W]; tokens, int64 [count,L], of one of the picture's captions; and
+    other_tokens, of a caption of another picture that differs from all of this one's: in a fraction SIMILAR of the rows
+    one that shares a word with it. All are a pure function of (seed, position).
     """
 
-    def __init__(self, pictures: Dataset | Subset, captions: Captions, tokenizer: Tokenizer, whole: Dataset, notes: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        pictures: Dataset | Subset,
+        captions: Captions,
+        tokenizer: Tokenizer,
+        whole: Dataset,
+        notes: Sequence[str] = (),
+    ) -> None:
         """captions: of each picture, at least one. whole: the data set that the pictures are of.
 
         Raises ValueError when all pictures have the same captions.
@@ -68,7 +76,9 @@ class Captioned:
                 with_word.setdefault(word, []).append(number)
         self._with_word = {word: np.array(found) for word, found in with_word.items()}
         if any(len(set(mine.tolist())) == len(self.texts) for mine in self._of):
-            raise ValueError("A picture has all captions that there are, so that none is of another: give each picture its own captions.")
+            raise ValueError(
+                "A picture has all captions that there are, so that none is of another: give each picture its own captions."
+            )
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -91,10 +101,14 @@ class Captioned:
         found = words(self.texts[number])
         pool = self._with_word[found[rng.integers(len(found))]] if rng.random() < SIMILAR else None
         for draw in range(DRAWS):
-            drawn = int(rng.integers(len(self.texts)) if pool is None or draw >= DRAWS // 2 else pool[rng.integers(len(pool))])
+            drawn = int(
+                rng.integers(len(self.texts)) if pool is None or draw >= DRAWS // 2 else pool[rng.integers(len(pool))]
+            )
             if drawn not in mine:
                 return drawn
-        return next(n % len(self.texts) for n in range(drawn, drawn + len(self.texts)) if n % len(self.texts) not in mine)
+        return next(
+            n % len(self.texts) for n in range(drawn, drawn + len(self.texts)) if n % len(self.texts) not in mine
+        )
 
     @property
     def tokens(self) -> Tensor:
@@ -111,13 +125,18 @@ class Captioned:
         return Captioned(self.pictures.subset(rows), [self.captions[i] for i in rows], self.tokenizer, self.whole)
 
     def own_validation(self) -> Captioned | None:
-        """Return the validation split that the data contains, with captions of the same kind; None if it contains none."""
+        """Return the validation split that the data contains, with captions of the same kind; None if it contains
+        none."""
         source = self.whole.validation
         if source is None or (pictures := prepare_validation(self.whole)) is None or isinstance(self.pictures, Subset):
             return None
         captions, _ = read_captions(source, pictures.names)
         kept = np.array([i for i, texts in enumerate(captions) if texts])
-        return Captioned(pictures.subset(kept), [captions[i] for i in kept], self.tokenizer, pictures) if len(kept) else None
+        return (
+            Captioned(pictures.subset(kept), [captions[i] for i in kept], self.tokenizer, pictures)
+            if len(kept)
+            else None
+        )
 
 
 def with_captions(dataset: Dataset, captions: Captions, origin: str, tokenizer: Tokenizer) -> Captioned:
@@ -127,16 +146,24 @@ def with_captions(dataset: Dataset, captions: Captions, origin: str, tokenizer: 
     """
     kept = [i for i, texts in enumerate(captions) if texts]
     if len(kept) < 2:
-        raise ValueError(f"Only {len(kept)} of {len(captions):,} pictures have a caption from {origin}: give captions to the others too.")
+        raise ValueError(
+            f"Only {len(kept)} of {len(captions):,} pictures have a caption from {origin}: give captions to the others too."
+        )
     missing = [i for i, texts in enumerate(captions) if not texts]
     bad = [*dataset.bad, *((dataset.names[i], f"no caption in {origin}") for i in missing)]
     notes = [captions_note([captions[i] for i in kept], origin)]
     if missing:
-        notes.append(f"{len(missing):,} of {len(captions):,} pictures have no caption and are left out, such as {dataset.names[missing[0]]}.")
+        notes.append(
+            f"{len(missing):,} of {len(captions):,} pictures have no caption and are left out, such as {dataset.names[missing[0]]}."
+        )
     long = sum(len(words(text)) > tokenizer.words for texts in captions for text in texts)
     if long:
-        notes.append(f"{long:,} captions have more than {tokenizer.words} words, of which the first {tokenizer.words} are used.")
+        notes.append(
+            f"{long:,} captions have more than {tokenizer.words} words, of which the first {tokenizer.words} are used."
+        )
     pictures = dataset if not missing else dataset.copied(np.array(kept))
     if len({text for i in kept for text in captions[i]}) < 2:
-        raise ValueError(f"All pictures have the same caption from {origin}: a text-to-image generator learns from different ones.")
+        raise ValueError(
+            f"All pictures have the same caption from {origin}: a text-to-image generator learns from different ones."
+        )
     return Captioned(pictures, [captions[i] for i in kept], tokenizer, replace(pictures, bad=bad), notes)

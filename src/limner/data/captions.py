@@ -16,7 +16,13 @@ from limner.data.image import reason
 from limner.data.labels import FILE_COLUMNS, MAX_LABEL_BYTES, match_labels
 from limner.data.source import Source
 
-CAPTION_FILES = ("captions.csv", "captions.jsonl", "captions.json", "metadata.jsonl", "metadata.csv")  # in order of precedence
+CAPTION_FILES = (
+    "captions.csv",
+    "captions.jsonl",
+    "captions.json",
+    "metadata.jsonl",
+    "metadata.csv",
+)  # in order of precedence
 CAPTION_COLUMNS = ("caption", "captions", "text", "texts", "prompt", "description", "title")
 NAMES = "names"  # the value of --captions that takes the names of files
 SIDECAR = ".txt"
@@ -28,9 +34,9 @@ Captions = list[tuple[str, ...]]  # of each picture, one or several; none where 
 def read_captions(source: Source, names: Sequence[str], given: str | Path | None = None) -> tuple[Captions, str]:
     """Return the captions of pictures and a phrase that says where they come from.
 
-    names: of the pictures, among those of the source. given: a table, or "names"; None takes the first of: a table that lies
-    with the pictures (`CAPTION_FILES`), text files beside them (x.txt beside x.png, a caption a line), their names.
-    Raises ValueError when there are no captions, or when the given table cannot be read.
+    names: of the pictures, among those of the source. given: a table, or "names"; None takes the first of: a table that
+    lies with the pictures (`CAPTION_FILES`), text files beside them (x.txt beside x.png, a caption a line), their
+    names. Raises ValueError when there are no captions, or when the given table cannot be read.
     """
     if given is not None and str(given) != NAMES:
         return _of_table(names, *_given_table(Path(given).expanduser())), printable(Path(given).name)
@@ -70,7 +76,9 @@ def _of_table(names: Sequence[str], name: str, table: dict[str, list[str]]) -> C
     joined = {file: "\n".join(captions) for file, captions in table.items()}
     found = [tuple(text.split("\n")) if text else () for text in match_labels(names, joined)]
     if not any(found):
-        raise ValueError(f"{name} has a caption for none of the pictures: it needs lines of file,caption with their names.")
+        raise ValueError(
+            f"{name} has a caption for none of the pictures: it needs lines of file,caption with their names."
+        )
     return found
 
 
@@ -81,7 +89,8 @@ def _sidecar(source: Source, name: str) -> tuple[str, ...]:
 
 
 def usable(captions: Sequence[str]) -> list[str]:
-    """Return the captions that hold a word, without line breaks and control characters, at most `LONGEST` characters of each."""
+    """Return the captions that hold a word, without line breaks and control characters, at most `LONGEST` characters of
+    each."""
     clean = (" ".join(caption[:LONGEST].split()) for caption in captions)
     safe = [text if printable(text) == text else "".join(c for c in text if printable(c) == c) for text in clean]
     return [text for text in safe if words(text)]
@@ -90,9 +99,9 @@ def usable(captions: Sequence[str]) -> list[str]:
 def read_table(content: bytes, name: str) -> dict[str, list[str]]:
     """Parse the bytes of a table to {file: captions}; empty if it holds none.
 
-    CSV: the columns file and caption (or common synonyms), separated by comma, semicolon or tab; several lines for a file give it
-    several captions. JSON Lines: objects with such keys, as of Hugging Face's image folders. JSON: {file: caption or list of
-    captions}, or a list of such objects. Raises ValueError when it cannot be parsed.
+    CSV: the columns file and caption (or common synonyms), separated by comma, semicolon or tab; several lines for a
+    file give it several captions. JSON Lines: objects with such keys, as of Hugging Face's image folders. JSON: {file:
+    caption or list of captions}, or a list of such objects. Raises ValueError when it cannot be parsed.
     """
     if len(content) > MAX_LABEL_BYTES:
         raise ValueError(f"{name} is too large to be a table of captions ({len(content) >> 20:,} MiB).")
@@ -120,7 +129,9 @@ def _csv_rows(text: str, name: str) -> Iterator[tuple[str, str]]:
     except csv.Error as error:
         raise ValueError(f"{name} cannot be read as a table ({error}): save it as CSV in UTF-8.") from error
     titles = [cell.strip().lower() for cell in rows[0]] if rows else []
-    file, caption = (next((titles.index(t) for t in known if t in titles), None) for known in (FILE_COLUMNS, CAPTION_COLUMNS))
+    file, caption = (
+        next((titles.index(t) for t in known if t in titles), None) for known in (FILE_COLUMNS, CAPTION_COLUMNS)
+    )
     if file is None or caption is None:
         return
     yield from ((row[file].strip(), row[caption]) for row in rows[1:] if len(row) > max(file, caption))
@@ -128,10 +139,14 @@ def _csv_rows(text: str, name: str) -> Iterator[tuple[str, str]]:
 
 def _json_rows(text: str, name: str, ending: str) -> Iterator[tuple[str, str]]:
     try:
-        value = [json.loads(line) for line in text.split("\n") if line.strip()] if ending == ".jsonl" else json.loads(text)
+        value = (
+            [json.loads(line) for line in text.split("\n") if line.strip()] if ending == ".jsonl" else json.loads(text)
+        )
     except (ValueError, RecursionError):
         raise ValueError(f"{name} is not valid JSON{' Lines' if ending == '.jsonl' else ''}: correct it.") from None
-    rows = value.items() if isinstance(value, dict) else map(_file_and_captions, value if isinstance(value, list) else [])
+    rows = (
+        value.items() if isinstance(value, dict) else map(_file_and_captions, value if isinstance(value, list) else [])
+    )
     for file, captions in rows:
         yield from ((file, c) for c in (captions if isinstance(captions, list) else [captions]) if isinstance(c, str))
 
@@ -149,7 +164,8 @@ _NUMBER = re.compile(r"^(?:img|dsc|image|photo|pic|picture)?[\W_]*\d+$", re.IGNO
 
 
 def caption_of_name(name: str) -> str:
-    """Return the caption that a file name holds, "" for none: `red-heart_01.png` gives "red heart", `IMG_0123.jpg` none."""
+    """Return the caption that a file name holds, "" for none: `red-heart_01.png` gives "red heart", `IMG_0123.jpg`
+    none."""
     parts = re.split(r"[\s_\-+.,()\[\]]+", _CAMEL.sub(" ", PurePosixPath(name).stem))
     kept = [part for part in parts if part and not _NUMBER.match(part)]
     caption = " ".join(kept)
@@ -159,4 +175,6 @@ def caption_of_name(name: str) -> str:
 def captions_note(captions: Captions, origin: str) -> str:
     """Return a sentence on the captions of a set."""
     different = dict.fromkeys(caption for of in captions for caption in of)
-    return f"Captions come from {origin}: {counted(len(different), 'different one')}, such as {next(iter(different))!r}."
+    return (
+        f"Captions come from {origin}: {counted(len(different), 'different one')}, such as {next(iter(different))!r}."
+    )

@@ -15,13 +15,14 @@ from limner.methods.phase import Batch, Clock, Phase, Terms
 class TextGAN:
     """The matching-aware game of Reed et al. 2016, "Generative adversarial text to image synthesis", algorithm 1.
 
-    A real picture with its text ranks above a generated picture with it, and above the real picture with the text of another; both
-    losses count by half, as in their line 9, or by `mismatch` and the rest. The generator's turn is that of `gan`. Batches hold
-    tokens and other_tokens (`data.captioned.Captioned`).
+    A real picture with its text ranks above a generated picture with it, and above the real picture with the text of
+    another; both losses count by half, as in their line 9, or by `mismatch` and the rest. The generator's turn is that
+    of `gan`. Batches hold tokens and other_tokens (`data.captioned.Captioned`).
     """
 
     def __init__(self, gan: GAN, mismatch: float = 0.5) -> None:
-        """gan: without a penalty and a classifier; its discriminator has `features` and `match` (`networks.text2image`)."""
+        """gan: without a penalty and a classifier; its discriminator has `features` and `match`
+        (`networks.text2image`)."""
         self.gan, self.mismatch = gan, mismatch
         self.generator: nn.Module = gan.generator
         phases = [Phase("discriminator", self.discriminator_turn), Phase("generator", gan.generator_turn)]

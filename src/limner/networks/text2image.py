@@ -1,14 +1,16 @@
 """Text to image: a sentence encoder, and the default networks with the sentence as their condition.
 
-    tokens [N,L] ──▶ SentenceEncoder ──▶ sentence [N,S] ──▶ the scale and shift of every level      z [N,Z] ──▶ Generator ──▶ picture
-    tokens [N,L] ──▶ SentenceEncoder ──▶ sentence [N,S] ──▶ inner product with features ──▶ + ──▶ logit         Discriminator
+    Generator       tokens [N,L] ──▶ SentenceEncoder ──▶ sentence [N,S] ──▶ scale and shift of every level
+                    z [N,Z] ──▶ levels of the default generator, each scaled and shifted ──▶ picture [N,C,H,W]
+    Discriminator   tokens [N,L] ──▶ SentenceEncoder ──▶ sentence [N,S] ──▶ inner product with the features
+                    picture [N,C,H,W] ──▶ features [N,W,h,w] ──▶ logit without the text ──▶ sum of both [N]
 
-The shape is that of Tao et al. 2022, "DF-GAN: A simple and effective baseline for text-to-image synthesis", section 3: one pair of
-networks at the final resolution, the sentence as an affine modulation at every level, a discriminator that sees picture and sentence
-together. The differences: the encoders are trained along, one for each network, from hashed tokens (theirs is pretrained on
-pairs); the discriminator is spectrally normalized in place of their gradient penalty, and its match is a projection (Miyato &
-Koyama 2018, "cGANs with projection discriminator", eq. 3) in place of their convolutions, so that the features of a
-picture are computed once for its own and another text.
+The shape is that of Tao et al. 2022, "DF-GAN: A simple and effective baseline for text-to-image synthesis", section 3:
+one pair of networks at the final resolution, the sentence as an affine modulation at every level, a discriminator that
+sees picture and sentence together. The differences: the encoders are trained along, one for each network, from hashed
+tokens (theirs is pretrained on pairs); the discriminator is spectrally normalized in place of their gradient penalty,
+and its match is a projection (Miyato & Koyama 2018, "cGANs with projection discriminator", eq. 3) in place of their
+convolutions, so that the features of a picture are computed once for its own and another text.
 """
 
 from __future__ import annotations
@@ -34,14 +36,18 @@ WORD_TOKENS = 12  # of a word, as `core.tokenizer.Tokenizer` gives them by defau
 class GeneratorConfig(conv.GeneratorConfig):
     token_size: int = option(64, "Dimensions of a token's embedding.", low=1, high=WIDEST)
     sentence_size: int = option(128, "Dimensions of a sentence's embedding.", low=1, high=WIDEST)
-    word_tokens: int = option(WORD_TOKENS, "Tokens of a word: the word, and its groups of three letters.", low=1, high=64)
+    word_tokens: int = option(
+        WORD_TOKENS, "Tokens of a word: the word, and its groups of three letters.", low=1, high=64
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class DiscriminatorConfig(conv.DiscriminatorConfig):
     token_size: int = option(64, "Dimensions of a token's embedding.", low=1, high=WIDEST)
     sentence_size: int = option(128, "Dimensions of a sentence's embedding.", low=1, high=WIDEST)
-    match: float = option(4.0, "Norm of the sentence in the inner product with the features: higher weighs the text more.", low=0)
+    match: float = option(
+        4.0, "Norm of the sentence in the inner product with the features: higher weighs the text more.", low=0
+    )
 
 
 TINY_GENERATOR = GeneratorConfig(z_size=8, width=8, token_size=8, sentence_size=8)
@@ -51,8 +57,8 @@ TINY_DISCRIMINATOR = DiscriminatorConfig(width=8, token_size=8, sentence_size=8)
 class SentenceEncoder(nn.Module):
     """tokens [N,L] -> sentence [N,S] of mean 0 and mean square 1
 
-    A word is the mean of its tokens' embeddings; a convolution over three neighboring words (Kim 2014, "Convolutional neural
-    networks for sentence classification") sees their order; the words are then summed.
+    A word is the mean of its tokens' embeddings; a convolution over three neighboring words (Kim 2014, "Convolutional
+    neural networks for sentence classification") sees their order; the words are then summed.
     """
 
     def __init__(self, condition: Condition, token_size: int, sentence_size: int, word_tokens: int) -> None:
@@ -69,7 +75,9 @@ class SentenceEncoder(nn.Module):
         c = checked(self.condition, c).unflatten(1, (-1, self.word_tokens))  # [N,W,K]
         real = (c != 0).to(self.table.weight.dtype)
         count = real.sum(2)  # tokens of each word, [N,W]
-        words = (self.table(c) * real[..., None]).sum(2) / count.clamp_min(1)[..., None].sqrt()  # [N,W,E], of about equal variance
+        words = (self.table(c) * real[..., None]).sum(2) / count.clamp_min(1)[
+            ..., None
+        ].sqrt()  # [N,W,E], of about equal variance
         there = (count > 0).to(words.dtype)  # [N,W]
         x = F.leaky_relu(self.words(words.transpose(1, 2)), 0.2) * there[:, None]  # [N,S,W]
         x = x.sum(2) / there.sum(1, keepdim=True).clamp_min(1).sqrt()

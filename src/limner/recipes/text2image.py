@@ -56,7 +56,8 @@ CARD = Card(
 
 
 def load_data(recipe: TextRecipe, request: DataRequest, progress: Progress | None = None) -> Captioned:
-    """Return captioned pictures. Raises ValueError for unreadable data, for pictures without captions, and for meaningless options."""
+    """Return captioned pictures. Raises ValueError for unreadable data, for pictures without captions, and for
+    meaningless options."""
     request.refuse(("labels", "classes_from", "unconditional", "halves"), "to a recipe that is trained on captions")
     refuse_second(request)
     source = open_source(request.data, labels=False)
@@ -84,7 +85,8 @@ def for_size(recipe: TextRecipe, spec: ImageSpec) -> TextRecipe:
 
 
 def build(name: str, recipe: TextRecipe, dataset: Captioned, options: Options, machine: Machine) -> Experiment:
-    """Return the experiment of a recipe. Raises ValueError for options that conflict or need more memory than is free."""
+    """Return the experiment of a recipe. Raises ValueError for options that conflict or need more memory than is
+    free."""
     spec, recipe = dataset.spec, for_size(recipe, dataset.spec)
     policy = augmentation_of(recipe.augmentation, dataset)
     refuse_too_large(recipe, spec, machine)
@@ -105,7 +107,10 @@ def build(name: str, recipe: TextRecipe, dataset: Captioned, options: Options, m
         validators=validators_of(dataset, recipe.noise, options, machine),
         probe=GANProbe(nets, recipe.noise, training, held_out, True, options.seed, machine) if options.doctor else None,
         held_out_count=0 if held_out is None else len(held_out),
-        notes=[*notes_of(dataset, held_out, recipe.augmentation, policy), f"The rows of the preview are {where}: {'; '.join(shown)}."],
+        notes=[
+            *notes_of(dataset, held_out, recipe.augmentation, policy),
+            f"The rows of the preview are {where}: {'; '.join(shown)}.",
+        ],
     )
 
 
@@ -136,7 +141,9 @@ def preview_of(tokens: torch.Tensor, recipe: TextRecipe, machine: Machine) -> Pr
     """Rows of samples from fixed latents, the same in each row: a row for each text of tokens [R,L]."""
     z = latents.draw(np.random.default_rng(0), COLUMNS, recipe.generator.z_size, recipe.noise).repeat(len(tokens), 1)
     c = tokens.repeat_interleave(COLUMNS, 0)
-    return lambda generator: generate(inference_form(generator, machine.precision), z, c, machine.device, machine.precision).numpy()
+    return lambda generator: generate(
+        inference_form(generator, machine.precision), z, c, machine.device, machine.precision
+    ).numpy()
 
 
 def validators_of(dataset: Captioned, noise: str, options: Options, machine: Machine) -> list[Validator]:
@@ -144,7 +151,9 @@ def validators_of(dataset: Captioned, noise: str, options: Options, machine: Mac
     features = choose_metric(options.metric, FEATURES, "generator")
     if not features:
         return []
-    validator = frechet(sampler_of(dataset.tokens, noise, machine), ImageSet(dataset.images, None, (), dataset.name), features)
+    validator = frechet(
+        sampler_of(dataset.tokens, noise, machine), ImageSet(dataset.images, None, (), dataset.name), features
+    )
     return [validator] if validator else []
 
 

@@ -29,11 +29,13 @@ from limner.networks.layers import SpectralLinear
 
 SOURCE = "Tao et al. 2022, DF-GAN: A simple and effective baseline for text-to-image synthesis"
 
+WIDTH = "Channels at full resolution, or at that of the patches; doubled at each downsampling, at most 8x."
 WORD_TOKENS = 12  # of a word, as `core.tokenizer.Tokenizer` gives them by default
 
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorConfig(conv.GeneratorConfig):
+    width: int = option(16, WIDTH, low=1, high=WIDEST)
     token_size: int = option(64, "Dimensions of a token's embedding.", low=1, high=WIDEST)
     sentence_size: int = option(128, "Dimensions of a sentence's embedding.", low=1, high=WIDEST)
     word_tokens: int = option(
@@ -43,6 +45,7 @@ class GeneratorConfig(conv.GeneratorConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class DiscriminatorConfig(conv.DiscriminatorConfig):
+    width: int = option(16, WIDTH, low=1, high=WIDEST)
     token_size: int = option(64, "Dimensions of a token's embedding.", low=1, high=WIDEST)
     sentence_size: int = option(128, "Dimensions of a sentence's embedding.", low=1, high=WIDEST)
     match: float = option(

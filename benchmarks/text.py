@@ -186,7 +186,7 @@ def main() -> None:
     parser.add_argument("--images", help="a budget in images, in place of --minutes")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=2500, help="of the retrieval network")
+    parser.add_argument("--steps", type=int, default=1500, help="of the retrieval network")
     parser.add_argument(
         "--work", type=Path, default=Path("build/text"), help="for pictures, the retrieval network and the run"
     )

@@ -49,7 +49,7 @@ class DiscriminatorConfig(conv.DiscriminatorConfig):
     token_size: int = option(64, "Dimensions of a token's embedding.", low=1, high=WIDEST)
     sentence_size: int = option(128, "Dimensions of a sentence's embedding.", low=1, high=WIDEST)
     match: float = option(
-        4.0, "Norm of the sentence in the inner product with the features: higher weighs the text more.", low=0
+        1.5, "Norm of the sentence in the inner product with the features: higher weighs the text more.", low=0
     )
 
 

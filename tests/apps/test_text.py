@@ -218,3 +218,17 @@ def test_a_prompt_is_a_text_where_it_is_served(model: TextGenerator) -> None:
         other = client.post("/v1/runs/colors/generate", json={"n": 1})
         assert other.status_code == 400 and "/v1/images/generations" in other.text
         assert client.get("/v1/runs/colors").json()["illustrates"] is True
+
+
+def test_a_run_is_continued_with_its_captions(pictures: Path, tmp_path: Path) -> None:
+    captions = tmp_path / "mine.jsonl"
+    lines = [{"file": path.name, "caption": f"picture {path.stem}"} for path in sorted(pictures.glob("*.png"))[:40]]
+    captions.write_text("\n".join(map(json.dumps, lines)))
+    out = tmp_path / "run"
+    more = {"recipe": "text2image", "captions": str(captions), "batch": 16, "changes": NARROW, "quiet": True}
+    limner.train(pictures, images=32, out=out, **more)
+    longer = limner.train(resume=out, more="32 images", options=None, quiet=True)
+    assert longer.outcome.seen == 64 and limner.load(out, "cpu").captions[0].startswith("picture ")
+    captions.write_text("\n".join(map(json.dumps, lines[:-1])))
+    with pytest.raises(ValueError, match="pictures|captions|data"):
+        limner.train(pictures, images=32, out=out, **more)

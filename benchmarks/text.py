@@ -46,9 +46,9 @@ SUBCATEGORIES = ("person", "person-role", "person-activity", "person-sport", "pe
 CANDIDATES = 100  # captions that a picture is ranked against
 EACH = 8  # pictures of each caption
 SHIFT, BATCH, TEMPERATURE = 4, 64, 0.07  # of the retrieval network: pixels, pairs a step, and the scale of its logits
-PROMPTS = (
-    "woman firefighter: dark skin tone", "man firefighter: light skin tone", "woman astronaut: medium skin tone",
-    "man cook: dark skin tone", "woman police officer: light skin tone", "man farmer: medium-dark skin tone",
+PROMPTS = (  # the first is of a combination that is trained on, the next five are of held-out ones, the last two no picture's
+    "woman firefighter: dark skin tone", "man firefighter: medium skin tone", "woman astronaut: medium-light skin tone",
+    "man cook: medium-dark skin tone", "woman police officer: medium skin tone", "man farmer: light skin tone",
     "woman with a red hat: dark skin tone", "old man with a beard",
 )  # fmt: skip
 
@@ -257,8 +257,9 @@ def main() -> None:
     shuffled = own[EACH * 7 :] + own[: EACH * 7]
     trained_on = [seen[i] for i in sorted(rng.permutation(len(seen))[:CANDIDATES])]
     result = {
-        "protocol": f"{len(seen)} Twemoji people, {len(unseen)} combinations held out, {CANDIDATES} of them are candidates, {EACH} pictures each",
-        "images": trained.outcome.seen, "wall_minutes": round(wall / 60, 1), "cpu_minutes": round(cpu / 60, 1), "changes": changes,
+        "protocol": f"{len(seen)} Twemoji people; {CANDIDATES} of {len(unseen)} held-out combinations, {EACH} pictures each",
+        "images": trained.outcome.seen, "wall_minutes": round(wall / 60, 1), "cpu_minutes": round(cpu / 60, 1),
+        "changes": changes,
         "ceiling": ceiling,
         "generated": retrieval(net, made, own, candidates),
         "floor": retrieval(net, made, shuffled, candidates),

@@ -230,5 +230,5 @@ def test_a_run_is_continued_with_its_captions(pictures: Path, tmp_path: Path) ->
     longer = limner.train(resume=out, more="32 images", options=None, quiet=True)
     assert longer.outcome.seen == 64 and limner.load(out, "cpu").captions[0].startswith("picture ")
     captions.write_text("\n".join(map(json.dumps, lines[:-1])))
-    with pytest.raises(ValueError, match="pictures|captions|data"):
+    with pytest.raises(ValueError, match=r"another command|other pictures|--out"):
         limner.train(pictures, images=32, out=out, **more)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 import torch
 
-from limner.core.tokenizer import LONGEST, Tokenizer, words
+from limner.core.tokenizer import LONGEST, Tokenizer, _words, words
 
 TOKENIZER = Tokenizer(vocabulary=1000, words=4, word_tokens=6)
 
@@ -31,6 +33,13 @@ TOKENIZER = Tokenizer(vocabulary=1000, words=4, word_tokens=6)
 )
 def test_words_of_any_script(text: str, found: list[str]) -> None:
     assert words(text) == found
+
+
+def test_the_fast_path_of_ascii_gives_the_same_words() -> None:
+    rng = random.Random(0)
+    for _ in range(300):
+        text = "".join(chr(rng.randrange(128)) for _ in range(40))
+        assert words(text) == _words(text), repr(text)
 
 
 def test_tokens_stay_in_their_table_and_padding_is_zero() -> None:

@@ -182,7 +182,7 @@ def numbered() -> Captioned:
     array = np.arange(40, dtype=np.uint8)[:, None, None].repeat(16, 1).repeat(16, 2)
     colors, things = ("red", "blue"), ("heart", "dog", "cat", "house")
     texts = [f"a {colors[i % 2]} {things[i // 2 % 4]}" for i in range(40)]
-    captions = [(text, f"{text} again") if i % 5 == 0 else (text,) for i, text in enumerate(texts)]
+    captions = [(text, f"{text} again and again, more words than are read") if i % 5 == 0 else (text,) for i, text in enumerate(texts)]
     return with_captions(prepare(open_source(array), cache=False), captions, "here", Tokenizer(500, 6, 6))
 
 

@@ -71,8 +71,8 @@ class Captioned:
                 mine.append(numbers[key])
             self._of.append(np.array(mine))
         with_word: dict[str, list[int]] = {}
-        for number, text in enumerate(self.texts):
-            for word in dict.fromkeys(words(text)):
+        for number, key in enumerate(numbers):
+            for word in dict.fromkeys(key):
                 with_word.setdefault(word, []).append(number)
         self._with_word = {word: np.array(found) for word, found in with_word.items()}
         if any(len(set(mine.tolist())) == len(self.texts) for mine in self._of):
@@ -98,7 +98,7 @@ class Captioned:
 
     def _other(self, number: int, mine: np.ndarray, rng: np.random.Generator) -> int:
         """Return a caption that is none of `mine`; maybe one with a word of the caption `number`."""
-        found = words(self.texts[number])
+        found = words(self.texts[number])[: self.tokenizer.words]
         pool = self._with_word[found[rng.integers(len(found))]] if rng.random() < SIMILAR else None
         for draw in range(DRAWS):
             drawn = int(
@@ -110,10 +110,10 @@ class Captioned:
             n % len(self.texts) for n in range(drawn, drawn + len(self.texts)) if n % len(self.texts) not in mine
         )
 
-    @property
-    def tokens(self) -> Tensor:
-        """The tokens of every picture's first caption, int64 [N,L]."""
-        return self.tokenizer.encode([texts[0] for texts in self.captions])
+    def some_tokens(self, most: int) -> Tensor:
+        """Return the tokens of the first captions of at most `most` pictures, spread evenly over the set: int64 [n,L]."""
+        rows = np.linspace(0, len(self) - 1, min(most, len(self))).astype(int)
+        return self.tokenizer.encode([self.captions[row][0] for row in rows])
 
     @property
     def images(self) -> Tensor:

@@ -42,6 +42,7 @@ from limner.training import memory
 RECIPES = (TextRecipe,)
 PRESETS = TEXT_TO_IMAGE
 SHOWN, COLUMNS = 8, 8  # captions of a preview, and pictures of each
+CAPTIONS = 2_000  # that the samples of a validation are drawn for
 
 CARD = Card(
     tags="text-to-image, gan",
@@ -152,7 +153,7 @@ def validators_of(dataset: Captioned, noise: str, options: Options, machine: Mac
     if not features:
         return []
     validator = frechet(
-        sampler_of(dataset.tokens, noise, machine), ImageSet(dataset.images, None, (), dataset.name), features
+        sampler_of(dataset.some_tokens(CAPTIONS), noise, machine), ImageSet(dataset.images, None, (), dataset.name), features
     )
     return [validator] if validator else []
 

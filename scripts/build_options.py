@@ -10,7 +10,7 @@ from typing import Any
 
 from limner import networks
 from limner.core.options import rows
-from limner.networks import convnet, hyperprior, patch, plain, resnet, restoration_unet, unet, vae, vqvae
+from limner.networks import convnet, hyperprior, patch, plain, resnet, restoration_unet, text2image, unet, vae, vqvae
 from limner.recipes.config import (
     ClassifierRecipe,
     CodecRecipe,
@@ -18,6 +18,7 @@ from limner.recipes.config import (
     CycleRecipe,
     PairedRecipe,
     Recipe,
+    TextRecipe,
     Training,
     TranslatorTraining,
     VAERecipe,
@@ -61,6 +62,7 @@ def page() -> str:
     lines = [HEAD, "## Every run", "", *table(Options()), "", "## Every recipe", "", *table(Training())]
     sections = (
         ("Generative adversarial networks", Recipe, Training),
+        ("`text2image`", TextRecipe, Training),
         ("`vae`, `vaegan`", VAERecipe, Training),
         ("`vqvae`", VQVAERecipe, Training),
         ("Translators", TranslatorTraining, Training),
@@ -80,6 +82,8 @@ def page() -> str:
         home = networks.architecture(name)
         for part, cls in (("generator", home.GeneratorConfig), ("discriminator", home.DiscriminatorConfig)):
             lines += ["", f"### `{name}`: {part}", "", *table(cls())]
+    for part, config in (("generator", text2image.GeneratorConfig()), ("discriminator", text2image.DiscriminatorConfig())):
+        lines += ["", f"### `text2image`: {part}", "", *table(config)]
     others = (
         (vae, "autoencoder of `vae` and `vaegan`"),
         (vqvae, "autoencoder of `vqvae`"),

@@ -48,14 +48,25 @@ def pictures(folder: Path, kind: str) -> tuple[Path, ...]:
     return folder / "a.npy", folder / "b.npy"
 
 
+def captions(folder: Path) -> Path:
+    """A table of captions: the classes of the pictures by name."""
+    from limner.data import open_source
+
+    source = open_source("fashion")
+    labels = np.asarray(source.labels)[:2000].tolist()
+    (folder / "captions.json").write_text(json.dumps({str(i): source.classes[label] for i, label in enumerate(labels)}))
+    return folder / "captions.json"
+
+
 def record(name: str, precision: str, kind: str, batch: int) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         data = pictures(folder, kind)
         out = folder / "run"
+        more = {"captions": str(captions(folder))} if kind == "text" else {}
         limner.train(
             *map(str, data), recipe=name, size=SIZE, images=ITERATIONS * batch, out=out, quiet=True, threads=1, device="cpu",
-            precision=precision, seed=1, doctor=False, metric="none",
+            precision=precision, seed=1, doctor=False, metric="none", **more,
         )  # fmt: skip
         lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
         kept = [{k: v for k, v in line.items() if k not in IGNORED and not k.startswith(("fid", "fd"))} for line in lines]
@@ -89,7 +100,7 @@ def main() -> None:
         if asked.only and name not in asked.only:
             continue
         made = preset.make()
-        kind = "translator" if "Cycle" in type(made).__name__ or "Cut" in type(made).__name__ or "Paired" in type(made).__name__ else "other"
+        kind = "text" if "Text" in type(made).__name__ else "translator" if "Cycle" in type(made).__name__ or "Cut" in type(made).__name__ or "Paired" in type(made).__name__ else "other"
         for precision in ("fp32", "bf16"):
             now[f"{name} {precision}"] = record(name, precision, kind, made.batch)
             print(name, precision, now[f"{name} {precision}"]["weights"][:12], flush=True)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from limner.apps.model import GeneratorModel
     from limner.apps.output import ImageArray
     from limner.apps.restore import Restorer
+    from limner.apps.text import TextGenerator
     from limner.apps.translate import Translator
     from limner.core.condition import Condition
     from limner.core.images import ImageSpec
@@ -57,6 +58,7 @@ _HOMES = {  # imported at first use: PyTorch takes seconds
     "Preset": "limner.runs.experiment",
     "Product": "limner.runs.experiment",
     "Restorer": "limner.apps.restore",
+    "TextGenerator": "limner.apps.text",
     "Trained": "limner.runs.experiment",
     "Training": "limner.recipes.config",
     "Translator": "limner.apps.translate",
@@ -70,7 +72,7 @@ _HOMES = {  # imported at first use: PyTorch takes seconds
 
 __all__ = [
     "Autoencoder", "Batch", "Card", "Classifier", "Clock", "Codec", "Condition", "Experiment", "Family", "GeneratorModel", "ImageArray",
-    "ImageSpec", "Latent", "Method", "Objective", "OptimizerConfig", "Phase", "Preset", "Product", "Restorer", "Trained", "Training", "Translator", "Validator",
+    "ImageSpec", "Latent", "Method", "Objective", "OptimizerConfig", "Phase", "Preset", "Product", "Restorer", "TextGenerator", "Trained", "Training", "Translator", "Validator",
     "__version__", "export", "group", "load", "option", "train",
 ]  # fmt: skip
 

@@ -104,7 +104,7 @@ def test_orthogonal_leaves_the_tables_of_classes_alone() -> None:
 def test_flips_mirror_about_half_of_the_real_pictures() -> None:
     gan = game(flip=True)
     big = Batch({"image": torch.arange(256.0).view(1, 1, 16, 16).repeat(400, 1, 1, 1)}, 0, 400, (0, 0, 0))
-    flipped = (gan._real(big)[:, 0, 0, 0] == 15).float().mean()
+    flipped = (gan.real(big)[:, 0, 0, 0] == 15).float().mean()
     assert 0.4 < flipped < 0.6
 
 

@@ -158,7 +158,7 @@ def test_weights_stay_clipped_and_the_critic_plays_more_often(tmp_path: Path) ->
     gan = game(objective="wasserstein", weight_clip=0.01, discriminator_steps=3)
     assert [p.every for p in gan.method.phases] == [1, 3]
     played(gan, tmp_path)
-    gan._begin(CLOCK)  # as the next turn would
+    gan.begin(CLOCK)  # as the next turn would
     assert all(p.abs().max() <= 0.01 for p in gan.method.players["discriminator"])
 
 
@@ -166,7 +166,7 @@ def test_style_mixing_changes_styles_midway_for_its_share() -> None:
     plain, never, always = (game(stylegan2, mixing=share) for share in (0.0, 1e-9, 1.0))
     for gan in (plain, never, always):
         gan.method.nets["generator"].eval()
-    x, same, mixed = (gan._fake(batch())[0] for gan in (plain, never, always))
+    x, same, mixed = (gan.fake(batch())[0] for gan in (plain, never, always))
     torch.testing.assert_close(same, x)
     assert all(not torch.allclose(a, b) for a, b in zip(mixed, x, strict=True))
 

@@ -63,7 +63,7 @@ def encoder_of(model: Any) -> Encoder:
         return Encoder(lambda x: last_input(model.network, with_mask(x, model.network.inputs)), min(channels, model.network.inputs))
     if kind == "codec":
         return Encoder(lambda x: codec_latents(model.network, x), channels)
-    raise ValueError(f"{model.folder} holds a {kind}, for which Limner computes no features: use its own package.")
+    raise ValueError(f"{model.folder} holds a {kind}, for which Limner computes no features: use a run of another kind, or its own package.")
 
 
 def discriminator_of(model: Any) -> tuple[nn.Module, list[int]]:

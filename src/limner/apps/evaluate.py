@@ -14,10 +14,12 @@ from rich.console import RenderableType
 from limner.apps.classify_report import measure_classifier
 from limner.apps.model import GeneratorModel
 from limner.apps.rate_distortion import RateDistortion, evaluate_codec
+from limner.apps.text import TextGenerator
 from limner.apps.translate import Translator
 from limner.core import artifact
 from limner.core.images import write_png
 from limner.data import Dataset, open_source, prepare, prepare_validation
+from limner.data.captions import read_captions
 from limner.data.dataset import Subset
 from limner.data.pairs import Pairs, prepare_pairs
 from limner.evaluation import PAIRED, ImageSet, Result, validate_metrics
@@ -147,11 +149,12 @@ def evaluate(
         pictures, reference, paired = translate_data(model, places, direction or "a2b", metrics, sides, n, seed, progress, halves)
         sides = pictures.spec.size
     elif model is not None:
-        if not isinstance(model, GeneratorModel):
+        if not isinstance(model, GeneratorModel | TextGenerator):
             raise ValueError(f"{subject} holds a {model.description['kind']}, which this command cannot evaluate.")
         curve = metric_curve(subject)
-        pictures, sides, folder = draw_samples(model, n, seed), model.spec.size, subject
+        sides, folder = model.spec.size, subject
         reference = prepare_like_training(model, places[0], sides)
+        pictures = draw_samples(model, n, seed) if isinstance(model, GeneratorModel) else draw_illustrations(model, places[0], reference, n, seed)
         validation = validation or prepare_validation(reference)
     if model is not None and held_out:  # at the size and channels of the model's own pictures
         validation = prepare_like_training(model, held_out, sides)
@@ -223,7 +226,7 @@ def metric_curve(folder: Path) -> list[dict[str, float]]:
     return [point for point in points if len(point) > 1]
 
 
-def prepare_like_training(model: GeneratorModel | Translator, place: str, size: tuple[int, int] | None) -> Dataset:
+def prepare_like_training(model: GeneratorModel | TextGenerator | Translator, place: str, size: tuple[int, int] | None) -> Dataset:
     """Return the pictures at `place`, preprocessed as the model's training data, at (H,W) `size`."""
     how = artifact.preparation(model.description)
     return prepare(open_source(place), size=size, channels=model.spec.channels, **how)
@@ -239,6 +242,17 @@ def draw_samples(model: GeneratorModel, n: int, seed: int) -> ImageSet:
         tuple(model.classes) if labels is not None else (),
         model.folder.name,
     )
+
+
+def draw_illustrations(model: TextGenerator, place: str, pictures: Dataset, n: int, seed: int) -> ImageSet:
+    """Return n samples of a text-to-image generator for captions of the real pictures. Raises ValueError when those have none."""
+    captions, _ = read_captions(open_source(place, labels=False), pictures.names)
+    known = [texts[0] for texts in captions if texts]
+    if not known:
+        raise ValueError(f"The pictures of {place} have no captions, for which a text-to-image generator is measured.")
+    rows = np.random.default_rng([seed, 1]).integers(0, len(known), n)
+    images = model.sample_each([known[row] for row in rows], seed)
+    return ImageSet(torch.from_numpy(np.asarray(images)), None, (), model.folder.name)
 
 
 def translate_data(

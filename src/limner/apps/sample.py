@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from limner.apps.model import GeneratorModel, check_numbers
 from limner.apps.output import SHEETS, Progress, check_sheet, form, write_pictures
 from limner.core import artifact
 from limner.core.files import writing
-from limner.core.images import grid, write_animation
+from limner.core.images import ImageSpec, grid, write_animation
 from limner.core.text import counted
 
 ANIMATIONS = {".gif", ".webp", ".mp4"}
@@ -21,6 +22,12 @@ WALK_SECONDS = 8.0               # default duration of a walk
 MAX_SECONDS = 600.0              # duration of a film
 FRAMES_PER_SECOND = 20
 MAX_FRAME_BYTES = 1_000_000_000  # all frames of a .gif or .webp, which are held in memory
+
+
+class HasSpec(Protocol):
+    """A model whose pictures have one shape."""
+
+    spec: ImageSpec
 
 
 def sample(
@@ -97,7 +104,7 @@ def is_film(out: Path, seconds: float | None) -> bool:
     return ending in ANIMATIONS and not out.is_dir() and (ending != ".webp" or seconds is not None)
 
 
-def check_film(out: Path, seconds: float, n: int, model: GeneratorModel, columns: int | None = None) -> int:
+def check_film(out: Path, seconds: float, n: int, model: HasSpec, columns: int | None = None) -> int:
     """Return the number of frames of a film of n pictures side by side.
 
     Raises ValueError for a film that is too long or too large, before it is generated.

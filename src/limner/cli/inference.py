@@ -17,9 +17,11 @@ def sample(
     run: Path,
     /,
     *,
-    n: Annotated[str, Parameter(name=["-n", "--number"])] = "64",
+    n: Annotated[str | None, Parameter(name=["-n", "--number"])] = None,
     seed: str = "0",
     label: str | None = None,
+    text: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None,
+    text_file: Path | None = None,
     truncation: float | None = None,
     out: Path | None = None,
     columns: int | None = None,
@@ -35,11 +37,16 @@ def sample(
     run
         The folder that `limner train` wrote.
     n
-        How many pictures: 64, or 1e6. Those of a folder or .zip are written as they are generated.
+        How many pictures: 64 (the default), or 1e6; of several texts, how many of each (default 8). Those of a folder or .zip are
+        written as they are generated.
     seed
         Random seed of the latents.
     label
         A class by name, or all (default: as frequent as in the training data).
+    text
+        For text2image: what the pictures show, one text or several (default: the captions of the preview).
+    text_file
+        A file with a text on each line, in place of --text.
     truncation
         Lower values give fewer failures and less diversity; 1 changes nothing. With stylegan2 it is psi (0 to 1), which moves
         styles toward the mean of their class. With any other network it is the fraction of the model's pictures to choose
@@ -58,9 +65,20 @@ def sample(
     """
     from limner.apps.model import GeneratorModel
     from limner.apps.sample import sample as make
+    from limner.apps.text import TextGenerator
+    from limner.apps.text import sample as make_of_texts
 
-    count, number = amounts.count(n, "number of pictures"), amounts.count(seed, "seed", minimum=0)
-    model = open_model(run, device, GeneratorModel, "sample")
+    count, number = amounts.count(n or "64", "number of pictures"), amounts.count(seed, "seed", minimum=0)
+    model = open_model(run, device, GeneratorModel | TextGenerator, "sample")
+    if isinstance(model, TextGenerator):
+        meaningless = {"label": label, "truncation": truncation, "seconds": seconds, "frames": frames, "loop": loop or None}
+        if wrong := next((name for name, value in meaningless.items() if value is not None), None):
+            raise ValueError(f"--{wrong} has no meaning for a text-to-image generator: leave it out.")
+        with Progress("sampling") as progress:
+            print_line(make_of_texts(model, text or [], text_file, out, count if n else None, number, columns, progress))
+        return
+    if text or text_file:
+        raise ValueError(f"{run} was trained without captions, so it takes no --text: leave it out.")
     if frames or loop:
         from limner.apps.editing.direct import walk_frames
 
@@ -198,8 +216,8 @@ def reconstruct(
 @app.command
 def interpolate(
     run: Path,
-    a: Path,
-    b: Path,
+    a: str,
+    b: str,
     /,
     *,
     steps: int = 10,
@@ -207,16 +225,17 @@ def interpolate(
     seconds: float | None = None,
     device: Device = "auto",
 ) -> None:
-    """Interpolate between two pictures in the latent space of an autoencoder or a generator.
+    """Interpolate between two pictures in the latent space of an autoencoder or a generator, or between two texts.
 
     Parameters
     ----------
     run
         The folder that `limner train` wrote.
     a
-        The picture to start from; for a generator a latent that `limner invert` wrote, or a picture, which is inverted first.
+        The picture to start from; for a generator a latent that `limner invert` wrote, or a picture, which is inverted first;
+        for text2image a text.
     b
-        The picture to end at.
+        The picture or text to end at.
     steps
         How many pictures, including both ends.
     out
@@ -228,15 +247,21 @@ def interpolate(
     from limner.apps.autoencode import Autoencoder
     from limner.apps.autoencode import interpolate as make
     from limner.apps.model import GeneratorModel
+    from limner.apps.text import TextGenerator
+    from limner.apps.text import interpolate as make_texts
 
-    model = open_model(run, device, Autoencoder | GeneratorModel, "interpolate")
+    model = open_model(run, device, Autoencoder | GeneratorModel | TextGenerator, "interpolate")
+    if isinstance(model, TextGenerator):
+        with Progress("interpolating") as progress:
+            print_line(make_texts(model, a, b, out, steps, seconds, progress))
+        return
     if not isinstance(model, Autoencoder):  # its own encoder finds the latents of pictures
         from limner.apps.editing.direct import interpolate as make_latents
 
         with Progress("interpolating") as progress:
-            print_line(make_latents(model, a, b, out, steps, seconds, progress))
+            print_line(make_latents(model, Path(a), Path(b), out, steps, seconds, progress))
         return
-    print_line(make(model, a, b, out, steps, seconds))
+    print_line(make(model, Path(a), Path(b), out, steps, seconds))
 
 
 @app.command

@@ -81,6 +81,7 @@ def train(
     channels: Literal["auto", "1", "3", "4"] = "auto",
     background: str = "white",
     labels: Path | None = None,
+    captions: str | None = None,
     drop_duplicates: bool = False,
     unconditional: bool = False,
     classes_from: Literal["auto", "parent", "top"] = "auto",
@@ -115,6 +116,9 @@ def train(
         Color behind transparent pictures, and of the bars of --fit pad.
     labels
         A CSV or JSON file that names each picture's class.
+    captions
+        For text2image: a CSV or JSON Lines file with the columns file and caption, or "names" for the names of the files
+        (default: a captions.csv or captions.jsonl among the pictures, else x.txt beside x.png, else the names).
     drop_duplicates
         Train on one picture of each group of identical ones.
     unconditional
@@ -147,6 +151,7 @@ def train(
             channels=channels,
             background=background,
             labels=labels,
+            captions=captions,
             drop_duplicates=drop_duplicates,
             unconditional=unconditional,
             classes_from=classes_from,

@@ -58,6 +58,15 @@ class Recipe(TypedDict):
     swap: NotRequired[bool]
 
 
+class TokenizerSpec(TypedDict):
+    """`core.tokenizer.Tokenizer`."""
+
+    kind: Name
+    vocabulary: Annotated[int, Range(2, 1_000_000)]
+    words: Annotated[int, Range(1, 256)]
+    word_tokens: Annotated[int, Range(1, 64)]
+
+
 class Network(TypedDict):
     """The description from which the published network is rebuilt."""
 
@@ -65,6 +74,8 @@ class Network(TypedDict):
     architecture: Name
     config: dict[str, bool | int | float | str | None]
     noise: NotRequired[str]
+    tokenizer: NotRequired[TokenizerSpec]  # of a text-to-image generator
+    captions: NotRequired[Annotated[list[str], _not_empty]]  # of the preview of a text-to-image generator
     paired: NotRequired[bool]  # whether translators learned from pairs
     directions: NotRequired[list[Literal["a2b", "b2a"]]]
     scale: NotRequired[Annotated[int, Range(1, 8)]]  # of a restorer: output pixels per input pixel along a side

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from limner.core.text import printable
-from limner.data.folder import ignored, kind, label_file, looks_like_picture, no_pictures
+from limner.data.folder import ignored, is_text, kind, label_file, looks_like_picture, no_pictures
 from limner.data.image import Damaged
 from limner.data.labels import LABEL_FILES, MAX_LABEL_BYTES, Labels, Table
 from limner.data.layout import ArrangeOptions, Files, arrange, as_source, common_folder
@@ -46,11 +46,14 @@ def open_zip(path: Path, options: ArrangeOptions) -> Source:
     others: Counter[str] = Counter()
     infos: dict[str, zipfile.ZipInfo] = {}
     tables: dict[str, zipfile.ZipInfo] = {}
+    texts: dict[str, zipfile.ZipInfo] = {}
     for info in sorted(archive.infolist(), key=lambda i: i.filename):
         name = info.filename.replace("\\", "/").lstrip("/")
         if info.is_dir() or any(ignored(part) for part in name.split("/") if part not in ("", "..", ".")):
             continue
         what, why = kind(name)
+        if is_text(name):
+            texts[name] = info
         if what == "bare":
             try:
                 what = "picture" if looks_like_picture(entry(archive, info)[:8]) else "other"
@@ -75,13 +78,21 @@ def open_zip(path: Path, options: ArrangeOptions) -> Source:
     def content(index: int) -> BinaryIO:
         return io.BytesIO(entry(archive, entries[index]))
 
+    texts = {printable(name.removeprefix(top)): info for name, info in texts.items()}
+
+    def text(name: str) -> bytes | None:
+        try:
+            return entry(archive, texts[name], MAX_LABEL_BYTES) if name in texts else None
+        except Damaged:
+            return None
+
     found = Files(
         [printable(name) for name in names], content,
         [f"{name}\0{info.file_size}\0{info.CRC}\n" for name, info in zip(names, entries, strict=True)],
     )  # fmt: skip
     return as_source(
         found, arrange(found, _table(archive, tables, options.labels), options), name=short_name(path.stem), version="zip",
-        origin=f"the zip {printable(path.resolve().name)}", bad=bad, others=dict(others),
+        origin=f"the zip {printable(path.resolve().name)}", bad=bad, others=dict(others), text=text,
     )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Literal
 
@@ -19,12 +19,18 @@ from limner.data.source import Rejected, Source, short_name
 MAX_BUFFERED_BYTES = 1 << 20  # of a file that is read at once; larger ones are read only as far as needed
 SYSTEM_FILES = {"thumbs.db", "desktop.ini", "__macosx", "icon\r"}  # created by operating systems
 RUN_FILES = {CARD, DECISIONS}  # a folder with one of these is a run folder
+TEXTS = {".txt", ".csv", ".json", ".jsonl"}
 MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF")
 
 
 def ignored(part: str) -> bool:
     """Return whether a file or folder of this name is ignored: hidden, or created by an operating system."""
     return part.startswith(".") or part.lower() in SYSTEM_FILES
+
+
+def is_text(name: str) -> bool:
+    """Return whether a file of this name may hold captions."""
+    return PurePosixPath(name).suffix.lower() in TEXTS
 
 
 def looks_like_picture(head: bytes) -> bool:
@@ -137,8 +143,21 @@ def open_folder(root: Path, options: ArrangeOptions) -> Source:
     return as_source(
         found, arrange(found, label_file(table) if table else None, options), version=f"folder:{root.resolve()}",
         name=short_name(root.resolve().name), origin=f"the folder {printable(root.resolve().name)}", bad=bad, others=dict(others),
-        notes=[skipped] if runs else [],
+        notes=[skipped] if runs else [], text=_texts(root, [name for name, _ in files]),
     )  # fmt: skip
+
+
+def _texts(root: Path, names: Sequence[str]) -> Callable[[str], bytes | None]:
+    """Return the function that reads a text file below `root` by its printable relative name (`Source.text`)."""
+    paths = {printable(name): root / name for name in names if is_text(name)}
+
+    def text(name: str) -> bytes | None:
+        try:
+            return paths[name].read_bytes() if name in paths and paths[name].stat().st_size <= MAX_LABEL_BYTES else None
+        except OSError:
+            return None
+
+    return text
 
 
 def no_pictures(what: str, bad: Sequence[Rejected], others: dict[str, int]) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from limner.core.text import counted, printable
 from limner.data.image import open_image, reason
 from limner.data.labels import UNLABELED_FOLDERS, Labels, Table, encode_classes, match_labels, read_labels, unmatched
-from limner.data.source import Rejected, Source
+from limner.data.source import Rejected, Source, no_text
 
 ClassesFrom = Literal["auto", "parent", "top"]
 CLASSES_FROM = ("auto", "parent", "top")
@@ -245,11 +245,11 @@ def _name_splits(found: Arrangement, splits: dict[str, int]) -> None:
 
 def as_source(
     files: Files, found: Arrangement, *, name: str, origin: str, version: str, bad: list[Rejected], others: dict[str, int],
-    notes: Sequence[str] = (),
+    notes: Sequence[str] = (), text: Callable[[str], bytes | None] = no_text,
 ) -> Source:
     """Return the Source of the training pictures, with the Source of the held-out ones as its `validation`.
 
-    version: prefix of the pictures' versions, such as the kind of place and its path.
+    version: prefix of the pictures' versions, such as the kind of place and its path. text: as of a Source.
     """  # fmt: skip
 
     def part(rows: list[int], labels: np.ndarray | None, **more: object) -> Source:
@@ -259,7 +259,7 @@ def as_source(
 
         return Source(
             name=name, names=[files.names[i] for i in rows], content=lambda k: files.content(rows[k]), version=digest,
-            classes=found.classes if labels is not None else (), labels=labels, **more,  # type: ignore[arg-type]
+            classes=found.classes if labels is not None else (), labels=labels, text=text, **more,  # type: ignore[arg-type]
         )  # fmt: skip
 
     held_out = part(found.validation, found.validation_labels, origin=f"the held-out split of {origin}") if found.validation else None

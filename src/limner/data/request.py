@@ -8,7 +8,7 @@ from typing import Any
 
 from limner.data.layout import ClassesFrom
 
-PLACES = ("data", "second", "labels")  # fields that hold paths
+PLACES = ("data", "second", "labels", "captions")  # fields that hold paths
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +18,7 @@ class DataRequest:
     data, second: a folder, zip, IDX file, .npy/.npz, array or the name of a sample; translators take two, or pairs in one.
     size: side or (height, width) in pixels; None: the pictures' own if most share one of at most 64, otherwise 64. fit: crop,
     pad or stretch. channels: auto, 1, 3 or 4. background: color behind transparent pictures, and of padding. labels: a CSV or
-    JSON file of classes. classes_from: which folders are classes. halves: each picture of a translator's set has two sides.
+    JSON file of classes. captions: a CSV or JSON Lines file of captions, or "names" for the names of the files. classes_from: which folders are classes. halves: each picture of a translator's set has two sides.
     """
 
     data: Any = None
@@ -28,6 +28,7 @@ class DataRequest:
     channels: str = "auto"
     background: str = "white"
     labels: Path | None = None
+    captions: str | None = None
     drop_duplicates: bool = False
     unconditional: bool = False
     classes_from: ClassesFrom = "auto"

@@ -16,6 +16,11 @@ from limner.data.image import Damaged, open_image, reason
 Rejected = tuple[str, str]  # (name, reason in a few plain words)
 
 
+def no_text(name: str) -> None:
+    """Return None: there are no other files beside the pictures."""
+
+
+
 @dataclass(frozen=True, eq=False)
 class Source:
     """Pictures that can be opened one by one, in a fixed order, from several threads at once."""
@@ -33,6 +38,7 @@ class Source:
     notes: list[str] = field(default_factory=list)   # decisions to report to the user
     array: np.ndarray | None = None                  # all pictures uint8 [N,H,W,C], if they are one array
     validation: Source | None = None                 # the split that is held out of training, if the data has one
+    text: Callable[[str], bytes | None] = no_text    # content of a text file, named as the pictures are; None: there is none
 
     def __post_init__(self) -> None:
         assert (self.labels is None) == (not self.classes), "labels require classes, and the reverse"

@@ -18,6 +18,7 @@ from limner.apps.classify import Classifier
 from limner.apps.compress import Codec
 from limner.apps.model import GeneratorModel
 from limner.apps.restore import Restorer
+from limner.apps.text import TextGenerator
 from limner.apps.translate import Translator
 from limner.core.images import ImageSpec
 from limner.core.plugins import entries
@@ -27,9 +28,10 @@ from limner.networks import (
     rebuild_codec,
     rebuild_generator,
     rebuild_restorer,
+    rebuild_text_generator,
     rebuild_translators,
 )
-from limner.recipes import classify, codec, generators, restore, translate, vae
+from limner.recipes import classify, codec, generators, restore, text2image, translate, vae
 from limner.runs.experiment import Experiment, Preset
 
 
@@ -65,6 +67,16 @@ BUILT_IN = (
         rebuild=rebuild_generator,
         model=GeneratorModel,
         usage="limner sample {run}",
+    ),
+    Family(
+        kind="text-to-image generator",
+        recipes=text2image.RECIPES,
+        presets=text2image.PRESETS,
+        load_data=text2image.load_data,
+        build=text2image.build,
+        rebuild=rebuild_text_generator,
+        model=TextGenerator,
+        usage="limner sample {run} --text TEXT",
     ),
     Family(
         kind="autoencoder",

@@ -24,7 +24,7 @@ def load(folder: str | Path, device_name: str = "auto") -> Any:
 
     Returns
     -------
-    GeneratorModel, Autoencoder, Translator, Restorer, Codec, Classifier, or the object of an installed package's family
+    GeneratorModel, TextGenerator, Autoencoder, Translator, Restorer, Codec, Classifier, or the object of an installed package's family
         By the kind that the folder names.
 
     Raises

@@ -109,7 +109,7 @@ def train(
     started
         The `time.monotonic()` from which a budget in minutes counts (default: this call).
     named
-        How pictures are read (size, fit, channels, background, labels, classes_from, unconditional, drop_duplicates,
+        How pictures are read (size, fit, channels, background, labels, captions, classes_from, unconditional, drop_duplicates,
         halves), options of every run (minutes, images, out, seed, device, metric, doctor ...), and options of the recipe
         (`batch=64`).
 

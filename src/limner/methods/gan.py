@@ -109,10 +109,10 @@ class GAN:
     # ---- phases ------------------------------------------------------------------------------------------------------
 
     def discriminator_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
-        self._begin(clock)
+        self.begin(clock)
         y = batch.condition()
-        real = requires_input_grad(self._real(batch), "real" in self._penalized_at)
-        fake = requires_input_grad(self._fake(batch), "fake" in self._penalized_at)
+        real = requires_input_grad(self.real(batch), "real" in self._penalized_at)
+        fake = requires_input_grad(self.fake(batch), "fake" in self._penalized_at)
         on_real, on_fake = self._score_both(real, fake, y, batch)
         loss = self.objective.discriminator(on_real.logits, on_fake.logits)
         terms = {
@@ -138,23 +138,23 @@ class GAN:
     def penalty_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
         """Return the penalty alone, for its own phase."""
         assert self.penalty is not None
-        self._begin(clock)
+        self.begin(clock)
         discriminator, y, at = self.discriminator, batch.condition(), self.penalty.penalty.gradient_at
-        real = cache(lambda: requires_input_grad(self._real(batch), "real" in at))
-        fake = cache(lambda: requires_input_grad(self._fake(batch), "fake" in at))
+        real = cache(lambda: requires_input_grad(self.real(batch), "real" in at))
+        fake = cache(lambda: requires_input_grad(self.fake(batch), "fake" in at))
         return self._penalty_loss(
             self.penalty, batch, real, fake, lambda: discriminator(real(), y), lambda: discriminator(fake(), y)
         )
 
     def generator_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
-        self._begin(clock)
+        self.begin(clock)
         objective, y = self.objective, batch.condition()
         made = self.latent.generate(self.generator, batch, y)
         on_fake = self._score(self._augmented(made, batch), y)
         on_real = Scores(on_fake.logits.detach(), on_fake.features.detach())
         if objective.sees_real:
             with torch.no_grad():
-                on_real = self._score(self._real(batch), y)
+                on_real = self._score(self.real(batch), y)
         if objective.features:
             loss = objective.generator(on_real.features, on_fake.features)
         else:
@@ -171,13 +171,13 @@ class GAN:
     def regularizer_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
         """Return the regularizer alone, for its own phase."""
         assert self.regularizer is not None
-        self._begin(clock)
+        self.begin(clock)
         made = cache(lambda: self.latent.generate(self.generator, batch, batch.condition()))
         return self._regularizer_loss(self.regularizer, batch, made)
 
     # ---- what phases share -------------------------------------------------------------------------------------------
 
-    def _begin(self, clock: Clock) -> None:
+    def begin(self, clock: Clock) -> None:
         """Set networks and running statistics to this iteration; repeated calls in an iteration change nothing."""
         for net in self.method.nets.values():
             if isinstance(net, ProgressiveNet):
@@ -190,10 +190,10 @@ class GAN:
                 for p in self.method.players["discriminator"]:
                     p.clamp_(-self.weight_clip, self.weight_clip)
 
-    def _real(self, batch: Batch) -> Tensor:
+    def real(self, batch: Batch) -> Tensor:
         return self.augmentation.real(batch, self.generator, self.levers.get("augmentation", 0.0))
 
-    def _fake(self, batch: Batch) -> Tensor:
+    def fake(self, batch: Batch) -> Tensor:
         """Return generated, augmented pictures, detached, for the labels of the batch: their classes are as frequent as in the
         data, and relativistic pairs have equal classes."""
         with torch.no_grad():

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from limner.core import latents
+from limner.core.condition import TENSORS
 from limner.core.images import to_float
 from limner.core.machine import Machine
-from limner.data import Dataset
-from limner.data.dataset import Subset
+from limner.data.batches import Batches
 from limner.monitor.doctor import GAN_RULES, MIN_VARIETY
 from limner.monitor.family_probes import coarse, evaluating, typical_distance
 
@@ -41,8 +41,8 @@ class GANProbe:
         self,
         nets: Mapping[str, nn.Module],
         noise: str,
-        pictures: Dataset | Subset,
-        held_out: Dataset | Subset | None,
+        pictures: Batches,
+        held_out: Batches | None,
         conditional: bool,
         seed: int,
         machine: Machine,
@@ -58,7 +58,7 @@ class GANProbe:
 
     @cached_property
     def _reference(self) -> tuple[float, float, Tensor | None]:
-        """(typical distance between training pictures, the same relative to their norm, labels of the samples in pairs)."""
+        """(typical distance between training pictures, the same relative to their norm, conditions of the samples: classes in pairs)."""
         count, slices, labels = min(REFERENCE, len(self.pictures)), [], []
         for first in range(0, count, PICTURES):  # bounds the memory of full-size pictures
             x, y = self._batch(self.pictures, first, min(PICTURES, count - first))  # each picture once
@@ -66,8 +66,9 @@ class GANProbe:
             labels.append(y)
         rows = torch.cat(slices)
         classes = None if labels[0] is None else torch.cat([y for y in labels if y is not None])
-        sample_labels = None if classes is None else classes[torch.arange(LATENTS) // 2 % len(classes)]
-        distance = typical_distance(rows, classes).item()
+        pairs = torch.arange(LATENTS) // (2 if _are_classes(classes) else 1)
+        sample_labels = None if classes is None else classes[pairs % len(classes)]
+        distance = typical_distance(rows, classes if _are_classes(classes) else None).item()
         return distance, distance / max(rows.norm(dim=1).mean().item(), 1e-6), sample_labels
 
     def _signals(self, seen: int) -> dict[str, float]:
@@ -78,7 +79,7 @@ class GANProbe:
         z = latents.draw(np.random.default_rng(self.seed), LATENTS, cast(int, generator.z_size), self.noise)
         fake = generator(z.to(self.machine.device), labels)
         samples = coarse(fake)
-        signals = {"variety": variety, "diversity": typical_distance(samples, labels).item() / distance}
+        signals = {"variety": variety, "diversity": typical_distance(samples, labels if _are_classes(labels) else None).item() / distance}
         if self.previous is not None:
             signals["drift"] = (samples - self.previous).norm(dim=1).mean().item() / distance
         self.previous = samples
@@ -91,13 +92,18 @@ class GANProbe:
             signals["overfitting"] = (above_held_out - 0.5) / max(signals["d_accuracy"] - 0.5, 0.05)
         return signals
 
-    def _batch(self, pictures: Dataset | Subset, first: int, count: int) -> tuple[Tensor, Tensor | None]:
+    def _batch(self, pictures: Batches, first: int, count: int) -> tuple[Tensor, Tensor | None]:
         batch = pictures.batch(first, min(count, len(pictures)), self.seed)
-        x, labels = to_float(batch["image"].to(self.machine.device)), batch.get("label")
-        return x, None if labels is None or not self.conditional else labels.to(self.machine.device)
+        condition = next((batch[name] for name in TENSORS.values() if name in batch), None) if self.conditional else None
+        return to_float(batch["image"].to(self.machine.device)), None if condition is None else condition.to(self.machine.device)
 
     def state_dict(self) -> dict[str, Any]:
         return {} if self.previous is None else {"previous": self.previous}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.previous = state.get("previous")
+
+
+def _are_classes(condition: Tensor | None) -> bool:
+    """Return whether a condition is one class for each picture; texts and vectors hardly repeat."""
+    return condition is not None and condition.ndim == 1

@@ -4,6 +4,7 @@
     Discriminator(spec, config)  (x [N,C,H,W], c | None) -> logits [N];   .last is the layer that takes the features
 
     Encoder, Discriminator    of latents, beside the Generator   (latent)
+    SentenceEncoder           of texts, in both networks   (text2image)
     Translator(spec, Config)  x [N,C,H,W] -> the same shape, of any size   (unet, resnet)
     Autoencoder(spec, Config) x -> its reconstruction; .encode(x), .decode(latent)   (vae, vqvae, instead of the two)
     Restorer(spec, Config, ...) x [N,I,H,W] -> [N,C,sH,sW], of any size   (plain, restoration-unet)
@@ -33,6 +34,7 @@ from limner.core.schema import Mismatch
 
 NAMES = ("mlp", "dcgan", "conv", "sngan", "sagan", "biggan", "progan", "stylegan2", "r3gan", "fastgan")
 LATENT = ("latent",)
+TEXT_TO_IMAGE = ("text2image",)
 AUTOENCODERS = ("vae", "vqvae")
 TRANSLATORS = ("unet", "resnet")
 CODECS = ("hyperprior",)
@@ -73,6 +75,17 @@ def rebuild_generator(spec: ImageSpec, description: Mapping[str, Any]) -> nn.Mod
     """
     name = str(description.get("architecture"))
     home = _one_of(LATENT, name) if name in LATENT else architecture(name)
+    return rebuild(description, home.GeneratorConfig, lambda config: home.Generator(spec, config))
+
+
+def rebuild_text_generator(spec: ImageSpec, description: Mapping[str, Any]) -> nn.Module:
+    """The text-to-image generator of a description, as `rebuild_generator` gives a generator.
+
+    Raises ValueError for a description without texts as its condition, too.
+    """
+    home = _one_of(TEXT_TO_IMAGE, str(description.get("architecture")))
+    if spec.condition.kind != "tokens":
+        raise ValueError("The run's limner.json is damaged: it describes a text-to-image generator without texts.")
     return rebuild(description, home.GeneratorConfig, lambda config: home.Generator(spec, config))
 
 

@@ -125,6 +125,7 @@ class Discriminator(nn.Module):
         inner = _of_patches(spec, config.patch)
         depth = levels(inner)
         widths = _widths(config, depth + (config.patch > 1))
+        self.features_width = widths[-1]
         self.first = SpectralConv2d(inner.channels, widths[0], 3, 1, 1) if config.patch > 1 else None
         inputs = [spec.channels, *widths[:-1]] if config.patch == 1 else widths[:-1]
         outputs = widths if config.patch == 1 else widths[1:]
@@ -132,14 +133,24 @@ class Discriminator(nn.Module):
         self.last = SpectralLinear(widths[-1] * (inner.height >> depth) * (inner.width >> depth), 1)
         self.projection = spectral_projection(spec.condition, widths[-1]) if spec.condition else None
 
-    def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
+    def features(self, x: Tensor) -> Tensor:
+        """x [N,C,H,W] -> the last feature maps [N,W,h,w]"""
         if self.gain != 1:
             x = self.gain * x
         if self.first is not None:
             x = F.leaky_relu(self.first(F.pixel_unshuffle(pad_to(x, self.patch), self.patch)), 0.2)  # [N,W,H/P,W/P]
         for conv in self.convs:
             x = F.leaky_relu(conv(x), 0.2)  # [N,W,h/2,w/2]
-        logits = self.last(to_row(x)).float().squeeze(1)
+        return x
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Feature maps [N,W,h,w] -> logits [N], without the condition"""
+        logits: Tensor = self.last(to_row(features)).float().squeeze(1)
+        return logits
+
+    def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
+        x = self.features(x)
+        logits = self.logits(x)
         if self.projection is not None:
             logits = logits + self.projection(x.float().sum((2, 3)), c)
         return logits

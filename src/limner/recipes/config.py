@@ -21,6 +21,7 @@ from limner.networks import (
     latent,
     patch,
     resnet,
+    text2image,
     unet,
     vae,
     vqvae,
@@ -83,6 +84,22 @@ class LatentRecipe(Training):
     discriminator_optimizer: OptimizerConfig = group(partial(OptimizerConfig, lr=8e-4, beta1=0.5, beta2=0.999), "Optimizer of the discriminator.")
     generator_optimizer: OptimizerConfig = group(partial(OptimizerConfig, lr=1e-3, beta1=0.5, beta2=0.999), "Optimizer of the generator.")
     augmentation: str = option("auto", "Augmentation of the autoencoder's pictures; auto is light for less than 5,000 images and none beyond.", choices=("auto", *diffaugment.POLICIES))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextRecipe(Training):
+    """A generator of pictures from texts: the default adversarial networks, each with a sentence encoder of its own."""
+
+    generator: text2image.GeneratorConfig = group(text2image.GeneratorConfig, "The generator, with its sentence encoder.")
+    discriminator: text2image.DiscriminatorConfig = group(text2image.DiscriminatorConfig, "The discriminator, with its sentence encoder.")
+    objective: str = option("hinge", "Adversarial losses of both networks.", choices=PATCH_OBJECTIVES)
+    mismatch: float = option(0.5, "Share of the discriminator's loss for real images with the text of another; the rest is for generated images.", low=0, high=1)
+    noise: str = option("normal", "Latent distribution: standard normal, uniform in [-1,1], or normal truncated at 2.", choices=lambda: DISTRIBUTIONS)
+    vocabulary: int = option(8192, "Entries of the table of hashed words and letters: more keep rare words apart.", low=2, high=1_000_000)
+    words: int = option(24, "Words of a text that are read.", low=1, high=256)
+    discriminator_optimizer: OptimizerConfig = group(partial(OptimizerConfig, lr=8e-4, beta1=0.5, beta2=0.999), "Optimizer of the discriminator.")
+    generator_optimizer: OptimizerConfig = group(partial(OptimizerConfig, lr=2.4e-3, beta1=0.5, beta2=0.999), "Optimizer of the generator.")
+    augmentation: str = option("auto", "Augmentation of all that the discriminator sees; auto is light for less than 5,000 images and none beyond. full changes colors too, which a text may name.", choices=("auto", *diffaugment.POLICIES))
 
 
 _coder = partial(OptimizerConfig, lr=1e-3, beta1=0.9, beta2=0.99)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sized
 from typing import Any
 
 import torch
@@ -15,7 +16,6 @@ from limner.core.images import ImageSpec
 from limner.core.machine import Machine
 from limner.core.text import counted
 from limner.data import Dataset
-from limner.data.dataset import Subset
 from limner.data.scan import too_few
 from limner.data.split import split
 from limner.evaluation import ImageSet
@@ -65,7 +65,7 @@ def build(name: str, recipe: Recipe, dataset: Dataset, options: Options, machine
     )
 
 
-def augmentation_of(policy: str, dataset: Dataset) -> str:
+def augmentation_of(policy: str, dataset: Sized) -> str:
     """Return the augmentation policy, with the choice of `auto`."""
     return ("light" if len(dataset) < SMALL_SET else "none") if policy == "auto" else policy
 
@@ -91,7 +91,7 @@ def validators_of(dataset: Dataset, noise: str, options: Options, machine: Machi
     return [validator] if validator else []
 
 
-def notes_of(dataset: Dataset, held_out: Dataset | Subset | None, augmentation: str, policy: str) -> list[str]:
+def notes_of(dataset: Sized, held_out: Sized | None, augmentation: str, policy: str) -> list[str]:
     """Return sentences for people about the data. augmentation: as in the recipe; policy: what it means for this data."""
     notes = [note for note in (too_few(len(dataset)),) if note]
     if held_out is not None:

@@ -30,6 +30,7 @@ from limner.networks import (
     sagan,
     sngan,
     stylegan2,
+    text2image,
     unet,
     vae,
     vqvae,
@@ -43,6 +44,7 @@ from limner.recipes.config import (
     LatentRecipe,
     PairedRecipe,
     Recipe,
+    TextRecipe,
     VAERecipe,
     VQVAERecipe,
 )
@@ -158,6 +160,10 @@ GANS = {
 
 LATENT_GANS = {
     "latent":   _preset(LatentRecipe, {},                                               "an autoencoder, then a GAN in its latents: whole objects early, for 48 pixels and more", latent.SOURCE),
+}
+
+TEXT_TO_IMAGE = {
+    "text2image": _preset(TextRecipe, {},                                               "pictures from texts, learned from captioned pictures", text2image.SOURCE),
 }
 
 # Columns: recipe, options, summary, source.

@@ -18,7 +18,8 @@ def load_single_set(request: DataRequest, progress: Progress | None = None, part
     Raises ValueError for options of two sets, and for data that cannot be read.
     """
     request.refuse(("halves",), "to a recipe that does not translate")
-    _refuse_second(request)
+    request.refuse(("captions",), "to a recipe without texts")
+    refuse_second(request)
     if request.unconditional and request.labels:
         raise ValueError("--labels gives the classes and --unconditional ignores them: leave one out.")
     labels = False if request.unconditional else request.labels or True
@@ -31,14 +32,14 @@ def load_native(request: DataRequest, progress: Progress | None = None) -> tuple
 
     Raises ValueError for options without a meaning for crops, and for data that cannot be read.
     """
-    meaningless = ("labels", "classes_from", "unconditional", "halves", "fit", "drop_duplicates")
+    meaningless = ("labels", "captions", "classes_from", "unconditional", "halves", "fit", "drop_duplicates")
     request.refuse(meaningless, "to a recipe that is trained on crops of pictures")
-    _refuse_second(request)
+    refuse_second(request)
     source = open_source(request.data, labels=False)
     return source, prepare_native(source, channels=request.channels, background=request.background, progress=progress)
 
 
-def _refuse_second(request: DataRequest) -> None:
+def refuse_second(request: DataRequest) -> None:
     """Raise ValueError for a second set of pictures."""
     if request.second is not None:
         raise ValueError("This recipe is trained on one set of pictures: give one, or a recipe that translates.")

@@ -47,7 +47,7 @@ AnyRecipe = PairedRecipe | CycleRecipe | CutRecipe
 
 def load_data(recipe: AnyRecipe, request: DataRequest, progress: Progress | None = None) -> Pairs:
     """Return the two sets of pictures of a translator. Raises ValueError for unreadable data and meaningless options."""
-    request.refuse(("labels", "classes_from", "drop_duplicates", "unconditional"), "to a recipe that translates")
+    request.refuse(("labels", "captions", "classes_from", "drop_duplicates", "unconditional"), "to a recipe that translates")
     return prepare_pairs(
         request.data, request.second, paired=isinstance(recipe, PairedRecipe), swap=recipe.swap, as_halves=request.halves,
         progress=progress, **request.shape(),

@@ -88,6 +88,11 @@ def newest_figures(view: View, validators: Sequence[Validator]) -> dict[str, flo
     return {}
 
 
+def _article(kind: str) -> str:
+    """Return a kind of product with its article."""
+    return f"a {kind}" if "image" in kind else f"an image {kind}"
+
+
 BEST = """
 The weights beside this card are the newest. `best/`, if it exists, is a folder like this one with the weights of the moment
 at which this metric was {extreme}: {title}. All commands accept it instead of the run folder.
@@ -114,7 +119,7 @@ license: {description["license"] or "other  # state the license of your pictures
 tags: [{experiment.product.card.tags}, limner]
 ---
 
-# {data["name"]}: an image {description["kind"]}
+# {data["name"]}: {_article(description["kind"])}
 
 ![samples](preview.png)
 

@@ -32,6 +32,8 @@ def parts_of(model: Any) -> Mapping[str, Make]:
         return {"classifier": picture_parts.classifier}
     if kind == "codec":
         return {"decoder": latent_parts.synthesis, "encoder": picture_parts.analysis}
+    if kind == "text-to-image generator":
+        raise ValueError(f"{model.folder} holds a {kind}, which is not exported, since a text becomes tokens in Python: `limner serve` takes prompts.")
     raise ValueError(f"{model.folder} holds a {kind}, which Limner cannot export: use its own package.")
 
 

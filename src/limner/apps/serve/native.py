@@ -67,7 +67,7 @@ def described(name: str, served: Served) -> dict[str, Any]:
     found: dict[str, Any] = {
         "id": name, "kind": served.kind, "channels": spec.channels, "height": spec.height, "width": spec.width,
         "recipe": str(model.description["recipe"]["name"]), "classes": served.classes,
-        "generates": served.generates, "applies": served.applies, "classifies": served.classifies, "varies": served.varies, "compresses": served.compresses,
+        "generates": served.generates, "illustrates": served.illustrates, "applies": served.applies, "classifies": served.classifies, "varies": served.varies, "compresses": served.compresses,
         "directions": list(served.editor.directions) if served.editor else [],
     }  # fmt: skip
     if served.generates:

@@ -1,7 +1,7 @@
 """The images API of OpenAI, as its clients use it: models, generations, edits and variations.
 
-A generator is not a text model: the prompt is the name of a class, or `any`, and may set `seed=7`. Anything else is refused with
-what is accepted. Fields that mean nothing here (`quality`, `style`, `user`, ...) are ignored, as OpenAI's own models do.
+The prompt of a text-to-image generator is a text. That of another generator is the name of a class, or `any`; anything else is
+refused with what is accepted. Either may set `seed=7`. Fields that mean nothing here (`quality`, `style`, `user`, ...) are ignored, as OpenAI's own models do.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from starlette.requests import Request
 
 from limner.apps.serve import forms
 from limner.apps.serve.pictures import base64_of, check_format
-from limner.apps.serve.prompt import number, parse_prompt, parse_settings, whole
+from limner.apps.serve.prompt import number, parse_prompt, parse_settings, split_settings, whole
 from limner.apps.serve.served import Served, check_n
 from limner.apps.serve.shared import Service
 from limner.apps.serve.waiting import result_of
@@ -38,7 +38,8 @@ FORM = {"requestBody": {"required": True, "content": {"multipart/form-data": {"s
 
 
 class Generation(BaseModel):
-    """A request for pictures. prompt: a class by name, `any` or `all`, with `seed=7` and `truncation=0.7` if wished."""
+    """A request for pictures. prompt: a class by name, `any` or `all`, with `seed=7` and `truncation=0.7` if wished; of a
+    text-to-image generator a text, with `seed=7` if wished."""
 
     prompt: str = Field("", max_length=MAX_PROMPT)
     model: str | None = Field(None, max_length=200)
@@ -89,12 +90,14 @@ def router(service: Service) -> APIRouter:
 
     @api.post("/images/generations", summary="Generate pictures of a class")
     async def generations(body: Generation, request: Request) -> dict[str, Any]:
-        served = service.choose(body.model, lambda one: one.generates)
+        served = service.choose(body.model, lambda one: one.generates or one.illustrates)
         form = check_format(body.output_format)
         check_answer(body.response_format, body.stream)
         check_size(body.size, served)
         n = 1 if body.n is None else body.n
         check_n(n)
+        if served.illustrates:
+            return await illustrations(served, body.prompt, n, form, request)
         generator = served.generator()
         label, settings = parse_prompt(body.prompt, served.classes, ("seed", "truncation"))
         seed = whole("seed", settings["seed"]) if "seed" in settings else secrets.randbelow(2**32)
@@ -104,6 +107,14 @@ def router(service: Service) -> APIRouter:
         prompt = " ".join([*([label] if label else []), f"seed={seed}", *([f"truncation={truncation:g}"] if truncation is not None else [])])
         size = f"{generator.spec.width}x{generator.spec.height}"
         return answer(await base64_of(pictures, form), form, [prompt] * n, size)
+
+    async def illustrations(served: Served, prompt: str, n: int, form: str, request: Request) -> dict[str, Any]:
+        """Return the answer of a text-to-image generator: the prompt is a text, which may end with `seed=7`."""
+        settings, text = split_settings(prompt, ("seed",))
+        seed = whole("seed", settings["seed"]) if "seed" in settings else secrets.randbelow(2**32)
+        pictures = await result_of(request, served.illustrate(n, seed, text), service.settings.timeout)
+        size = f"{served.model.spec.width}x{served.model.spec.height}"
+        return answer(await base64_of(pictures, form), form, [f"{text} seed={seed}"] * n, size)
 
     @api.post("/images/edits", summary="Translate, restore or reconstruct a picture", openapi_extra=FORM)
     async def edits(request: Request) -> dict[str, Any]:

@@ -21,7 +21,7 @@ def parse_prompt(prompt: str, classes: Sequence[str], settings: Iterable[str]) -
     known = tuple(settings)
     if (name := class_named(prompt, classes)) is not None:
         return name, {}
-    found, rest = _split(prompt, known)
+    found, rest = split_settings(prompt, known)
     if rest.lower() in ANY:
         return None, found
     if rest.lower() == "all" and classes:
@@ -34,14 +34,14 @@ def parse_prompt(prompt: str, classes: Sequence[str], settings: Iterable[str]) -
 def parse_settings(prompt: str, settings: Iterable[str]) -> dict[str, str]:
     """Return the settings of an edit's prompt by name. Raises Refusal for other words."""
     known = tuple(settings)
-    found, rest = _split(prompt, known)
+    found, rest = split_settings(prompt, known)
     if rest.lower() in ANY:
         return found
     takes = f"settings only, such as {_examples(known)}" if known else "no words: leave it empty, or write 'any'"
     raise Refusal(f"The prompt {shortened(rest)!r} is not understood: an edit by this model takes {takes}.")
 
 
-def _split(prompt: str, known: Sequence[str]) -> tuple[dict[str, str], str]:
+def split_settings(prompt: str, known: Sequence[str]) -> tuple[dict[str, str], str]:
     """Return the settings of a prompt by name, and its other words."""
     names = {name.lower(): name for name in reversed(known)}
     found = {names[match[1].lower()]: match[2] for match in _SETTING.finditer(prompt) if match[1].lower() in names}

@@ -19,6 +19,7 @@ from limner.apps.serve.batching import Full, Job, Observe, Worker
 from limner.apps.serve.pace import Pace
 from limner.apps.serve.pictures import as_file
 from limner.apps.serve.settings import MAX_N, Settings
+from limner.apps.text import TextGenerator
 from limner.apps.translate import Translator
 from limner.apps.web.errors import Refusal
 from limner.coding.container import File, Item
@@ -104,6 +105,7 @@ class Served:
         self.classes: list[str] = list(getattr(model, "classes", ()) or ())
         self.generates = isinstance(model, GeneratorModel) and _samples(model)
         self.applies = isinstance(model, Translator | Restorer) or (self.editor is not None and self.editor.inverts)
+        self.illustrates = isinstance(model, TextGenerator)
         self.classifies = isinstance(model, Classifier)
         self.compresses = isinstance(model, Codec)
         if self.compresses:
@@ -161,6 +163,23 @@ class Served:
         z = np.ascontiguousarray(z, np.float32)
         return self._edited(lambda: (z, y), len(z), directions) if directions else self._submit(("render", psi), lambda: (z, y), len(z), len(z))
 
+    def illustrate(self, n: int, seed: int, text: str) -> Job:
+        """Queue n pictures of a text: those of `limner sample` with the same seed. The result is uint8 [n,C,H,W].
+
+        Raises ValueError for a text without words, Refusal when the queue is full and for models that take no texts.
+        """
+        model = self.model
+        if not isinstance(model, TextGenerator):
+            raise Refusal(f"{self.id} is a {self.kind}, which takes no texts.")
+        check_n(n)
+        check_numbers(n, seed)
+        texts = model.texts(text)
+
+        def latents() -> tuple[np.ndarray, np.ndarray]:
+            return normals.normal(np.random.default_rng(seed), n, model.z_size), model.sentences(texts).repeat(n, 0)
+
+        return self._submit(("illustrate",), latents, n, n)
+
     def _edited(self, latents: Latents, n: int, directions: Mapping[str, float]) -> Job:
         """Queue pictures moved along directions."""
         editor = self.editor
@@ -189,7 +208,8 @@ class Served:
     def generator(self) -> GeneratorModel:
         """Return the model. Raises Refusal when it makes no pictures from latents."""
         if not self.generates:
-            raise Refusal(f"{self.id} is a {self.kind}, which makes no pictures from a prompt: send it a picture.")
+            use = "makes pictures of texts: send the text as the prompt to /v1/images/generations" if self.illustrates else "makes no pictures from a prompt: send it a picture"
+            raise Refusal(f"{self.id} is a {self.kind}, which {use}.")
         assert isinstance(self.model, GeneratorModel)
         return self.model
 
@@ -335,14 +355,17 @@ class Served:
             jobs[0].check()
             return [jobs[0].payload(jobs[0])]
         assert isinstance(key, tuple)
-        model, psi = self.generator(), key[1]
         drawn = [job.payload() for job in jobs]
         z = np.concatenate([z for z, _ in drawn])
         labels = None if drawn[0][1] is None else np.concatenate([y for _, y in drawn])
-        if psi < 1:
-            model.calibrate(labels)
         rows = np.minimum(np.arange(padded(len(z))), len(z) - 1)
-        pictures = np.asarray(model.render(z[rows], None if labels is None else labels[rows], psi))[: len(z)]
+        if self.illustrates:
+            pictures = np.asarray(self.model.render(z[rows], labels[rows]))[: len(z)]  # type: ignore[index]
+        else:
+            model, psi = self.generator(), key[1]
+            if psi < 1:
+                model.calibrate(labels)
+            pictures = np.asarray(model.render(z[rows], None if labels is None else labels[rows], psi))[: len(z)]
         ends = np.cumsum([len(z) for z, _ in drawn])
         return np.split(pictures, ends[:-1])
 

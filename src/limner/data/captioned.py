@@ -1,0 +1,169 @@
+"""Captioned pictures: each with a text that describes it, and with the text of another picture, which does not."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from torch import Tensor
+
+from limner.core.tokenizer import Tokenizer, words
+from limner.data.batches import generator_at
+from limner.data.captions import Captions, captions_note, read_captions
+from limner.data.dataset import Dataset, Subset, prepare_validation
+from limner.data.sampler import Sampler
+
+SIMILAR = 0.5  # share of the other texts that have a word in common with the picture's own: those are told apart last
+DRAWS = 8  # of another text, before the next one that differs is taken
+
+
+class Captioned:
+    """Pictures with one or several captions each, of which one is drawn every time; with the protocol
+    `runs.experiment.TrainingSet`.
+
+    A batch holds image, uint8 [count,C,H,W]; tokens, int64 [count,L], of one of the picture's captions; and
+    other_tokens, of a caption of another picture that differs from all of this one's: in a fraction SIMILAR of the rows
+    one that shares a word with it. All are a pure function of (seed, position).
+    """
+
+    def __init__(
+        self,
+        pictures: Dataset | Subset,
+        captions: Captions,
+        tokenizer: Tokenizer,
+        whole: Dataset,
+        notes: Sequence[str] = (),
+    ) -> None:
+        """captions: of each picture, at least one. whole: the data set that the pictures are of.
+
+        Raises ValueError when all pictures have the same captions.
+        """
+        assert len(captions) == len(pictures) and all(captions), "every picture has a caption"
+        self.pictures, self.captions, self.tokenizer, self.whole = pictures, captions, tokenizer, whole
+        self.spec = replace(pictures.spec, condition=tokenizer.condition)
+        self.names, self.duplicates = pictures.names, pictures.duplicates
+        self.labels: Tensor | None = None
+        self.classes: tuple[str, ...] = ()
+        self.name, self.origin, self.attribution = pictures.name, pictures.origin, whole.attribution
+        self.fit, self.background, self.bad = whole.fit, whole.background, whole.bad
+        self.notes = [*whole.notes, *notes]
+        digest = hashlib.sha256(whole.fingerprint.encode())
+        for name, texts in zip(self.names, captions, strict=True):
+            digest.update("\0".join([name, *texts, ""]).encode("utf-8", "replace"))
+        self.fingerprint = digest.hexdigest()
+        self._order = Sampler(len(pictures))
+        self._index()
+
+    def _index(self) -> None:
+        """Number the different captions, as networks see them, and list those with each word."""
+        numbers: dict[tuple[str, ...], int] = {}
+        self.texts: list[str] = []  # the different captions
+        self._of: list[np.ndarray] = []  # numbers of the captions of each picture
+        for texts in self.captions:
+            mine = []
+            for text in texts:
+                key = tuple(words(text)[: self.tokenizer.words])
+                if key not in numbers:
+                    numbers[key] = len(self.texts)
+                    self.texts.append(text)
+                mine.append(numbers[key])
+            self._of.append(np.array(mine))
+        with_word: dict[str, list[int]] = {}
+        for number, key in enumerate(numbers):
+            for word in dict.fromkeys(key):
+                with_word.setdefault(word, []).append(number)
+        self._with_word = {word: np.array(found) for word, found in with_word.items()}
+        if any(len(set(mine.tolist())) == len(self.texts) for mine in self._of):
+            raise ValueError(
+                "A picture has all captions that there are, so that none is of another: give each picture its own captions."
+            )
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def batch(self, first: int, count: int, seed: int) -> dict[str, Tensor]:
+        """Return pictures first ... first + count - 1 of the endless order of `seed`, with their captions."""
+        rows = self._order.positions(first, count, seed)
+        own, other = [], []
+        for row, position in zip(rows.tolist(), range(first, first + count), strict=True):
+            rng = generator_at(seed, position, "caption")
+            mine = self._of[row]
+            number = int(mine[rng.integers(len(mine))])
+            own.append(self.texts[number])
+            other.append(self.texts[self._other(number, mine, rng)])
+        images = self.pictures.rows(rows)["image"]
+        return {"image": images, "tokens": self.tokenizer.encode(own), "other_tokens": self.tokenizer.encode(other)}
+
+    def _other(self, number: int, mine: np.ndarray, rng: np.random.Generator) -> int:
+        """Return a caption that is none of `mine`; maybe one with a word of the caption `number`."""
+        found = words(self.texts[number])[: self.tokenizer.words]
+        pool = self._with_word[found[rng.integers(len(found))]] if rng.random() < SIMILAR else None
+        for draw in range(DRAWS):
+            drawn = int(
+                rng.integers(len(self.texts)) if pool is None or draw >= DRAWS // 2 else pool[rng.integers(len(pool))]
+            )
+            if drawn not in mine:
+                return drawn
+        return next(
+            n % len(self.texts) for n in range(drawn, drawn + len(self.texts)) if n % len(self.texts) not in mine
+        )
+
+    def some_tokens(self, most: int) -> Tensor:
+        """Return the tokens of the first captions of at most `most` pictures, spread evenly over the set: int64 [n,L]."""
+        rows = np.linspace(0, len(self) - 1, min(most, len(self))).astype(int)
+        return self.tokenizer.encode([self.captions[row][0] for row in rows])
+
+    @property
+    def images(self) -> Tensor:
+        """The pictures as one array, uint8 [N,C,H,W]."""
+        return self.pictures.images
+
+    def subset(self, rows: np.ndarray) -> Captioned:
+        """Return the pictures of rows int64 [n] with their captions, whose other captions are of the same pictures."""
+        return Captioned(self.pictures.subset(rows), [self.captions[i] for i in rows], self.tokenizer, self.whole)
+
+    def own_validation(self) -> Captioned | None:
+        """Return the validation split that the data contains, with captions of the same kind; None if it contains
+        none."""
+        source = self.whole.validation
+        if source is None or (pictures := prepare_validation(self.whole)) is None or isinstance(self.pictures, Subset):
+            return None
+        captions, _ = read_captions(source, pictures.names)
+        kept = np.array([i for i, texts in enumerate(captions) if texts])
+        return (
+            Captioned(pictures.subset(kept), [captions[i] for i in kept], self.tokenizer, pictures)
+            if len(kept)
+            else None
+        )
+
+
+def with_captions(dataset: Dataset, captions: Captions, origin: str, tokenizer: Tokenizer) -> Captioned:
+    """Return the pictures of a data set that have a caption. origin: of the captions, as a phrase.
+
+    Raises ValueError when fewer than two have one, and when all have the same.
+    """
+    kept = [i for i, texts in enumerate(captions) if texts]
+    if len(kept) < 2:
+        raise ValueError(
+            f"Only {len(kept)} of {len(captions):,} pictures have a caption from {origin}: give captions to the others too."
+        )
+    missing = [i for i, texts in enumerate(captions) if not texts]
+    bad = [*dataset.bad, *((dataset.names[i], f"no caption in {origin}") for i in missing)]
+    notes = [captions_note([captions[i] for i in kept], origin)]
+    if missing:
+        notes.append(
+            f"{len(missing):,} of {len(captions):,} pictures have no caption and are left out, such as {dataset.names[missing[0]]}."
+        )
+    long = sum(len(words(text)) > tokenizer.words for texts in captions for text in texts)
+    if long:
+        notes.append(
+            f"{long:,} captions have more than {tokenizer.words} words, of which the first {tokenizer.words} are used."
+        )
+    pictures = dataset if not missing else dataset.copied(np.array(kept))
+    if len({text for i in kept for text in captions[i]}) < 2:
+        raise ValueError(
+            f"All pictures have the same caption from {origin}: a text-to-image generator learns from different ones."
+        )
+    return Captioned(pictures, [captions[i] for i in kept], tokenizer, replace(pictures, bad=bad), notes)

@@ -1,0 +1,143 @@
+"""Text to image: a sentence encoder, and the default networks with the sentence as their condition.
+
+    Generator       tokens [N,L] ──▶ SentenceEncoder ──▶ sentence [N,S] ──▶ scale and shift of every level
+                    z [N,Z] ──▶ levels of the default generator, each scaled and shifted ──▶ picture [N,C,H,W]
+    Discriminator   tokens [N,L] ──▶ SentenceEncoder ──▶ sentence [N,S] ──▶ inner product with the features
+                    picture [N,C,H,W] ──▶ features [N,W,h,w] ──▶ logit without the text ──▶ sum of both [N]
+
+The shape is that of Tao et al. 2022, "DF-GAN: A simple and effective baseline for text-to-image synthesis", section 3:
+one pair of networks at the final resolution, the sentence as an affine modulation at every level, a discriminator that
+sees picture and sentence together. The differences: the encoders are trained along, one for each network, from hashed
+tokens (theirs is pretrained on pairs); the discriminator is spectrally normalized in place of their gradient penalty,
+and its match is a projection (Miyato & Koyama 2018, "cGANs with projection discriminator", eq. 3) in place of their
+convolutions, so that the features of a picture are computed once for its own and another text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from limner.core.condition import NONE, Condition
+from limner.core.images import ImageSpec
+from limner.core.options import WIDEST, check, option
+from limner.networks import conv
+from limner.networks.condition import checked
+from limner.networks.layers import SpectralLinear
+
+SOURCE = "Tao et al. 2022, DF-GAN: A simple and effective baseline for text-to-image synthesis"
+
+WIDTH = "Channels at full resolution, or at that of the patches; doubled at each downsampling, at most 8x."
+WORD_TOKENS = 12  # of a word, as `core.tokenizer.Tokenizer` gives them by default
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorConfig(conv.GeneratorConfig):
+    width: int = option(16, WIDTH, low=1, high=WIDEST)
+    token_size: int = option(64, "Dimensions of a token's embedding.", low=1, high=WIDEST)
+    sentence_size: int = option(128, "Dimensions of a sentence's embedding.", low=1, high=WIDEST)
+    word_tokens: int = option(
+        WORD_TOKENS, "Tokens of a word: the word, and its groups of three letters.", low=1, high=64
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiscriminatorConfig(conv.DiscriminatorConfig):
+    width: int = option(16, WIDTH, low=1, high=WIDEST)
+    token_size: int = option(64, "Dimensions of a token's embedding.", low=1, high=WIDEST)
+    sentence_size: int = option(128, "Dimensions of a sentence's embedding.", low=1, high=WIDEST)
+    match: float = option(
+        1.5, "Norm of the sentence in the inner product with the features: higher weighs the text more.", low=0
+    )
+
+
+TINY_GENERATOR = GeneratorConfig(z_size=8, width=8, token_size=8, sentence_size=8)
+TINY_DISCRIMINATOR = DiscriminatorConfig(width=8, token_size=8, sentence_size=8)
+
+
+class SentenceEncoder(nn.Module):
+    """tokens [N,L] -> sentence [N,S] of mean 0 and mean square 1
+
+    A word is the mean of its tokens' embeddings; a convolution over three neighboring words (Kim 2014, "Convolutional
+    neural networks for sentence classification") sees their order; the words are then summed.
+    """
+
+    def __init__(self, condition: Condition, token_size: int, sentence_size: int, word_tokens: int) -> None:
+        super().__init__()
+        if condition.kind != "tokens" or condition.length % word_tokens:
+            raise ValueError(f"A sentence encoder takes texts of {word_tokens} tokens a word, not {condition}.")
+        self.condition, self.word_tokens = condition, word_tokens
+        self.table = nn.Embedding(condition.size, token_size)
+        self.words = nn.Conv1d(token_size, sentence_size, 3, padding=1)
+        self.mix = nn.Linear(sentence_size, sentence_size)
+        self.last = nn.Linear(sentence_size, sentence_size)
+
+    def forward(self, c: Tensor) -> Tensor:
+        c = checked(self.condition, c).unflatten(1, (-1, self.word_tokens))  # [N,W,K]
+        real = (c != 0).to(self.table.weight.dtype)
+        count = real.sum(2)  # tokens of each word, [N,W]
+        words = (self.table(c) * real[..., None]).sum(2) / count.clamp_min(1)[
+            ..., None
+        ].sqrt()  # [N,W,E], of about equal variance
+        there = (count > 0).to(words.dtype)  # [N,W]
+        x = F.leaky_relu(self.words(words.transpose(1, 2)), 0.2) * there[:, None]  # [N,S,W]
+        x = x.sum(2) / there.sum(1, keepdim=True).clamp_min(1).sqrt()
+        x = x + F.leaky_relu(self.mix(x), 0.2)
+        return F.layer_norm(self.last(x).float(), (x.shape[1],))
+
+
+class Generator(nn.Module):
+    """(z [N,Z], tokens [N,L] or sentences [N,S]) -> [N,C,H,W] in [-1,1]"""
+
+    def __init__(self, spec: ImageSpec, config: GeneratorConfig = GeneratorConfig()) -> None:
+        super().__init__()
+        check(config)
+        self.spec, self.z_size, self.sentence_size = spec, config.z_size, config.sentence_size
+        self.encoder = SentenceEncoder(spec.condition, config.token_size, config.sentence_size, config.word_tokens)
+        self.pictures = conv.Generator(replace(spec, condition=Condition.vector(config.sentence_size)), config)
+
+    def normalized_layers(self) -> list[tuple[nn.Module, nn.Module]]:
+        """As `networks.contracts.BatchNormalized` states it."""
+        return self.pictures.normalized_layers()
+
+    def sentence(self, c: Tensor) -> Tensor:
+        """The sentence [N,S] of tokens [N,L]; of a sentence, itself."""
+        return c if c.is_floating_point() else self.encoder(c)
+
+    def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
+        assert c is not None, "a text-to-image generator takes a text"
+        return self.pictures(z, self.sentence(c).to(z.dtype))
+
+
+class Discriminator(nn.Module):
+    """(x [N,C,H,W], tokens [N,L]) -> logits [N], high where it takes a picture for real and of this text"""
+
+    def __init__(
+        self, spec: ImageSpec, config: DiscriminatorConfig = DiscriminatorConfig(), word_tokens: int = WORD_TOKENS
+    ) -> None:
+        super().__init__()
+        check(config)
+        self.pictures = conv.Discriminator(replace(spec, condition=NONE), config)
+        self.encoder = SentenceEncoder(spec.condition, config.token_size, config.sentence_size, word_tokens)
+        self.project = SpectralLinear(config.sentence_size, self.pictures.features_width, bias=False)
+        self.scale = config.match / config.sentence_size**0.5
+
+    @property
+    def last(self) -> nn.Module:
+        """The layer that takes the features, without the text."""
+        return self.pictures.last
+
+    def features(self, x: Tensor) -> Tensor:
+        """x [N,C,H,W] -> feature maps [N,W,h,w], which do not depend on a text"""
+        return self.pictures.features(x)
+
+    def match(self, features: Tensor, c: Tensor) -> Tensor:
+        """Feature maps [N,W,h,w] and tokens [N,L] -> logits [N]"""
+        sentence = self.project(self.encoder(c) * self.scale)
+        return self.pictures.logits(features) + (sentence.float() * features.float().sum((2, 3))).sum(1)
+
+    def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
+        assert c is not None, "this discriminator takes a text"
+        return self.match(self.features(x), c)

@@ -10,12 +10,13 @@ from typing import Any
 
 from limner import networks
 from limner.core.options import rows
-from limner.networks import convnet, hyperprior, patch, plain, resnet, restoration_unet, unet, vae, vqvae
+from limner.networks import convnet, hyperprior, motion, patch, plain, resnet, restoration_unet, unet, vae, vqvae
 from limner.recipes.config import (
     ClassifierRecipe,
     CodecRecipe,
     CutRecipe,
     CycleRecipe,
+    MotionRecipe,
     PairedRecipe,
     Recipe,
     Training,
@@ -61,6 +62,7 @@ def page() -> str:
     lines = [HEAD, "## Every run", "", *table(Options()), "", "## Every recipe", "", *table(Training())]
     sections = (
         ("Generative adversarial networks", Recipe, Training),
+        ("`motion`", MotionRecipe, Training),
         ("`vae`, `vaegan`", VAERecipe, Training),
         ("`vqvae`", VQVAERecipe, Training),
         ("Translators", TranslatorTraining, Training),
@@ -80,6 +82,8 @@ def page() -> str:
         home = networks.architecture(name)
         for part, cls in (("generator", home.GeneratorConfig), ("discriminator", home.DiscriminatorConfig)):
             lines += ["", f"### `{name}`: {part}", "", *table(cls())]
+    for part, cls in (("generator", motion.GeneratorConfig), ("encoder", motion.EncoderConfig)):  # the discriminators are those of conv
+        lines += ["", f"### `motion`: {part}", "", *table(cls())]
     others = (
         (vae, "autoencoder of `vae` and `vaegan`"),
         (vqvae, "autoencoder of `vqvae`"),

@@ -7,6 +7,9 @@ A batch is a mapping of named tensors:
     mask            1 where `image` has a hole, 0 elsewhere       uint8 [count,1,H,W]
     a, b            the two sides of a translation                uint8 [count,C,H,W]
     label           the class index                               int64 [count]
+    other           another frame of the clip of `image`          uint8 [count,C,H,W]
+    time            that of `image` in its clip, in periods       float32 [count]
+    distance        the time from `image` to `other`, in periods  float32 [count]
 
 The training loop rescales the pictures (`core.images.IMAGES`) to [-1,1] and leaves other tensors, such as a uint8 mask,
 unchanged.

@@ -4,6 +4,7 @@
     Discriminator(spec, config)  (x [N,C,H,W], c | None) -> logits [N];   .last is the layer that takes the features
 
     Encoder, Discriminator    of latents, beside the Generator   (latent)
+    PairGenerator, pair_discriminator   of two frames, beside the Generator   (motion)
     Translator(spec, Config)  x [N,C,H,W] -> the same shape, of any size   (unet, resnet)
     Autoencoder(spec, Config) x -> its reconstruction; .encode(x), .decode(latent)   (vae, vqvae, instead of the two)
     Restorer(spec, Config, ...) x [N,I,H,W] -> [N,C,sH,sW], of any size   (plain, restoration-unet)
@@ -33,6 +34,7 @@ from limner.core.schema import Mismatch
 
 NAMES = ("mlp", "dcgan", "conv", "sngan", "sagan", "biggan", "progan", "stylegan2", "r3gan", "fastgan")
 LATENT = ("latent",)
+MOTION = ("motion",)
 AUTOENCODERS = ("vae", "vqvae")
 TRANSLATORS = ("unet", "resnet")
 CODECS = ("hyperprior",)
@@ -72,7 +74,7 @@ def rebuild_generator(spec: ImageSpec, description: Mapping[str, Any]) -> nn.Mod
     Raises ValueError when the description names an unknown architecture or options that it does not have.
     """
     name = str(description.get("architecture"))
-    home = _one_of(LATENT, name) if name in LATENT else architecture(name)
+    home = _one_of((*LATENT, *MOTION), name) if name in (*LATENT, *MOTION) else architecture(name)
     return rebuild(description, home.GeneratorConfig, lambda config: home.Generator(spec, config))
 
 

@@ -21,6 +21,7 @@ from limner.networks import (
     hyperprior,
     latent,
     mlp,
+    motion,
     nce_heads,
     plain,
     progan,
@@ -41,6 +42,7 @@ from limner.recipes.config import (
     CutRecipe,
     CycleRecipe,
     LatentRecipe,
+    MotionRecipe,
     PairedRecipe,
     Recipe,
     VAERecipe,
@@ -158,6 +160,10 @@ GANS = {
 
 LATENT_GANS = {
     "latent":   _preset(LatentRecipe, {},                                               "an autoencoder, then a GAN in its latents: whole objects early, for 48 pixels and more", latent.SOURCE),
+}
+
+MOTION = {
+    "motion":   _preset(MotionRecipe, {},                                               "short clips that move, and loops that close, from a folder of GIFs, videos or frames", motion.SOURCE),
 }
 
 # Columns: recipe, options, summary, source.

@@ -10,12 +10,25 @@ from typing import Any
 
 from limner import networks
 from limner.core.options import rows
-from limner.networks import convnet, hyperprior, patch, plain, resnet, restoration_unet, text2image, unet, vae, vqvae
+from limner.networks import (
+    convnet,
+    hyperprior,
+    motion,
+    patch,
+    plain,
+    resnet,
+    restoration_unet,
+    text2image,
+    unet,
+    vae,
+    vqvae,
+)
 from limner.recipes.config import (
     ClassifierRecipe,
     CodecRecipe,
     CutRecipe,
     CycleRecipe,
+    MotionRecipe,
     PairedRecipe,
     Recipe,
     TextRecipe,
@@ -63,6 +76,7 @@ def page() -> str:
     sections = (
         ("Generative adversarial networks", Recipe, Training),
         ("`text2image`", TextRecipe, Training),
+        ("`motion`", MotionRecipe, Training),
         ("`vae`, `vaegan`", VAERecipe, Training),
         ("`vqvae`", VQVAERecipe, Training),
         ("Translators", TranslatorTraining, Training),
@@ -84,6 +98,8 @@ def page() -> str:
             lines += ["", f"### `{name}`: {part}", "", *table(cls())]
     for part, config in (("generator", text2image.GeneratorConfig()), ("discriminator", text2image.DiscriminatorConfig())):
         lines += ["", f"### `text2image`: {part}", "", *table(config)]
+    for part, cls in (("generator", motion.GeneratorConfig), ("encoder", motion.EncoderConfig)):  # the discriminators are those of conv
+        lines += ["", f"### `motion`: {part}", "", *table(cls())]
     others = (
         (vae, "autoencoder of `vae` and `vaegan`"),
         (vqvae, "autoencoder of `vqvae`"),

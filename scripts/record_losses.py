@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from safetensors.torch import load_file
 
 import limner
@@ -34,11 +35,17 @@ def weights_hash(folder: Path) -> str:
 
 
 def pictures(folder: Path, kind: str) -> tuple[Path, ...]:
-    """The data of a family: one array of pictures with classes, or two arrays of pictures for translators."""
+    """The data of a family: one array of pictures with classes, two arrays of pictures for translators, or a folder of clips."""
     from limner.data import open_source
 
     source = open_source("fashion")
     images = np.asarray(source.array)[:2000]
+    if kind == "motion":
+        for i, image in enumerate(images[:40, :, :, 0]):
+            frames = [Image.fromarray(np.roll(image, 2 * k, 1)) for k in range(14)]  # once around
+            (folder / "clips").mkdir(exist_ok=True)
+            frames[0].save(folder / f"clips/{i}.png", save_all=True, append_images=frames[1:], duration=50)
+        return (folder / "clips",)
     if kind != "translator":
         path = folder / "data.npz"
         np.savez(path, images=images, labels=np.asarray(source.labels)[:2000])
@@ -100,7 +107,7 @@ def main() -> None:
         if asked.only and name not in asked.only:
             continue
         made = preset.make()
-        kind = "text" if "Text" in type(made).__name__ else "translator" if "Cycle" in type(made).__name__ or "Cut" in type(made).__name__ or "Paired" in type(made).__name__ else "other"
+        kind = "motion" if name == "motion" else "text" if "Text" in type(made).__name__ else "translator" if "Cycle" in type(made).__name__ or "Cut" in type(made).__name__ or "Paired" in type(made).__name__ else "other"
         for precision in ("fp32", "bf16"):
             now[f"{name} {precision}"] = record(name, precision, kind, made.batch)
             print(name, precision, now[f"{name} {precision}"]["weights"][:12], flush=True)

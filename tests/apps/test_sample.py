@@ -127,7 +127,7 @@ def test_films_and_sheets_too_large_are_refused_before_they_are_drawn(run: Path,
     for name, n in (("a.png", 1_000_000), ("a.jpg", 100_000), ("a.webp", 10_000)):
         with pytest.raises(ValueError, match="write to a folder"):
             sample(model, tmp_path / name, n)
-    with pytest.raises(ValueError, match="Only a walk lasts"):
+    with pytest.raises(ValueError, match="Only a walk has"):
         sample(model, tmp_path / "a.png", 4, seconds=2.0)
     assert not list(tmp_path.iterdir())
 

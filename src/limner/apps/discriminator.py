@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from limner.core import artifact
 from limner.core.condition import NONE
-from limner.networks import architecture, rebuild
+from limner.networks import MOTION, architecture, motion, rebuild
 
 
 def load_discriminator(model: Any) -> nn.Module:
@@ -23,7 +23,7 @@ def load_discriminator(model: Any) -> nn.Module:
     if recipe.get("classifier"):
         spec = replace(spec, condition=NONE)
     name = str(model.description["network"]["architecture"])
-    home = architecture(name)
+    home = motion if name in MOTION else architecture(name)
     described = {"architecture": name, "config": recipe.get("discriminator")}
     net = rebuild(described, home.DiscriminatorConfig, lambda config: home.Discriminator(spec, config))
     artifact.load_from_checkpoint(model.folder, "discriminator", net, model._device)

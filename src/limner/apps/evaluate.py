@@ -20,6 +20,7 @@ from limner.core import artifact
 from limner.core.images import write_png
 from limner.data import Dataset, open_source, prepare, prepare_validation
 from limner.data.captions import read_captions
+from limner.data.clips import prepare_clips
 from limner.data.dataset import Subset
 from limner.data.pairs import Pairs, prepare_pairs
 from limner.evaluation import PAIRED, ImageSet, Result, validate_metrics
@@ -27,6 +28,7 @@ from limner.evaluation import evaluate as compare
 from limner.evaluation.cas import REAL_PER_CLASS
 from limner.evaluation.report import table as result_table
 from limner.evaluation.report import write_html, write_json
+from limner.networks.contracts import Moving
 
 Progress = Callable[[int, int], None]  # (done, total)
 SAMPLES = 10_000  # default maximum number of pictures
@@ -227,8 +229,10 @@ def metric_curve(folder: Path) -> list[dict[str, float]]:
 
 
 def prepare_like_training(model: GeneratorModel | TextGenerator | Translator, place: str, size: tuple[int, int] | None) -> Dataset:
-    """Return the pictures at `place`, preprocessed as the model's training data, at (H,W) `size`."""
+    """Return the pictures at `place`, of a generator of clips their frames, preprocessed as the training data, at (H,W) `size`."""
     how = artifact.preparation(model.description)
+    if isinstance(model, GeneratorModel) and isinstance(model.network, Moving):
+        return prepare_clips(place, size=size, channels=model.spec.channels, **how).frames
     return prepare(open_source(place), size=size, channels=model.spec.channels, **how)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 from typing import Protocol
@@ -21,6 +22,7 @@ KEYFRAMES = 8                    # latents that a walk passes through
 WALK_SECONDS = 8.0               # default duration of a walk
 MAX_SECONDS = 600.0              # duration of a film
 FRAMES_PER_SECOND = 20
+MIN_FPS, MAX_FPS = 1.0, 50.0     # frames a second; browsers slow a .gif with more
 MAX_FRAME_BYTES = 1_000_000_000  # all frames of a .gif or .webp, which are held in memory
 
 
@@ -41,6 +43,7 @@ def sample(
     columns: int | None = None,
     progress: Progress | None = None,
     calibration: Progress | None = None,
+    fps: float | None = None,
 ) -> str:
     """Write samples to `out`; its suffix decides the form: a sheet (.png, .jpg, .webp), a .zip, a folder, or a walk (.gif, .mp4,
     and .webp if `seconds` is given).
@@ -55,11 +58,12 @@ def sample(
     out = destination(model.folder, out, "samples.png")
     if is_film(out, seconds):
         seconds = WALK_SECONDS if seconds is None else seconds
-        frames = check_film(out, seconds, min(n, MAX_WALKS), model)
-        write_film(out, walk(model, n, seed, label, truncation, seconds, calibration), frames, seconds, progress)
+        rate = FRAMES_PER_SECOND if fps is None else fps
+        frames = check_film(out, seconds, min(n, MAX_WALKS), model, fps=rate)
+        write_film(out, walk(model, n, seed, label, truncation, seconds, calibration, rate), frames, seconds, progress)
         return f"A walk of {frames} frames past {KEYFRAMES} latents is in {out}."
-    if seconds is not None:
-        raise ValueError("Only a walk lasts --seconds: write it to a .gif, .webp or .mp4, or leave them out.")
+    if seconds is not None or fps is not None:
+        raise ValueError("Only a walk has --seconds and --fps: write it to a .gif, .webp or .mp4, or leave them out.")
     ending = form(out)
     if columns is not None and ending not in SHEETS:
         raise ValueError("Only a sheet has columns: write to a .png, .jpg or .webp, or leave --columns out.")
@@ -104,14 +108,18 @@ def is_film(out: Path, seconds: float | None) -> bool:
     return ending in ANIMATIONS and not out.is_dir() and (ending != ".webp" or seconds is not None)
 
 
-def check_film(out: Path, seconds: float, n: int, model: HasSpec, columns: int | None = None) -> int:
+def check_film(
+    out: Path, seconds: float, n: int, model: HasSpec, columns: int | None = None, fps: float = FRAMES_PER_SECOND
+) -> int:
     """Return the number of frames of a film of n pictures side by side.
 
     Raises ValueError for a film that is too long or too large, before it is generated.
     """
     if not 0 < seconds <= MAX_SECONDS:  # also False for NaN
         raise ValueError(f"A film lasts more than 0 and at most {MAX_SECONDS:g} seconds, not {seconds:g}.")
-    frames = max(KEYFRAMES, round(seconds * FRAMES_PER_SECOND))
+    if not MIN_FPS <= fps <= MAX_FPS:
+        raise ValueError(f"A film has from {MIN_FPS:g} to {MAX_FPS:g} frames a second, not {fps:g}: give another --fps.")
+    frames = max(KEYFRAMES, round(seconds * fps))
     empty = np.zeros((1, 1, *model.spec.size), np.uint8)
     height, width = grid(np.broadcast_to(empty, (n, *empty.shape[1:])), columns).shape[1:]
     size = frames * height * width * model.spec.channels
@@ -134,6 +142,7 @@ def walk(
     truncation: float | None = None,
     seconds: float = WALK_SECONDS,
     calibration: Progress | None = None,
+    fps: float = FRAMES_PER_SECOND,
 ) -> Iterator[np.ndarray]:
     """Yield the frames uint8 [C,H',W'] of a closed walk through the latent space, generated on demand.
 
@@ -153,7 +162,7 @@ def walk(
         key_latents = model.key_latents(KEYFRAMES, n, rng, labels)  # [K,n,Z]
     else:
         key_latents, psi = model.typical_key_latents(KEYFRAMES, n, seed, labels, psi), 1.0
-    count = max(KEYFRAMES, round(seconds * FRAMES_PER_SECOND))
+    count = max(KEYFRAMES, round(seconds * fps))
     for i in range(count):
         position = i * KEYFRAMES / count
         k, t = int(position), position - int(position)
@@ -185,17 +194,16 @@ def write_film(out: Path, frames: Iterable[np.ndarray], count: int, seconds: flo
 
     Raises ValueError for an .mp4 when PyAV is missing.
     """
-    pace = max(20, round(1000 * seconds / count))
     frames = first_ready(_with_progress(iter(frames), count, progress))
     if out.suffix.lower() != ".mp4":
-        write_animation(out, list(frames), milliseconds=pace, hold=pace)
+        write_animation(out, list(frames), milliseconds=paces(count, seconds))
         return
     try:
         import av
     except Exception as error:  # importing an optional third-party package may fail in any way
         raise ValueError("Writing .mp4 needs PyAV: `pip install limner[video]`, or ask for .gif or .webp.") from error
     with writing(out) as temporary, av.open(str(temporary), "w", format="mp4") as container:
-        stream = container.add_stream("h264", rate=round(1000 / pace))
+        stream = container.add_stream("h264", rate=Fraction(count / seconds).limit_denominator(1000))
         for i, frame in enumerate(frames):
             height, width = frame.shape[1:]
             if i == 0:
@@ -207,6 +215,26 @@ def write_film(out: Path, frames: Iterable[np.ndarray], count: int, seconds: flo
             rgb = np.ascontiguousarray(rgb[: stream.height, : stream.width])
             container.mux(stream.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")))
         container.mux(stream.encode(None))
+
+
+def period_of(model: GeneratorModel) -> float:
+    """Return the seconds of one period of the model's time, at the speed of the clips that it was trained on."""
+    return float(model.description["network"].get("period", 1.0))
+
+
+def times(model: GeneratorModel, count: int, seconds: float, loop: bool) -> np.ndarray:
+    """Return the times of `count` frames that last `seconds`, in periods, float64 [count].
+
+    They go at the speed of the training clips; in a loop, at the nearest one at which the frame after the last is the first.
+    """
+    periods = seconds / period_of(model)
+    return np.arange(count) * ((max(1, round(periods)) if loop else periods) / count)
+
+
+def paces(count: int, seconds: float) -> list[int]:
+    """Return how long each frame is shown in milliseconds, of which a GIF keeps the tens: together as near to `seconds` as can be."""
+    ends = [round(100 * seconds * i / count) for i in range(count + 1)]
+    return [max(20, 10 * (b - a)) for a, b in zip(ends[:-1], ends[1:], strict=True)]
 
 
 def _with_progress(frames: Iterator[np.ndarray], count: int, progress: Progress | None) -> Iterator[np.ndarray]:

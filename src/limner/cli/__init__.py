@@ -19,6 +19,7 @@ from limner.cli import (
     editing,
     exporting,
     inference,
+    motion,
     restoration,
     serving,
     studio,
@@ -32,7 +33,7 @@ from limner.cli.plugins import add_verbs
 from limner.core.files import read_error
 
 __all__ = [
-    "app", "classification", "compression", "directing", "editing", "exporting", "inference", "main", "restoration", "serving", "studio", "study", "training",
+    "app", "classification", "compression", "directing", "editing", "exporting", "inference", "main", "motion", "restoration", "serving", "studio", "study", "training",
 ]
 
 

@@ -26,6 +26,7 @@ def sample(
     out: Path | None = None,
     columns: int | None = None,
     seconds: float | None = None,
+    fps: float | None = None,
     frames: Annotated[list[Path] | None, Parameter(consume_multiple=True, negative=())] = None,
     loop: bool = False,
     device: Device = "auto",
@@ -52,18 +53,21 @@ def sample(
         styles toward the mean of their class. With any other network it is the fraction of the model's pictures to choose
         from, the most typical ones (0.05 to 1); each takes about 1/truncation draws. In a walk it applies to the keyframes.
     out
-        A sheet (.png, .jpg, .webp), a folder, a .zip, or a walk through the latents (.gif, .mp4, or .webp with --seconds).
-        Default: samples.png in the run folder.
+        A sheet (.png, .jpg, .webp), a folder, a .zip, or a walk through the latents (.gif, .mp4, or .webp with --seconds); of a
+        generator of clips, clips in place of a walk. Default: samples.png in the run folder, or clips.gif.
     columns
         Pictures in a row of the sheet (default: about a square; with --label all, a row per class).
     seconds
-        Duration of a walk (default 8, at most 600).
+        Duration of a walk (default 8, at most 600) or of clips (default: one period).
+    fps
+        Frames a second of a walk (default 20) or of clips (default 24), from 1 to 50.
     frames
         Key frames of a walk, in order: latents that `limner invert` or `limner edit` wrote, or pictures, which are inverted first.
     loop
-        Let the walk past --frames return to the first of them.
+        Let the walk past --frames return to the first of them; let clips close, at the speed nearest to theirs.
     """
     from limner.apps.model import GeneratorModel
+    from limner.apps.motion import film, moves, wants_film
     from limner.apps.sample import sample as make
     from limner.apps.text import TextGenerator
     from limner.apps.text import sample as make_of_texts
@@ -71,7 +75,7 @@ def sample(
     count, number = amounts.count(n or "64", "number of pictures"), amounts.count(seed, "seed", minimum=0)
     model = open_model(run, device, GeneratorModel | TextGenerator, "sample")
     if isinstance(model, TextGenerator):
-        meaningless = {"label": label, "truncation": truncation, "seconds": seconds, "frames": frames, "loop": loop or None}
+        meaningless = {"label": label, "truncation": truncation, "seconds": seconds, "frames": frames, "loop": loop or None, "fps": fps}
         if wrong := next((name for name, value in meaningless.items() if value is not None), None):
             raise ValueError(f"--{wrong} has no meaning for a text-to-image generator: leave it out.")
         with Progress("sampling") as progress:
@@ -79,14 +83,18 @@ def sample(
         return
     if text or text_file:
         raise ValueError(f"{run} was trained without captions, so it takes no --text: leave it out.")
+    if moves(model) and not frames and wants_film(out, seconds, fps, loop, label):
+        with Progress("sampling") as progress:
+            print_line(film(model, out, count, number, truncation, seconds, fps, loop, columns, progress))
+        return
     if frames or loop:
         from limner.apps.editing.direct import walk_frames
 
         with Progress("sampling") as progress:
-            print_line(walk_frames(model, frames or [], out, seconds, loop, (label, truncation, columns), progress))
+            print_line(walk_frames(model, frames or [], out, seconds, loop, (label, truncation, columns), progress, fps))
         return
     with Progress("calibrating the truncation") as calibration, Progress("sampling") as progress:
-        print_line(make(model, out, count, number, label, truncation, seconds, columns, progress, calibration))
+        print_line(make(model, out, count, number, label, truncation, seconds, columns, progress, calibration, fps))
 
 
 @app.command

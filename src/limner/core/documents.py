@@ -81,6 +81,7 @@ class Network(TypedDict):
     scale: NotRequired[Annotated[int, Range(1, 8)]]  # of a restorer: output pixels per input pixel along a side
     task: NotRequired[Name]  # of a restorer
     degradation: NotRequired[str]  # that a restorer was trained on, for people
+    period: NotRequired[Annotated[float, Range(1e-3, 1e6)]]  # seconds of one period of a generator of clips
 
 
 class Training(TypedDict):

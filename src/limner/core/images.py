@@ -18,7 +18,7 @@ from limner.core.files import write_whole
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # channels -> the Pillow mode that holds them
 WHITE = (255, 255, 255)
-IMAGES = frozenset({"image", "target", "a", "b"})  # names under which a batch holds pictures; all else stays as it is
+IMAGES = frozenset({"image", "target", "a", "b", "other"})  # names under which a batch holds pictures; all else stays as it is
 
 
 @dataclass(frozen=True)
@@ -121,15 +121,18 @@ def write_png(path: Path, image: np.ndarray | Tensor) -> None:
     write_whole(path, buffer.getvalue())
 
 
-def write_animation(path: Path, frames: Sequence[np.ndarray], milliseconds: int = 120, hold: int = 2000) -> None:
-    """Write uint8 frames [C,H,W] as .gif or .webp, by the file extension. The last frame is shown for `hold` ms."""
+def write_animation(path: Path, frames: Sequence[np.ndarray], milliseconds: int | Sequence[int] = 120, hold: int = 2000) -> None:
+    """Write uint8 frames [C,H,W] as .gif or .webp, by the file extension. milliseconds, hold: as of `encode_animation`."""
     write_whole(path, encode_animation(frames, path.suffix, milliseconds, hold))
 
 
-def encode_animation(frames: Sequence[np.ndarray], ending: str, milliseconds: int = 120, hold: int = 2000) -> bytes:
-    """Encode uint8 frames [C,H,W] as the bytes of a `.gif` or `.webp` file."""
+def encode_animation(frames: Sequence[np.ndarray], ending: str, milliseconds: int | Sequence[int] = 120, hold: int = 2000) -> bytes:
+    """Encode uint8 frames [C,H,W] as the bytes of a `.gif` or `.webp` file.
+
+    milliseconds: of each frame, or one number for all but the last, which is shown for `hold`.
+    """
     pictures = [to_pil(frame) for frame in frames]
-    durations = [milliseconds] * (len(pictures) - 1) + [hold]
+    durations = [milliseconds] * (len(pictures) - 1) + [hold] if isinstance(milliseconds, int) else list(milliseconds)
     options: dict[str, Any] = {"lossless": True, "method": 2} if ending.lower() == ".webp" else {"disposal": 2}
     buffer = io.BytesIO()
     pictures[0].save(

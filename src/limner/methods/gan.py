@@ -148,8 +148,16 @@ class GAN:
 
     def generator_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
         self.begin(clock)
+        made = self.latent.generate(self.generator, batch, batch.condition())
+        loss, terms = self.generator_loss(made, batch)
+        if self.regularizer and self.regularizer.every == 1:
+            more, parts = self._regularizer_loss(self.regularizer, batch, lambda: made)
+            loss, terms = loss + more, {**terms, **parts}
+        return self._with_history(loss, "generator", clock), terms
+
+    def generator_loss(self, made: Tensor, batch: Batch) -> tuple[Tensor, Terms]:
+        """Return the generator's adversarial and class losses [N] for its pictures `made` [N,C,H,W], not yet augmented."""
         objective, y = self.objective, batch.condition()
-        made = self.latent.generate(self.generator, batch, y)
         on_fake = self._score(self._augmented(made, batch), y)
         on_real = Scores(on_fake.logits.detach(), on_fake.features.detach())
         if objective.sees_real:
@@ -163,10 +171,7 @@ class GAN:
         if self.classifier:
             class_loss = self.classifier.loss(on_fake.features, y)
             loss, terms["class_loss_fake"] = loss + self.classifier.weight * class_loss, class_loss.detach().mean()
-        if self.regularizer and self.regularizer.every == 1:
-            more, parts = self._regularizer_loss(self.regularizer, batch, lambda: made)
-            loss, terms = loss + more, {**terms, **parts}
-        return self._with_history(loss, "generator", clock), terms
+        return loss, terms
 
     def regularizer_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
         """Return the regularizer alone, for its own phase."""

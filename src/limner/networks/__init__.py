@@ -5,6 +5,7 @@
 
     Encoder, Discriminator    of latents, beside the Generator   (latent)
     SentenceEncoder           of texts, in both networks   (text2image)
+    PairGenerator, pair_discriminator   of two frames, beside the Generator   (motion)
     Translator(spec, Config)  x [N,C,H,W] -> the same shape, of any size   (unet, resnet)
     Autoencoder(spec, Config) x -> its reconstruction; .encode(x), .decode(latent)   (vae, vqvae, instead of the two)
     Restorer(spec, Config, ...) x [N,I,H,W] -> [N,C,sH,sW], of any size   (plain, restoration-unet)
@@ -35,6 +36,7 @@ from limner.core.schema import Mismatch
 NAMES = ("mlp", "dcgan", "conv", "sngan", "sagan", "biggan", "progan", "stylegan2", "r3gan", "fastgan")
 LATENT = ("latent",)
 TEXT_TO_IMAGE = ("text2image",)
+MOTION = ("motion",)
 AUTOENCODERS = ("vae", "vqvae")
 TRANSLATORS = ("unet", "resnet")
 CODECS = ("hyperprior",)
@@ -74,7 +76,7 @@ def rebuild_generator(spec: ImageSpec, description: Mapping[str, Any]) -> nn.Mod
     Raises ValueError when the description names an unknown architecture or options that it does not have.
     """
     name = str(description.get("architecture"))
-    home = _one_of(LATENT, name) if name in LATENT else architecture(name)
+    home = _one_of((*LATENT, *MOTION), name) if name in (*LATENT, *MOTION) else architecture(name)
     return rebuild(description, home.GeneratorConfig, lambda config: home.Generator(spec, config))
 
 

@@ -168,6 +168,14 @@ class StyleBased(Protocol):
 
 
 @runtime_checkable
+class Moving(Protocol):
+    """A generator of clips: its latent holds the time of a frame."""
+
+    def moved(self, z: Tensor, t: Tensor) -> Tensor:
+        """Latents a time later: z [N,Z], t [N] in periods -> [N,Z]; z itself for a whole number of periods"""
+
+
+@runtime_checkable
 class UsesReferenceBatch(Protocol):
     """A generator that normalizes by a reference batch of latents, which must follow the distribution that it is trained on."""
 

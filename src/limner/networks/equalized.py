@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from limner.core.condition import Condition
 from limner.networks.condition import LinearEmbedding, Projection
 
-
 GAIN = 2**0.5  # of a leaky ReLU with slope 0.2: about the variance that came in (He et al. 2015)
 
 

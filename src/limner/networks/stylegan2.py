@@ -25,7 +25,15 @@ from limner.core.images import ImageSpec
 from limner.core.options import DEEPEST, WIDEST, option
 from limner.networks.batch_stats import MinibatchStddev
 from limner.networks.condition import LinearEmbedding, unit_gain
-from limner.networks.equalized import GAIN, EqualConv2d, EqualLinear, RectifiedConv2d, equal_projection, pixel_norm, rectified
+from limner.networks.equalized import (
+    GAIN,
+    EqualConv2d,
+    EqualLinear,
+    RectifiedConv2d,
+    equal_projection,
+    pixel_norm,
+    rectified,
+)
 from limner.networks.layers import base_size, center_crop, levels, to_row
 from limner.networks.residual import widths
 

@@ -19,6 +19,7 @@ from limner.networks import (
     diffaugment,
     hyperprior,
     latent,
+    motion,
     patch,
     resnet,
     text2image,
@@ -100,6 +101,29 @@ class TextRecipe(Training):
     discriminator_optimizer: OptimizerConfig = group(partial(OptimizerConfig, lr=8e-4, beta1=0.5, beta2=0.999), "Optimizer of the discriminator.")
     generator_optimizer: OptimizerConfig = group(partial(OptimizerConfig, lr=2.4e-3, beta1=0.5, beta2=0.999), "Optimizer of the generator.")
     augmentation: str = option("auto", "Augmentation of all that the discriminator sees; auto is light for less than 5,000 images and none beyond. full changes colors too, which a text may name.", choices=("auto", *diffaugment.POLICIES))
+
+
+_frames_optimizer = partial(OptimizerConfig, lr=8e-4, beta1=0.5, beta2=0.999)  # those of the recipe spectral
+
+
+@dataclass(frozen=True, kw_only=True)
+class MotionRecipe(Training):
+    """A generative adversarial network of clips: a generator of frames at a time, and two discriminators."""
+
+    batch: int = option(16, "Clips per iteration, over all ranks; two frames of each.", low=1)
+    generator: motion.GeneratorConfig = group(motion.GeneratorConfig, "The generator of frames.")
+    discriminator: motion.DiscriminatorConfig = group(motion.DiscriminatorConfig, "The discriminator of frames.")
+    pair_discriminator: motion.DiscriminatorConfig = group(motion.DiscriminatorConfig, "The discriminator of pairs of frames.")
+    loop: str = option("auto", "Whether the clips are loops, whose last frame is followed by the first; auto looks at them.", choices=("auto", "yes", "no"))
+    pair_weight: float = option(1.0, "Weight of the pairs of frames in the generator's loss: higher for smoother motion, lower for sharper frames.", low=0)
+    encoder: motion.EncoderConfig = group(motion.EncoderConfig, "The encoder of real pairs of frames.", needs=Needs("reconstruction"))
+    reconstruction: float = option(100.0, "Weight of the mean squared error of frames that are drawn from the latents of real ones; 0 has no encoder.", low=0)
+    kl: float = option(0.2, "Weight of the KL divergence of those latents: higher for samples that are more like the clips, lower for more different ones.", low=0, needs=Needs("reconstruction"))
+    objective: str = option("hinge", "Adversarial losses of all networks.", choices=objective_names)
+    discriminator_optimizer: OptimizerConfig = group(_frames_optimizer, "Optimizer of the discriminator of frames.")
+    pair_discriminator_optimizer: OptimizerConfig = group(_frames_optimizer, "Optimizer of the discriminator of pairs.")
+    generator_optimizer: OptimizerConfig = group(partial(OptimizerConfig, lr=2.4e-3, beta1=0.5, beta2=0.999), "Optimizer of the generator.")
+    augmentation: str = option("auto", "Augmentation of all that the discriminators see, the same for both frames of a pair; auto is light for less than 5,000 frames and none beyond.", choices=("auto", *diffaugment.POLICIES))
 
 
 _coder = partial(OptimizerConfig, lr=1e-3, beta1=0.9, beta2=0.99)

@@ -21,6 +21,7 @@ from limner.networks import (
     hyperprior,
     latent,
     mlp,
+    motion,
     nce_heads,
     plain,
     progan,
@@ -42,6 +43,7 @@ from limner.recipes.config import (
     CutRecipe,
     CycleRecipe,
     LatentRecipe,
+    MotionRecipe,
     PairedRecipe,
     Recipe,
     TextRecipe,
@@ -164,6 +166,10 @@ LATENT_GANS = {
 
 TEXT_TO_IMAGE = {
     "text2image": _preset(TextRecipe, {},                                               "pictures from texts, learned from captioned pictures", text2image.SOURCE),
+}
+
+MOTION = {
+    "motion":   _preset(MotionRecipe, {},                                               "short clips that move, and loops that close, from a folder of GIFs, videos or frames", motion.SOURCE),
 }
 
 # Columns: recipe, options, summary, source.

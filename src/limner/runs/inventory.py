@@ -9,6 +9,7 @@ from pathlib import Path
 
 from limner.core.files import write_whole
 from limner.data import Dataset
+from limner.data.clips import ClipPictures
 from limner.data.dataset import Subset
 from limner.data.pairs import Pairs
 from limner.runs.experiment import TrainingSet
@@ -20,11 +21,13 @@ MAX_NAMES = 3  # of each kind in the sentence
 
 
 def digests(data: TrainingSet) -> dict[str, str]:
-    """Return name -> digest of pixels and class of each picture; equal names within a set are numbered. Empty for data that is
-    neither a Dataset nor Pairs."""
+    """Return name -> digest of pixels and class of each picture, or of each frame of clips; equal names within a set are numbered.
+    Empty for other data than a Dataset, Pairs and clips."""
     sides: dict[str, Dataset | Subset] = {}
     if isinstance(data, Dataset):
         sides = {"": data}
+    elif isinstance(data, ClipPictures):
+        sides = {"": data.clips.frames}
     elif isinstance(data, Pairs):
         sides = {" (first set)": data.a, " (second set)": data.b}
     found: dict[str, str] = {}

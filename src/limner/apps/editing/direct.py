@@ -137,13 +137,13 @@ def interpolate(model: Any, a: Path, b: Path, out: Path | None = None, steps: in
 
 
 def walk_frames(model: Any, keys: Sequence[Path], out: Path | None, seconds: float | None, loop: bool, unused: Sequence[object],
-                progress: Progress | None = None) -> str:  # fmt: skip
+                progress: Progress | None = None, fps: float | None = None) -> str:  # fmt: skip
     """Write a film past key frames. unused: options of other walks, which are refused. Returns a sentence."""
     if not keys:
         raise ValueError("--loop closes a walk past key frames: give them with --frames a.latent.npz b.latent.npz; other walks are closed.")
     if any(value is not None for value in unused):
         raise ValueError("Key frames have their classes and styles: leave --label, --truncation and --columns out.")
-    return film(model, [opened(model, key) for key in keys], out, seconds, loop, progress)
+    return film(model, [opened(model, key) for key in keys], out, seconds, loop, progress, fps)
 
 
 def _result(model: Any, out: Path | None, name: str) -> Path:

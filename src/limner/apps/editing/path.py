@@ -24,10 +24,12 @@ from limner.apps.sample import (
     check_film,
     destination,
     is_film,
+    times,
     write_film,
 )
 from limner.core.images import grid
 from limner.core.text import counted
+from limner.networks.contracts import Moving
 from limner.sampling.generate import generate
 
 MAX_KEYS = 64
@@ -88,13 +90,20 @@ def along(keys: Codes, positions: np.ndarray, loop: bool, classes: int) -> Codes
     return Codes(code.astype(np.float32), ((1 - smooth) * weights[at] + smooth * weights[following]).astype(np.float32))
 
 
-def frames(model: Any, keys: Sequence[Latent], positions: np.ndarray, loop: bool = False) -> Iterator[np.ndarray]:
-    """Yield the pictures uint8 [C,H,W] of a path past latents, at positions [T]. Raises ValueError for latents of another model."""
+def frames(
+    model: Any, keys: Sequence[Latent], positions: np.ndarray, loop: bool = False, times: np.ndarray | None = None
+) -> Iterator[np.ndarray]:
+    """Yield the pictures uint8 [C,H,W] of a path past latents, at positions [T]. Raises ValueError for latents of another model.
+
+    times: of a generator of clips, how much later than its latent each picture is, in periods [T].
+    """
     codes = codes_of(model, keys)
     tuned = [tuned_weights(model, key) for key in keys]
     if sum(t.numel() for weights in tuned if weights for t in weights.values()) > MAX_WEIGHTS:
         raise ValueError("The tuned copies of these latents do not fit in memory together: give fewer key frames.")
     path = along(codes, positions, loop, model.spec.classes)
+    if times is not None:
+        path = Codes(model.network.moved(torch.from_numpy(path.code), torch.from_numpy(times)).numpy(), path.c)
     at, following, t = _between(len(keys), positions, loop)
     for i in range(len(positions)):
         weights = _blended(model, tuned[at[i]], tuned[following[i]], float(t[i]))
@@ -129,10 +138,10 @@ def positions(count: int, keys: int, loop: bool) -> np.ndarray:
 
 
 def film(model: Any, keys: Sequence[Latent], out: Path | None = None, seconds: float | None = None, loop: bool = False,
-         progress: Progress | None = None) -> str:  # fmt: skip
+         progress: Progress | None = None, fps: float | None = None) -> str:  # fmt: skip
     """Write a film past latents, which a loop returns from the last to the first. Returns a sentence that names it.
 
-    out: a .gif, .webp or .mp4; None writes walk.gif in the run folder. Raises ValueError for fewer than two latents, those of
+    What a generator of clips draws moves on the way. out: a .gif, .webp or .mp4; None writes walk.gif in the run folder. Raises ValueError for fewer than two latents, those of
     another model, and another suffix, before anything is generated.
     """
     if not 2 <= len(keys) <= MAX_KEYS:
@@ -141,8 +150,10 @@ def film(model: Any, keys: Sequence[Latent], out: Path | None = None, seconds: f
     seconds = WALK_SECONDS if seconds is None else seconds
     if not is_film(out, seconds):
         raise ValueError(f"Key frames make a film: write it to a .gif, .webp or .mp4, not to {out.name!r}.")
-    check_film(out, seconds, 1, model)
-    count = max(len(keys), round(seconds * FRAMES_PER_SECOND))
-    shown = (grid(frame[None], gap=0) for frame in frames(model, keys, positions(count, len(keys), loop), loop))
+    rate = FRAMES_PER_SECOND if fps is None else fps
+    check_film(out, seconds, 1, model, fps=rate)
+    count = max(len(keys), round(seconds * rate))
+    at = times(model, count, seconds, loop) if isinstance(model.network, Moving) else None
+    shown = (grid(frame[None], gap=0) for frame in frames(model, keys, positions(count, len(keys), loop), loop, at))
     write_film(out, shown, count, seconds, progress)
     return f"A {'loop' if loop else 'walk'} of {counted(count, 'frame')} past {len(keys)} key frames is in {out}."

@@ -62,7 +62,7 @@ def test_the_critic_pays_for_names_of_real_pictures_and_the_generator_for_its_ow
     x, y = batch()["image"], batch()["label"]
     for net in gan.method.nets.values():
         net.eval()
-    fake = gan._fake(batch())
+    fake = gan.fake(batch())
 
     def class_loss(pictures: torch.Tensor) -> torch.Tensor:
         features = []

@@ -82,6 +82,17 @@ def test_a_resumed_start_equals_an_unbroken_one_and_frozen_layers_stay(adapt: st
     limner.train(str(tmp_path / "new.npz"), out=tmp_path / "broken", **command)  # the same command is accepted again
 
 
+def test_a_start_that_was_killed_before_its_first_checkpoint_needs_its_parent(parent: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "new.npz", images=pictures(seed=1)[0])
+    command: dict[str, Any] = dict(from_=parent, images=16, out=tmp_path / "run", **FAST)
+    limner.train(str(tmp_path / "new.npz"), **command)
+    for path in (tmp_path / "run/checkpoint").glob("*.safetensors"):
+        path.unlink()
+    with pytest.raises(ValueError, match="--from among it"):
+        limner.train(resume=tmp_path / "run", quiet=True)
+    assert limner.train(str(tmp_path / "new.npz"), **command).outcome.finished
+
+
 def test_another_parent_is_another_run(parent: Path, tmp_path: Path) -> None:
     limner.train(pictures(), from_=parent, images=16, out=tmp_path / "run", **FAST)
     limner.train(pictures(), recipe="spectral", changes=SMALL, images=16, out=tmp_path / "other", **FAST)

@@ -77,7 +77,9 @@ def take_over(net: nn.Module, before: Mapping[str, Tensor], change: Change) -> T
     net.load_state_dict(now | mapped)
     for prefix, layer in spectral_layers(net):
         weight = f"{prefix}weight"
-        same = weight in mapped and torch.equal(mapped[weight].cpu(), found[weight].cpu())  # then its singular vectors are too
+        if weight not in mapped:
+            continue
+        same = torch.equal(mapped[weight].cpu(), found[weight].cpu())  # then its singular vectors are too
         if not same or f"{prefix}u" in new or f"{prefix}v" in new:
             layer.estimate()
     return Taken(total, taken, tuple(name for name in new if name in parameters))

@@ -32,11 +32,12 @@ from limner.runs.inventory import difference, only_added
 from limner.runs.inventory import record as record_pictures
 from limner.runs.options import Options
 from limner.runs.publish import publish
-from limner.runs.transfer import compare, freeze, is_tried, read_parent, transfer
+from limner.runs.transfer import Transfer, compare, freeze, is_tried, read_parent, transfer
 from limner.training.budget import Budget
 from limner.training.log import TensorBoardWriter, duration
 from limner.training.loop import Callback, View, fit
 from limner.training.run import FIRST_SHEET, check_free, locked, read_decisions, recorded_request, write_decisions
+from limner.training.state import progress
 
 ROLLBACK_SECONDS = 100  # of training between two rollback states, by the measured speed
 MAX_ROLLBACKS = 40  # rollback states per run
@@ -119,15 +120,8 @@ def _run_in(
             raise ValueError(f"{folder} holds no run to extend: leave --more out.")
         if first:
             write_first_sheet(experiment, folder)
-        record = {}
-        if start:
-            if is_tried(experiment, options):
-                say("Trying the start from the parent against one from nothing ...")
-            figures, finding = compare(experiment, start, options, machine)
-            record = {"transfer": start.record | ({"trial": figures} if figures else {})}
-            experiment = freeze(experiment, start.record["frozen"])
-            if finding:
-                say(finding)
+        record = _tried(experiment, start, options, machine, say) if start else {}
+        experiment = freeze(experiment, start.record["frozen"] if start else [])
         say("Measuring the speed ...")
         found = decide(experiment, options, machine, invocation.started)
         decided, busy = cast(Any, distributed.broadcast_from_rank0(found))  # clocks differ: that of rank 0 is used
@@ -140,6 +134,8 @@ def _run_in(
             if invocation.command:
                 command.keep(folder, invocation.command)
     else:
+        if "transfer" in decided and not start and progress(folder / "checkpoint") is None:
+            raise ValueError(f"{folder} was stopped before its first checkpoint: give the command it was started with, --from among it.")
         experiment = freeze(experiment, decided.get("transfer", {}).get("frozen", []))
     if invocation.more:
         decided = distributed.broadcast_from_rank0(
@@ -202,6 +198,16 @@ def write_first_sheet(experiment: Experiment, folder: Path) -> None:
     product = experiment.product
     network = copy.deepcopy(experiment.method.nets[product.network]).eval().requires_grad_(False)
     write_png(folder / "samples" / FIRST_SHEET, sheet_of(product.preview(network)))
+
+
+def _tried(experiment: Experiment, start: Transfer, options: Options, machine: Machine, say: Print) -> dict[str, Any]:
+    """Compare the start from a parent with one from nothing, if the run is long enough; return the record for `run.json`."""
+    if is_tried(experiment, options):
+        say("Trying the start from the parent against one from nothing ...")
+    figures, finding = compare(experiment, start, options, machine)
+    if finding:
+        say(finding)
+    return {"transfer": start.record | ({"trial": figures} if figures else {})}
 
 
 def _decisions(folder: Path, request: Mapping[str, Any], data: TrainingSet, invocation: Invocation) -> dict[str, Any] | None:

@@ -60,7 +60,7 @@ def main() -> None:
     for name in args.sets:
         place = str(args.mnist / "train-images-idx3-ubyte") if name == "mnist" else name
         data = prepare(open_source(place), size=32)
-        reference = ImageSet(data.images, None, (), name).some(5_000)
+        reference = ImageSet(data.images, None, (), name).some(3_000)
         options = Options(minutes=args.minutes, images=args.images, threads=args.threads, doctor=False, device="cpu")
         for who in ("search", "default"):
             folder = args.runs / f"{name}-{who}"

@@ -4,7 +4,7 @@
     python benchmarks/transfer.py --pairs digits --images 40000
 
 Each pair is a parent trained on some classes of a set, and new pictures: a thousand of other classes of the same set (near), or of another
-set (far), at 32x32. From nothing, the default recipe with networks of --width sees --images; from the parent a quarter of them. Every run has a
+set (far), at 32x32. From nothing, the default recipe with networks of --width sees --images; from the parent --shares of them. Every run has a
 schedule of its own to the end of its budget, and the same seed. Samples are compared with all pictures of the new classes that were not
 trained on, by the Fréchet distance on features learned from those (`own`) and on EfficientNet-Lite0 trained on ImageNet.
 `trial` is what the run from the parent found before it began. Rows are merged into
@@ -82,6 +82,7 @@ def main() -> None:
     parser.add_argument("--fashion", type=Path, default=Path("/usr/share/datasets/fashion-mnist"))
     parser.add_argument("--pairs", nargs="+", default=list(PAIRS), choices=list(PAIRS))
     parser.add_argument("--images", type=int, default=24_000, help="seen from nothing")
+    parser.add_argument("--shares", type=float, nargs="+", default=[0.25], help="of those, seen from the parent")
     parser.add_argument("--parent-images", type=int, default=40_000)
     parser.add_argument("--width", type=int, default=16, help="of both networks")
     parser.add_argument("--runs", type=Path, default=Path("build/transfer"))
@@ -100,8 +101,9 @@ def main() -> None:
     for pair in args.pairs:
         home, known, target, classes = PAIRS[pair]
         parent = args.runs / f"parent-{home}"
-        if not (parent / "weights.safetensors").exists():
-            trained(parent, pictures(sets[home], known), args.parent_images, None, args.width)
+        if not (parent / "minutes.txt").exists():
+            minutes = trained(parent, pictures(sets[home], known), args.parent_images, None, args.width)
+            (parent / "minutes.txt").write_text(f"{minutes:.2f}")
         images, labels = pictures(sets[target], classes)
         order = np.random.default_rng(0).permutation(len(images))
         new, rest = order[:FEW], np.sort(order[FEW : FEW + 4_000])
@@ -109,7 +111,7 @@ def main() -> None:
         reference = ImageSet(known_labels.images, known_labels.labels, known_labels.classes, target)
         features = features_of(reference)
         data = (images[new], labels[new])
-        for start, budget in (("parent", args.images // 4), ("nothing", args.images)):
+        for start, budget in (*(("parent", round(args.images * share)) for share in args.shares), ("nothing", args.images)):
             folder = args.runs / f"{target if start == 'nothing' else pair}-{start}-{budget}"
             done = folder / "minutes.txt"
             if not done.exists():

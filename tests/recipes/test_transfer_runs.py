@@ -177,9 +177,12 @@ def test_the_trial_leaves_the_run_as_it_is(parent: Path, tmp_path: Path, monkeyp
 
 
 def test_the_verdict_of_a_trial() -> None:
-    figures = {"images": 1000, "metric": "fd_pixels", "parent": 30.0, "nothing": 60.0}
+    figures = {"images": 1000, "metric": "fd_pixels", "parent": 30.0, "nothing": 60.0, "parent_before": 3.0, "nothing_before": 100.0}
     assert verdict(figures, "lower").startswith("The start from the parent helps")
     assert "hurts" in verdict(figures, "higher") and "leave --from out" in verdict(figures, "higher")
+    far = verdict(figures | {"parent_before": 40.0}, "lower")
+    assert far.startswith("The parent's pictures are far from these") and "helps at first" in far
+    assert "helps: after" in verdict(figures | {"metric": "psnr", "parent_before": 40.0}, "lower"), "a measure of pairs says nothing about that"
     assert "no difference" in verdict(figures | {"nothing": 30.5}, "lower")
 
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -30,6 +30,7 @@ TRIAL_SHARE = 0.03  # of the budget, for each side of the trial
 MIN_TRIAL = 1_000  # images of a trial; fewer say nothing
 MIN_BUDGET = 5_000  # images of a run with a trial
 NOISE = 0.05  # relative difference of two trials that says nothing
+FAR = 0.16  # share of an untrained network's Fréchet distance above which a parent is far: between the pairs of benchmarks/transfer.py
 MAX_NAMED = 6  # names in a sentence
 
 
@@ -249,26 +250,30 @@ def compare(experiment: Experiment, start: Transfer, options: Options, machine: 
     plan = dataclasses.replace(plan_of(experiment, options, budget), precision=machine.precision)
     stream, ranks = stream_of(experiment, options), machine.ranks
 
-    def trial(method: Any, averages: Mapping[str, Tensors], most: int, seconds: float | None) -> tuple[float, int]:
+    def trial(method: Any, averages: Mapping[str, Tensors], most: int, seconds: float | None) -> tuple[float, float, int]:
+        """Return the metric before and after, and the images seen."""
         state = State(method, plan.optimizers)
         for name, tensors in averages.items():
             state.averages[name].load_state_dict(tensors)
         kept, scalars = _copies(state.tensors()), state.scalars()
+        network = state.averages[experiment.product.network]
+        before = validator.measure(network)[validator.name] if ranks.first else 0.0
         seen = train_briefly(state, stream, plan, ranks, machine.device, most, seconds)
-        value = validator.measure(state.averages[experiment.product.network])[validator.name] if ranks.first else 0.0
+        after = validator.measure(network)[validator.name] if ranks.first else 0.0
         state.restore(kept, scalars)
-        return float(distributed.broadcast_from_rank0(value)), seen  # type: ignore[arg-type]
+        before, after = cast(Any, distributed.broadcast_from_rank0((before, after)))
+        return before, after, seen
 
-    ours, seen = trial(freeze(experiment, start.record["frozen"]).method, start.averages, images, None if options.images else seconds)
+    our_start, ours, seen = trial(freeze(experiment, start.record["frozen"]).method, start.averages, images, None if options.images else seconds)
     if seen < MIN_TRIAL:
         return None, ""
     warm = {name: _copies(net.state_dict()) for name, net in method.nets.items()}
     for name, net in method.nets.items():
         net.load_state_dict(start.scratch[name])
-    theirs, _ = trial(method, {}, seen, None)
+    their_start, theirs, _ = trial(method, {}, seen, None)
     for name, net in method.nets.items():
         net.load_state_dict(warm[name])
-    figures = {"images": seen, "metric": validator.name, "parent": ours, "nothing": theirs}
+    figures = {"images": seen, "metric": validator.name, "parent": ours, "nothing": theirs, "parent_before": our_start, "nothing_before": their_start}
     return figures, verdict(figures, validator.better)
 
 
@@ -277,6 +282,13 @@ def verdict(figures: Mapping[str, Any], better: str) -> str:
     ours, theirs, metric = figures["parent"], figures["nothing"], figures["metric"]
     values = f"after {figures['images']:,} images of a trial {metric} is {ours:.4g}, and {theirs:.4g} from nothing"
     gain = (theirs - ours if better == "lower" else ours - theirs) / max(abs(theirs), 1e-12)
+    before, untrained = figures["parent_before"], figures["nothing_before"]
+    far = metric.startswith("fd_") and before > FAR * untrained
+    if gain > NOISE and far:
+        return (
+            f"The parent's pictures are far from these: their {metric} is {before:.4g}, and {untrained:.4g} that of an untrained network. The start "
+            f"from them helps at first ({values}); whether it does at the end, only a run from nothing tells."
+        )
     if gain > NOISE:
         return f"The start from the parent helps: {values}."
     if gain < -NOISE:

@@ -37,6 +37,7 @@ from limner.training.run import locked
 MINUTES = 60.0  # of a search
 SETTINGS = 12  # drawn at most
 RUNS, SUMMARY, PICTURE = "runs", "search.json", "search.png"  # in the search's folder
+LEAST_IMAGES = 2_000  # at the first rung, below which the metric hardly tells settings apart
 LEAST_ROOM = 0.02  # of the minutes, without which a job is not begun
 
 
@@ -178,6 +179,8 @@ class _Search:
         try:
             recipe = changed(self.choice.recipe, own)
             budget = self._budget(job.setting, recipe)
+            if not (job.setting or job.repeat or job.rung) and budget * SHARES[0] < LEAST_IMAGES:
+                _say(f"At the first rung a run sees only {budget * SHARES[0]:,.0f} images, which says little: give more minutes or images.")
             final = job.rung == len(SHARES) - 1
             at = 0 if final else max(1, round(budget * SHARES[job.rung] / recipe.batch)) * recipe.batch
             deadline = time.monotonic() + self.minutes * 60 - seconds if final and self.minutes is not None else math.inf

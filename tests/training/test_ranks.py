@@ -235,3 +235,18 @@ def test_two_ranks_train_longer_as_one_run_of_the_longer_budget(squares: Path, t
     for name in ("weights.safetensors", "checkpoint/latest.safetensors"):
         long, extended = (load_file(tmp_path / run / name) for run in ("long", "short"))
         assert long.keys() == extended.keys() and all(torch.equal(value, extended[key]) for key, value in long.items()), name
+
+
+@pytest.mark.slow
+def test_two_ranks_start_from_a_run_as_one_does(squares: Path, tmp_path: Path) -> None:
+    more = ["--recipe", "spectral", "--generator.width", "8", "--discriminator.width", "8", "--batch", "8", "--sync-batch-norm"]
+    for player in ("discriminator", "generator"):
+        more += [f"--{player}-optimizer.name", "sgd", f"--{player}-optimizer.lr", "0.02", f"--{player}-optimizer.beta1", "0"]
+    train(tmp_path / "parent", squares, 1, *more)
+    more += ["--from", str(tmp_path / "parent"), "--adapt", "freeze-d"]
+    alike(*(train(tmp_path / f"{ranks}", squares, ranks, *more) for ranks in (1, 2)))
+    # long enough for the trial, which both ranks make together
+    command = [*TOGETHER, "--nproc-per-node=2", "-m", "limner", "train", str(squares), "--from", str(tmp_path / "parent"), "--images", "5000"]
+    finished([*command, "--metric", "pixels", "--device", "cpu", "--out", str(tmp_path / "long"), "--quiet"])
+    trial = json.loads((tmp_path / "long/run.json").read_text())["decided"]["transfer"]["trial"]
+    assert trial["images"] == 1000 and trial["parent"] != trial["nothing"]

@@ -27,6 +27,7 @@ def table(folder: Path) -> Table:
         ("data", f"{data['name']}: {counted(data['count'], 'picture')}, {data['origin']}"),
         ("pictures", str(ImageSpec.from_json(shape))),
         ("classes", ", ".join(data["classes"]) or "none"),
+        *(("started from", f"{p['name']} ({p['recipe']}, {p['images']:,} images seen)") for p in description.get("parents", [])),
         ("progress", f"{training['images']:,} of {training['budget']:,} images seen"),
         ("time", f"{training['seconds']:,.0f} s on {training['machine']}"),
         ("network", f"{description['network']['architecture']} {_options(description['network']['config'])}"),

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from cyclopts import CycloptsError
 
@@ -21,6 +22,7 @@ from limner.cli import (
     inference,
     motion,
     restoration,
+    searching,
     serving,
     studio,
     study,
@@ -33,7 +35,7 @@ from limner.cli.plugins import add_verbs
 from limner.core.files import read_error
 
 __all__ = [
-    "app", "classification", "compression", "directing", "editing", "exporting", "inference", "main", "motion", "restoration", "serving", "studio", "study", "training",
+    "app", "classification", "compression", "directing", "editing", "exporting", "inference", "main", "motion", "restoration", "searching", "serving", "studio", "study", "training",
 ]
 
 
@@ -80,11 +82,12 @@ def _run(arguments: list[str]) -> int:
         if "train" in arguments[:1]:
             if not {"--help", "-h", "--quiet"} & {*arguments}:
                 tell("Starting (loading PyTorch) ...")  # takes seconds without other output
-            from limner.families.train import AUTO, defaults
+            from limner.families.train import AUTO, defaults, parent_recipe
             from limner.runs.options import Options
 
-            name = _option_value(arguments, "--recipe") or AUTO
-            base = defaults(name, _option_value(arguments, "--architecture"))
+            name, parent = _option_value(arguments, "--recipe") or AUTO, _option_value(arguments, "--from")
+            architecture = _option_value(arguments, "--architecture")
+            base = defaults(name, architecture) if name != AUTO or not parent else parent_recipe(Path(parent), architecture)
             check_groups(type(base), arguments)
             chosen = flags(type(base), base, unset=name == AUTO)
             train = with_flags(training.train, flags(Options), chosen)

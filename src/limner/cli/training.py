@@ -74,6 +74,7 @@ def train(
     /,
     *,
     resume: Path | None = None,
+    from_: Annotated[Path | None, Parameter(name="--from")] = None,
     more: str | None = None,
     recipe: str = "auto",
     size: str | None = None,
@@ -101,9 +102,12 @@ def train(
         Without it, the first holds pairs: pictures of two sides, or a CSV of two columns.
     resume
         The folder of a run to continue with the options it was started with; no data is given then.
+    from_
+        A trained run to start from: its networks and their averages are taken over, as far as they fit these pictures. Recipe,
+        options and size are those of that run unless given here.
     more
         Train the run of --resume longer than its budget: 10m, 1h30, or "50k images"; can be repeated. Learning rates follow the
-        schedule of the longer budget, and rise again if they had decayed.
+        schedule of the longer budget, and rise again if they had decayed. Pictures may have been added to the set.
     recipe
         How to train: auto, or one that `limner recipes` lists.
     size
@@ -134,7 +138,7 @@ def train(
 
     architecture = getattr(choices, "architecture", None)
     # the choice of `auto` is not known here: every value that the user sets is a change
-    defaults = None if recipe == families.AUTO else families.defaults(recipe, architecture)
+    defaults = None if recipe == families.AUTO else families.defaults(recipe, architecture)  # also that of a parent
     changes = changes_of(choices, defaults) if choices else {}
     if architecture:
         changes["architecture"] = architecture
@@ -143,6 +147,7 @@ def train(
             source,
             second,
             resume=resume,
+            from_=from_,
             more=more,
             started=STARTED,
             recipe=recipe,

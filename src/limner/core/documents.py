@@ -101,6 +101,31 @@ class Training(TypedDict):
     settings: NotRequired[dict[str, Factor]]
 
 
+PARENTS = 100  # most ancestors of a run that are named
+
+
+class Parent(TypedDict):
+    """A run whose networks another began with."""
+
+    name: str
+    recipe: Name
+    images: Count
+    sha256: Name
+    origin: str
+    license: str | None
+    adapt: Name
+
+
+class Copies(TypedDict):
+    """The test for memorization, as `evaluation.memorization` describes its figures."""
+
+    samples: Positive
+    closer: float
+    suspects: float
+    z: float
+    verdict: str
+
+
 class Description(TypedDict):
     """`limner.json`."""
 
@@ -112,6 +137,8 @@ class Description(TypedDict):
     network: Network
     training: Training
     metrics: dict[str, float]  # NaN where a metric could not be computed
+    parents: NotRequired[list[Parent]]  # the runs it began with, the nearest first
+    copies: NotRequired[Copies]
     license: str | None
 
 
@@ -144,6 +171,14 @@ class Revision(TypedDict):
     until: NotRequired[float | None]
 
 
+class Start(TypedDict):
+    """The start of a run from another. frozen: names of the parameters that are not trained."""
+
+    parents: list[Parent]
+    frozen: list[str]
+    trial: NotRequired[dict[str, Any]]
+
+
 class Decided(TypedDict):
     """The decisions of a run's first start."""
 
@@ -155,6 +190,7 @@ class Decided(TypedDict):
     threads: Annotated[int, Range(1, 4096)]
     ranks: Annotated[int, Range(1)]  # processes
     revisions: NotRequired[list[Revision]]
+    transfer: NotRequired[Start]
     precision: Literal["bf16", "fp32"]
     started: str
 

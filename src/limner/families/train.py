@@ -6,24 +6,28 @@ import dataclasses
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from limner.core import amounts, distributed
+from limner.core import amounts, artifact, distributed
 from limner.core.files import lies_in
+from limner.core.machine import Machine
 from limner.core.options import check
 from limner.data.open import expand_path
 from limner.data.request import DataRequest
 from limner.families import Family, families, family_of, presets
+from limner.families.parents import recipe_of, with_parent
 from limner.recipes import automatic
 from limner.recipes.changes import changed
 from limner.recipes.config import Recipe
 from limner.recipes.measured import format_row, measurements, protocol
 from limner.runs import command
-from limner.runs.experiment import Invocation, Preset, Trained
+from limner.runs.experiment import Experiment, Invocation, Preset, Trained, TrainingSet
 from limner.runs.options import Options
 from limner.runs.run import run, run_folder, start
+from limner.training.interrupt import NO_PAUSE, Pause
 from limner.training.loop import Callback
 from limner.training.run import check_free, recorded_request
 
@@ -53,6 +57,12 @@ def defaults(name: str, architecture: str | None = None) -> Any:
     return changed(made, {"architecture": architecture}) if architecture else made
 
 
+def parent_recipe(folder: Path, architecture: str | None = None) -> Any:
+    """Return the recipe of the run in `folder`, whose options a run that starts from it has. Raises ValueError for no trained run."""
+    name, options = recipe_of(folder, artifact.read_description(folder))
+    return defaults(name, architecture) if architecture else changed(preset(name).make(), options)
+
+
 def table() -> Any:
     """Return the recipes as a table (rich), with their measured results."""
     from rich.table import Table
@@ -74,6 +84,7 @@ def train(
     second: Any = None,
     *,
     resume: str | Path | None = None,
+    from_: str | Path | None = None,
     more: float | str | None = None,
     recipe: Any = AUTO,
     options: Options | None = None,
@@ -81,6 +92,7 @@ def train(
     changes: dict[str, Any] | None = None,
     callbacks: Sequence[Callback] = (),
     started: float | None = None,
+    pause: Pause = NO_PAUSE,
     **named: Any,
 ) -> Trained:
     """Train on pictures, or resume; the same call continues a run that was stopped.
@@ -93,9 +105,12 @@ def train(
         For translators, the pictures of the second kind; without it, `data` holds pairs.
     resume
         The folder of a run to continue with its own options; no data is given then.
+    from_
+        The folder of a trained run to start from: its networks and their averages are taken over, as far as they fit the
+        pictures; recipe, options and size are those of that run unless they are given.
     more
         How much longer than its budget to train that run: a duration ("10m", or a number of minutes) or a number of
-        images ("50k images"); every schedule is stretched to the longer budget.
+        images ("50k images"); every schedule is stretched to the longer budget. The set may have more pictures than before.
     recipe
         The name of a recipe (`limner recipes` lists them), or an instance of its dataclass.
     options
@@ -108,6 +123,8 @@ def train(
         Called between iterations with the state of the run (`limner.training.loop.Callback`).
     started
         The `time.monotonic()` from which a budget in minutes counts (default: this call).
+    pause
+        When to end early, before the budget; the same call continues the run.
     named
         How pictures are read (size, fit, channels, background, labels, captions, classes_from, unconditional, drop_duplicates,
         halves), options of every run (minutes, images, out, seed, device, metric, doctor ...), and options of the recipe
@@ -133,7 +150,7 @@ def train(
     >>> run.folder.name, run.outcome.finished, run.outcome.seen
     ('noise', True, 64)
     """
-    invocation = Invocation(time.monotonic() if started is None else started)
+    invocation = Invocation(time.monotonic() if started is None else started, pause=pause)
     changes = dict(changes or {})
     data_options = _take(named, DataRequest)
     given = _take(named, Options)
@@ -143,17 +160,23 @@ def train(
     options = _read_amounts(dataclasses.replace(options or Options(), **given))
     request = DataRequest(data=data, second=second, **data_options)
     if resume is not None:
-        wrong = [*request.changed(), *(["recipe"] if recipe != AUTO else []), *changes]
+        wrong = [*(["from"] if from_ is not None else []), *request.changed(), *(["recipe"] if recipe != AUTO else []), *changes]
         if wrong:
             raise ValueError(f"--resume takes everything from the run, so {wrong[0]} has no meaning: leave it out.")
         extra = None if more is None else amounts.amount(more, "value of --more")
         request, recipe, options, changes = command.read(Path(resume), options)
-        return _train(request, recipe, options, changes, callbacks, progress, dataclasses.replace(invocation, more=extra))
+        return _train(request, recipe, options, changes, callbacks, progress, dataclasses.replace(invocation, more=extra, resume=True))
     if more is not None:
         raise ValueError("--more extends a run: give its folder with --resume.")
     if data is None:
         raise ValueError("The parameter data requires an argument: give a folder of pictures, or --resume and the folder of a run.")
     check_apart(options.out, [data, second])
+    if from_ is not None:
+        parent = Path(from_).expanduser()
+        recipe, changes, request = with_parent(parent, recipe, changes, request)
+        invocation = dataclasses.replace(invocation, parent=parent)
+    elif options.adapt != "full":
+        raise ValueError("--adapt chooses what a run trains that starts from another: give that one with --from, or leave --adapt out.")
     return _train(request, recipe, options, changes, callbacks, progress, invocation)
 
 
@@ -176,6 +199,36 @@ def _read_amounts(options: Options) -> Options:
     )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Choice:
+    """The recipe of a command and its data. note: why the recipe was chosen, for people."""
+
+    name: str
+    recipe: Any
+    family: Family
+    data: TrainingSet
+    note: str = ""
+
+    def build(self, options: Options, machine: Machine) -> Experiment:
+        """Return a new experiment. Raises ValueError as the family's `build` does."""
+        return self.family.build(self.name, self.recipe, self.data, options, machine)
+
+
+def choose(
+    request: DataRequest, recipe: Any, options: Options, changes: Mapping[str, Any], progress: Any, machine: Machine
+) -> Choice:
+    """Load the data and choose the recipe, by name or by data, machine and budget, with its changes. Raises ValueError for either."""
+    if recipe == AUTO:
+        family = families()["generator"]
+        dataset = family.load_data(Recipe(), request, progress)
+        known = recorded_request(run_folder(options, dataset, automatic.NAME))
+        name, chosen, note = automatic.choose(dataset.spec, len(dataset), options, machine, changes, known)
+        return Choice(name, changed(chosen, changes), family, dataset, note)
+    name, chosen = (recipe, preset(recipe).make()) if isinstance(recipe, str) else ("custom", recipe)
+    family, chosen = family_of(chosen), changed(chosen, changes)
+    return Choice(name, chosen, family, family.load_data(chosen, request, progress))
+
+
 def _train(
     request: DataRequest,
     recipe: Any,
@@ -191,19 +244,8 @@ def _train(
         kept = command.command_of(request, recipe, options, changes)
         if ranks.first and not options.quiet:
             print("Reading the pictures ...", file=sys.stderr, flush=True)
-        name, chosen, note = "custom", recipe, ""
-        if recipe == AUTO:
-            family: Family = families()["generator"]
-            dataset = family.load_data(Recipe(), request, progress)
-            known = recorded_request(run_folder(options, dataset, automatic.NAME))
-            name, chosen, note = automatic.choose(dataset.spec, len(dataset), options, machine, changes, known)
-            chosen = changed(chosen, changes)
-        else:
-            if isinstance(recipe, str):
-                name, chosen = recipe, preset(recipe).make()
-            family, chosen = family_of(chosen), changed(chosen, changes)
-            dataset = family.load_data(chosen, request, progress)
-        experiment = family.build(name, chosen, dataset, options, machine)
+        choice = choose(request, recipe, options, changes, progress, machine)
+        note, experiment = choice.note, choice.build(options, machine)
         experiment = dataclasses.replace(
             experiment,
             callbacks=[*experiment.callbacks, *callbacks],

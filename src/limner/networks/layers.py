@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import log2
 
 import torch
@@ -100,8 +101,7 @@ class _Spectral(nn.Module):
         self.register_buffer("u", F.normalize(torch.randn(matrix.shape[0], device=matrix.device), dim=0))
         self.register_buffer("v", F.normalize(torch.randn(matrix.shape[1], device=matrix.device), dim=0))
         if matrix.device.type != "meta":
-            for _ in range(15):
-                self._iterate(matrix)
+            self.estimate()
 
     @torch.no_grad()
     def _iterate(self, matrix: Tensor) -> None:
@@ -109,6 +109,11 @@ class _Spectral(nn.Module):
         with full_precision(matrix.device):
             self.v.copy_(F.normalize(matrix.T @ self.u, dim=0))
             self.u.copy_(F.normalize(matrix @ self.v, dim=0))
+
+    def estimate(self) -> None:
+        """Estimate the singular vectors of the weight as it is now."""
+        for _ in range(15):
+            self._iterate(self.weight.detach().flatten(1))
 
     def normalized(self) -> Tensor:
         matrix = self._matrix()
@@ -156,6 +161,13 @@ class SpectralLinear(nn.Linear, _Spectral):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.normalized(), self.bias)
+
+
+def spectral_layers(net: nn.Module) -> Iterator[tuple[str, _Spectral]]:
+    """(prefix of its tensors' names, layer) of each spectrally normalized layer of a network."""
+    for name, module in net.named_modules():
+        if isinstance(module, _Spectral):
+            yield f"{name}." if name else "", module
 
 
 def spectral_projection(condition: Condition, features: int) -> Projection:

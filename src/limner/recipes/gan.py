@@ -30,6 +30,7 @@ from limner.networks.classifier import Classifier
 from limner.networks.contracts import StyleBased, UsesReferenceBatch
 from limner.recipes.config import Recipe
 from limner.recipes.presets import GANS
+from limner.runs.copies import copy_check
 from limner.runs.experiment import Card, Experiment, Product, Validator
 from limner.runs.options import Options
 from limner.runs.validate import FEATURES, choose_metric, frechet
@@ -57,7 +58,7 @@ def build(name: str, recipe: Recipe, dataset: Dataset, options: Options, machine
         batches=training,
         method=gan.method,
         optimizers={"discriminator": recipe.discriminator_optimizer, "generator": recipe.generator_optimizer},
-        product=product_of(gan.generator, spec, describe(recipe.architecture, recipe.generator), recipe.noise, machine),
+        product=product_of(gan.generator, training, held_out, describe(recipe.architecture, recipe.generator), recipe.noise, machine),
         validators=validators_of(dataset, recipe.noise, options, machine),
         probe=probes.GANProbe(gan.method.nets, gan.latent.distribution, training, held_out, spec.classes > 0, options.seed, machine) if options.doctor else None,
         held_out_count=0 if held_out is None else len(held_out),
@@ -70,14 +71,25 @@ def augmentation_of(policy: str, dataset: Sized) -> str:
     return ("light" if len(dataset) < SMALL_SET else "none") if policy == "auto" else policy
 
 
-def product_of(generator: nn.Module, spec: ImageSpec, description: dict[str, Any], noise: str, machine: Machine) -> Product:
-    """Return the product of a run: a generator. description: of its network, as `networks.describe` gives it."""
+def product_of(
+    generator: nn.Module,
+    training: Dataset | Subset,
+    held_out: Dataset | Subset | None,
+    description: dict[str, Any],
+    noise: str,
+    machine: Machine,
+) -> Product:
+    """Return the product of a run: a generator. training, held_out: its pictures. description: of its network, as `networks.describe`
+    gives it."""
+    spec = training.spec
+    sample = sampler_of(training.labels if spec.classes else None, noise, machine)
     return Product(
         kind="generator",
         network="generator",
         description=description | {"noise": noise},
         preview=preview_of(int(generator.z_size), spec.classes, noise, machine),  # type: ignore[arg-type]
         card=CARD,
+        copies=copy_check(sample, training, held_out),
     )
 
 

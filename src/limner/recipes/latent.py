@@ -53,7 +53,7 @@ def build(name: str, recipe: LatentRecipe, dataset: Dataset, options: Options, m
             "discriminator": recipe.discriminator_optimizer,
             "generator": recipe.generator_optimizer,
         },
-        product=product_of(algorithm.generator, spec, describe("latent", recipe.generator), recipe.noise, machine),
+        product=product_of(algorithm.generator, training, held_out, describe("latent", recipe.generator), recipe.noise, machine),
         validators=validators_of(dataset, recipe.noise, options, machine),
         probe=probe,
         held_out_count=0 if held_out is None else len(held_out),

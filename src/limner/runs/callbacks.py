@@ -48,9 +48,13 @@ class Validation(_AtMilestones):
     """Returns the validators' values for the log; `keep` is called when the first validator's is the best so far."""
 
     def __init__(
-        self, validators: Sequence[Validator], network: str, keep: Callable[[View, Mapping[str, float]], None]
+        self, validators: Sequence[Validator], network: str, keep: Callable[[View, Mapping[str, float]], None], pause: int = 0
     ) -> None:
-        self.validators, self.network, self.keep = validators, network, keep
+        """pause: images seen at which the run ends early, where it is validated too."""
+        self.validators, self.network, self.keep, self.pause = validators, network, keep, pause
+
+    def due(self, clock: Clock) -> bool:
+        return super().due(clock) or (self.pause > 0 and clock.seen == self.pause)
 
     def __call__(self, view: View) -> Mapping[str, float]:
         figures: dict[str, float] = {}

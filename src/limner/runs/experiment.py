@@ -15,6 +15,7 @@ from limner.core.images import ImageSpec
 from limner.data.batches import Batches
 from limner.methods.phase import Method
 from limner.monitor.doctor import Probe
+from limner.training.interrupt import NO_PAUSE, Pause
 from limner.training.loop import Callback, Outcome
 from limner.training.state import OptimizerConfig
 
@@ -63,6 +64,7 @@ class Product:
     description: Mapping[str, Any]  # from which that network can be rebuilt (`networks.describe`)
     preview: Callable[[nn.Module], np.ndarray]  # averaged network -> uint8 [N,C,H,W], for the same inputs at every call
     card: Card
+    copies: Callable[[nn.Module], Mapping[str, Any]] | None = None  # tests the averaged network for memorization at the end of a run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +115,9 @@ class Invocation:
     started: float = field(default_factory=time.monotonic)  # `time.monotonic()` at the start of the command
     command: Mapping[str, Any] | None = None  # resumes the run by its folder (`runs.command`)
     more: tuple[float | None, int | None] | None = None  # (minutes, images) to train beyond the budget
+    parent: Path | None = None  # the run whose networks it begins with
+    resume: bool = False  # the run is resumed by its folder
+    pause: Pause = NO_PAUSE
 
 
 @dataclass(frozen=True)

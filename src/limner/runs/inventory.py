@@ -48,14 +48,26 @@ def record(folder: Path, data: TrainingSet) -> None:
         write_whole(folder / FILE, gzip.compress(json.dumps(digests(data), ensure_ascii=False).encode(), mtime=0))
 
 
-def difference(folder: Path, data: TrainingSet) -> str:
-    """Return which pictures differ from those of the first start, as the end of a sentence; "" if those were not recorded."""
+def _recorded(folder: Path) -> dict[str, str] | None:
+    """Return name -> digest of the first start's pictures; None if they were not recorded."""
     try:
         with gzip.open(folder / FILE) as file:
             before = json.loads(file.read(MAX_RECORD_BYTES))
-        if not isinstance(before, dict):
-            return ""
+        return before if isinstance(before, dict) else None
     except (OSError, EOFError, ValueError, RecursionError):
+        return None
+
+
+def only_added(folder: Path, data: TrainingSet) -> bool:
+    """Return whether all pictures of the first start are there, unchanged, and others were added."""
+    before, now = _recorded(folder), digests(data)
+    return before is not None and len(now) > len(before) and all(now.get(name) == digest for name, digest in before.items())
+
+
+def difference(folder: Path, data: TrainingSet) -> str:
+    """Return which pictures differ from those of the first start, as the end of a sentence; "" if those were not recorded."""
+    before = _recorded(folder)
+    if before is None:
         return ""
     now = digests(data)
     kinds = {

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from limner.core.options import option
+from limner.networks.adapt import ADAPTATIONS
 from limner.runs.validate import METRICS
 
 
@@ -22,6 +23,7 @@ class Options:
     threads: int | None = option(None, "CPU threads (default: the fastest number, measured at the start).", low=1, high=4096)
     sync_batch_norm: bool = option(False, "With several ranks, normalize over the global batch, which gives the weights of one process but waits for all ranks in every norm; by default each rank normalizes its own rows.")
     checkpoint_minutes: float | str = option(2.0, "Minutes between checkpoints; a kill loses at most these.")
+    adapt: str = option("full", "What --from trains: full, all parameters; freeze-d, all but the discriminator's layers at high resolution; styles, of the generator only scales and shifts of normalizations and styles.", choices=ADAPTATIONS)
     doctor: bool = option(True, "Detect training failures; this holds out one image in twenty, at most 256.")
     auto_tune: bool = option(False, "Let the doctor adjust learning rates, penalty and augmentation within bounds, each adjustment logged.")
     metric: str = option("auto", "Validation metric; its best state is kept in best/. auto is the first of the recipe's own: convolutions, pixels or own (features of a Fréchet distance); psnr or ssim; psnr_gain (of a restorer); rd_loss (of a codec); accuracy or nll (of a classifier).", choices=METRICS)

@@ -25,13 +25,13 @@ def publish(
     options: Options,
     machine: Machine,
     view: View,
-    started: str,
+    decided: Mapping[str, Any],
     folder: Path | None = None,
     figures: Mapping[str, float] | None = None,
 ) -> None:
-    """Write the averaged network as a self-describing folder: the run's own, or `folder` with its own figures."""
+    """Write the averaged network as a self-describing folder: the run's own, or `folder` with its own figures. decided: `run.json`'s."""
     product = experiment.product
-    description = {
+    description: dict[str, Any] = {
         "limner": limner.__version__,
         "kind": product.kind,
         "recipe": {"name": experiment.name, **dataclasses.asdict(experiment.recipe)},
@@ -45,7 +45,7 @@ def publish(
             "seed": options.seed,
             "machine": str(machine),
             "torch": str(torch.__version__),
-            "started": started,
+            "started": decided["started"],
             "doctor": experiment.probe is not None,
             "held_out_count": experiment.held_out_count,
             "auto_tune": options.auto_tune,
@@ -57,6 +57,10 @@ def publish(
     network = view.averages[product.network]
     if experiment.method.finalize:
         experiment.method.finalize(network)
+    if "transfer" in decided:
+        description["parents"] = decided["transfer"]["parents"]
+    if product.copies and folder is None and view.clock.seen >= view.clock.budget:
+        description["copies"] = product.copies(network)
     card = model_card(description, experiment)
     artifact.save(folder or view.folder, {product.network: network}, description, card)
 
@@ -99,6 +103,16 @@ at which this metric was {extreme}: {title}. All commands accept it instead of t
 """
 
 
+def _origin_of(description: Mapping[str, Any]) -> str:
+    """Return the paragraph of a model card on the runs it began with; empty if there are none."""
+    lines = [
+        f"- {p['name']}: `{p['recipe']}`, {p['images']:,} images seen, trained on {p['origin']}, license {p['license'] or 'not stated'}; SHA-256 "
+        f"of its weights {p['sha256']}"
+        for p in description.get("parents", [])
+    ]
+    return "\nIt did not start from nothing, but from the weights of another run, whose pictures shape it too:\n\n" + "\n".join(lines) + "\n" if lines else ""
+
+
 def model_card(description: Mapping[str, Any], experiment: Experiment) -> str:
     """Return the README.md of a run folder, with the front matter that model hubs read."""
     data, training, spec = description["data"], description["training"], description["data"]["spec"]
@@ -112,6 +126,7 @@ def model_card(description: Mapping[str, Any], experiment: Experiment) -> str:
         first = experiment.validators[0]
         best = BEST.format(extreme="highest" if first.better == "higher" else "lowest", title=first.title)
     channels = {1: "gray", 3: "RGB", 4: "RGBA"}[spec["channels"]]
+    copies = f"A test for copies says: {description['copies']['verdict']}\n" if "copies" in description else ""
     held_out = f"; {training['held_out_count']:,} of them were held out and never trained on" if training["held_out_count"] else ""
     return f"""---
 library_name: limner
@@ -128,7 +143,7 @@ Made by Limner {description["limner"]} with the recipe `{description["recipe"]["
 ## What it was trained on
 
 {data["origin"]}: {counted(data["count"], "picture")} of {spec["height"]}x{spec["width"]} pixels, {channels}{held_out}.
-{classes}{attribution}
+{classes}{attribution}{_origin_of(description)}
 ## How
 
 {training["images"]:,} images seen ({done:.0%} of the budget) in {duration(training["seconds"])} on {training["machine"]}, seed {training["seed"]}.
@@ -146,5 +161,5 @@ The folder holds data only: loading it executes no code.
 ## Limits
 
 It imitates its training pictures, with their biases and gaps, and may reproduce single ones of them if they were few.
-State the license of the pictures and of these weights in the front matter above before you share it.
+{copies}State the license of the pictures and of these weights in the front matter above before you share it.
 """

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from limner.core import device, distributed
+from limner.core.artifact import read_description
 from limner.core.files import write_whole
 from limner.core.images import write_png
 from limner.core.machine import Machine
@@ -27,13 +28,16 @@ from limner.runs.decide import MINUTES, TRAINING, decide, plan_of, stream_of
 from limner.runs.experiment import Experiment, Invocation, Trained, TrainingSet
 from limner.runs.extending import budget_of, extended
 from limner.runs.facts import facts, write_skipped
-from limner.runs.inventory import difference, record
+from limner.runs.inventory import difference, only_added
+from limner.runs.inventory import record as record_pictures
 from limner.runs.options import Options
 from limner.runs.publish import publish
+from limner.runs.transfer import Transfer, compare, freeze, is_tried, read_parent, transfer
 from limner.training.budget import Budget
 from limner.training.log import TensorBoardWriter, duration
 from limner.training.loop import Callback, View, fit
-from limner.training.run import FIRST_SHEET, check_free, locked, read_decisions, write_decisions
+from limner.training.run import FIRST_SHEET, check_free, locked, read_decisions, recorded_request, write_decisions
+from limner.training.state import progress
 
 ROLLBACK_SECONDS = 100  # of training between two rollback states, by the measured speed
 MAX_ROLLBACKS = 40  # rollback states per run
@@ -78,8 +82,8 @@ def run(experiment: Experiment, options: Options, machine: Machine, invocation: 
         return _run_in(folder, experiment, options, machine, invocation, say)
 
 
-def request_of(experiment: Experiment, options: Options) -> dict[str, Any]:
-    """Return everything of a command that changes the result of its run."""
+def request_of(experiment: Experiment, options: Options, parent: str | None = None) -> dict[str, Any]:
+    """Return everything of a command that changes the result of its run. parent: SHA-256 of the weights it starts from."""
     spec = experiment.data.spec
     return {
         "recipe": experiment.name,
@@ -95,6 +99,8 @@ def request_of(experiment: Experiment, options: Options) -> dict[str, Any]:
         "doctor": experiment.probe is not None,
         "auto_tune": options.auto_tune,
         "sync_batch_norm": options.sync_batch_norm,
+        "from": parent,
+        "adapt": options.adapt,
     }
 
 
@@ -102,31 +108,42 @@ def _run_in(
     folder: Path, experiment: Experiment, options: Options, machine: Machine, invocation: Invocation, say: Print
 ) -> Trained:
     first, data, batch = machine.ranks.first, experiment.data, experiment.recipe.batch
-    request = request_of(experiment, options)
-    decided: Any = distributed.broadcast_from_rank0(read_decisions(folder, request, lambda: difference(folder, data)) if first else None)
-    for note in (*facts(data, folder), *experiment.notes):
+    parent = read_parent(invocation.parent) if invocation.parent else None
+    start = transfer(experiment, parent, options.adapt) if parent else None
+    sha256 = parent.sha256 if parent else recorded_request(folder).get("from") if invocation.resume else None
+    request = request_of(experiment, options, sha256)
+    decided: Any = distributed.broadcast_from_rank0(_decisions(folder, request, data, invocation) if first else None)
+    for note in (*facts(data, folder), *experiment.notes, *(start.notes if start and decided is None else [])):
         say(note)
     if decided is None:
         if invocation.more:
             raise ValueError(f"{folder} holds no run to extend: leave --more out.")
         if first:
             write_first_sheet(experiment, folder)
+        record = _tried(experiment, start, options, machine, say) if start else {}
+        experiment = freeze(experiment, start.record["frozen"] if start else [])
         say("Measuring the speed ...")
         found = decide(experiment, options, machine, invocation.started)
         decided, busy = cast(Any, distributed.broadcast_from_rank0(found))  # clocks differ: that of rank 0 is used
+        decided |= record
         if busy:
             say(busy)
         if first:
             write_decisions(folder, request, decided)
-            record(folder, data)
+            record_pictures(folder, data)
             if invocation.command:
                 command.keep(folder, invocation.command)
-    elif invocation.more:
+    else:
+        if "transfer" in decided and not start and progress(folder / "checkpoint") is None:
+            raise ValueError(f"{folder} was stopped before its first checkpoint: give the command it was started with, --from among it.")
+        experiment = freeze(experiment, decided.get("transfer", {}).get("frozen", []))
+    if invocation.more:
         decided = distributed.broadcast_from_rank0(
             extended(decided, batch, invocation.more, invocation.started, folder) if first else None
         )
         if first:
             write_decisions(folder, request, decided)
+            record_pictures(folder, data)
     _keep_precision(decided, options, machine, folder, say)
     _keep_threads(decided, options, machine, say)
     _compare_ranks(decided, options, machine, say)
@@ -153,12 +170,14 @@ def _run_in(
         plan,
         device=machine.device,
         ranks=machine.ranks,
-        callbacks=callbacks_of(experiment, options, machine, decided["started"]),
-        publish=lambda view: publish(experiment, options, machine, view, decided["started"]),
+        callbacks=callbacks_of(experiment, options, machine, decided, invocation.pause.at),
+        publish=lambda view: publish(experiment, options, machine, view, decided),
         doctor=Doctor(experiment.probe, options.auto_tune) if experiment.probe else None,
         quiet=options.quiet,
         tensorboard_writer=writer,
         budget=budget,
+        averages=start.averages if start else None,
+        pause=invocation.pause,
     )
     if writer:
         writer.close()
@@ -166,6 +185,8 @@ def _run_in(
         command.keep(folder, invocation.command)
     if outcome.finished and first:
         animate(folder)
+        if copies := read_description(folder).get("copies"):
+            say(f"Copy check: {copies['verdict']}")
     return Trained(folder, outcome, experiment.name)
 
 
@@ -179,16 +200,39 @@ def write_first_sheet(experiment: Experiment, folder: Path) -> None:
     write_png(folder / "samples" / FIRST_SHEET, sheet_of(product.preview(network)))
 
 
-def callbacks_of(experiment: Experiment, options: Options, machine: Machine, started: str) -> list[Callback]:
-    """Return previews, the experiment's own callbacks, and validation, which publishes the best state as `best/`."""
+def _tried(experiment: Experiment, start: Transfer, options: Options, machine: Machine, say: Print) -> dict[str, Any]:
+    """Compare the start from a parent with one from nothing, if the run is long enough; return the record for `run.json`."""
+    if is_tried(experiment, options):
+        say("Trying the start from the parent against one from nothing ...")
+    figures, finding = compare(experiment, start, options, machine)
+    if finding:
+        say(finding)
+    return {"transfer": start.record | ({"trial": figures} if figures else {})}
+
+
+def _decisions(folder: Path, request: Mapping[str, Any], data: TrainingSet, invocation: Invocation) -> dict[str, Any] | None:
+    """Return the decisions of the first start, or None. A run that is made longer may have more pictures than before."""
+    before = recorded_request(folder)
+    if invocation.more and before and only_added(folder, data):
+        request = {**request, **{name: before.get(name) for name in ("data", "held_out_count")}}
+    return read_decisions(folder, request, lambda: difference(folder, data))
+
+
+def callbacks_of(
+    experiment: Experiment, options: Options, machine: Machine, decided: Mapping[str, Any], pause: int = 0
+) -> list[Callback]:
+    """Return previews, the experiment's own callbacks, and validation, which publishes the best state as `best/`.
+
+    pause: images seen at which the run ends early, where it is validated too; 0 for none.
+    """
 
     def keep_best(view: View, figures: Mapping[str, float]) -> None:
         folder = view.folder / "best"
-        publish(experiment, options, machine, view, started, folder, {**figures, "at_images": view.clock.seen})
+        publish(experiment, options, machine, view, decided, folder, {**figures, "at_images": view.clock.seen})
         write_whole(folder / "preview.png", (view.folder / "preview.png").read_bytes())
 
     product = experiment.product
-    validation = [Validation(experiment.validators, product.network, keep_best)] if experiment.validators else []
+    validation = [Validation(experiment.validators, product.network, keep_best, pause)] if experiment.validators else []
     return [Previews(product.preview, product.network), *experiment.callbacks, *validation]
 
 

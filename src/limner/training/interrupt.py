@@ -1,10 +1,23 @@
-"""Reasons for a run to stop early: signals, and losses that are not finite."""
+"""Reasons for a run to stop early: a pause, signals, and losses that are not finite."""
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
+from dataclasses import dataclass
 from types import FrameType
+
+
+@dataclass(frozen=True)
+class Pause:
+    """When a run ends before its budget. at: images seen, in whole batches; 0 does not end it. deadline: of `time.monotonic()`."""
+
+    at: int = 0
+    deadline: float = math.inf
+
+
+NO_PAUSE = Pause()
 
 
 class Interrupt:

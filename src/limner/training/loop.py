@@ -21,7 +21,7 @@ from limner.methods.phase import Batch, Clock, Method, Phase
 from limner.monitor.doctor import Doctor, not_finite
 from limner.training import state as checkpoints
 from limner.training.budget import Budget
-from limner.training.interrupt import Diverged, Interrupt
+from limner.training.interrupt import NO_PAUSE, Diverged, Interrupt, Pause
 from limner.training.log import Console, LogFile, Means, TensorBoardWriter
 from limner.training.state import OptimizerConfig, State
 
@@ -243,13 +243,16 @@ def fit(
     quiet: bool = False,
     tensorboard_writer: TensorBoardWriter | None = None,
     budget: Budget | None = None,
+    averages: Mapping[str, Mapping[str, Tensor]] | None = None,
+    pause: Pause = NO_PAUSE,
 ) -> Outcome:
     """Train `method` on `stream` until the plan's budget is spent; resumes automatically when `folder` holds a checkpoint.
 
     The order and all random numbers are functions of images seen, so that a resumed run gives bit for bit the weights of an
     unbroken one (same machine, same threads). `publish` is called with every checkpoint and at the end: it writes the product.
     Callbacks run on rank 0. doctor: checks the run periodically, reports findings and, if allowed, adjusts learning rates and
-    levers. budget: replaces the plan's images, and may be revised by the clock.
+    levers. budget: replaces the plan's images, and may be revised by the clock. averages: network -> tensors of its average at the
+    start, which otherwise is the network itself. pause: ends the run early, after a checkpoint, to be resumed.
 
     Raises ValueError when the disk is full, the checkpoint belongs to another recipe, or training diverges twice; the last
     good state is then on disk. SIGINT and SIGTERM end the run after a checkpoint; the outcome holds the signal.
@@ -336,14 +339,16 @@ def fit(
         if resumed:
             console.message(resumed)
         else:
+            for name, tensors in (averages or {}).items():
+                state.averages[name].load_state_dict(tensors)
             save(rollback=True)  # also shows that the folder can be written, before training
             after_iteration()
         with training_mode(method), Interrupt() as interrupt:
-            while state.seen < plan.images:
+            while state.seen < min(plan.images, pause.at or plan.images):
                 soon = doctor is not None and any(
                     doctor.due(Clock(state.seen + (i + 1) * plan.batch, plan.images, plan.batch)) for i in range(longest_interval)
                 )
-                stop_requested = interrupt.signal is not None
+                stop_requested = interrupt.signal is not None or time.monotonic() > pause.deadline
                 diverged, stop = iterate(state, stream, plan, ranks, device, stop_requested, means, mains if soon else ())
                 state.seconds = elapsed()
                 if diverged:

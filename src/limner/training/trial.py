@@ -56,6 +56,20 @@ def measure(method: Method, stream: Stream, plan: Plan, device: torch.device, ra
     return float(distributed.broadcast_from_rank0(plan.batch / statistics.mean(means)))  # type: ignore[arg-type]
 
 
+def train_briefly(
+    state: State, stream: Stream, plan: Plan, ranks: distributed.Ranks, device: torch.device, images: int, seconds: float | None = None
+) -> int:
+    """Train until `images` are seen, or for `seconds` by the clock of rank 0; return the images seen. It ends early where a loss is
+    not finite."""
+    end = None if seconds is None else time.monotonic() + seconds
+    with training_mode(state.method):
+        while state.seen < images and distributed.broadcast_from_rank0(end is None or time.monotonic() < end):
+            diverged, _ = iterate(state, stream, plan, ranks, device, False, Means())
+            if diverged:
+                break
+    return state.seen
+
+
 def thread_counts(most: int) -> list[int]:
     """Return 1, 2, 4 … and `most`."""
     return sorted({most, *(2**i for i in range(most.bit_length()) if 2**i <= most)})

@@ -16,6 +16,7 @@ from limner.core.images import ImageSpec
 from limner.core.machine import Machine
 from limner.core.text import counted
 from limner.data import Dataset
+from limner.data.dataset import Subset
 from limner.data.scan import too_few
 from limner.data.split import split
 from limner.evaluation import ImageSet

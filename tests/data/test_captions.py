@@ -218,6 +218,30 @@ def test_a_subset_keeps_its_captions_and_the_fingerprint_tells_captions_apart(nu
     assert other.fingerprint != numbered.fingerprint
 
 
+def test_pictures_that_are_held_out_may_have_one_caption(numbered: Captioned) -> None:
+    captions = [("cat",) if i % 2 else ("dog",) for i in range(40)]
+    data = with_captions(numbered.whole, captions, "here", numbered.tokenizer)
+    held_out = [split(data, seed)[1] for seed in range(8)]
+    assert {part.has_other for part in held_out if part} == {True, False}
+    assert all(("other_tokens" in part.batch(0, 2, 0)) == part.has_other for part in held_out if part)
+
+
+def test_a_given_table_holds_the_captions_of_the_held_out_split_too(tmp_path: Path) -> None:
+    lines = ["file,caption"]
+    for i in range(8):
+        place = tmp_path / "pictures" / ("val" if i % 4 == 3 else "train") / f"IMG_{i}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (16, 16), i).save(place)
+        lines.append(f"{place.name},thing {i}")
+    table = tmp_path / "mine.csv"
+    table.write_text("\n".join(lines))
+    training, held_out = split(load(tmp_path / "pictures", str(table)), 0)
+    assert len(training) == 6 and held_out is not None and held_out.captions == [("thing 3",), ("thing 7",)]
+    table.write_text("\n".join(line for line in lines if line[-1] not in "37"))
+    with pytest.raises(ValueError, match=r"In the held-out split: mine\.csv has a caption for none"):
+        split(load(tmp_path / "pictures", str(table)), 0)
+
+
 def test_a_picture_with_all_captions_is_refused(numbered: Captioned) -> None:
     with pytest.raises(ValueError, match="none is of another"):
         with_captions(numbered.whole, [("a", "b")] * 39 + [("a",)], "here", numbered.tokenizer)

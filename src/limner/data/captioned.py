@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from torch import Tensor
@@ -15,7 +16,7 @@ from limner.data.captions import Captions, captions_note, read_captions
 from limner.data.dataset import Dataset, Subset, prepare_validation
 from limner.data.sampler import Sampler
 
-SIMILAR = 0.5  # share of the other texts that have a word in common with the picture's own: those are told apart last
+SIMILAR = 0.5  # share of the other texts that have a word in common with the picture's own: those are the hardest to distinguish
 DRAWS = 8  # of another text, before the next one that differs is taken
 
 
@@ -35,13 +36,12 @@ class Captioned:
         tokenizer: Tokenizer,
         whole: Dataset,
         notes: Sequence[str] = (),
+        given: str | Path | None = None,
     ) -> None:
-        """captions: of each picture, at least one. whole: the data set that the pictures are of.
-
-        Raises ValueError when all pictures have the same captions.
-        """
+        """captions: of each picture, at least one. whole: the data set that the pictures are of. given: where the captions
+        come from, as of `data.captions.read_captions`."""
         assert len(captions) == len(pictures) and all(captions), "every picture has a caption"
-        self.pictures, self.captions, self.tokenizer, self.whole = pictures, captions, tokenizer, whole
+        self.pictures, self.captions, self.tokenizer, self.whole, self.given = pictures, captions, tokenizer, whole, given
         self.spec = replace(pictures.spec, condition=tokenizer.condition)
         self.names, self.duplicates = pictures.names, pictures.duplicates
         self.labels: Tensor | None = None
@@ -75,16 +75,15 @@ class Captioned:
             for word in dict.fromkeys(key):
                 with_word.setdefault(word, []).append(number)
         self._with_word = {word: np.array(found) for word, found in with_word.items()}
-        if any(len(set(mine.tolist())) == len(self.texts) for mine in self._of):
-            raise ValueError(
-                "A picture has all captions that there are, so that none is of another: give each picture its own captions."
-            )
+        # of a few pictures that are held out, all may have one caption
+        self.has_other = all(len(set(mine.tolist())) < len(self.texts) for mine in self._of)
 
     def __len__(self) -> int:
         return len(self.pictures)
 
     def batch(self, first: int, count: int, seed: int) -> dict[str, Tensor]:
-        """Return pictures first ... first + count - 1 of the endless order of `seed`, with their captions."""
+        """Return pictures first ... first + count - 1 of the endless order of `seed`, with their captions; without other_tokens
+        where a picture has all captions of the set (`has_other`)."""
         rows = self._order.positions(first, count, seed)
         own, other = [], []
         for row, position in zip(rows.tolist(), range(first, first + count), strict=True):
@@ -92,9 +91,10 @@ class Captioned:
             mine = self._of[row]
             number = int(mine[rng.integers(len(mine))])
             own.append(self.texts[number])
-            other.append(self.texts[self._other(number, mine, rng)])
-        images = self.pictures.rows(rows)["image"]
-        return {"image": images, "tokens": self.tokenizer.encode(own), "other_tokens": self.tokenizer.encode(other)}
+            if self.has_other:
+                other.append(self.texts[self._other(number, mine, rng)])
+        batch = {"image": self.pictures.rows(rows)["image"], "tokens": self.tokenizer.encode(own)}
+        return batch | ({"other_tokens": self.tokenizer.encode(other)} if self.has_other else {})
 
     def _other(self, number: int, mine: np.ndarray, rng: np.random.Generator) -> int:
         """Return a caption that is none of `mine`; maybe one with a word of the caption `number`."""
@@ -125,24 +125,28 @@ class Captioned:
         return Captioned(self.pictures.subset(rows), [self.captions[i] for i in rows], self.tokenizer, self.whole)
 
     def own_validation(self) -> Captioned | None:
-        """Return the validation split that the data contains, with captions of the same kind; None if it contains
-        none."""
+        """Return the validation split that the data contains, with its captions from the same place; None if it contains
+        none.
+
+        Raises ValueError when its pictures have no captions.
+        """
         source = self.whole.validation
-        if source is None or (pictures := prepare_validation(self.whole)) is None or isinstance(self.pictures, Subset):
+        if source is None or isinstance(self.pictures, Subset) or (pictures := prepare_validation(self.whole)) is None:
             return None
-        captions, _ = read_captions(source, pictures.names)
+        try:
+            captions, _ = read_captions(source, pictures.names, self.given)
+        except ValueError as error:
+            raise ValueError(f"In the held-out split: {error}") from error
         kept = np.array([i for i, texts in enumerate(captions) if texts])
-        return (
-            Captioned(pictures.subset(kept), [captions[i] for i in kept], self.tokenizer, pictures)
-            if len(kept)
-            else None
-        )
+        return Captioned(pictures.subset(kept), [captions[i] for i in kept], self.tokenizer, pictures, given=self.given)
 
 
-def with_captions(dataset: Dataset, captions: Captions, origin: str, tokenizer: Tokenizer) -> Captioned:
-    """Return the pictures of a data set that have a caption. origin: of the captions, as a phrase.
+def with_captions(
+    dataset: Dataset, captions: Captions, origin: str, tokenizer: Tokenizer, given: str | Path | None = None
+) -> Captioned:
+    """Return the pictures of a data set that have a caption. origin: of the captions, as a phrase. given: as of `Captioned`.
 
-    Raises ValueError when fewer than two have one, and when all have the same.
+    Raises ValueError when fewer than two have one, when all have the same, and when a picture has all that there are.
     """
     kept = [i for i, texts in enumerate(captions) if texts]
     if len(kept) < 2:
@@ -166,4 +170,9 @@ def with_captions(dataset: Dataset, captions: Captions, origin: str, tokenizer: 
         raise ValueError(
             f"All pictures have the same caption from {origin}: a text-to-image generator learns from different ones."
         )
-    return Captioned(pictures, [captions[i] for i in kept], tokenizer, replace(pictures, bad=bad), notes)
+    found = Captioned(pictures, [captions[i] for i in kept], tokenizer, replace(pictures, bad=bad), notes, given)
+    if not found.has_other:
+        raise ValueError(
+            "A picture has all captions that there are, so that none is of another: give each picture its own captions."
+        )
+    return found

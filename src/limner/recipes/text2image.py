@@ -65,7 +65,7 @@ def load_data(recipe: TextRecipe, request: DataRequest, progress: Progress | Non
     dataset = prepare(source, drop_duplicates=request.drop_duplicates, progress=progress, **request.shape())
     captions, origin = read_captions(source, dataset.names, request.captions)
     tokenizer = Tokenizer(recipe.vocabulary, recipe.words, recipe.generator.word_tokens)
-    return with_captions(dataset, captions, origin, tokenizer)
+    return with_captions(dataset, captions, origin, tokenizer, request.captions)
 
 
 def for_size(recipe: TextRecipe, spec: ImageSpec) -> TextRecipe:
@@ -94,6 +94,8 @@ def build(name: str, recipe: TextRecipe, dataset: Captioned, options: Options, m
     torch.manual_seed(options.seed)
     algorithm = method_of(recipe, spec, machine.device, policy)
     training, held_out = split(dataset, options.seed) if options.doctor else (dataset, None)
+    if not training.has_other:  # every picture with another caption was held out
+        training, held_out = dataset, None
     nets = algorithm.method.nets
     shown = shown_captions(held_out or training)
     where = "captions of held-out pictures" if held_out else "captions of the pictures"

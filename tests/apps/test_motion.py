@@ -147,7 +147,9 @@ def test_frames_of_clips_are_the_real_pictures_of_an_evaluation(run: Path, clips
     ("command", "message"),
     [
         ("train CLIPS --recipe motion --labels x.csv", "--labels has no meaning to a recipe that is trained on clips"),
-        ("train CLIPS CLIPS --recipe motion", "--second has no meaning"),
+        ("train CLIPS --recipe motion --captions x.csv", "--captions has no meaning"),
+        ("sample RUN --out a.gif --columns -1", "at least 1 column"),
+        ("train CLIPS CLIPS --recipe motion", "trained on one set"),
         ("sample RUN --label x --out a.gif", "has no classes"),
         ("sample RUN --seconds 1 --out a.png", "A clip is written to a .gif, .webp or .mp4"),
         ("sample RUN --fps 200 --out a.gif", "from 1 to 50 frames a second"),

@@ -25,8 +25,9 @@ from limner.data.batches import generator_at
 from limner.data.dataset import CHANNELS, Dataset, Subset, as_images
 from limner.data.decode import Progress, cpu_count, parallel_for, suppress_warnings, target_size
 from limner.data.folder import list_files
-from limner.data.frames import VIDEOS, ClipFile, ClipFrames, is_picture, looked_at, natural, read
+from limner.data.frames import VIDEOS, ClipFile, ClipFrames, inspect_file, is_picture, read
 from limner.data.image import FITS, Damaged, parse_color, reason
+from limner.data.labels import natural_key
 from limner.data.open import expand_path, missing
 from limner.data.sampler import Sampler
 from limner.data.source import Rejected, short_name
@@ -36,7 +37,6 @@ MAX_BYTES = 4 << 30      # of all frames
 CHUNK = 32               # clips that are read at once, before their memory is counted
 WINDOW = 4.0             # seconds; frames of clips that do not loop are at most this far apart in a pair
 CLOSED = 2.0             # a clip loops if its closing step is at most this many times its median step
-LOOPS = ("auto", "yes", "no")
 
 
 @dataclass
@@ -153,7 +153,7 @@ def find(place: Path) -> tuple[list[ClipFile], list[Rejected]]:
     for name in files:
         folder = name.rpartition("/")[0]
         try:
-            several, size = looked_at(root / name)
+            several, size = inspect_file(root / name)
         except Damaged as damage:
             bad.append((printable(name), str(damage)))
             if Path(name).suffix.lower() in VIDEOS:
@@ -168,9 +168,9 @@ def find(place: Path) -> tuple[list[ClipFile], list[Rejected]]:
         if folder in moving or len(found) < 2:
             bad += [(printable(name), "a single frame: a clip has at least two") for name, _ in found]
             continue
-        found.sort(key=lambda one: natural(one[0]))
+        found.sort(key=lambda one: (natural_key(one[0]), one[0]))
         clips.append(ClipFile(printable(folder or root.name), tuple(root / name for name, _ in found), found[0][1]))
-    return sorted(clips, key=lambda clip: natural(clip.name)), bad
+    return sorted(clips, key=lambda clip: (natural_key(clip.name), clip.name)), bad
 
 
 def prepare_clips(
@@ -313,8 +313,8 @@ def _assembled(place: Path, pictures: np.ndarray, facts: dict[str, Any], bad: li
 
 def closes(pictures: np.ndarray) -> bool:
     """Return whether the step from the last frame to the first is about as large as those between frames. pictures: uint8 [n,H,W,C]"""
-    small = pictures.astype(np.int16)
-    steps = np.abs(np.roll(small, -1, 0) - small).mean((1, 2, 3))  # the last is the closing one
+    following = [*pictures[1:], pictures[0]]  # one at a time: signed copies of all frames would take many times their memory
+    steps = np.array([np.abs(b.astype(np.int16) - a).mean() for a, b in zip(pictures, following, strict=True)])  # the last one closes
     return len(steps) > 2 and bool(steps[-1] <= CLOSED * max(np.median(steps[:-1]), 1e-9))
 
 

@@ -1,12 +1,11 @@
 """The frames of one clip: an animated picture (GIF, WebP, APNG, AVIF), a video (with PyAV), or a folder of numbered pictures.
 
-Whatever a file holds, reading it ends: after MAX_FRAMES frames, MAX_READ frames that were looked at, or MAX_PIXELS pixels. Frames
+Whatever a file holds, reading it ends: after MAX_FRAMES frames, MAX_READ frames that were decoded, or MAX_PIXELS pixels. Frames
 that follow one another faster than FASTEST a second are thinned out. A clip that is damaged in the middle keeps the frames before.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from limner.data.image import SUFFIXES, Damaged, decode_image, header, open_imag
 VIDEOS = frozenset([".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi"])
 ANIMATIONS = frozenset([".gif", ".webp", ".png", ".apng", ".avif", ".avifs"])  # pictures that may have frames
 MAX_FRAMES = 512         # of a clip that are kept
-MAX_READ = 8 * MAX_FRAMES  # of a clip that are looked at
+MAX_READ = 8 * MAX_FRAMES  # of a clip that are decoded
 MAX_PIXELS = 1 << 30     # of all frames of a clip, at their own size
 FASTEST = 25.0           # frames a second that are kept
 SHORTEST = 0.015         # seconds; browsers show frames with less for DEFAULT, as the files mean it
@@ -51,12 +50,7 @@ class ClipFrames:
     cut: str = ""
 
 
-def natural(name: str) -> list[tuple[int, int, str]]:
-    """Return a key that sorts names by the numbers in them: frame9 before frame10."""
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]
-
-
-def looked_at(path: Path) -> tuple[bool, tuple[int, int]]:
+def inspect_file(path: Path) -> tuple[bool, tuple[int, int]]:
     """Return (whether a file has several frames, (H,W) of the first). Raises Damaged with the reason."""
     if path.suffix.lower() in VIDEOS:
         for image, _ in _of_video(path):

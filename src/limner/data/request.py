@@ -18,7 +18,8 @@ class DataRequest:
     data, second: a folder, zip, IDX file, .npy/.npz, array or the name of a sample; translators take two, or pairs in one.
     size: side or (height, width) in pixels; None: the pictures' own if most share one of at most 64, otherwise 64. fit: crop,
     pad or stretch. channels: auto, 1, 3 or 4. background: color behind transparent pictures, and of padding. labels: a CSV or
-    JSON file of classes. captions: a CSV or JSON Lines file of captions, or "names" for the names of the files. classes_from: which folders are classes. halves: each picture of a translator's set has two sides.
+    JSON file of classes. captions: a CSV or JSON Lines file of captions, or "names" for the names of the files. classes_from:
+    which folders are classes. halves: each picture of a translator's set has two sides.
     """
 
     data: Any = None

@@ -20,7 +20,6 @@ def no_text(name: str) -> None:
     """Return None: there are no other files beside the pictures."""
 
 
-
 @dataclass(frozen=True, eq=False)
 class Source:
     """Pictures that can be opened one by one, in a fixed order, from several threads at once."""

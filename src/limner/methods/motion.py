@@ -27,14 +27,14 @@ class PairAugmentation(Augmentation):
 
 
 class MotionGAN:
-    """Two games of one generator: of frames, and of pairs of frames (Yu et al. 2022, section 3.2).
+    """Two adversarial games of one generator: of frames, and of pairs of frames (Yu et al. 2022, section 3.2).
 
     A batch holds `image` and `other`, two frames of a clip [N,C,H,W], `time` [N], that of the first, and `distance` [N], the time from
     the one to the other, in periods. Generated pairs have the distances of the real ones, since the discriminator of pairs knows them.
 
-    encoder: finds the latent of a real pair, from which the generator draws it again (Larsen et al. 2016, "Autoencoding beyond pixels
-    using a learned similarity metric": a variational autoencoder whose decoder is the generator of a GAN). Without it few clips
-    collapse into one whose frames are all that the discriminator of frames wants to see. It moves with the generator.
+    encoder: finds the latent of a real pair, which the generator then reconstructs (Larsen et al. 2016, "Autoencoding beyond pixels
+    using a learned similarity metric": a variational autoencoder whose decoder is the generator of a GAN). Without it the generator
+    collapses on small sets: every latent gives the same clip. The encoder is trained in the generator's phase.
 
     pair_weight, reconstruction, kl: weights in the generator's loss: of the game of pairs, of the mean squared error of both frames
     in [-1,1], and of the divergence in nats of the latents from the prior. augmentation: policy and flip, for both games.

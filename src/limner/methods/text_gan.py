@@ -1,4 +1,4 @@
-"""Text to image: a GAN whose discriminator also tells a picture's own text from another's."""
+"""Text to image: a GAN whose discriminator also sees real pictures with the text of another."""
 
 from __future__ import annotations
 

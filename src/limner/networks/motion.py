@@ -5,8 +5,8 @@
          time (cos, sin) ─▶ sines of its multiples
 
 Yu et al. 2022, "Generating videos with dynamics-aware implicit generative adversarial networks" (DIGAN): a frame is a function of
-a content code and of a motion code that depends on the time (section 3.1), and the motion is judged on pairs of frames and their
-distance in time, not on whole clips (section 3.2): no 3-D convolutions. Here the picture generator is a convolutional one
+a content code and of a motion code that depends on the time (section 3.1), and a discriminator sees pairs of frames and their
+distance in time, not whole clips (section 3.2): no 3-D convolutions. Here the picture generator is a convolutional one
 (`networks.conv`) and sees the time as sines of whole multiples of it, so that a clip of one period closes exactly.
 
 The time is two of the latent's numbers. Only their angle counts, which is uniform where they are normal: a sample is a frame at a
@@ -15,7 +15,7 @@ random time, so that whatever samples, inverts or measures a picture generator d
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -102,8 +102,7 @@ class Generator(nn.Module):
         self.spec, self.count = spec, config.multiples
         self.sizes = [config.z_size, config.motion_size, CLOCK]
         self.z_size = sum(self.sizes)
-        own = {f.name: getattr(config, f.name) for f in fields(conv.GeneratorConfig)}
-        self.picture = conv.Generator(spec, conv.GeneratorConfig(**(own | {"z_size": config.z_size + config.code_size})))
+        self.picture = conv.Generator(spec, replace(config, z_size=config.z_size + config.code_size))
         width = config.motion_width
         self.motion = nn.Sequential(
             nn.Linear(config.z_size + config.motion_size + 2 * config.multiples, width), nn.LeakyReLU(0.2),

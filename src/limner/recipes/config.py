@@ -114,7 +114,7 @@ class MotionRecipe(Training):
     generator: motion.GeneratorConfig = group(motion.GeneratorConfig, "The generator of frames.")
     discriminator: motion.DiscriminatorConfig = group(motion.DiscriminatorConfig, "The discriminator of frames.")
     pair_discriminator: motion.DiscriminatorConfig = group(motion.DiscriminatorConfig, "The discriminator of pairs of frames.")
-    loop: str = option("auto", "Whether the clips are loops, whose last frame is followed by the first; auto looks at them.", choices=("auto", "yes", "no"))
+    loop: str = option("auto", "Whether the clips are loops, whose last frame is followed by the first; auto compares the last frame of each with its first.", choices=("auto", "yes", "no"))
     pair_weight: float = option(1.0, "Weight of the pairs of frames in the generator's loss: higher for smoother motion, lower for sharper frames.", low=0)
     encoder: motion.EncoderConfig = group(motion.EncoderConfig, "The encoder of real pairs of frames.", needs=Needs("reconstruction"))
     reconstruction: float = option(100.0, "Weight of the mean squared error of frames that are drawn from the latents of real ones; 0 has no encoder.", low=0)

@@ -24,6 +24,7 @@ from limner.networks.contracts import Moving
 from limner.recipes.config import MotionRecipe
 from limner.recipes.gan import augmentation_of, validators_of
 from limner.recipes.presets import MOTION
+from limner.recipes.sources import refuse_second
 from limner.runs.experiment import Card, Experiment, Product
 from limner.runs.options import Options
 from limner.sampling.generate import Preview, generate
@@ -33,12 +34,13 @@ PRESETS = MOTION
 NOISE = "normal"  # the angle of two normal numbers, the time, is uniform
 ROWS, COLUMNS = 8, 8  # clips of the preview, and frames of each
 FEW = 20  # clips
-MEANINGLESS = ("second", "labels", "classes_from", "unconditional", "halves", "drop_duplicates")
+MEANINGLESS = ("labels", "captions", "classes_from", "unconditional", "halves", "drop_duplicates")
 
 
 def load_data(recipe: MotionRecipe, request: DataRequest, progress: Progress | None = None) -> ClipPictures:
     """Return the clips of a generator. Raises ValueError for unreadable data and meaningless options."""
     request.refuse(MEANINGLESS, "to a recipe that is trained on clips")
+    refuse_second(request)
     return ClipPictures(prepare_clips(request.data, loop=recipe.loop, progress=progress, **request.shape()))
 
 

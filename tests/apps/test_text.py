@@ -135,6 +135,8 @@ def test_the_command_line(run: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
         (["sample", "RUN", "--text", "a", "--text-file", "x.txt"], "not both"),
         (["interpolate", "RUN", "a", ".", "--out", "x.png"], "has no words"),
         (["interpolate", "RUN", "a", "b", "--steps", "1", "--out", "x.png"], "at least 2"),
+        (["interpolate", "RUN", "a", "b", "--steps", "0", "--out", "x.png"], "at least 2"),
+        (["interpolate", "RUN", "a", "b", "--steps", "-3", "--out", "x"], "at least 2"),
         (["invert", "RUN", "x.png"], "text-to-image generator"),
         (["export", "RUN", "x.onnx"], "text-to-image generator"),
         (["export", "RUN", "x.html"], "text-to-image generator"),

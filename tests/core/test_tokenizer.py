@@ -75,3 +75,7 @@ def test_the_description_is_read_back() -> None:
     assert Tokenizer.from_json(TOKENIZER.to_json()) == TOKENIZER
     with pytest.raises(ValueError, match="unknown"):
         Tokenizer.from_json({"kind": "magic"})
+    for wrong in ({}, {"vocabulary": "many"}, {"words": 0}):
+        document = TOKENIZER.to_json() | wrong if wrong else {"kind": "hashed"}
+        with pytest.raises(ValueError, match="damaged"):
+            Tokenizer.from_json(document)

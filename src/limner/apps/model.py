@@ -303,9 +303,7 @@ class GeneratorModel:
                 groups = _groups(len(latent), None if c is None else c.cpu().numpy())
                 mean = torch.stack([self._mean_styles[group] for group in groups.tolist()])  # [N,W]
                 made = truncated(self.network, latent, c, mean, psi)
-            if not torch.isfinite(made.sum()):  # of numbers in or near [-1,1]
-                raise ValueError("The model's outputs are not finite: its weights are damaged, so copy it again.")
-            return made
+            return finite(made)
 
         latent = latents.transform(torch.from_numpy(z), self.noise)
         c = None if labels is None else torch.from_numpy(labels)
@@ -364,6 +362,13 @@ class GeneratorModel:
 def _groups(n: int, labels: np.ndarray | None) -> np.ndarray:
     """Return the group of each picture for truncation: the class numbers [n], or -1 without classes."""
     return np.full(n, -1) if labels is None else labels
+
+
+def finite(made: torch.Tensor) -> torch.Tensor:
+    """Return the outputs of a network, in or near [-1,1]. Raises ValueError when one is not finite."""
+    if not torch.isfinite(made.sum()):
+        raise ValueError("The model's outputs are not finite: its weights are damaged, so copy it again.")
+    return made
 
 
 def check_numbers(n: int, seed: int = 0) -> None:

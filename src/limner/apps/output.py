@@ -97,13 +97,18 @@ def _counted(batches: Iterable[np.ndarray], n: int, progress: Progress | None) -
             progress(done, n)
 
 
+def check_columns(columns: int | None) -> None:
+    """Raise ValueError for a sheet without a column."""
+    if columns is not None and columns < 1:
+        raise ValueError("A sheet has at least 1 column: give --columns 1 or more.")
+
+
 def check_sheet(
     path: Path, n: int, spec: ImageSpec, columns: int | None = None, rows: Sequence[int] | None = None
 ) -> None:
     """Raise ValueError when n pictures are too many for one sheet of that format; called before they are generated."""
-    if columns is not None and columns < 1:
-        raise ValueError("A sheet has at least 1 column: give --columns 1 or more.")
-    columns = max(rows) if rows else min(n, columns or max(1, round((n * spec.height / spec.width) ** 0.5)))
+    check_columns(columns)
+    columns = max(rows) if rows else max(1, min(n, columns or round((n * spec.height / spec.width) ** 0.5)))
     height, width = (len(rows) if rows else -(-n // columns)) * (spec.height + 2), columns * (spec.width + 2)
     max_side = MAX_SIDE[SHEETS[path.suffix.lower()]]
     if max(height, width) > max_side or height * width * spec.channels > MAX_SHEET_BYTES:

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from limner.apps.model import GeneratorModel, check_numbers
-from limner.apps.output import SHEETS, Progress, check_sheet, form, write_pictures
+from limner.apps.output import SHEETS, Progress, check_columns, check_sheet, form, write_pictures
 from limner.core import artifact
 from limner.core.files import writing
 from limner.core.images import ImageSpec, grid, write_animation
@@ -119,6 +119,7 @@ def check_film(
         raise ValueError(f"A film lasts more than 0 and at most {MAX_SECONDS:g} seconds, not {seconds:g}.")
     if not MIN_FPS <= fps <= MAX_FPS:
         raise ValueError(f"A film has from {MIN_FPS:g} to {MAX_FPS:g} frames a second, not {fps:g}: give another --fps.")
+    check_columns(columns)
     frames = max(KEYFRAMES, round(seconds * fps))
     empty = np.zeros((1, 1, *model.spec.size), np.uint8)
     height, width = grid(np.broadcast_to(empty, (n, *empty.shape[1:])), columns).shape[1:]
@@ -219,7 +220,10 @@ def write_film(out: Path, frames: Iterable[np.ndarray], count: int, seconds: flo
 
 def period_of(model: GeneratorModel) -> float:
     """Return the seconds of one period of the model's time, at the speed of the clips that it was trained on."""
-    return float(model.description["network"].get("period", 1.0))
+    period = model.description["network"].get("period", 1.0)
+    if not isinstance(period, int | float) or not 0 < period < float("inf"):
+        raise ValueError(f"{model.folder} is damaged: in its limner.json, network.period must be a number above 0.")
+    return float(period)
 
 
 def times(model: GeneratorModel, count: int, seconds: float, loop: bool) -> np.ndarray:

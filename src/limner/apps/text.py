@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from limner.apps.model import CHUNK, check_numbers
+from limner.apps.model import CHUNK, check_numbers, finite
 from limner.apps.output import SHEETS, ImageArray, Progress, check_sheet, form, write_pictures
 from limner.apps.sample import at_least_one, check_film, destination, first_ready, is_film, slerp, write_film
 from limner.core import device, latents
@@ -40,12 +40,13 @@ class TextGenerator:
     ) -> None:
         self.network, self.spec, self.description, self.folder = network, spec, description, folder
         described = description["network"]
-        if "tokenizer" not in described or not described.get("captions"):
+        tokenizer, captions = described.get("tokenizer"), described.get("captions")
+        if not isinstance(tokenizer, dict) or not isinstance(captions, list) or not captions:
             raise ValueError(f"{folder} is damaged: its limner.json has no tokenizer or no captions.")
-        self.tokenizer = Tokenizer.from_json(described["tokenizer"])
+        self.tokenizer = Tokenizer.from_json(tokenizer)
         if self.tokenizer.condition != spec.condition:
             raise ValueError(f"{folder} is damaged: in its limner.json, tokenizer and condition contradict each other.")
-        self.captions: list[str] = list(described["captions"])
+        self.captions = [str(caption) for caption in captions]
         self.noise = latents.validate_name(described.get("noise", "normal"))
         self._device, self._precision = where, device.precision(where)
 
@@ -153,10 +154,7 @@ class TextGenerator:
         [n,S]."""
 
         def network(latent: Tensor, c: Tensor | None) -> Tensor:
-            made: Tensor = self.inference(latent, c)
-            if not torch.isfinite(made.sum()):  # of numbers in or near [-1,1]
-                raise ValueError("The model's outputs are not finite: its weights are damaged, so copy it again.")
-            return made
+            return finite(self.inference(latent, c))
 
         latent = latents.transform(torch.from_numpy(z), self.noise)
         c = torch.from_numpy(np.array(sentences, np.float32))  # a copy: a sentence for all pictures is a view
@@ -166,7 +164,7 @@ class TextGenerator:
         """Yield pictures uint8 [n,C,H,W] for each of `steps` points on the way from one text to another, with the same
         latents.
 
-        Sentences move along a great circle, which keeps their length. Raises ValueError as `sample` does, and for less
+        Sentences move along a great circle, which keeps their length. Raises ValueError as `sample` does, and for fewer
         than two steps.
         """
         check_numbers(n, seed)
@@ -258,12 +256,11 @@ def interpolate(
         return f"A film of {frames} frames is in {out}."
     if seconds is not None:
         raise ValueError("Only a film lasts --seconds: write it to a .gif, .webp or .mp4, or leave them out.")
-    sheet = form(out) in SHEETS
-    n = EACH if sheet else 1
-    if sheet:
-        check_sheet(out, n * steps, model.spec, steps)
-    made = np.stack(list(model.between(a, b, steps, n=n)), 1)  # [n,steps,C,H,W]
-    write_pictures(
-        out, iter([made.reshape(-1, *made.shape[2:])]), n * steps, model.spec, steps if sheet else None, progress
-    )
+    n = EACH if form(out) in SHEETS else 1
+    if n > 1:
+        check_sheet(out, n * steps, model.spec, max(1, steps))
+        made = np.stack(list(model.between(a, b, steps, n=n)), 1)  # [n,steps,C,H,W]
+        write_pictures(out, iter([made.reshape(-1, *made.shape[2:])]), n * steps, model.spec, steps, progress)
+    else:
+        write_pictures(out, first_ready(model.between(a, b, steps)), steps, model.spec, progress=progress)
     return f"{counted(n * steps, 'picture is', 'pictures are')} in {out}."

@@ -82,7 +82,7 @@ def sample(
             print_line(make_of_texts(model, text or [], text_file, out, count if n else None, number, columns, progress))
         return
     if text or text_file:
-        raise ValueError(f"{run} was trained without captions, so it takes no --text: leave it out.")
+        raise ValueError(f"{run} was trained without captions, so it takes no {'--text' if text else '--text-file'}: leave it out.")
     if moves(model) and not frames and wants_film(out, seconds, fps, loop, label):
         with Progress("sampling") as progress:
             print_line(film(model, out, count, number, truncation, seconds, fps, loop, columns, progress))

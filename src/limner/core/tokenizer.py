@@ -93,10 +93,13 @@ class Tokenizer:
 
     @staticmethod
     def from_json(document: dict[str, Any]) -> Tokenizer:
-        """The tokenizer of a description. Raises ValueError for an unknown kind."""
+        """The tokenizer of a description. Raises ValueError for an unknown kind, and for sizes that are none."""
         if document.get("kind") != "hashed":
             raise ValueError(f"The tokenizer {document.get('kind')!r} is unknown: update Limner.")
-        return Tokenizer(document["vocabulary"], document["words"], document["word_tokens"])
+        sizes: dict[str, Any] = {name: document.get(name) for name in ("vocabulary", "words", "word_tokens")}
+        if wrong := next((name for name, size in sizes.items() if not isinstance(size, int) or size < 1), None):
+            raise ValueError(f"The description of the tokenizer is damaged: {wrong} must be a whole number above 0.")
+        return Tokenizer(**sizes)
 
 
 @lru_cache(maxsize=65_536)

@@ -141,8 +141,9 @@ def film(model: Any, keys: Sequence[Latent], out: Path | None = None, seconds: f
          progress: Progress | None = None, fps: float | None = None) -> str:  # fmt: skip
     """Write a film past latents, which a loop returns from the last to the first. Returns a sentence that names it.
 
-    What a generator of clips draws moves on the way. out: a .gif, .webp or .mp4; None writes walk.gif in the run folder. Raises ValueError for fewer than two latents, those of
-    another model, and another suffix, before anything is generated.
+    With a generator of clips, the time goes on along the walk. out: a .gif, .webp or .mp4; None writes walk.gif in the run
+    folder. Raises ValueError for fewer than two latents, those of another model, and another suffix, before anything is
+    generated.
     """
     if not 2 <= len(keys) <= MAX_KEYS:
         raise ValueError(f"A film goes past 2 to {MAX_KEYS} key frames, not {len(keys)}: give more latents to --frames.")

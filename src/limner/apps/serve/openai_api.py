@@ -1,7 +1,8 @@
 """The images API of OpenAI, as its clients use it: models, generations, edits and variations.
 
 The prompt of a text-to-image generator is a text. That of another generator is the name of a class, or `any`; anything else is
-refused with what is accepted. Either may set `seed=7`. Fields that mean nothing here (`quality`, `style`, `user`, ...) are ignored, as OpenAI's own models do.
+refused with what is accepted. Either may set `seed=7`. Fields that mean nothing here (`quality`, `style`, `user`, ...) are
+ignored, as OpenAI's own models do.
 """
 
 from __future__ import annotations

@@ -50,8 +50,8 @@ def read_captions(source: Source, names: Sequence[str], given: str | Path | None
     found: Captions = [(caption,) if (caption := caption_of_name(name)) else () for name in names]
     if sum(map(bool, found)) * 2 < len(found):
         raise ValueError(
-            f"The pictures of {source.origin} have no captions: put x{SIDECAR} beside x.png, or give --captions and a CSV or JSON Lines "
-            "with the columns file and caption."
+            f"The pictures of {source.origin} have no captions: put x{SIDECAR} beside x.png, or a captions.csv with the columns file "
+            "and caption among them; `limner train` takes such a table by --captions, too."
         )
     return found, "the names of the files"
 

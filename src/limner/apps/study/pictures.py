@@ -93,7 +93,7 @@ def of_two_runs(first: Any, second: Any, data: str | None, count: int, raters: i
             )
         made = _outputs(first, second, inputs, progress)
     else:
-        raise ValueError(f"A {kinds[0]} makes no pictures that people could compare: give generators, translators or restorers.")
+        raise ValueError(f"Runs of the kind {kinds[0]} are not compared in studies: give generators, translators or restorers.")
     return np.concatenate(made), np.repeat([FIRST, SECOND], [len(part) for part in made])
 
 

@@ -46,7 +46,7 @@ def options() -> set[str]:
         for function in vars(module).values():
             if inspect.isfunction(function) and function.__module__ == module.__name__:
                 names |= set(inspect.signature(function).parameters)
-    return {f"--{name.replace('_', '-')}" for name in names}
+    return {f"--{name.rstrip('_').replace('_', '-')}" for name in names}
 
 
 def named(path: Path) -> set[str]:

@@ -53,7 +53,7 @@ def plan(images: int) -> Plan:
 def test_names_decide_what_is_a_picture(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     given = {
-        name: torch.from_numpy(rng.integers(0, 256, (16, 3, 8, 8), dtype=np.uint8)) for name in ("image", "target", "a", "b", "mask")
+        name: torch.from_numpy(rng.integers(0, 256, (16, 3, 8, 8), dtype=np.uint8)) for name in ("image", "target", "a", "b", "other", "mask")
     } | {"label": torch.arange(16), "vector": torch.randn(16, 5)}
     assert given.keys() >= IMAGES
     method = Denoiser()

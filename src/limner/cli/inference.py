@@ -72,7 +72,7 @@ def sample(
     from limner.apps.text import TextGenerator
     from limner.apps.text import sample as make_of_texts
 
-    count, number = amounts.count(n or "64", "number of pictures"), amounts.count(seed, "seed", minimum=0)
+    count, number = amounts.count("64" if n is None else n, "number of pictures"), amounts.count(seed, "seed", minimum=0)
     model = open_model(run, device, GeneratorModel | TextGenerator, "sample")
     if isinstance(model, TextGenerator):
         meaningless = {"label": label, "truncation": truncation, "seconds": seconds, "frames": frames, "loop": loop or None, "fps": fps}

@@ -113,7 +113,7 @@ class _Spectral(nn.Module):
     def estimate(self) -> None:
         """Estimate the singular vectors of the weight as it is now."""
         for _ in range(15):
-            self._iterate(self.weight.detach().flatten(1))
+            self._iterate(self._matrix().detach())
 
     def normalized(self) -> Tensor:
         matrix = self._matrix()

@@ -70,6 +70,19 @@ def test_spectral_norm_is_one_after_iterations(layer: nn.Module) -> None:
     assert torch.linalg.matrix_norm(weight.flatten(1), 2).item() == pytest.approx(1, abs=1e-4)
 
 
+@pytest.mark.parametrize("layer", [SpectralConv2d(3, 8, 4, 2, 1), SpectralLinear(12, 7)], ids=["conv", "linear"])
+def test_spectral_norm_is_one_as_estimated(layer: nn.Module) -> None:
+    torch.manual_seed(0)
+    nn.init.normal_(layer.weight, 0, 3)
+    layer.estimate()
+    layer.requires_grad_(False)
+    for training in (True, False):
+        weight = layer.train(training).normalized()
+        assert torch.linalg.matrix_norm(weight.flatten(1), 2).item() == pytest.approx(1, abs=0.05)
+    nn.init.normal_(layer.v)
+    assert torch.equal(layer.normalized(), weight), "in evaluation v does not matter: older runs stored it in another order"
+
+
 def test_spectral_iteration_moves_only_in_training_of_the_layer_itself() -> None:
     layer = SpectralLinear(6, 4)
     x = torch.randn(3, 6)

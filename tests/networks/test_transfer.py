@@ -11,6 +11,7 @@ from torch import nn
 from limner import networks
 from limner.core.condition import Condition
 from limner.core.images import ImageSpec
+from limner.networks import text2image
 from limner.networks.adapt import frozen, high_resolution, modulation
 from limner.networks.transfer import LUMA, Change, channel_matrix, take_over
 
@@ -163,6 +164,9 @@ def test_freeze_d_keeps_the_upper_half_of_the_resolutions() -> None:
     net = pair("conv", ImageSpec(1, 64, 64), 0)["discriminator"]  # convolutions at 32, 16, 8 and 4 pixels
     names = {name.rpartition(".")[0] for name in high_resolution(net, ImageSpec(1, 64, 64))}
     assert names == {"convs.0", "convs.1"}
+    texts = ImageSpec(1, 64, 64, Condition.tokens(100, 24))
+    found = {name.rpartition(".")[0] for name in high_resolution(text2image.Discriminator(texts), texts)}
+    assert found == {"pictures.convs.0", "pictures.convs.1"}, "the embeddings of tokens are no maps"
 
 
 @pytest.mark.parametrize("name", [n for n in networks.NAMES if n not in ("r3gan", "progan", "fastgan", "mlp")])

@@ -19,12 +19,14 @@ from safetensors.torch import load_file
 
 pytest.importorskip("optuna")
 
+from limner.data.request import DataRequest
 from limner.families.search import run as searching
 from limner.families.search.halving import SHARES, Job, Run, best, next_job, noise
 from limner.families.search.picture import draw
 from limner.families.search.space import Range, space
 from limner.families.search.study import Study
 from limner.families.train import defaults
+from limner.recipes.changes import changed
 from limner.runs.options import Options
 from limner.training.loop import Outcome
 
@@ -52,6 +54,7 @@ def test_ranges_are_given_in_the_types_of_the_options() -> None:
     assert found["batch"].choices == (8, 32) and found["flip"].choices == (False, True)
     assert found["generator_optimizer.lr"].log and not found["lr_warmup"].log
     assert found["generator.width"].step and str(found["lr_warmup"]) == "0 to 0.1"
+    assert space(changed(defaults("spectral"), {"penalty": "r1"}), ["gamma=1,2.5"])["gamma"].choices == (1, 2.5), "its default is None"
 
 
 @pytest.mark.parametrize(
@@ -186,9 +189,39 @@ def test_a_search_that_stops_anywhere_goes_on_there(squares: Path, tmp_path: Pat
         searching.search(str(squares), **(command | {"settings": 5}))
 
 
+def test_minutes_that_end_during_the_last_run_leave_it_the_best(squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]  # seconds
+
+    def trained(*, options: Options, pause: Any, **_: Any) -> SimpleNamespace:
+        now[0] += 60 if pause.at else 3600
+        seen = pause.at or int(options.images) // 2
+        if pause.at:
+            options.out.mkdir(parents=True, exist_ok=True)
+            with (options.out / "log.jsonl").open("a") as file:
+                file.write(json.dumps({"images": seen, "fd_pixels": 1.0 + abs(int(options.out.name[:3]) - 1)}) + "\n")
+        return SimpleNamespace(outcome=Outcome(seen, 1.0, False))
+
+    monkeypatch.setattr(searching, "train", trained)
+    monkeypatch.setattr(searching, "decide", lambda *_: ({"images": 96_000}, ""))
+    monkeypatch.setattr(searching, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    found = searching.search(
+        str(squares), recipe="spectral", settings=4, changes={"generator.width": 4, "discriminator.width": 4}, out=tmp_path / "search",
+        options=Options(minutes=60, metric="pixels", device="cpu", threads=1, doctor=False), request=DataRequest(size=(16, 16), unconditional=True),
+    )  # fmt: skip
+    assert found.folder.name == "001" and not found.finished
+    assert not any(row["failed"] for row in json.loads((tmp_path / "search/search.json").read_text())["trials"])
+    assert "--size 16x16 --unconditional" in found.command
+
+
 def test_what_cannot_be_searched_is_refused(squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="compares nothing"):
         searching.search(str(squares), settings=1, out=tmp_path / "x")
+    with pytest.raises(ValueError, match="The option metric is 'best': choose auto"):
+        searching.search(str(squares), options=Options(metric="best"), out=tmp_path / "x")
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged/study.db").write_text("not a database" * 100)
+    with pytest.raises(ValueError, match=r"study\.db is damaged"):
+        Study(tmp_path / "damaged", "lower", 0)
     with pytest.raises(ValueError, match="leave --metric none out"):
         searching.search(str(squares), recipe="spectral", options=Options(metric="none", threads=1, device="cpu"), out=tmp_path / "x")
     monkeypatch.setenv("WORLD_SIZE", "2")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -15,6 +16,10 @@ from safetensors.torch import load_file
 import limner
 from limner.cli import main
 from limner.core import artifact
+from limner.data.request import DataRequest
+from limner.families import presets
+from limner.families.parents import with_parent
+from limner.recipes.changes import changed
 from limner.runs import run as runs
 from limner.runs import transfer
 from limner.runs.inventory import only_added
@@ -135,6 +140,18 @@ def test_other_families_start_from_their_own(tmp_path: Path) -> None:
         limner.train(pictures(), from_=first, adapt="freeze-d", images=16, out=tmp_path / "x", **FAST)
 
 
+def test_networks_that_have_grown_do_not_grow_again(parent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = artifact.read_description(parent)
+    for name, architecture, growing in (("spectral", "progan", 0.0), ("progan", "progan", 0.0), ("progan", "conv", None)):
+        made = changed(presets()[name].make(), {"architecture": architecture})
+        described = known | {"recipe": json.loads(json.dumps({"name": name, **dataclasses.asdict(made)}))}
+        monkeypatch.setattr(artifact, "read_description", lambda _, described=described: described)
+        recipe, changes, _ = with_parent(parent, None, {}, DataRequest())
+        found = dataclasses.asdict(changed(presets()[recipe].make(), changes))
+        assert found["architecture"] == architecture
+        assert found["generator"].get("growing") == growing and found["discriminator"].get("growing") == growing
+
+
 def test_what_cannot_be_a_parent_is_refused_in_a_sentence(parent: Path, tmp_path: Path) -> None:
     data = pictures()
     with pytest.raises(ValueError, match="give that one with --from, or leave --adapt out"):
@@ -143,6 +160,8 @@ def test_what_cannot_be_a_parent_is_refused_in_a_sentence(parent: Path, tmp_path
         limner.train(data, from_=tmp_path / "nothing", images=16, out=tmp_path / "x", **FAST)
     with pytest.raises(ValueError, match="holds networks of the architecture conv, and this run has r3gan"):
         limner.train(data, recipe="r3gan", from_=parent, images=16, out=tmp_path / "x", **FAST)
+    with pytest.raises(ValueError, match="where the run of --from is: choose another folder"):
+        limner.train(data, from_=parent, images=16, out=parent, **FAST)
     with pytest.raises(ValueError, match="so from has no meaning"):
         limner.train(resume=parent, from_=parent)
     damaged = tmp_path / "damaged"
@@ -184,6 +203,7 @@ def test_the_verdict_of_a_trial() -> None:
     assert far.startswith("The parent's pictures are far from these") and "helps at first" in far
     assert "helps: after" in verdict(figures | {"metric": "psnr", "parent_before": 40.0}, "lower"), "a measure of pairs says nothing about that"
     assert "no difference" in verdict(figures | {"nothing": 30.5}, "lower")
+    assert verdict(figures | {"parent": float("nan")}, "lower").startswith("The trial does not tell")
 
 
 # ---- the copy check ------------------------------------------------------------------------------------------------------

@@ -25,8 +25,13 @@ def search(
     size: str | None = None,
     fit: Literal["crop", "pad", "stretch"] = "crop",
     channels: Literal["auto", "1", "3", "4"] = "auto",
+    background: str = "white",
     labels: Path | None = None,
+    captions: str | None = None,
+    drop_duplicates: bool = False,
     unconditional: bool = False,
+    classes_from: Literal["auto", "parent", "top"] = "auto",
+    halves: bool = False,
     metric: str = "auto",
     seed: int = 0,
     threads: int | None = None,
@@ -61,10 +66,20 @@ def search(
         As in `limner train`.
     channels
         As in `limner train`.
+    background
+        As in `limner train`.
     labels
+        As in `limner train`.
+    captions
+        As in `limner train`, for text2image.
+    drop_duplicates
         As in `limner train`.
     unconditional
         Ignore the classes.
+    classes_from
+        As in `limner train`.
+    halves
+        As in `limner train`, for recipes that translate.
     metric
         What decides, as in `limner train`.
     seed
@@ -84,8 +99,9 @@ def search(
         minutes=minutes, images=images, seed=seed, device=device, threads=threads, metric=metric, checkpoint_minutes=checkpoint_minutes
     )
     request = DataRequest(
-        second=second, size=parse_size(size), fit=fit, channels=channels, labels=labels, unconditional=unconditional
-    )
+        second=second, size=parse_size(size), fit=fit, channels=channels, background=background, labels=labels, captions=captions,
+        drop_duplicates=drop_duplicates, unconditional=unconditional, classes_from=classes_from, halves=halves,
+    )  # fmt: skip
     tell("Starting (loading PyTorch) ...")
     with Progress("decoding") as progress:
         found = run_search(

@@ -137,8 +137,8 @@ def train(
     from limner.runs.options import Options
 
     architecture = getattr(choices, "architecture", None)
-    # the choice of `auto` is not known here: every value that the user sets is a change
-    defaults = None if recipe == families.AUTO else families.defaults(recipe, architecture)  # also that of a parent
+    # the choice of `auto` and the recipe of a parent are not known here: every value that the user sets is a change
+    defaults = None if recipe == families.AUTO else families.defaults(recipe, architecture)
     changes = changes_of(choices, defaults) if choices else {}
     if architecture:
         changes["architecture"] = architecture

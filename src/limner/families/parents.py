@@ -13,28 +13,25 @@ from limner.data.request import DataRequest
 from limner.families import presets
 from limner.recipes.changes import changed
 
-AUTO = "auto"  # the recipe where none is given
-
 
 def with_parent(folder: Path, recipe: Any, changes: Mapping[str, Any], request: DataRequest) -> tuple[Any, dict[str, Any], DataRequest]:
     """Return the recipe, changes and data options of a run that starts from the run in `folder`, where the user gives none of their own.
 
-    Raises ValueError for a folder that is no trained run, and for one whose recipe is not known by a name.
+    recipe: None where none is given. Raises ValueError for a folder that is no trained run, and for one whose recipe is not known by a name.
     """
     description = artifact.read_description(folder)
     spec = ImageSpec.from_json(description["data"]["spec"])
     if request.size is None:
         request = dataclasses.replace(request, size=spec.size)
-    if recipe != AUTO:
+    if recipe is not None:
         return recipe, dict(changes), request
     name, options = recipe_of(folder, description)
     networks = ("generator.", "discriminator.")
     if "architecture" in changes:
         options = {key: value for key, value in options.items() if not key.startswith(networks) and key != "architecture"}
-    for net in networks:  # the parent's networks have grown already
-        if f"{net}growing" in dict(_flat(presets()[name].make())):
-            options[f"{net}growing"] = 0.0
-    return name, options | dict(changes), request
+    known = dict(_flat(changed(presets()[name].make(), options | dict(changes))))
+    grown = {f"{net}growing": 0.0 for net in networks if f"{net}growing" in known}  # the parent's networks have grown already
+    return name, options | grown | dict(changes), request
 
 
 def recipe_of(folder: Path, description: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

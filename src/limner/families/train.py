@@ -157,7 +157,7 @@ def train(
     changes |= named
     if "out" in given and given["out"] is not None:
         given["out"] = Path(given["out"])
-    options = _read_amounts(dataclasses.replace(options or Options(), **given))
+    options = read_amounts(dataclasses.replace(options or Options(), **given))
     request = DataRequest(data=data, second=second, **data_options)
     if resume is not None:
         wrong = [*(["from"] if from_ is not None else []), *request.changed(), *(["recipe"] if recipe != AUTO else []), *changes]
@@ -173,7 +173,7 @@ def train(
     check_apart(options.out, [data, second])
     if from_ is not None:
         parent = Path(from_).expanduser()
-        recipe, changes, request = with_parent(parent, recipe, changes, request)
+        recipe, changes, request = with_parent(parent, None if recipe == AUTO else recipe, changes, request)
         invocation = dataclasses.replace(invocation, parent=parent)
     elif options.adapt != "full":
         raise ValueError("--adapt chooses what a run trains that starts from another: give that one with --from, or leave --adapt out.")
@@ -185,7 +185,7 @@ def _take(named: dict[str, Any], cls: type) -> dict[str, Any]:
     return {f.name: named.pop(f.name) for f in dataclasses.fields(cls) if f.name in named}
 
 
-def _read_amounts(options: Options) -> Options:
+def read_amounts(options: Options) -> Options:
     """Return the options with durations and counts as numbers. Raises ValueError for invalid ones."""
     check(options)
     if options.minutes is not None and options.images is not None:

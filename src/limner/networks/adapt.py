@@ -70,12 +70,13 @@ def high_resolution(discriminator: nn.Module, spec: ImageSpec) -> list[str]:
 
     def remember(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(_: nn.Module, __: Any, output: Any) -> None:
-            if isinstance(output, torch.Tensor) and output.ndim == 4:
+            if isinstance(output, torch.Tensor) and output.ndim == 4:  # [N,C,H,W]
                 sizes.setdefault(name, output.shape[-2])
 
         return hook
 
-    leaves = [(name, m) for name, m in discriminator.named_modules() if any(True for _ in m.parameters(recurse=False))]
+    layers = [(name, m) for name, m in discriminator.named_modules() if any(True for _ in m.parameters(recurse=False))]
+    leaves = [(name, m) for name, m in layers if not isinstance(m, nn.Embedding)]  # of tokens: [N,W,K,E], which are no maps
     handles = [module.register_forward_hook(remember(name)) for name, module in leaves]
     training = discriminator.training
     device = next(discriminator.parameters()).device

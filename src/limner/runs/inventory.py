@@ -60,8 +60,11 @@ def _recorded(folder: Path) -> dict[str, str] | None:
 
 def only_added(folder: Path, data: TrainingSet) -> bool:
     """Return whether all pictures of the first start are there, unchanged, and others were added."""
-    before, now = _recorded(folder), digests(data)
-    return before is not None and len(now) > len(before) and all(now.get(name) == digest for name, digest in before.items())
+    before = _recorded(folder)
+    if before is None:
+        return False
+    now = digests(data)
+    return len(now) > len(before) and all(now.get(name) == digest for name, digest in before.items())
 
 
 def difference(folder: Path, data: TrainingSet) -> str:

@@ -16,7 +16,7 @@ from torch import nn
 
 from limner.core import device, distributed
 from limner.core.artifact import read_description
-from limner.core.files import write_whole
+from limner.core.files import lies_in, write_whole
 from limner.core.images import write_png
 from limner.core.machine import Machine
 from limner.core.text import counted, sentence
@@ -75,6 +75,8 @@ def run(experiment: Experiment, options: Options, machine: Machine, invocation: 
     folder = run_folder(options, experiment.data, experiment.name)
     say = _printer(options.quiet or not machine.ranks.first)
     invocation = invocation or Invocation()
+    if invocation.parent and lies_in(invocation.parent, folder):
+        raise ValueError(f"The run would go to {folder}, where the run of --from is: choose another folder with --out.")
     if not machine.ranks.first:
         return _run_in(folder, experiment, options, machine, invocation, say)
     check_free(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,8 +158,8 @@ def _check_kind(experiment: Experiment, parent: Parent) -> None:
     before, product = parent.description, experiment.product
     if before["kind"] != product.kind:
         raise ValueError(
-            f"{parent.folder} holds a trained {before['kind']}, and the recipe {experiment.name} trains another kind, a {product.kind}: leave "
-            "--recipe out, or start from another run."
+            f"{parent.folder} holds a trained {before['kind']}, and the recipe {experiment.name} trains another kind, "
+            f"{'an' if product.kind[0] in 'aeiou' else 'a'} {product.kind}: leave --recipe out, or start from another run."
         )
     had, has = before["network"]["architecture"], product.description["architecture"]
     if had != has:
@@ -193,7 +194,7 @@ def _differences(before: ImageSpec, now: ImageSpec, change: Change, new: list[st
             text += f"; {_some(others)} {'start' if len(others) > 1 else 'starts'} at the mean of its {counted(len(had), 'class', 'classes')}"
         found.append(f"{text}.")
     elif bool(has) != bool(had):
-        found.append(f"Classes: {'none' if has else len(had):} before, {len(has) if has else 'none'} now; what depends on them starts alike for all.")
+        found.append(f"Classes: {'none' if has else len(had)} before, {len(has) if has else 'none'} now; what depends on them starts alike for all.")
     if before.condition.kind != now.condition.kind and "classes" not in {before.condition.kind, now.condition.kind}:
         found.append(f"Condition: {before.condition} before, {now.condition} now.")
     if new:
@@ -281,12 +282,14 @@ def verdict(figures: Mapping[str, Any], better: str) -> str:
     """Return a sentence on the figures of a trial. better: "lower" or "higher"."""
     ours, theirs, metric = figures["parent"], figures["nothing"], figures["metric"]
     values = f"after {figures['images']:,} images of a trial {metric} is {ours:.4g}, and {theirs:.4g} from nothing"
+    if not (math.isfinite(ours) and math.isfinite(theirs)):
+        return f"The trial does not tell whether the start from the parent helps: {values}."
     gain = (theirs - ours if better == "lower" else ours - theirs) / max(abs(theirs), 1e-12)
     before, untrained = figures["parent_before"], figures["nothing_before"]
     far = metric.startswith("fd_") and before > FAR * untrained
     if gain > NOISE and far:
         return (
-            f"The parent's pictures are far from these: their {metric} is {before:.4g}, and {untrained:.4g} that of an untrained network. The start "
+            f"The parent's pictures are far from these: their {metric} is {before:.4g}, that of an untrained network {untrained:.4g}. The start "
             f"from them helps at first ({values}); whether it does at the end, only a run from nothing tells."
         )
     if gain > NOISE:

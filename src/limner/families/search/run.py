@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from limner.core import amounts, artifact
+from limner.core import artifact
+from limner.core.device import out_of_memory
 from limner.core.distributed import ALONE
 from limner.core.files import write_whole
 from limner.core.machine import Machine
@@ -25,8 +26,8 @@ from limner.families import presets
 from limner.families.search import halving, picture
 from limner.families.search.halving import SHARES, Job, next_job
 from limner.families.search.space import Range, leaves, space
-from limner.families.search.study import Study, check_installed
-from limner.families.train import AUTO, Choice, check_apart, choose, train
+from limner.families.search.study import FILE, Study, check_installed
+from limner.families.train import AUTO, Choice, check_apart, choose, read_amounts, train
 from limner.recipes.changes import changed
 from limner.runs.decide import decide
 from limner.runs.options import Options
@@ -103,17 +104,15 @@ def search(
         raise ValueError("A search runs in one process: start it without torchrun.")
     if settings < 2:
         raise ValueError(f"A search of {settings} settings compares nothing: give 2 or more.")
-    options = dataclasses.replace(options or Options(), quiet=True)
-    if options.minutes is not None and options.images is not None:
-        raise ValueError("Give the budget in minutes or in images, not both.")
-    minutes = None if options.images is not None else amounts.minutes(options.minutes or MINUTES, "budget")
-    options = dataclasses.replace(options, minutes=minutes, images=None if options.images is None else amounts.count(options.images, "budget"))
+    options = read_amounts(dataclasses.replace(options or Options(), quiet=True))
+    minutes = None if options.images is not None else float(options.minutes or MINUTES)
+    options = dataclasses.replace(options, minutes=minutes)
     request = dataclasses.replace(request or DataRequest(), data=data)
     machine = start(options, ALONE)
     last = options if minutes is None else dataclasses.replace(options, minutes=minutes * halving.END_SHARE)
     choice = choose(request, recipe, last, dict(changes or {}), progress, machine)
     folder = out or Path("runs") / f"{choice.data.name}-search"
-    check_apart(folder / "x", [data])
+    check_apart(folder / FILE if (folder / FILE).exists() else folder, [data, request.second])
     found = space(choice.recipe, over)
     if not found:
         raise ValueError(f"The recipe {choice.name} has no option that is searched by default: name some with --over.")
@@ -158,7 +157,8 @@ class _Search:
                 self.study.draw(self.space, {path: value for path, _, _, value in leaves(self.choice.recipe)})
             else:
                 if self.minutes is not None and self._spent(seconds()) > 1 - LEAST_ROOM and job.rung == len(SHARES) - 1:
-                    _say("The minutes are over before the best run has its own; give more of them.")
+                    place = self.folder / RUNS / run_name(job.setting, job.repeat)
+                    _say(f"The minutes are over before the end of the best run: `{shlex.join(['limner', 'train', '--resume', str(place)])}` finishes it.")
                     break
                 signal = self._do(job, seconds())
             self.study.set("seconds", round(seconds(), 2))
@@ -191,11 +191,14 @@ class _Search:
                 pause=Pause(at, deadline),
                 **{f.name: getattr(self.request, f.name) for f in dataclasses.fields(self.request)},
             ).outcome
-        except ValueError as error:
-            self.study.fail(job.setting, job.repeat, str(error))
-            _say(f"Trial {name} ({text_of(own)}) failed: {error}")
+        except (ValueError, MemoryError, RuntimeError) as error:
+            if not isinstance(error, ValueError) and not out_of_memory(error):
+                raise
+            reason = str(error) if isinstance(error, ValueError) else "there is not enough memory."
+            self.study.fail(job.setting, job.repeat, reason)
+            _say(f"Trial {name} ({text_of(own)}) failed: {reason}")
             return None
-        if outcome.signal:
+        if outcome.signal or (final and not outcome.finished):  # or the minutes are over
             return outcome.signal
         value = value_at(place, self.metric, outcome.seen)
         if value is None or not math.isfinite(value):
@@ -226,14 +229,11 @@ class _Search:
     def _command(self, setting: int) -> str:
         """Return the command that trains a setting with the budget of the last run."""
         recipe = changed(self.choice.recipe, self.study.options(setting))
-        data = self.request.data
-        words = ["limner", "train", str(data) if isinstance(data, str | Path) else "DATA", "--recipe", self.choice.name]
-        if self.request.size is not None:
-            size = self.request.size
-            words += ["--size", str(size) if isinstance(size, int) else "x".join(map(str, size))]
-        for path, value in self._changes(recipe).items():
-            flag = "--" + path.replace("_", "-")
-            words += [f"--no-{flag[2:]}" if value is False else flag] if isinstance(value, bool) else [flag, f"{value:.6g}" if isinstance(value, float) else str(value)]
+        sets = [place for place in (self.request.data, self.request.second) if place is not None]
+        words = ["limner", "train", *(str(place) if isinstance(place, str | Path) else "DATA" for place in sets), "--recipe", self.choice.name]
+        given = {name: getattr(self.request, name) for name in self.request.changed() if name not in ("data", "second")}
+        for path, value in (given | self._changes(recipe)).items():
+            words += flag_of(path, value)
         words += ["--seed", str(self.last.seed), "--images", str(self.study.budget(setting))]
         return shlex.join(words)
 
@@ -283,6 +283,16 @@ class _Search:
                     shutil.rmtree(self.folder / RUNS / run_name(run.setting, run.repeat) / "checkpoint", ignore_errors=True)
         value = winner.values[max(winner.values)]
         return Found(kept, self._command(winner.setting), value, self.metric, finished, halving.noise(runs), signal)
+
+
+def flag_of(path: str, value: Any) -> list[str]:
+    """Return an option by its dotted name and its value as words of a command."""
+    flag = path.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{flag}" if value else f"--no-{flag}"]
+    if isinstance(value, tuple):  # a size
+        return [f"--{flag}", "x".join(map(str, value))]
+    return [f"--{flag}", f"{value:.6g}" if isinstance(value, float) else str(value)]
 
 
 def run_name(setting: int, repeat: int) -> str:

@@ -58,7 +58,7 @@ def space(recipe: Any, given: Sequence[str] = ()) -> dict[str, Range]:
     given: `NAME`, `NAME=LOW..HIGH` or `NAME=A,B,C`, instead of the default ones: learning rates, widths, batch, objective and
     augmentation, as far as the recipe has them and they have an effect. Raises ValueError for unknown names and invalid values.
     """
-    known = {path: leaf for leaf in leaves(recipe) for path in (leaf[0],)}
+    known = {leaf[0]: leaf for leaf in leaves(recipe)}
     if given:
         return dict(_given(text, known, recipe) for text in given)
     return {path: found for path, leaf in known.items() if _has_effect(recipe, path) and (found := _default(leaf)) is not None}
@@ -139,10 +139,10 @@ def _typed(given: Any, value: Any) -> Any:
     """Return a given value in the type of the option's own; text that is none of that type is left for the option to refuse."""
     if isinstance(value, bool):
         return {"true": True, "false": False}.get(str(given).lower(), given)
-    if not isinstance(value, int | float) or not _numeric(given):
+    if not isinstance(value, int | float | None) or not _numeric(given):
         return given
     number = float(given)
-    return int(number) if isinstance(value, int) and number.is_integer() else number
+    return number if isinstance(value, float) or not number.is_integer() else int(number)
 
 
 def _numeric(given: Any) -> bool:

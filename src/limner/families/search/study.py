@@ -37,7 +37,12 @@ class Study:
         self.better, self.seed = better, seed
         storage = f"sqlite:///{(folder / FILE).absolute()}"
         direction = "minimize" if better == "lower" else "maximize"
-        self._study: Any = self._optuna.create_study(storage=storage, study_name=NAME, direction=direction, load_if_exists=True)
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            self._study: Any = optuna.create_study(storage=storage, study_name=NAME, direction=direction, load_if_exists=True)
+        except SQLAlchemyError as error:
+            raise ValueError(f"{folder / FILE} is damaged or cannot be written: search in another folder with --out.") from error
 
     # ---- what belongs to the whole search ----------------------------------------------------------------------------
 

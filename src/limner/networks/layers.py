@@ -121,11 +121,10 @@ class _Spectral(nn.Module):
             self._iterate(matrix.detach())
         # clones: with several forward passes in a turn, the buffers change before backward reads them
         u, v = self.u.clone(), self.v.clone()
+        if not self.training:  # averaged over training, as an EMA has them, unit vectors are no longer quite that long
+            u, v = F.normalize(u, dim=0), F.normalize(v, dim=0)
         with full_precision(matrix.device):
-            if self.training:
-                sigma = torch.dot(u, matrix @ v)
-            else:  # from u alone: older runs stored v in another order. Averaged over training, as in an EMA, u is not quite a unit vector
-                sigma = (matrix.T @ F.normalize(u, dim=0)).norm()
+            sigma = torch.dot(u, matrix @ v)
         return self.weight / sigma
 
 

@@ -31,14 +31,13 @@ class Study:
 
     def __init__(self, folder: Path, better: str, seed: int) -> None:
         import optuna
+        from sqlalchemy.exc import SQLAlchemyError
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._optuna: Any = optuna
         self.better, self.seed = better, seed
         storage = f"sqlite:///{(folder / FILE).absolute()}"
-        direction = "minimize" if better == "lower" else "maximize"
-        from sqlalchemy.exc import SQLAlchemyError
-
+        direction = optuna.study.StudyDirection.MINIMIZE if better == "lower" else optuna.study.StudyDirection.MAXIMIZE
         try:
             self._study: Any = optuna.create_study(storage=storage, study_name=NAME, direction=direction, load_if_exists=True)
         except SQLAlchemyError as error:

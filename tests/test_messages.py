@@ -53,7 +53,7 @@ def named(path: Path) -> set[str]:
     """The options that the texts of a file name; `--no-x` is the other side of `--x`. Those of a script and the properties
     of a style sheet are none."""
     texts = [node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)]
-    found = {o for text in texts if isinstance(text, str) for o in re.findall(r"(?<![\w-])(?<!\.py )(?<!var\()--[a-z][\w.-]*\w\b(?!:)", text)}
+    found = {o for text in texts if isinstance(text, str) and text != "--no-" for o in re.findall(r"(?<![\w-])(?<!\.py )(?<!var\()--[a-z][\w.-]*\w\b(?!:)", text)}
     return {o if o in KNOWN else o.replace("--no-", "--") for o in found}
 
 

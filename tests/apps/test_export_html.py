@@ -154,7 +154,7 @@ class Opened:
         self.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
-@pytest.mark.parametrize(("name", "classes", "channels"), [("conv", 3, 3), ("conv", 0, 1), ("stylegan2", 3, 4), ("biggan", 0, 3)])
+@pytest.mark.parametrize(("name", "classes", "channels"), [("conv", 3, 3), ("conv", 0, 1), ("stylegan2", 3, 4), pytest.param("biggan", 0, 3, marks=pytest.mark.slow)])
 def test_a_generator_in_a_browser(browser: Any, tmp_path: Path, name: str, classes: int, channels: int) -> None:
     model = generator(name, classes, channels)
     if name == "conv":

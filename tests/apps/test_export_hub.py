@@ -224,6 +224,7 @@ def test_push_uploads_the_folder(tmp_path: Path, stub: tuple[type[Stub], str], m
     assert stub[0].tokens == {"Bearer hf_test"} and any(path.startswith("/api/repos/create") for path in stub[0].paths)
 
 
+@pytest.mark.slow
 def test_push_without_a_token_a_name_or_a_hub_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("huggingface_hub")
     model = models.generator(tmp_path / "run", "mlp")

@@ -91,7 +91,7 @@ def test_truncation_is_an_input_with_a_default(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("make", "name"),
-    [(lambda f: models.autoencoder(f, "vae", CLASSES), "vae"), (lambda f: models.autoencoder(f, "vqvae"), "vqvae")],
+    [pytest.param(lambda f: models.autoencoder(f, "vae", CLASSES), "vae", marks=pytest.mark.slow), (lambda f: models.autoencoder(f, "vqvae"), "vqvae")],
     ids=["vae", "vqvae"],
 )
 def test_autoencoders(make: Any, name: str, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from study_bot import Wire, noise_study, score, watch
 pytest.importorskip("fastapi")
 
 
+@pytest.mark.slow
 def test_a_bot_that_does_not_look_at_pixels_scores_as_by_chance(tmp_path: Path) -> None:
     seen = watch(noise_study(tmp_path, 100, 20), 20)
     right, n = score(seen)

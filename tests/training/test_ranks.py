@@ -76,7 +76,8 @@ def test_two_ranks_share_the_pools_of_a_cyclegan(squares: Path, tmp_path: Path) 
         torch.testing.assert_close(*pools, rtol=2e-4, atol=2e-5)
 
 
-@pytest.mark.parametrize("recipe", ["vae", pytest.param("vqvae", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["vae", "vqvae"])
 def test_two_ranks_learn_one_code(recipe: str, squares: Path, tmp_path: Path) -> None:
     more = ["--recipe", recipe, "--network.width", "8", "--network.blocks", "1", "--batch", "8", "--grad-clip", "0"]
     # codes die and restart in every iteration: 64 of them share 8 x 16 vectors of an untrained encoder

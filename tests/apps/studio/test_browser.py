@@ -144,7 +144,7 @@ def test_after_a_drag_of_300_events_the_last_frame_is_the_last_value(browser: An
         watched.context.close()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_at_320_pixels_nothing_is_cut_off_and_all_controls_have_names(browser: Any, home: Path, tmp_path: Path, scheme: str) -> None:
     with serving(home, tmp_path / "cache") as (address, _):
         watched = Watched(browser, color_scheme=scheme, reduced_motion="reduce")

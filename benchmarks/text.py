@@ -39,7 +39,7 @@ from limner.core.images import grid, to_float, write_png
 from limner.core.tokenizer import Tokenizer
 from limner.data.samples import SKIN_TONES
 from limner.families.train import train
-from limner.networks.text2image import WORD_TOKENS, SentenceEncoder
+from limner.networks.text2image import SentenceEncoder
 from translate_quality import PACKAGES, RESULTS, unpack
 
 SUBCATEGORIES = ("person", "person-role", "person-activity", "person-sport", "person-gesture", "person-fantasy")
@@ -114,7 +114,7 @@ class Retrieval(nn.Module):
     def __init__(self, tokenizer: Tokenizer, width: int = 32, size: int = 128) -> None:
         super().__init__()
         self.tokenizer = tokenizer
-        self.texts = SentenceEncoder(tokenizer.condition, 64, size, WORD_TOKENS)
+        self.texts = SentenceEncoder(tokenizer.condition, 64, size, tokenizer.word_tokens)
         widths = [width * 2**i for i in range(4)]
         layers: list[nn.Module] = [
             nn.PixelUnshuffle(2),

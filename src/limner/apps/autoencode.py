@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from limner.apps.model import CHUNK, GeneratorModel
 from limner.apps.output import SHEETS, ImageArray, check_sheet, form
-from limner.apps.sample import at_least_one, check_film, destination, is_film, write_film
+from limner.apps.sample import at_least_one, check_film, destination, is_film, refuse_seconds, write_film
 from limner.apps.traverse import Traversal, traversal
 from limner.core import artifact
 from limner.core.device import autocast
@@ -290,8 +290,7 @@ def interpolate(model: Autoencoder, a: Path, b: Path, out: Path | None = None, s
         frames = model.between(one, two, count)
         write_film(out, (grid(frame[None]) for frame in np.asarray(frames)), count, seconds)
         return f"A film of {len(frames)} frames is in {out}."
-    if seconds is not None:
-        raise ValueError("Only a film lasts --seconds: write it to a .gif, .webp or .mp4, or leave them out.")
+    refuse_seconds(seconds)
     if form(out) in SHEETS:  # before the pictures are computed
         check_sheet(out, steps, model.spec, max(1, steps))
     one, two = (picture_of(model, path) for path in (a, b))

@@ -108,6 +108,12 @@ def is_film(out: Path, seconds: float | None) -> bool:
     return ending in ANIMATIONS and not out.is_dir() and (ending != ".webp" or seconds is not None)
 
 
+def refuse_seconds(seconds: float | None) -> None:
+    """Raise ValueError where a duration is given for what is no film."""
+    if seconds is not None:
+        raise ValueError("Only a film lasts --seconds: write it to a .gif, .webp or .mp4, or leave them out.")
+
+
 def check_film(
     out: Path, seconds: float, n: int, model: HasSpec, columns: int | None = None, fps: float = FRAMES_PER_SECOND
 ) -> int:

@@ -13,7 +13,16 @@ from torch import Tensor, nn
 
 from limner.apps.model import CHUNK, check_numbers, finite
 from limner.apps.output import SHEETS, ImageArray, Progress, check_sheet, form, write_pictures
-from limner.apps.sample import at_least_one, check_film, destination, first_ready, is_film, slerp, write_film
+from limner.apps.sample import (
+    at_least_one,
+    check_film,
+    destination,
+    first_ready,
+    is_film,
+    refuse_seconds,
+    slerp,
+    write_film,
+)
 from limner.core import device, latents
 from limner.core.device import autocast
 from limner.core.images import ImageSpec, grid
@@ -254,8 +263,7 @@ def interpolate(
         frames = check_film(out, seconds, EACH, model)
         write_film(out, map(grid, model.between(a, b, frames, n=EACH)), frames, seconds, progress)
         return f"A film of {frames} frames is in {out}."
-    if seconds is not None:
-        raise ValueError("Only a film lasts --seconds: write it to a .gif, .webp or .mp4, or leave them out.")
+    refuse_seconds(seconds)
     n = EACH if form(out) in SHEETS else 1
     if n > 1:
         check_sheet(out, n * steps, model.spec, max(1, steps))

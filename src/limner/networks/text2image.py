@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from limner.core.condition import NONE, Condition
 from limner.core.images import ImageSpec
 from limner.core.options import WIDEST, check, option
+from limner.core.tokenizer import Tokenizer
 from limner.networks import conv
 from limner.networks.condition import checked
 from limner.networks.layers import SpectralLinear
@@ -30,7 +31,6 @@ from limner.networks.layers import SpectralLinear
 SOURCE = "Tao et al. 2022, DF-GAN: A simple and effective baseline for text-to-image synthesis"
 
 WIDTH = "Channels at full resolution, or at that of the patches; doubled at each downsampling, at most 8x."
-WORD_TOKENS = 12  # of a word, as `core.tokenizer.Tokenizer` gives them by default
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class GeneratorConfig(conv.GeneratorConfig):
     token_size: int = option(64, "Dimensions of a token's embedding.", low=1, high=WIDEST)
     sentence_size: int = option(128, "Dimensions of a sentence's embedding.", low=1, high=WIDEST)
     word_tokens: int = option(
-        WORD_TOKENS, "Tokens of a word: the word, and its groups of three letters.", low=1, high=64
+        Tokenizer.word_tokens, "Tokens of a word: the word, and its groups of three letters.", low=1, high=64
     )
 
 
@@ -115,7 +115,7 @@ class Discriminator(nn.Module):
     """(x [N,C,H,W], tokens [N,L]) -> logits [N], high where it takes a picture for real and of this text"""
 
     def __init__(
-        self, spec: ImageSpec, config: DiscriminatorConfig = DiscriminatorConfig(), word_tokens: int = WORD_TOKENS
+        self, spec: ImageSpec, config: DiscriminatorConfig = DiscriminatorConfig(), word_tokens: int = Tokenizer.word_tokens
     ) -> None:
         super().__init__()
         check(config)

@@ -9,6 +9,7 @@ from typing import Any
 from limner.core.latents import DISTRIBUTIONS as DISTRIBUTIONS
 from limner.core.options import Needs, group, option
 from limner.core.schedule import DECAYS
+from limner.core.tokenizer import Tokenizer
 from limner.losses.adversarial import PATCH_OBJECTIVES, objective_names
 from limner.losses.penalties import PENALTIES
 from limner.losses.regularizers import REGULARIZERS
@@ -96,8 +97,8 @@ class TextRecipe(Training):
     objective: str = option("hinge", "Adversarial losses of both networks.", choices=PATCH_OBJECTIVES)
     mismatch: float = option(0.5, "Share of the discriminator's loss for real images with the text of another; the rest is for generated images.", low=0, high=1)
     noise: str = option("normal", "Latent distribution: standard normal, uniform in [-1,1], or normal truncated at 2.", choices=lambda: DISTRIBUTIONS)
-    vocabulary: int = option(8192, "Entries of the table of hashed words and letters: more keep rare words apart.", low=2, high=1_000_000)
-    words: int = option(24, "Words of a text that are read.", low=1, high=256)
+    vocabulary: int = option(Tokenizer.vocabulary, "Entries of the table of hashed words and letters: more keep rare words apart.", low=2, high=1_000_000)
+    words: int = option(Tokenizer.words, "Words of a text that are read.", low=1, high=256)
     discriminator_optimizer: OptimizerConfig = group(partial(OptimizerConfig, lr=8e-4, beta1=0.5, beta2=0.999), "Optimizer of the discriminator.")
     generator_optimizer: OptimizerConfig = group(partial(OptimizerConfig, lr=2.4e-3, beta1=0.5, beta2=0.999), "Optimizer of the generator.")
     augmentation: str = option("auto", "Augmentation of all that the discriminator sees; auto is light for less than 5,000 images and none beyond. full changes colors too, which a text may name.", choices=("auto", *diffaugment.POLICIES))

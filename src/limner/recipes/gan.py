@@ -34,7 +34,7 @@ from limner.recipes.presets import GANS
 from limner.runs.copies import copy_check
 from limner.runs.experiment import Card, Experiment, Product, Validator
 from limner.runs.options import Options
-from limner.runs.validate import FEATURES, choose_metric, frechet
+from limner.runs.validate import FEATURES, Sample, choose_metric, frechet
 from limner.sampling.generate import preview_of, sampler_of
 from limner.training import memory
 
@@ -96,11 +96,14 @@ def product_of(
 
 def validators_of(dataset: Dataset, noise: str, options: Options, machine: Machine) -> list[Validator]:
     """Return the validators of generators: a Fréchet distance, if it is wanted and there are pictures enough."""
+    sample = sampler_of(dataset.labels if dataset.spec.classes else None, noise, machine)
+    return distances_of(sample, ImageSet(dataset.images, dataset.labels, dataset.classes, dataset.name), options)
+
+
+def distances_of(sample: Sample, reference: ImageSet, options: Options) -> list[Validator]:
+    """Return the Fréchet distance of samples from a reference as a validator, if it is wanted and there are pictures enough."""
     features = choose_metric(options.metric, FEATURES, "generator")
-    if not features:
-        return []
-    reference = ImageSet(dataset.images, dataset.labels, dataset.classes, dataset.name)
-    validator = frechet(sampler_of(dataset.labels if dataset.spec.classes else None, noise, machine), reference, features)
+    validator = frechet(sample, reference, features) if features else None
     return [validator] if validator else []
 
 

@@ -30,12 +30,11 @@ from limner.networks import describe, text2image
 from limner.networks.inference import inference_form
 from limner.recipes.automatic import GAIN, LR, patch_of
 from limner.recipes.config import TextRecipe
-from limner.recipes.gan import augmentation_of, notes_of
+from limner.recipes.gan import augmentation_of, distances_of, notes_of
 from limner.recipes.presets import TEXT_TO_IMAGE
 from limner.recipes.sources import refuse_second
 from limner.runs.experiment import Card, Experiment, Product, Validator
 from limner.runs.options import Options
-from limner.runs.validate import FEATURES, choose_metric, frechet
 from limner.sampling.generate import Preview, generate, sampler_of
 from limner.training import memory
 
@@ -151,13 +150,8 @@ def preview_of(tokens: torch.Tensor, recipe: TextRecipe, machine: Machine) -> Pr
 
 def validators_of(dataset: Captioned, noise: str, options: Options, machine: Machine) -> list[Validator]:
     """Return a Fréchet distance of samples for captions of the set, if it is wanted and there are pictures enough."""
-    features = choose_metric(options.metric, FEATURES, "generator")
-    if not features:
-        return []
-    validator = frechet(
-        sampler_of(dataset.some_tokens(CAPTIONS), noise, machine), ImageSet(dataset.images, None, (), dataset.name), features
-    )
-    return [validator] if validator else []
+    sample = sampler_of(dataset.some_tokens(CAPTIONS), noise, machine)
+    return distances_of(sample, ImageSet(dataset.images, None, (), dataset.name), options)
 
 
 def players(recipe: TextRecipe, spec: ImageSpec) -> tuple[text2image.Generator, text2image.Discriminator]:

@@ -21,7 +21,7 @@ from limner.apps.editing.path import film, row
 from limner.apps.editing.predictor import independent
 from limner.apps.model import check_numbers
 from limner.apps.output import SHEETS, Progress, form, write_pictures, write_sheet
-from limner.apps.sample import destination, is_film
+from limner.apps.sample import destination, is_film, refuse_seconds
 from limner.core.images import png, write_png
 
 if TYPE_CHECKING:
@@ -128,8 +128,7 @@ def interpolate(model: Any, a: Path, b: Path, out: Path | None = None, steps: in
     keys = [opened(model, a), opened(model, b)]
     if is_film(out, seconds):
         return film(model, keys, out, 4.0 if seconds is None else seconds, False, progress)
-    if seconds is not None:
-        raise ValueError("Only a film lasts --seconds: write it to a .gif, .webp or .mp4, or leave them out.")
+    refuse_seconds(seconds)
     form(out)
     made = row(model, keys[0], keys[1], steps)
     write_pictures(out, iter([made]), len(made), model.spec, len(made) if form(out) in SHEETS else None, progress)

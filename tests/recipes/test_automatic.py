@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 import limner
 from limner.cli.flags import changes, flags
@@ -19,6 +21,7 @@ from limner.core.machine import Machine
 from limner.networks import patch, unet
 from limner.recipes import automatic, gan
 from limner.runs.options import Options
+from limner.training.interrupt import Pause
 
 CPU = Machine(torch.device("cpu"), torch.float32, distributed.ALONE)
 
@@ -126,3 +129,35 @@ def test_every_preset_can_be_built() -> None:
     for name, preset in gan.PRESETS.items():
         recipe = preset.make()
         assert isinstance(recipe, gan.Recipe) and preset.summary and any(c.isdigit() for c in preset.source), name
+
+
+def test_groups_stand_for_classes_where_pictures_have_none(squares: Path, tmp_path: Path) -> None:
+    """The groups are found again on resuming, samples follow their frequencies, and pictures that have classes keep them."""
+    small = {"generator.width": 4, "discriminator.width": 4, "groups": 3, "batch": 8}
+    wanted: dict[str, Any] = {"changes": small, "quiet": True, "metric": "none", "doctor": False, "images": 32}
+    whole = limner.train(squares, out=tmp_path / "whole", unconditional=True, **wanted)
+    data = json.loads((whole.folder / "limner.json").read_text())["data"]
+    assert data["classes"] == ["group 1", "group 2", "group 3"] and sum(data["class_counts"]) == 96
+    limner.train(squares, out=tmp_path / "parts", unconditional=True, pause=Pause(at=16), **wanted)
+    limner.train(resume=tmp_path / "parts")
+    first, second = (load_file(tmp_path / name / "weights.safetensors") for name in ("whole", "parts"))
+    assert first.keys() == second.keys() and all(first[key].equal(second[key]) for key in first)
+    model = limner.load(whole.folder)
+    assert model.sample(4, label="group 2", seed=1).shape == (4, 1, 16, 16)
+    drawn = np.bincount(model.labels(3000, None, np.random.default_rng(0)), minlength=3) / 3000
+    assert drawn == pytest.approx(np.array(data["class_counts"]) / 96, abs=0.04)
+    kept = limner.train(squares, out=tmp_path / "kept", **wanted)
+    assert json.loads((kept.folder / "limner.json").read_text())["data"]["classes"] == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "count", "groups"),
+    [
+        (ImageSpec(3, 32, 32), 3_000, 30),
+        (ImageSpec(3, 32, 32), 2_999, 0),
+        (ImageSpec(3, 32, 32, Condition.classes(10)), 60_000, 0),
+        (ImageSpec(3, 64, 64), 60_000, 0),
+    ],
+)
+def test_small_pictures_without_classes_are_sorted_into_groups(spec: ImageSpec, count: int, groups: int) -> None:
+    assert automatic.choose(spec, count, Options(), CPU)[1].groups == groups

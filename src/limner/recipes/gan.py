@@ -17,9 +17,10 @@ from limner.core.machine import Machine
 from limner.core.text import counted
 from limner.data import Dataset
 from limner.data.dataset import Subset
+from limner.data.groups import grouped
 from limner.data.scan import too_few
 from limner.data.split import split
-from limner.evaluation import ImageSet
+from limner.evaluation import ImageSet, load_image_set
 from limner.losses.adversarial import objective
 from limner.losses.penalties import weight_for
 from limner.methods.gan import GAN
@@ -45,6 +46,9 @@ PRESETS = GANS
 
 def build(name: str, recipe: Recipe, dataset: Dataset, options: Options, machine: Machine) -> Experiment:
     """Return the experiment of a recipe. Raises ValueError for options that conflict or need more memory than is free."""
+    reference = load_image_set(dataset)  # no features are learned from groups
+    if recipe.groups and not dataset.spec.classes:
+        dataset = grouped(dataset, recipe.groups)
     spec = dataset.spec
     policy = augmentation_of(recipe.augmentation, dataset)
     refuse_too_large(recipe, spec, machine)
@@ -60,7 +64,7 @@ def build(name: str, recipe: Recipe, dataset: Dataset, options: Options, machine
         method=gan.method,
         optimizers={"discriminator": recipe.discriminator_optimizer, "generator": recipe.generator_optimizer},
         product=product_of(gan.generator, training, held_out, describe(recipe.architecture, recipe.generator), recipe.noise, machine),
-        validators=validators_of(dataset, recipe.noise, options, machine),
+        validators=validators_of(dataset, reference, recipe.noise, options, machine),
         probe=probes.GANProbe(gan.method.nets, gan.latent.distribution, training, held_out, spec.classes > 0, options.seed, machine) if options.doctor else None,
         held_out_count=0 if held_out is None else len(held_out),
         notes=[*notes, *notes_of(dataset, held_out, recipe.augmentation, policy)],
@@ -94,10 +98,10 @@ def product_of(
     )
 
 
-def validators_of(dataset: Dataset, noise: str, options: Options, machine: Machine) -> list[Validator]:
-    """Return the validators of generators: a Fréchet distance, if it is wanted and there are pictures enough."""
+def validators_of(dataset: Dataset, reference: ImageSet, noise: str, options: Options, machine: Machine) -> list[Validator]:
+    """Return the validators of generators of classes as frequent as in the data: `distances_of` from the reference."""
     sample = sampler_of(dataset.labels if dataset.spec.classes else None, noise, machine)
-    return distances_of(sample, ImageSet(dataset.images, dataset.labels, dataset.classes, dataset.name), options)
+    return distances_of(sample, reference, options)
 
 
 def distances_of(sample: Sample, reference: ImageSet, options: Options) -> list[Validator]:

@@ -12,6 +12,7 @@ from limner.core.images import ImageSpec
 from limner.core.machine import Machine
 from limner.data import Dataset
 from limner.data.split import split
+from limner.evaluation import load_image_set
 from limner.losses.adversarial import objective
 from limner.methods.gan import GAN
 from limner.methods.latent_gan import LatentGAN, PictureDiscriminator
@@ -54,7 +55,7 @@ def build(name: str, recipe: LatentRecipe, dataset: Dataset, options: Options, m
             "generator": recipe.generator_optimizer,
         },
         product=product_of(algorithm.generator, training, held_out, describe("latent", recipe.generator), recipe.noise, machine),
-        validators=validators_of(dataset, recipe.noise, options, machine),
+        validators=validators_of(dataset, load_image_set(dataset), recipe.noise, options, machine),
         probe=probe,
         held_out_count=0 if held_out is None else len(held_out),
         notes=[share, *notes_of(dataset, held_out, recipe.augmentation, policy)],

@@ -1,0 +1,128 @@
+"""Groups of similar pictures, which stand for classes where the pictures have none.
+
+A generator and a discriminator that are told the group of a picture learn more from as many pictures than without (Liu et al. 2020,
+"Diverse image generation via self-conditioned GANs"). They find the groups in the discriminator's features and renew them during
+training; here they are found once, before it, in features that need no training and are the same on every machine: histograms of
+oriented gradients (Dalal & Triggs 2005, "Histograms of oriented gradients for human detection") for what is where, and colors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from math import cos, pi, sin
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from limner.core.condition import Condition
+from limner.core.images import to_float
+from limner.core.text import counted
+from limner.data.dataset import Dataset
+
+SIDE = 32  # pixels; larger pictures are reduced to it
+CELLS = 8  # a side of the grid over which gradients and colors are averaged
+ORIENTATIONS = 6  # of gradients, in half a turn
+COLOR = 0.5  # weight of colors; that of gradients is 1
+COMPONENTS = 40  # principal components that are compared
+FLOOR = 0.1  # of the mean variance of a component, added to each: faint ones are mostly noise
+FITTED = 20_000  # pictures, evenly spaced, that components and centers are computed from
+ROUNDS = 25  # of k-means (Lloyd 1982)
+BATCH = 1000
+
+
+def grouped(dataset: Dataset, count: int) -> Dataset:
+    """Return the data with the groups as classes, `group 1` the largest; at most `count`, fewer if pictures are equal.
+
+    Components and k-means are computed in float64, so that a resumed run finds the same groups with any number of threads.
+    Raises ValueError for fewer than two pictures a group.
+    """
+    if len(dataset) < 2 * count:
+        raise ValueError(
+            f"{len(dataset):,} pictures are too few for {count:,} groups: choose --groups {len(dataset) // 2} or less."
+        )
+    labels = groups_of(dataset.images, count)
+    sizes = labels.bincount()
+    mark = hashlib.sha256(labels.numpy().tobytes()).hexdigest()[:16]
+    least, most = int(sizes.min()), int(sizes.max())
+    return replace(
+        dataset,
+        labels=labels,
+        classes=tuple(f"group {i + 1}" for i in range(len(sizes))),
+        spec=replace(dataset.spec, condition=Condition.classes(len(sizes))),
+        fingerprint=f"{dataset.fingerprint}-groups-{mark}",
+        notes=[
+            *dataset.notes,
+            f"{counted(len(sizes), 'group')} of {least:,} to {most:,} similar pictures stand for classes; --groups 0 learns without.",
+        ],
+    )
+
+
+def groups_of(images: Tensor, count: int) -> Tensor:
+    """Return the group of each picture uint8 [N,C,H,W], int64 [N], numbered by falling size without a gap."""
+    some = images[:: -(-len(images) // FITTED)]
+    raw = torch.cat([descriptors(part) for part in some.split(BATCH)]).double()
+    mean, axes = principal_axes(raw)
+    centers = k_means(F.normalize((raw - mean) @ axes, dim=1), count)
+    parts = [F.normalize((descriptors(part).double() - mean) @ axes, dim=1) for part in images.split(BATCH)]
+    nearest = torch.cat([torch.cdist(part, centers).argmin(1) for part in parts])
+    sizes = nearest.bincount(minlength=len(centers))
+    order = sizes.argsort(descending=True, stable=True)
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(len(order))
+    return rank[nearest]
+
+
+def descriptors(images: Tensor) -> Tensor:
+    """Return the gradients and colors of pictures uint8 [n,C,H,W], float32 [n, CELLS^2 * (ORIENTATIONS + C)].
+
+    Gradients are those of the gray picture, on white where it is transparent: their strength near each orientation, averaged over a
+    cell; the square root keeps strong edges from outweighing all others.
+    """
+    x = to_float(images).contiguous()
+    x = F.adaptive_avg_pool2d(x, (min(SIDE, x.shape[2]), min(SIDE, x.shape[3])))
+    if x.shape[1] == 4:
+        alpha = (x[:, 3:] + 1) / 2
+        x = torch.cat([x[:, :3] * alpha + (1 - alpha), x[:, 3:]], 1)
+    gray = x[:, :3].mean(1, keepdim=True)
+    smooth = F.avg_pool2d(F.pad(gray, (1, 1, 1, 1), mode="replicate"), 3, 1)
+    padded = F.pad(smooth, (1, 1, 1, 1), mode="replicate")
+    across, down = padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2], padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1]
+    strength = torch.hypot(across, down)
+    angles = [k * pi / ORIENTATIONS for k in range(ORIENTATIONS)]
+    near = [
+        ((cos(a) * across + sin(a) * down) / strength.clamp_min(1e-6)).square().square() * strength for a in angles
+    ]  # strength * cos^4
+    gradients = F.adaptive_avg_pool2d(torch.cat(near, 1), CELLS).sqrt().flatten(1)
+    return torch.cat([gradients, COLOR * F.adaptive_avg_pool2d(x, CELLS).flatten(1)], 1)
+
+
+def principal_axes(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (mean [D], axes [D,k]) of rows x [n,D]: (x - mean) @ axes are principal components.
+
+    Each is divided by the square root of its standard deviation, so that the first does not decide alone, nor does noise: of 30 groups of
+    Fashion-MNIST, 74 % of the pictures have the most frequent class of their group; 69 % undivided, 74 % if all variances are 1,
+    where a few pictures of two clear kinds are not told apart.
+    """
+    mean = x.mean(0)
+    values, vectors = torch.linalg.eigh((x - mean).T @ (x - mean) / len(x))
+    values, vectors = values.flip(0)[:COMPONENTS].clamp_min(0), vectors.flip(1)[:, :COMPONENTS]
+    return mean, vectors / (values + FLOOR * values.mean() + 1e-12) ** 0.25
+
+
+def k_means(x: Tensor, count: int) -> Tensor:
+    """Return the centers [k,D] of rows x [n,D], k <= count, from a start by k-means++ (Arthur & Vassilvitskii 2007) of seed 0."""
+    random = torch.Generator().manual_seed(0)
+    centers = x[torch.randint(len(x), (1,), generator=random)]
+    distance = (x - centers).square().sum(1)
+    while len(centers) < count and distance.max() > 1e-9:  # else every picture is a center
+        new = x[torch.multinomial(distance, 1, generator=random)]
+        centers = torch.cat([centers, new])
+        distance = torch.minimum(distance, (x - new).square().sum(1))
+    for _ in range(ROUNDS):
+        nearest = torch.cdist(x, centers).argmin(1)
+        sizes = nearest.bincount(minlength=len(centers))
+        sums = torch.zeros_like(centers).index_add_(0, nearest, x)
+        centers = torch.where(sizes[:, None] > 0, sums / sizes.clamp_min(1)[:, None], centers)
+    return centers[sizes > 0]

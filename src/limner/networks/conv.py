@@ -28,7 +28,9 @@ from limner.networks.layers import (
     UpConv2d,
     base_size,
     center_crop,
+    jointly_normalized,
     levels,
+    spectral_layers,
     spectral_projection,
     to_map,
     to_row,
@@ -132,6 +134,7 @@ class Discriminator(nn.Module):
         self.convs = nn.ModuleList([SpectralConv2d(a, b, 4, 2, 1) for a, b in zip(inputs, outputs, strict=True)])
         self.last = SpectralLinear(widths[-1] * (inner.height >> depth) * (inner.width >> depth), 1)
         self.projection = spectral_projection(spec.condition, widths[-1]) if spec.condition else None
+        self.spectral = [layer for _, layer in spectral_layers(self)]
 
     def features(self, x: Tensor) -> Tensor:
         """x [N,C,H,W] -> the last feature maps [N,W,h,w]"""
@@ -149,8 +152,9 @@ class Discriminator(nn.Module):
         return logits
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
-        x = self.features(x)
-        logits = self.logits(x)
-        if self.projection is not None:
-            logits = logits + self.projection(x.float().sum((2, 3)), c)
+        with jointly_normalized(self.spectral):
+            x = self.features(x)
+            logits = self.logits(x)
+            if self.projection is not None:
+                logits = logits + self.projection(x.float().sum((2, 3)), c)
         return logits

@@ -35,6 +35,8 @@ def base_size(spec: ImageSpec, halvings: int) -> tuple[int, int]:
 
 def center_crop(x: Tensor, size: tuple[int, int]) -> Tensor:
     """The middle [N,C,*size] of x."""
+    if x.shape[-2:] == size:
+        return x
     top, left = (x.shape[-2] - size[0]) // 2, (x.shape[-1] - size[1]) // 2
     return x[..., top : top + size[0], left : left + size[1]]
 
@@ -96,9 +98,10 @@ class _Spectral(nn.Module):
     u: Tensor
     v: Tensor
 
-    _joint: Tensor | None = None  # the normalized weight, within `jointly_normalized`
+    _joint: list[Tensor]  # the normalized weight within `jointly_normalized`; else empty
 
     def _prepare(self) -> None:
+        self._joint = []
         matrix = _matrix(self.weight).detach()
         self.register_buffer("u", F.normalize(torch.randn(matrix.shape[0], device=matrix.device), dim=0))
         self.register_buffer("v", F.normalize(torch.randn(matrix.shape[1], device=matrix.device), dim=0))
@@ -112,12 +115,12 @@ class _Spectral(nn.Module):
                 _iterate([self], [_matrix(self.weight)])
 
     def normalized(self) -> Tensor:
-        return _normalized([self])[0] if self._joint is None else self._joint
+        return self._joint[0] if self._joint else _normalized([self])[0]
 
 
 def _matrix(weight: Tensor) -> Tensor:
     """[O,I,...] -> [O, rest], a view of channels_last weights"""
-    return weight.movedim(1, -1).flatten(1)
+    return weight if weight.ndim == 2 else weight.movedim(1, -1).flatten(1)
 
 
 def _unit(vectors: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -185,12 +188,12 @@ def jointly_normalized(layers: Sequence[_Spectral]) -> Iterator[None]:
     """Normalize the weights of layers for one forward pass together, in a fraction of the operations that they take one by one:
     those of small layers cost more than their arithmetic."""
     for layer, weight in zip(layers, _normalized(layers), strict=True):
-        layer._joint = weight
+        layer._joint.append(weight)
     try:
         yield
     finally:
         for layer in layers:
-            layer._joint = None
+            layer._joint.clear()
 
 
 class SpectralConv2d(nn.Conv2d, _Spectral):
@@ -245,23 +248,25 @@ def spectral_projection(condition: Condition, features: int) -> Projection:
 
 class BatchNorm2d(nn.BatchNorm2d):
     """Batch normalization (Ioffe & Szegedy 2015) over this rank's rows; with `distributed.syncs_batch_norm`, over the global batch:
-    the sums are then reduced over the ranks, so that two ranks compute what one would."""
+    the sums are then reduced over the ranks, so that two ranks compute what one would. `num_batches_tracked` is not counted: only
+    a momentum of None would read it."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not (self.training and distributed.syncs_batch_norm()):
+        if not self.training:
             return super().forward(x)
+        momentum = self.momentum or 0.1
+        if not distributed.syncs_batch_norm():
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, True, momentum, self.eps)
         y = x.float()
         ones = y.new_tensor([float(y.numel() // y.shape[1])])
         sums = distributed.all_reduce_sum(torch.cat([y.sum((0, 2, 3)), y.square().sum((0, 2, 3)), ones]))
         count = sums[-1].detach()
         mean, square = (sums[:-1] / count).chunk(2)
         variance = (square - mean.square()).clamp_min(0)
-        if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
-            momentum = self.momentum or 0.1
+        if self.running_mean is not None and self.running_var is not None:
             with torch.no_grad():
                 self.running_mean.lerp_(mean, momentum)
                 self.running_var.lerp_(variance * count / (count - 1), momentum)
-                self.num_batches_tracked += 1
         scale = (variance + self.eps).rsqrt() * (1 if self.weight is None else self.weight)
         shift = (0 if self.bias is None else self.bias) - mean * scale
         return (y * scale[:, None, None] + shift[:, None, None]).to(x.dtype)
@@ -324,5 +329,5 @@ class ConditionalBatchNorm2d(nn.Module):
         x = self.norm(x)
         if self.scale is None or self.shift is None:
             return x
-        scale, shift = self.scale(c)[:, :, None, None], self.shift(c)[:, :, None, None]
-        return torch.addcmul(shift.to(x.dtype), x, scale.to(x.dtype))
+        scale, shift = (embedding(c).to(x.dtype).unflatten(1, (-1, 1, 1)) for embedding in (self.scale, self.shift))
+        return torch.addcmul(shift, x, scale)

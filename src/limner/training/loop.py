@@ -125,7 +125,7 @@ def _turn(
     device = parameters[0].device
     share = len(batch)
     micro_batch = plan.micro_batch or share
-    losses = []
+    losses: list[Tensor] = []
     for start in range(0, share, micro_batch):
         part = batch.rows(slice(start, min(start + micro_batch, share)))
         with autocast(device, plan.precision):

@@ -13,9 +13,8 @@ from limner.training.adam import Adam, AdamW
 
 def networks(count: int) -> list[nn.Module]:
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Conv2d(3, 7, 3), nn.ConvTranspose2d(7, 5, 4), nn.Conv2d(5, 3, 1), nn.Flatten(), nn.LazyLinear(3), nn.Linear(3, 3))
-    net.to(memory_format=torch.channels_last)(torch.zeros(1, 3, 6, 6))
-    return [copy.deepcopy(net) for _ in range(count)]
+    net = nn.Sequential(nn.Conv2d(3, 7, 3), nn.ConvTranspose2d(7, 5, 4), nn.Conv2d(5, 3, 1), nn.Flatten(), nn.Linear(147, 3), nn.Linear(3, 3))
+    return [copy.deepcopy(net).to(memory_format=torch.channels_last) for _ in range(count)]
 
 
 def train(net: nn.Module, optimizer: torch.optim.Optimizer, steps: range) -> None:

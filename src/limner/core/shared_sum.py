@@ -81,7 +81,7 @@ class SharedSum:
             if looks > SPINS + YIELDS:
                 start = start or time.monotonic()
                 time.sleep(PAUSE)
-                if looks % 1_000 == 0:
+                if looks % 50 == 0:
                     self._check(rank, time.monotonic() - start)
             elif looks > SPINS:
                 os.sched_yield()

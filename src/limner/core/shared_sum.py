@@ -23,7 +23,8 @@ from torch import Tensor
 
 FOLDER = Path("/dev/shm")  # noqa: S108 - memory, not a folder for temporary files
 LINE = 64  # bytes of a cache line: flags in one line would slow each other down
-SPINS, YIELDS = 2_000, 2_000  # looks at a flag without and with a yield of the core, about 0.1 and 1 ms, before the rank sleeps between two
+SPINS = 2_000  # looks at a flag before the rank yields its core between two, about 0.1 ms
+YIELDING = 1e-3  # seconds after which it sleeps between two
 PAUSE = 1e-4  # seconds of sleep
 TIMEOUT = 1800.0  # seconds, as Gloo's
 
@@ -75,16 +76,18 @@ class SharedSum:
 
     def _wait(self, rank: int) -> None:
         """Wait for a rank's flag: at first without sleep, since ranks of equal work arrive at about the same time."""
-        flags, at, looks, start = self.flags, LINE // 8 * rank, 0, 0.0
+        flags, at = self.flags, LINE // 8 * rank
+        for _ in range(SPINS):
+            if flags[at] >= self.calls:
+                return
+        start = time.monotonic()
         while flags[at] < self.calls:
-            looks += 1
-            if looks > SPINS + YIELDS:
-                start = start or time.monotonic()
-                time.sleep(PAUSE)
-                if looks % 50 == 0:
-                    self._check(rank, time.monotonic() - start)
-            elif looks > SPINS:
+            waited = time.monotonic() - start
+            if waited < YIELDING:
                 os.sched_yield()
+            else:
+                time.sleep(PAUSE)
+                self._check(rank, waited)
 
     def _check(self, rank: int, waited: float) -> None:
         """Raise RuntimeError when the rank that is waited for has ended, or after the time limit."""

@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-FOLDER = Path("/dev/shm")  # noqa: S108 - memory, not a folder for temporary files
+FOLDER = Path("/dev/shm")
 LINE = 64  # bytes of a cache line: flags in one line would slow each other down
 SPINS = 2_000  # looks at a flag before the rank yields its core between two, about 0.1 ms
 YIELDING = 1e-3  # seconds after which it sleeps between two

@@ -134,6 +134,16 @@ def test_spectral_layers_are_together_what_they_are_alone() -> None:
         assert torch.equal(mine, its)
 
 
+def test_spectral_layers_that_are_not_trained_do_not_move_with_others() -> None:
+    layers = [SpectralLinear(4, 4).requires_grad_(False), SpectralLinear(4, 2)]
+    for layer in layers:
+        nn.init.normal_(layer.weight)
+    before = [layer.u.clone() for layer in layers]
+    with jointly_normalized(layers):
+        layers[1](layers[0](torch.randn(3, 4)))
+    assert torch.equal(layers[0].u, before[0]) and not torch.equal(layers[1].u, before[1])
+
+
 def test_batch_norm_is_pytorchs_when_alone() -> None:
     torch.manual_seed(0)
     ours, theirs = BatchNorm2d(4), nn.BatchNorm2d(4)

@@ -123,7 +123,7 @@ def _matrix(weight: Tensor) -> Tensor:
     return weight if weight.ndim == 2 else weight.movedim(1, -1).flatten(1)
 
 
-def _unit(vectors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+def _unit(vectors: list[Tensor]) -> tuple[Tensor, ...]:
     """The vectors divided by their lengths."""
     lengths = torch._foreach_norm(vectors)
     torch._foreach_clamp_min_(lengths, 1e-12)
@@ -176,17 +176,20 @@ def _normalized(layers: Sequence[_Spectral]) -> Sequence[Tensor]:
             if training and weights[0].requires_grad:
                 u, v, products = _iterate(layers, matrices)
             else:
-                u, v = [layer.u for layer in layers], [layer.v for layer in layers]
-                if not training:  # averaged over training, as an EMA has them, unit vectors are no longer quite that long
-                    u, v = _unit(u), _unit(v)
+                held = [layer.u for layer in layers], [layer.v for layer in layers]
+                # averaged over training, as an EMA has them, unit vectors are no longer quite that long
+                u, v = held if training else (_unit(held[0]), _unit(held[1]))
                 products = [matrix.mv(vector) for matrix, vector in zip(matrices, v, strict=True)]
-        return _Divide.apply(u, v, products, *weights)  # type: ignore[no-any-return, no-untyped-call]
+        return _Divide.apply(u, v, products, *weights)  # type: ignore[no-untyped-call]
 
 
 @contextmanager
 def jointly_normalized(layers: Sequence[_Spectral]) -> Iterator[None]:
     """Normalize the weights of layers for one forward pass together, in a fraction of the operations that they take one by one:
-    those of small layers cost more than their arithmetic."""
+    those of small layers cost more than their arithmetic. Layers of which only some are trained are normalized one by one."""
+    if len({layer.training and layer.weight.requires_grad for layer in layers}) > 1:
+        yield
+        return
     for layer, weight in zip(layers, _normalized(layers), strict=True):
         layer._joint.append(weight)
     try:

@@ -20,8 +20,7 @@ class Adam(torch.optim.Adam):
         super().__init__(*args, fused=True, **options)
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
-        assert closure is None, "the loss is computed before the step"
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
             used = [p for p in group["params"] if p.grad is not None]
             states = [self.state[p] or self._start(p) for p in used]

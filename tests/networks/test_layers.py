@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -20,6 +22,7 @@ from limner.networks.layers import (
     VirtualBatchNorm2d,
     base_size,
     center_crop,
+    jointly_normalized,
     levels,
     to_map,
     to_row,
@@ -103,6 +106,42 @@ def test_spectral_gradient_matches_finite_differences() -> None:
         return torch.func.functional_call(layer, {"weight": w}, (x,))
 
     assert torch.autograd.gradcheck(run, weight)
+
+
+@pytest.mark.parametrize("layer", [SpectralConv2d(3, 5, 4, 2, 1), SpectralLinear(4, 3)], ids=["conv", "linear"])
+def test_spectral_gradient_is_that_of_the_quotient_with_held_vectors(layer: nn.Module) -> None:
+    layer.double()
+    upstream = torch.randn_like(layer.weight)
+    found = torch.autograd.grad(layer.normalized(), layer.weight, upstream)[0]  # after one more iteration, whose vectors the buffers hold
+    sigma = layer.u @ layer.weight.movedim(1, -1).flatten(1) @ layer.v
+    torch.testing.assert_close(found, torch.autograd.grad(layer.weight / sigma, layer.weight, upstream)[0], rtol=1e-12, atol=1e-12)
+
+
+def test_spectral_layers_are_together_what_they_are_alone() -> None:
+    torch.manual_seed(0)
+    together = nn.ModuleList([SpectralConv2d(3, 4, 4, 2, 1), SpectralLinear(4, 2)]).to(memory_format=torch.channels_last)
+    alone = copy.deepcopy(together)
+    x = torch.randn(2, 3, 8, 8)
+    for training in (True, False):
+        together.train(training), alone.train(training)
+        with jointly_normalized(list(together)):
+            y = together[1](together[0](x).sum((2, 3)))
+        z = alone[1](alone[0](x).sum((2, 3)))
+        assert torch.equal(y, z)
+        for mine, its in zip(torch.autograd.grad(y.sum(), together.parameters()), torch.autograd.grad(z.sum(), alone.parameters()), strict=True):
+            assert torch.equal(mine, its)
+    for mine, its in zip(together.buffers(), alone.buffers(), strict=True):
+        assert torch.equal(mine, its)
+
+
+def test_spectral_layers_that_are_not_trained_do_not_move_with_others() -> None:
+    layers = [SpectralLinear(4, 4).requires_grad_(False), SpectralLinear(4, 2)]
+    for layer in layers:
+        nn.init.normal_(layer.weight)
+    before = [layer.u.clone() for layer in layers]
+    with jointly_normalized(layers):
+        layers[1](layers[0](torch.randn(3, 4)))
+    assert torch.equal(layers[0].u, before[0]) and not torch.equal(layers[1].u, before[1])
 
 
 def test_batch_norm_is_pytorchs_when_alone() -> None:

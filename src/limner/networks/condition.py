@@ -12,7 +12,6 @@ The embedding of a text is thus the mean of its tokens' embeddings, whatever the
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limner.core.condition import Condition
@@ -22,7 +21,8 @@ def encode(condition: Condition, c: Tensor | None) -> Tensor:
     """A condition as a row of numbers that a linear map can read. c -> float [N, condition.size]"""
     c = checked(condition, c)
     if condition.kind == "classes":
-        return c.float() if blends(condition, c) else F.one_hot(c, condition.size).float()
+        # `F.one_hot` reads the classes several times to check them; `scatter_` fails on the same ones
+        return c.float() if blends(condition, c) else torch.zeros(len(c), condition.size, device=c.device).scatter_(1, c[:, None], 1.0)
     if condition.kind == "vector":
         return c.float()
     shares = _shares(c)
@@ -96,7 +96,8 @@ class LinearEmbedding(nn.Module):
         self.condition, self.linear, self.gain = condition, linear, gain
 
     def forward(self, c: Tensor | None) -> Tensor:
-        return self.linear(encode(self.condition, c) * self.gain)
+        row = encode(self.condition, c)
+        return self.linear(row if self.gain == 1 else row * self.gain)
 
 
 def unit_gain(condition: Condition) -> float:

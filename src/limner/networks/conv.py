@@ -28,7 +28,9 @@ from limner.networks.layers import (
     UpConv2d,
     base_size,
     center_crop,
+    jointly_normalized,
     levels,
+    spectral_layers,
     spectral_projection,
     to_map,
     to_row,
@@ -109,9 +111,9 @@ class Generator(nn.Module):
     def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         x = to_map(self.first(z), self.ups[0].in_channels, self.base)  # type: ignore[arg-type]  # [N,W,h,w]
         for norm, up in zip(self.norms, self.ups, strict=False):
-            x = up(F.relu(norm(x, c)))  # [N,·,2h,2w]
+            x = up(F.relu_(norm(x, c)))  # [N,·,2h,2w]
         if self.last is not None:
-            x = F.pixel_shuffle(self.last(F.relu(self.norms[-1](x, c))), self.patch)  # [N,C,Ph,Pw]
+            x = F.pixel_shuffle(self.last(F.relu_(self.norms[-1](x, c))), self.patch)  # [N,C,Ph,Pw]
         return torch.tanh(center_crop(x, self.spec.size).float())
 
 
@@ -132,15 +134,16 @@ class Discriminator(nn.Module):
         self.convs = nn.ModuleList([SpectralConv2d(a, b, 4, 2, 1) for a, b in zip(inputs, outputs, strict=True)])
         self.last = SpectralLinear(widths[-1] * (inner.height >> depth) * (inner.width >> depth), 1)
         self.projection = spectral_projection(spec.condition, widths[-1]) if spec.condition else None
+        self.spectral = [layer for _, layer in spectral_layers(self)]
 
     def features(self, x: Tensor) -> Tensor:
         """x [N,C,H,W] -> the last feature maps [N,W,h,w]"""
         if self.gain != 1:
             x = self.gain * x
         if self.first is not None:
-            x = F.leaky_relu(self.first(F.pixel_unshuffle(pad_to(x, self.patch), self.patch)), 0.2)  # [N,W,H/P,W/P]
+            x = F.leaky_relu_(self.first(F.pixel_unshuffle(pad_to(x, self.patch), self.patch)), 0.2)  # [N,W,H/P,W/P]
         for conv in self.convs:
-            x = F.leaky_relu(conv(x), 0.2)  # [N,W,h/2,w/2]
+            x = F.leaky_relu_(conv(x), 0.2)  # [N,W,h/2,w/2]
         return x
 
     def logits(self, features: Tensor) -> Tensor:
@@ -149,8 +152,9 @@ class Discriminator(nn.Module):
         return logits
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
-        x = self.features(x)
-        logits = self.logits(x)
-        if self.projection is not None:
-            logits = logits + self.projection(x.float().sum((2, 3)), c)
+        with jointly_normalized(self.spectral):
+            x = self.features(x)
+            logits = self.logits(x)
+            if self.projection is not None:
+                logits = logits + self.projection(x.sum((2, 3), dtype=torch.float32), c)
         return logits

@@ -120,11 +120,12 @@ def _turn(
     _freeze_others(method, phase.player)
     parameters = method.players[phase.player]
     optimizer = state.optimizers[phase.player]
-    optimizer.zero_grad(set_to_none=True)
+    for p in parameters:
+        p.grad = None
     device = parameters[0].device
     share = len(batch)
     micro_batch = plan.micro_batch or share
-    total = torch.zeros(2, device=device)  # the loss; the number of ranks with a stop request
+    losses: list[Tensor] = []
     for start in range(0, share, micro_batch):
         part = batch.rows(slice(start, min(start + micro_batch, share)))
         with autocast(device, plan.precision):
@@ -132,12 +133,12 @@ def _turn(
         # each slice is weighted by its rows, so that the sum over slices and ranks is the mean over the global batch
         loss = loss.float().sum() / clock.batch if loss.ndim else loss.float() * (len(part) / clock.batch)
         loss.backward()
-        total[0] += loss.detach()
+        losses.append(loss.detach())
         means.add(terms)
-    total[1] = stop_requested
+    total = torch.stack((sum(losses[1:], losses[0]), stop_requested))  # the loss; the number of ranks with a stop request
     gradients = _summed(parameters, total, distributed.unsynchronized(method.nets.values()))
     norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-    loss_value, stop_votes, norm_value = torch.cat([total, norm[None].float()]).tolist()
+    loss_value, stop_votes, norm_value = torch.cat([total, norm[None]]).tolist()
     if not math.isfinite(loss_value + norm_value):
         return False, stop_votes > 0
     if plan.grad_clip and norm_value > plan.grad_clip:

@@ -19,6 +19,7 @@ from limner.core.files import open_regular, write_error, write_tensors
 from limner.core.options import Needs, option
 from limner.core.schema import Mismatch, conform, parse
 from limner.methods.phase import Method, Stateful
+from limner.training.adam import Adam, AdamW
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,11 +34,11 @@ class OptimizerConfig:
 
     def build(self, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
         """Return the PyTorch optimizer. Raises ValueError for an unknown name."""
-        fused = {"fused": parameters[0].device.type in ("cuda", "cpu")}
         betas, decay = (self.beta1, self.beta2), self.weight_decay
+        fused = parameters[0].device.type in ("cuda", "cpu")
         kinds: dict[str, Callable[[], torch.optim.Optimizer]] = {
-            "adam": lambda: torch.optim.Adam(parameters, self.lr, betas, weight_decay=decay, **fused),
-            "adamw": lambda: torch.optim.AdamW(parameters, self.lr, betas, weight_decay=decay, **fused),
+            "adam": lambda: (Adam if fused else torch.optim.Adam)(parameters, self.lr, betas, weight_decay=decay),
+            "adamw": lambda: (AdamW if fused else torch.optim.AdamW)(parameters, self.lr, betas, weight_decay=decay),
             "rmsprop": lambda: torch.optim.RMSprop(
                 parameters, self.lr, self.beta2, momentum=self.beta1, weight_decay=decay
             ),

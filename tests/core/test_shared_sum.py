@@ -49,7 +49,8 @@ def test_every_rank_gets_the_sum_in_rank_order(world: int) -> None:
     assert not {path for path in set(FOLDER.iterdir()) - before if path.name.startswith("limner-")}, "no file is left"
 
 
-def test_a_rank_that_has_ended_is_an_error_and_not_a_wait() -> None:
+def test_a_rank_that_has_ended_is_an_error_and_not_a_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_sum, "PAUSE", 1e-6)
     ended = subprocess.Popen(["true"])
     ended.wait()
 

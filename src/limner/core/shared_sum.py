@@ -23,8 +23,7 @@ from torch import Tensor
 
 FOLDER = Path("/dev/shm")
 LINE = 64  # bytes of a cache line: flags in one line would slow each other down
-SPINS = 2_000  # looks at a flag before the rank yields its core between two, about 0.1 ms
-YIELDING = 1e-3  # seconds after which it sleeps between two
+SPINS, YIELDS = 2_000, 2_000  # looks at a flag without and with a yield of the core, about 0.1 and 1 ms, before the rank sleeps between two
 PAUSE = 1e-4  # seconds of sleep
 TIMEOUT = 1800.0  # seconds, as Gloo's
 
@@ -76,18 +75,16 @@ class SharedSum:
 
     def _wait(self, rank: int) -> None:
         """Wait for a rank's flag: at first without sleep, since ranks of equal work arrive at about the same time."""
-        flags, at = self.flags, LINE // 8 * rank
-        for _ in range(SPINS):
-            if flags[at] >= self.calls:
-                return
-        start = time.monotonic()
+        flags, at, looks, start = self.flags, LINE // 8 * rank, 0, 0.0
         while flags[at] < self.calls:
-            waited = time.monotonic() - start
-            if waited < YIELDING:
-                os.sched_yield()
-            else:
+            looks += 1
+            if looks > SPINS + YIELDS:
+                start = start or time.monotonic()
                 time.sleep(PAUSE)
-                self._check(rank, waited)
+                if looks % 50 == 0:
+                    self._check(rank, time.monotonic() - start)
+            elif looks > SPINS:
+                os.sched_yield()
 
     def _check(self, rank: int, waited: float) -> None:
         """Raise RuntimeError when the rank that is waited for has ended, or after the time limit."""

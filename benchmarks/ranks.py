@@ -1,4 +1,4 @@
-"""What a second core gives in training: one thread, two threads, and two ranks of one thread each, alternating.
+"""What a second core gives in training: one thread, two threads, and two ranks of one thread each, alternating A B C D A B C D.
 
     python benchmarks/ranks.py [--rounds 5] [--seconds 3] [--sizes 32 64] [--batches 32 64]
 
@@ -48,13 +48,9 @@ class Side:
     threads: int = 1  # of each rank
     ranks: int = 1
     synchronized: bool = False  # batch statistics of all ranks
-    shared: bool = True  # sums through shared memory, else by Gloo
 
 
-SIDES = (
-    Side("one thread"), Side("two threads", 2), Side("two ranks", 1, 2), Side("two ranks, sums by Gloo", 1, 2, False, False),
-    Side("two ranks, --sync-batch-norm", 1, 2, True),
-)  # fmt: skip
+SIDES = (Side("one thread"), Side("two threads", 2), Side("two ranks", 1, 2), Side("two ranks, --sync-batch-norm", 1, 2, True))
 
 
 @dataclass(frozen=True)
@@ -76,7 +72,6 @@ def worker(side: Side, rank: int, port: int, size: int, batch: int, pipe: Connec
     """Run as many iterations as the pipe says, and send (wall, CPU) seconds, until it says 0."""
     if side.ranks > 1:
         os.environ |= {"WORLD_SIZE": str(side.ranks), "RANK": str(rank), "LOCAL_RANK": str(rank)}
-        os.environ |= {"LOCAL_WORLD_SIZE": str(side.ranks if side.shared else 1)}
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     with distributed.process_group("cpu", side.synchronized) as ranks:
         device.configure_runtime(side.threads)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +11,6 @@ from typing import Any
 import torch
 import torch.distributed as torch_dist
 from torch import Tensor, nn
-
-from limner.core import shared_sum
-from limner.core.shared_sum import SharedSum
 
 
 @dataclass(frozen=True)
@@ -38,8 +35,6 @@ class Ranks:
 
 ALONE = Ranks()
 _sync_batch_norm = False  # of the process group
-_shared: SharedSum | None = None  # of the process group; None until the first sum
-_share = False  # whether sums go through shared memory
 
 
 @contextmanager
@@ -49,7 +44,7 @@ def process_group(device: str = "auto", sync_batch_norm: bool = False) -> Iterat
     sync_batch_norm: layers normalize over the rows of all ranks instead of each rank's own. Raises ValueError when there are more
     local ranks than GPUs.
     """
-    global _share, _shared, _sync_batch_norm
+    global _sync_batch_norm
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         yield ALONE
@@ -65,12 +60,11 @@ def process_group(device: str = "auto", sync_batch_norm: bool = False) -> Iterat
     from torch.distributed.nn import functional  # noqa: F401
 
     torch_dist.init_process_group("nccl" if cuda else "gloo")
-    _sync_batch_norm, _share = sync_batch_norm, not cuda and shared_sum.available()
+    _sync_batch_norm = sync_batch_norm
     try:
         yield ranks
         torch_dist.barrier()  # no rank leaves while another still communicates
     finally:
-        _shared = None
         torch_dist.destroy_process_group()
 
 
@@ -109,30 +103,11 @@ def all_reduce_in_place(tensors: Sequence[Tensor]) -> None:
     """
     if not is_distributed() or not tensors:
         return
-    sizes = [t.numel() for t in tensors]
-
-    def parts(flat: Tensor) -> list[Tensor]:
-        return [_laid_out_as(t, part) for t, part in zip(tensors, flat.split(sizes), strict=True)]
-
-    total = _summed_over_ranks(lambda flat: torch._foreach_copy_(parts(flat), list(tensors)), tensors[0], sum(sizes))
-    torch._foreach_copy_(list(tensors), parts(total))
-
-
-def _summed_over_ranks(write: Callable[[Tensor], object], like: Tensor, count: int) -> Tensor:
-    """Return the sum [count] over ranks of what `write` puts into its argument [count], of the type and device of `like`."""
-    global _share, _shared
-    if _share and like.dtype == torch.float32 and like.device.type == "cpu":
-        if _shared is None or _shared.capacity < count:
-            try:
-                _shared = SharedSum(torch_dist.get_rank(), torch_dist.get_world_size(), count, broadcast_from_rank0)
-            except OSError:
-                _share = False
-                return _summed_over_ranks(write, like, count)
-        return _shared.sum(write, count)
-    flat = like.new_empty(count)
-    write(flat)
+    flat = tensors[0].new_empty(sum(t.numel() for t in tensors))
+    parts = [_laid_out_as(t, part) for t, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True)]
+    torch._foreach_copy_(parts, list(tensors))
     torch_dist.all_reduce(flat)
-    return flat
+    torch._foreach_copy_(list(tensors), parts)
 
 
 def _laid_out_as(tensor: Tensor, part: Tensor) -> Tensor:
@@ -149,7 +124,9 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        return _summed_over_ranks(lambda flat: flat.copy_(x.flatten()), x, x.numel()).view(x.shape)
+        x = x.clone()
+        torch_dist.all_reduce(x)
+        return x
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> Tensor:

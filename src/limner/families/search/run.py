@@ -20,12 +20,13 @@ from limner.core.device import out_of_memory
 from limner.core.distributed import ALONE
 from limner.core.files import write_whole
 from limner.core.machine import Machine
+from limner.core.options import values_of
 from limner.core.text import sentence
 from limner.data.request import DataRequest
 from limner.families import presets
 from limner.families.search import halving, picture
 from limner.families.search.halving import SHARES, Job, next_job
-from limner.families.search.space import Range, leaves, space
+from limner.families.search.space import Range, space
 from limner.families.search.study import FILE, Study, check_installed
 from limner.families.train import AUTO, Choice, check_apart, choose, read_amounts, train
 from limner.recipes.changes import changed
@@ -154,7 +155,7 @@ class _Search:
         signal = None
         while job := next_job(self.study.runs(), self.settings, self.study.better, self._spent(seconds())):
             if job.action == "draw":
-                self.study.draw(self.space, {path: value for path, _, _, value in leaves(self.choice.recipe)})
+                self.study.draw(self.space, values_of(self.choice.recipe))
             else:
                 if self.minutes is not None and self._spent(seconds()) > 1 - LEAST_ROOM and job.rung == len(SHARES) - 1:
                     place = self.folder / RUNS / run_name(job.setting, job.repeat)
@@ -223,8 +224,8 @@ class _Search:
 
     def _changes(self, recipe: Any) -> dict[str, Any]:
         """Return the options of a recipe that differ from its preset, by dotted name."""
-        preset = {path: value for path, _, _, value in leaves(presets()[self.choice.name].make())}
-        return {path: value for path, _, _, value in leaves(recipe) if path not in preset or preset[path] != value}
+        preset = values_of(presets()[self.choice.name].make())
+        return {path: value for path, value in values_of(recipe).items() if path not in preset or preset[path] != value}
 
     def _command(self, setting: int) -> str:
         """Return the command that trains a setting with the budget of the last run."""

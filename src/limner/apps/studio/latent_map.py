@@ -15,7 +15,7 @@ from limner.apps.model import GeneratorModel
 from limner.apps.studio.generator import Drawing
 from limner.apps.studio.state import State
 from limner.apps.typical import reduced
-from limner.core import artifact
+from limner.core import artifact, checkpoint
 from limner.core.schema import MAX_JSON_BYTES, Mismatch, parse
 from limner.data import open_source, prepare
 from limner.data.request import DataRequest
@@ -135,7 +135,7 @@ def real_pictures(model: GeneratorModel, label: int | None) -> tuple[np.ndarray,
 
 def request_of(folder: Path) -> DataRequest:
     """Return the data that a run was trained on. Raises ValueError when its checkpoint does not say."""
-    run = folder.parent if folder.name == "best" else folder
+    run = checkpoint.run_of(folder)
     path = run / "checkpoint" / "command.json"
     try:
         content = path.read_bytes()

@@ -18,7 +18,7 @@ from typing import Any
 from limner.core import artifact
 from limner.core.device import out_of_memory
 from limner.core.distributed import ALONE
-from limner.core.files import write_whole
+from limner.core.files import is_disk_error, write_whole
 from limner.core.machine import Machine
 from limner.core.options import values_of
 from limner.core.text import sentence
@@ -27,7 +27,7 @@ from limner.families import presets
 from limner.families.search import halving, picture
 from limner.families.search.halving import SHARES, Job, next_job
 from limner.families.search.space import Range, space
-from limner.families.search.study import FILE, Study, check_installed
+from limner.families.search.study import FILE, Study, check_installed, stored
 from limner.families.train import AUTO, Choice, check_apart, choose, read_amounts, train
 from limner.recipes.changes import changed
 from limner.runs.decide import decide
@@ -120,7 +120,7 @@ def search(
     validators = choice.build(last, machine).validators
     if not validators:
         raise ValueError("Nothing is measured, so nothing can be searched: leave --metric none out, or give more pictures.")
-    with locked(folder):
+    with locked(folder), stored(folder):
         study = Study(folder, validators[0].better, options.seed)
         study.check_request({
             "data": choice.data.fingerprint, "recipe": dataclasses.asdict(choice.recipe), "space": {name: str(r) for name, r in found.items()},
@@ -193,8 +193,8 @@ class _Search:
                 **{f.name: getattr(self.request, f.name) for f in dataclasses.fields(self.request)},
             ).outcome
         except (ValueError, MemoryError, RuntimeError) as error:
-            if not isinstance(error, ValueError) and not out_of_memory(error):
-                raise
+            if is_disk_error(error) or not (isinstance(error, ValueError) or out_of_memory(error)):
+                raise  # a full disk is no fault of the setting: its run goes on once there is space
             reason = str(error) if isinstance(error, ValueError) else "there is not enough memory."
             self.study.fail(job.setting, job.repeat, reason)
             _say(f"Trial {name} ({text_of(own)}) failed: {reason}")

@@ -1,6 +1,6 @@
 """A folder for a model hub, and its upload.
 
-    onnx/model.onnx            the usual part; model_fp16.onnx and model_quantized.onnx on request (transformers.js's names)
+    onnx/model.onnx            the default part; model_fp16.onnx and model_quantized.onnx on request (transformers.js's names)
     config.json                what kind of model it is, and its classes
     preprocessor_config.json   how pictures become its input, for parts that take pictures
     README.md                  the run's model card, with code that needs numpy and onnxruntime only

@@ -1,4 +1,4 @@
-"""The parts of each kind of model that can be exported, the usual one first."""
+"""The parts of each kind of model that can be exported, the default first."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def parts_of(model: Any) -> Mapping[str, Make]:
 
 
 def part_of(model: Any, name: str | None = None) -> Part:
-    """Return a part of a model by name, by default the usual one. It holds a copy of the networks. Raises ValueError for others."""
+    """Return a part of a model by name, by default the first. It holds a copy of the networks. Raises ValueError for others."""
     parts = parts_of(model)
     name = next(iter(parts)) if name is None else name
     if name not in parts:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from limner.apps.export import latent_parts, picture_parts
+from limner.apps.export import latent_parts, picture_parts, text_parts
 from limner.apps.export.part import Part
 from limner.networks.fold import fold
 
@@ -33,7 +33,7 @@ def parts_of(model: Any) -> Mapping[str, Make]:
     if kind == "codec":
         return {"decoder": latent_parts.synthesis, "encoder": picture_parts.analysis}
     if kind == "text-to-image generator":
-        raise ValueError(f"{model.folder} holds a {kind}, which is not exported, since a text becomes tokens in Python: `limner serve` takes prompts.")
+        return {"generator": text_parts.generator, "text_encoder": text_parts.text_encoder, "decoder": text_parts.decoder}
     raise ValueError(f"{model.folder} holds a {kind}, which Limner cannot export: use its own package.")
 
 

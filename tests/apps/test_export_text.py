@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +22,7 @@ from limner.apps.export import check, onnx, quantize
 from limner.apps.export.dispatch import export
 from limner.core.tokenizer import Tokenizer
 from limner.data.samples import FOLDER, captions
-
-TEXTS = (
-    "woman firefighter: dark skin tone", "A RED, heart!", "the dog's ball", "", "...", "ＦＵＬＬ width №5", "قلب أحمر", "赤い心", "हिंदी शब्द", "Straße und ΣΊΣΥΦΟΣ",
-    "a ❤️ and 👩🏿‍🚒", "İstanbul ʼn ǰ ﬁne", "\u202eevil\u2069 text", "один два три четыре пять шесть", "ภาษาไทย", "한국어 문장", "x" * 20_000, "e\u0301 cafe\u0301", "½ + ¾ = 1¼",
-)  # fmt: skip
+from texts import TEXTS, random_text
 
 
 @pytest.fixture(autouse=True)
@@ -68,13 +63,6 @@ def test_metadata_holds_what_a_tokenizer_needs(tmp_path: Path) -> None:
 def test_smaller_numbers(precision: str, tmp_path: Path) -> None:
     report = onnx.write(models.text_generator(tmp_path / "run", width=16), tmp_path / "a.onnx", precision=precision)
     assert report.error < 0.3 and report.notes[0].startswith(precision)
-
-
-def random_text(rng: random.Random) -> str:
-    """Assigned characters of all planes, common ones more often, with spaces between some."""
-    ranges = ((32, 127), (160, 0x250), (0x370, 0x1100), (0x900, 0x1000), (0x2000, 0x2C00), (0x3000, 0xFFFE), (0x1F000, 0x1FB00), (0, 0x110000))
-    characters = [chr(rng.randrange(*rng.choice(ranges))) for _ in range(rng.randrange(60))]
-    return "".join(" " if rng.random() < 0.15 else c for c in characters if unicodedata.category(c) not in ("Cn", "Cs"))
 
 
 def test_the_folder_draws_texts_without_limner(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ function saveSheet() {
   const context = canvas.getContext("2d");
   [...$("grid").children].forEach((button, i) =>
     context.drawImage(button.firstChild, (i % columns) * (facts.width + gap), Math.floor(i / columns) * (facts.height + gap)));
-  savePng(canvas, `${slug}-sheet-${sheetSeed}.png`, { first_seed: sheetSeed, class: count ? facts.classes[state.label] : null, psi: state.psi });
+  savePng(canvas, `${slug}-sheet-${sheetSeed}.png`, { first_seed: sheetSeed, class: count ? facts.classes[state.label] : null, psi: state.psi, ...(facts.text && { text: text.shown }) });
 }
 
 // ---- the walk --------------------------------------------------------------------------------------------------------
@@ -136,7 +136,7 @@ async function start() {
   rows.push(["Difference from PyTorch", `${error.toExponential(1)} at most, of numbers from -1 to 1 (computed here, just now)`]);
   showCard(rows);
   facts.error = error;
-  $("summary").textContent = facts.card[0][1] + (count ? `, ${count} classes` : "") + ". Runs in this page, without a network.";
+  $("summary").textContent = facts.card[0][1] + (count ? `, ${count} classes` : facts.text ? ", of a text" : "") + ". Runs in this page, without a network.";
   sheet();
   setTimeout(() => {
     facts.milliseconds = measure();

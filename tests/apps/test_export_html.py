@@ -288,9 +288,12 @@ def test_saving_walking_and_the_map(browser: Any, tmp_path: Path) -> None:
     assert not opened.problems
 
 
-@pytest.mark.parametrize("kind", ["generator", "translator", "restorer"])
+@pytest.mark.parametrize("kind", ["generator", "text", "translator", "restorer"])
 def test_a_narrow_dark_page(browser: Any, tmp_path: Path, kind: str) -> None:
-    model = {"generator": generator, "translator": translator, "restorer": restorer}[kind]()
+    makers: dict[str, Any] = {
+        "generator": generator, "text": lambda: models.text_generator(tmp_path / "run"), "translator": translator, "restorer": restorer,
+    }  # fmt: skip
+    model = makers[kind]()
     write(model, tmp_path / "out.html")
     opened = Opened(browser, tmp_path / "out.html", 320, color_scheme="dark", reduced_motion="reduce")
     assert opened.page.evaluate("document.documentElement.scrollWidth") == 320

@@ -41,7 +41,7 @@ def generator(model: Any) -> Part:
         rng = np.random.default_rng(seed)
         return _latents(model, rng, n), _tokens(model, rng, n)
 
-    inputs = {"z": ("batch", model.z_size), **_token_axes(model)}
+    inputs: dict[str, Axes] = {"z": ("batch", model.z_size), **_token_axes(model)}
     return Part("generator", GeneratorGraph(model.network, model.noise), inputs, _pixels(model), draw, model.spec.size)
 
 

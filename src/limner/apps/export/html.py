@@ -40,9 +40,9 @@ from limner.networks.contracts import StyleBased
 
 TOLERANCE = 1e-4  # of the difference from PyTorch; the rounding of float32 gives some 1e-6
 CHECKED = 1024    # numbers of the example's output that the page compares
-GENERATOR = ("runtime.js", "numbers.js", "page.js", "generator.js", "walk.js")
-TEXT = (*GENERATOR[:3], "text.js", *GENERATOR[3:])
-TRANSLATOR = ("runtime.js", "numbers.js", "page.js", "translator.js", "drawing.js")
+GENERATOR: tuple[str, ...] = ("runtime.js", "numbers.js", "page.js", "generator.js", "walk.js")
+TEXT: tuple[str, ...] = (*GENERATOR[:3], "text.js", *GENERATOR[3:])
+TRANSLATOR: tuple[str, ...] = ("runtime.js", "numbers.js", "page.js", "translator.js", "drawing.js")
 Progress = Callable[[int, int], None]  # (done, total)
 Made = tuple[Program, dict[str, np.ndarray], np.ndarray]  # a program, example inputs, and PyTorch's output [h,w,c]
 

@@ -136,7 +136,7 @@ async function start() {
   rows.push(["Difference from PyTorch", `${error.toExponential(1)} at most, of numbers from -1 to 1 (computed here, just now)`]);
   showCard(rows);
   facts.error = error;
-  $("summary").textContent = facts.card[0][1] + (count ? `, ${count} classes` : facts.text ? ", of a text" : "") + ". Runs in this page, without a network.";
+  $("summary").textContent = facts.card[0][1] + (count ? `, ${count} classes` : "") + ". Runs in this page, without a network.";
   sheet();
   setTimeout(() => {
     facts.milliseconds = measure();

@@ -4,7 +4,7 @@
     python benchmarks/auto_tune.py --recipe spectral --cases pictures --seeds 3
 
 A recipe on Fashion-MNIST at 32x32, from the same seed, for the same images seen, once as it is and once with
---auto-tune: as it should be, with a discriminator whose rate is a hundred times too high, with a generator's ten or a hundred
+--auto-tune: as it should be, with a discriminator whose learning rate is a hundred times too high, with a generator's ten or a hundred
 times, and with a hundred pictures and no augmentation. Told are fd_own of 10,000 samples to the test pictures (see
 yardstick.py) and what the doctor changed in the end. Rows are merged into results/auto_tune.json, so that it can be run
 in parts.
@@ -30,9 +30,9 @@ from yardstick import RESULTS, Yardstick, yardstick
 FEW = 100
 CASES: dict[str, dict[str, float]] = {  # name -> factors on the learning rates
     "as it should be": {},
-    "discriminator's rate x 100": {"discriminator": 100},
-    "generator's rate x 10": {"generator": 10},
-    "generator's rate x 100": {"generator": 100},
+    "discriminator's lr x 100": {"discriminator": 100},
+    "generator's lr x 10": {"generator": 10},
+    "generator's lr x 100": {"generator": 100},
     f"{FEW} pictures, no augmentation": {},
 }
 
@@ -43,7 +43,7 @@ def row(case: str, tune: bool, seed: int, stick: Yardstick, asked: argparse.Name
     assert labels is not None
     count = FEW if case.startswith(str(FEW)) else len(images)
     base = defaults(asked.recipe)
-    changes: dict[str, Any] = {f"{who}.lr": factor * getattr(base, who).rate for who, factor in CASES[case].items()}
+    changes: dict[str, Any] = {f"{who}_optimizer.lr": factor * getattr(base, f"{who}_optimizer").lr for who, factor in CASES[case].items()}
     result: dict[str, Any] = {"recipe": asked.recipe, "case": case, "auto_tune": tune, "seed": seed, "images": asked.images}
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -80,8 +80,8 @@ def main() -> None:
                 same = {key: new[key] for key in ("recipe", "case", "auto_tune", "seed", "images")}
                 rows = [old for old in rows if any(old[key] != value for key, value in same.items())] + [new]
                 path.write_text(json.dumps(rows, indent=1) + "\n")
-                told = new.get("failed") or f"fd_own {new['fid']:.3g}  {new['settings']}"
-                print(f"{case:32} {'tuned' if tune else 'left':6} seed {seed}: {told}", flush=True)
+                text = new.get("failed") or f"fd_own {new['fd']:.3g}  {new['settings']}"
+                print(f"{case:32} {'tuned' if tune else 'left':6} seed {seed}: {text}", flush=True)
 
 
 if __name__ == "__main__":

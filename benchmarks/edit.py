@@ -61,10 +61,10 @@ def own_samples(model: Any, inverter: Inverter, n: int) -> dict[str, float]:
 
 def held_out(model: Any, inverter: Inverter, data: str, n: int) -> tuple[dict[str, float], list[Inverted]]:
     """Project n held-out pictures, with their class unknown, and tune a copy for each."""
-    _, held = split(prepare(open_source(data), size=model.spec.size, channels=str(model.spec.channels)), 0)
-    assert held is not None
-    rows = np.linspace(0, len(held) - 1, n).round().astype(int)
-    pictures, results, seconds, tuning, kept = np.asarray(held.images[rows]), [], [], [], []
+    _, held_out = split(prepare(open_source(data), size=model.spec.size, channels=str(model.spec.channels)), 0)
+    assert held_out is not None
+    rows = np.linspace(0, len(held_out) - 1, n).round().astype(int)
+    pictures, results, seconds, tuning, kept = np.asarray(held_out.images[rows]), [], [], [], []
     rng = np.random.default_rng(6)
     labels = model.labels(OTHERS, None, rng)
     z = model.latents(OTHERS, rng, labels)
@@ -87,8 +87,8 @@ def held_out(model: Any, inverter: Inverter, data: str, n: int) -> tuple[dict[st
         "tuned_30": float((reached >= TUNED).mean()), "tuned_seconds": float(np.median(tuning)), "tuned_slowest": max(tuning),
         "others_kept": float(np.mean(kept)),
     }  # fmt: skip
-    if held.labels is not None and model.spec.classes:
-        truth = held.labels[rows].tolist()
+    if held_out.labels is not None and model.spec.classes:
+        truth = held_out.labels[rows].tolist()
         figures["held_out_class"] = float(np.mean([r.latent.label == label for r, label in zip(results, truth, strict=True)]))
     return figures, results
 

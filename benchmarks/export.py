@@ -75,7 +75,7 @@ Run = Callable[[tuple[torch.Tensor, ...]], Any]
 
 
 def in_pytorch(model: Any) -> dict[str, Run]:
-    """The ways to run the usual part of a model in PyTorch, with the weights in channels_last."""
+    """The ways to run the default part of a model in PyTorch, with the weights in channels_last."""
 
     def run(part: Part, precision: torch.dtype) -> Run:
         part.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -61,7 +61,7 @@ FASHION = Path("/usr/share/datasets/fashion-mnist")
 RESULTS = Path(__file__).parent / "results"
 CPU = torch.device("cpu")
 ADAM = OptimizerConfig(lr=1e-3, beta1=0.0, beta2=0.99)
-# The weight of slopes on the plane. WGAN-GP's and DRAGAN's own 10 is for pictures, which lie tens apart; between points that
+# The weight of gradient penalties on the plane. WGAN-GP's and DRAGAN's own 10 is for pictures, which lie tens apart; between points that
 # lie 1 apart it drowns the game: 0 of 8 modes.
 GAMMA = 0.1
 
@@ -215,18 +215,18 @@ def train_classifier(images: Tensor, labels: Tensor, epochs: int) -> tuple[Class
     """A classifier trained on nine tenths of the pictures, and how often it is right about the rest."""
     torch.manual_seed(0)
     classifier = Classifier().to(memory_format=torch.channels_last)
-    held = len(images) // 10
+    held_out = len(images) // 10
     adam = torch.optim.Adam(classifier.parameters(), 2e-3)
-    steps = epochs * ((len(images) - held) // 128)
+    steps = epochs * ((len(images) - held_out) // 128)
     falling = torch.optim.lr_scheduler.LinearLR(adam, 1.0, 0.02, steps)
     for _ in range(steps):
-        rows = torch.randint(held, len(images), (128,))
+        rows = torch.randint(held_out, len(images), (128,))
         F.cross_entropy(classifier(to_float(images[rows])), labels[rows]).backward()
         adam.step()
         falling.step()
         adam.zero_grad()
     classifier.eval()
-    return classifier, (classes(classifier, images[:held]) == labels[:held]).float().mean().item()
+    return classifier, (classes(classifier, images[:held_out]) == labels[:held_out]).float().mean().item()
 
 
 @torch.no_grad()

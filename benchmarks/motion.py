@@ -44,7 +44,7 @@ PATHS = ("circles", "turns", "grows")
 SIDE, FRAMES, MILLISECONDS = 64, 24, 50  # of a GIF
 PHASES = 96  # of the truth
 CLIPS, SAMPLED = 64, 48  # clips that are measured, and frames of each
-APART = 12  # a pair is this part of a period apart
+PAIR_DISTANCE = 12  # a pair is this part of a period apart
 WINDOW = 4  # speed is measured over this part of a period
 
 
@@ -103,7 +103,7 @@ def truth(emoji: Path, size: tuple[int, int]) -> np.ndarray:
 def pairs(frames: np.ndarray) -> np.ndarray:
     """Return each frame with the one a twelfth of the loop later, float32 [T,2*H*W*C]. frames: uint8 [T,H,W,C] of one loop"""
     rows = frames.reshape(len(frames), -1).astype(np.float32)
-    return np.concatenate([rows, np.roll(rows, -(len(frames) // APART), 0)], 1)
+    return np.concatenate([rows, np.roll(rows, -(len(frames) // PAIR_DISTANCE), 0)], 1)
 
 
 def nearest(loop: np.ndarray, true: np.ndarray, squares: np.ndarray) -> np.ndarray:

@@ -68,8 +68,8 @@ class Emoji:
     def __init__(self, folder: Path, size: int) -> None:
         self.before, self.after, self.size = unpack(folder, "twitter"), unpack(folder, "google"), size
         names = np.random.default_rng(0).permutation(sorted(self.before.keys() & self.after.keys())).tolist()
-        held = len(names) // 10
-        self.test, self.train = names[:held], names[held:]
+        held_out = len(names) // 10
+        self.test, self.train = names[:held_out], names[held_out:]
         self.halves = self.train[::2], self.train[1::2]
 
     def training(self, paired: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import limner
 from limner.core import artifact
 from limner.core.condition import NONE, Condition
 from limner.core.images import ImageSpec
+from limner.core.tokenizer import Tokenizer
 from limner.families import families
 from limner.networks import (
     architecture,
@@ -23,6 +25,7 @@ from limner.networks import (
     resnet,
     restoration_unet,
     restorer,
+    text2image,
     translators,
     unet,
     vae,
@@ -60,6 +63,13 @@ def generator(folder: Path, name: str, condition: Condition = NONE, channels: in
     config = dataclasses.replace(home.TINY_GENERATOR, **changes)
     network = home.Generator(spec, config)
     return saved(folder, "generator", network, "generator", describe(name, config) | {"noise": noise}, spec)
+
+
+def text_generator(folder: Path, captions: Sequence[str] = ("a red heart", "a dark blue house"), channels: int = 3, **changes: Any) -> Any:
+    tokenizer = Tokenizer(vocabulary=200, words=5, word_tokens=12)
+    spec, config = ImageSpec(channels, 16, 16, tokenizer.condition), dataclasses.replace(text2image.TINY_GENERATOR, **changes)
+    described = describe("text2image", config) | {"noise": "normal", "tokenizer": tokenizer.to_json(), "captions": list(captions)}
+    return saved(folder, "text-to-image generator", text2image.Generator(spec, config), "generator", described, spec)
 
 
 def autoencoder(folder: Path, name: str, condition: Condition = NONE) -> Any:

@@ -186,7 +186,8 @@ NETWORKS: dict[str, tuple[Any, ...]] = {
 }  # fmt: skip
 DECISIONS: dict[str, tuple[Any, ...]] = {
     "decided": (DROP, {}, [], 5), "decided.images": ("many", -5, 0, 1e300, None, DROP),
-    "decided.images_per_second": (0, -1, "fast", [], DROP), "decided.precision": ("fp8", 5), "request": (DROP, [], 5),
+    "decided.images_per_second": (0, -1, "fast", [], DROP), "decided.precision": ("fp8", 5), "decided.costs": (DROP, [], ["x"]),
+    "decided.besides": (DROP, "x"), "request": (DROP, [], 5),
 }  # fmt: skip
 SCALARS: dict[str, Callable[[dict], object]] = {
     "nothing": lambda s: s.clear(), "a list": lambda s: [], "seen 10^12": lambda s: s.update(seen=10**12),

@@ -243,14 +243,15 @@ def test_a_run_of_minutes_is_killed_and_ends_as_its_decisions_say(squares: Path,
         (["--resume", "RUN", "--more", "-3"], "must be more than 0"),
         (["DATA", "--more", "3"], "give its folder with --resume"),
         (["--resume", "BROKEN"], "is damaged: give the command"),
+        (["--resume", "PART"], "is damaged: give the command"),
     ],
 )
 def test_what_cannot_be_resumed_is_a_sentence(arguments: list[str], said: str, squares: Path, tmp_path: Path) -> None:
-    for name, text in (("run", None), ("broken", "[1]")):
+    for name, text in (("run", None), ("broken", "[1]"), ("part", '{"data": {"data": "x"}, "options": {}, "recipe": "spectral", "changes": {}}')):
         (tmp_path / name / "checkpoint").mkdir(parents=True)
         if text:
             (tmp_path / name / "checkpoint/command.json").write_text(text)
-    places = {"DATA": str(squares), "RUN": str(tmp_path / "run"), "BROKEN": str(tmp_path / "broken")}
+    places = {"DATA": str(squares), "RUN": str(tmp_path / "run"), "BROKEN": str(tmp_path / "broken"), "PART": str(tmp_path / "part")}
     assert said in sentence(limner("train", *(places.get(a, a) for a in arguments), cwd=tmp_path))
 
 

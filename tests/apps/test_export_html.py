@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,14 +14,17 @@ import pytest
 import torch
 from PIL import Image
 
+import export_models as models
 from limner.apps.autoencode import Autoencoder
 from limner.apps.export.html import in_script, write
 from limner.apps.model import GeneratorModel
 from limner.apps.restore import Restorer
 from limner.apps.translate import Translator
+from limner.core import hashing
 from limner.core.condition import Condition
 from limner.core.images import ImageSpec
 from limner.networks import architecture, plain, resnet, vae
+from texts import TEXTS, random_text
 
 CHROMIUM = Path("/usr/bin/chromium")
 HOSTILE = "</script><img src=x onerror='document.title=1'><!--"
@@ -196,6 +200,45 @@ def test_a_generator_in_a_browser(browser: Any, tmp_path: Path, name: str, class
     assert not opened.problems
 
 
+def test_a_text_generator_in_a_browser(browser: Any, tmp_path: Path) -> None:
+    model = models.text_generator(tmp_path / "run", [HOSTILE + " a red heart", "a blue house"])
+    model._precision = torch.float32
+    report = write(model, tmp_path / "out.html")
+    assert report.error < 1e-5
+    opened = Opened(browser, tmp_path / "out.html")
+    page = opened.page
+    assert page.evaluate("facts.error") <= 1e-5, "with the sentence that the page computes of the first caption"
+    assert page.locator("img").count() == 0 and not page.locator("#class").is_visible()
+    first = opened.pixels()
+    page.fill("#text", "a blue 家 of Straße 12")
+    opened.settle()
+    assert (opened.pixels() != first).any(), "the text changes the picture"
+    z = np.asarray(page.evaluate("[...base.z]"), np.float32)[None]
+    want = np.asarray(model.render(z, model.sentences(["a blue 家 of Straße 12"])))[0].transpose(1, 2, 0).astype(int)
+    assert np.abs(opened.pixels()[..., :3].astype(int) - want).max() <= 1
+    assert page.evaluate("state.steps.length") == 8
+    with page.expect_download() as download:
+        page.click("#save")
+    with Image.open(download.value.path()) as saved:
+        saved.load()
+        assert json.loads(saved.text["limner"])["text"] == "a blue 家 of Straße 12"  # type: ignore[attr-defined]
+    before = opened.pixels()
+    page.fill("#text", "...")
+    opened.settle()
+    assert (opened.pixels() == before).all() and not page.evaluate("document.getElementById('text').validity.valid")
+    assert not opened.problems
+
+
+def test_the_tokens_of_a_page_are_those_of_the_run(browser: Any, tmp_path: Path) -> None:
+    write(models.text_generator(tmp_path / "run"), tmp_path / "out.html")
+    opened = Opened(browser, tmp_path / "out.html")
+    rng = random.Random(1)
+    captions = [*TEXTS, *(random_text(rng) for _ in range(1_000))]
+    made = opened.page.evaluate("(texts) => texts.map((given) => wordsOf(given).map(tokensOf))", captions)
+    for caption, found in zip(captions, made, strict=True):
+        assert found == [hashing.tokens_of(word, 200, 12) for word in hashing.words(caption)], repr(caption)
+
+
 @pytest.mark.parametrize("classes", [0, 3])
 def test_an_autoencoder_draws_from_its_prior_in_a_browser(browser: Any, tmp_path: Path, classes: int) -> None:
     model = autoencoder(classes)
@@ -245,9 +288,12 @@ def test_saving_walking_and_the_map(browser: Any, tmp_path: Path) -> None:
     assert not opened.problems
 
 
-@pytest.mark.parametrize("kind", ["generator", "translator", "restorer"])
+@pytest.mark.parametrize("kind", ["generator", "text", "translator", "restorer"])
 def test_a_narrow_dark_page(browser: Any, tmp_path: Path, kind: str) -> None:
-    model = {"generator": generator, "translator": translator, "restorer": restorer}[kind]()
+    makers: dict[str, Any] = {
+        "generator": generator, "text": lambda: models.text_generator(tmp_path / "run"), "translator": translator, "restorer": restorer,
+    }  # fmt: skip
+    model = makers[kind]()
     write(model, tmp_path / "out.html")
     opened = Opened(browser, tmp_path / "out.html", 320, color_scheme="dark", reduced_motion="reduce")
     assert opened.page.evaluate("document.documentElement.scrollWidth") == 320

@@ -17,7 +17,7 @@ from limner.apps import motion, sample
 from limner.apps.editing.path import film
 from limner.apps.evaluate import prepare_like_training
 from limner.cli import app, main
-from limner.core.images import ImageSpec
+from limner.core.images import ImageSpec, grid_size
 from limner.core.machine import Machine
 from limner.data.clips import prepare_clips
 from limner.families.load import load
@@ -111,6 +111,17 @@ def test_a_film_of_clips_is_the_default_and_pictures_are_frames(run: Path, tmp_p
     assert len(made) == 19 and sum(shown) == 800
     limner("sample", run, "-n", 4, "--out", tmp_path / "sheet.png", "--device", "cpu")
     assert (tmp_path / "sheet.png").exists()
+
+
+def test_more_than_64_clips_are_all_in_the_film(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    limner("sample", run, "-n", 70, "--columns", 10, "--fps", 10, "--out", tmp_path / "clips.gif", "--device", "cpu")
+    assert "70 clips of 8 frames" in capsys.readouterr().out
+    made, _ = frames(tmp_path / "clips.gif")
+    assert made.shape[1:3] == grid_size(70, 16, 16, 10)
+    last = made[0, -17:-1, -17:-1]  # within the last of 7 rows of 10
+    assert last.std() > 0, "the last clip is no empty place"
+    limner("sample", run, "-n", 10**8, "--out", tmp_path / "clips.mp4", "--device", "cpu", code=2)
+    assert "a side takes at most 16,383: ask for fewer" in capsys.readouterr().err
 
 
 def test_mp4(run: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from limner.core.condition import Condition
-from limner.core.images import ImageSpec, grid, to_float, to_pil, to_uint8, write_animation, write_png
+from limner.core.images import ImageSpec, grid, grid_size, to_float, to_pil, to_uint8, write_animation, write_png
 
 
 def test_the_doors_are_inverse_on_every_byte() -> None:
@@ -47,6 +47,11 @@ def test_a_grid_places_pictures_row_by_row() -> None:
     assert grid(images, columns=3, gap=0, scale=2).shape == (1, 8, 18)
     clear = grid(np.zeros((1, 4, 2, 2), np.uint8), columns=2, scale=1)
     assert clear[3].max() == 0
+
+
+@pytest.mark.parametrize(("n", "height", "width", "columns"), [(1, 5, 7, None), (70, 3, 9, None), (7, 16, 8, 3), (5, 4, 4, 40)])
+def test_the_size_of_a_grid_is_known_before_it_is_made(n: int, height: int, width: int, columns: int | None) -> None:
+    assert grid(np.zeros((n, 1, height, width), np.uint8), columns).shape[1:] == grid_size(n, height, width, columns)
 
 
 def test_a_grid_places_rows_of_unlike_length() -> None:

@@ -7,7 +7,8 @@ import random
 import pytest
 import torch
 
-from limner.core.tokenizer import LONGEST, Tokenizer, _words, words
+from limner.core.hashing import LONGEST, _words, words
+from limner.core.tokenizer import Tokenizer
 
 TOKENIZER = Tokenizer(vocabulary=1000, words=4, word_tokens=6)
 

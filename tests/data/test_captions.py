@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from limner.core.tokenizer import Tokenizer, words
+from limner.core.hashing import words
+from limner.core.tokenizer import Tokenizer
 from limner.data import open_source, prepare
 from limner.data.captioned import Captioned, with_captions
 from limner.data.captions import MAX_SIDECAR_BYTES, caption_of_name, read_captions, read_table

@@ -15,7 +15,7 @@ from PIL import Image
 
 from limner.evaluation import evaluate
 from limner.evaluation.features import choose, extract, resized
-from limner.evaluation.features.pretrained import KINDS
+from limner.evaluation.features.pretrained import ENCODERS
 from limner.evaluation.inputs import ImageSet
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read once, when the library is first imported
@@ -28,7 +28,7 @@ SIDES, WIDTHS = {"dinov2": 224, "clip": 32}, {"dinov2": 16, "clip": 12}
 TINY = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
 VISION = {**TINY, "intermediate_size": 24, "image_size": 32, "patch_size": 8, "projection_dim": 12}
 TEXT = {**TINY, "intermediate_size": 24, "vocab_size": 20, "projection_dim": 12, "bos_token_id": 1, "eos_token_id": 2}
-every_kind = pytest.mark.parametrize("name", KINDS)
+every_kind = pytest.mark.parametrize("name", ENCODERS)
 
 
 @pytest.fixture(autouse=True)
@@ -57,11 +57,11 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
             parameter.data.add_(0.2 * torch.randn_like(parameter))
         clip = transformers.CLIPModel(transformers.CLIPConfig(text_config=TEXT, vision_config=VISION, projection_dim=12))
         clip.save_pretrained(base / "whole")
-        dinov2.save_pretrained(base / KINDS["dinov2"].standard)
+        dinov2.save_pretrained(base / ENCODERS["dinov2"].standard)
         alone = transformers.CLIPVisionModelWithProjection(clip.vision_model.config)
         alone.vision_model.load_state_dict(clip.vision_model.state_dict())
         alone.visual_projection.load_state_dict(clip.visual_projection.state_dict())
-        alone.save_pretrained(base / KINDS["clip"].standard)
+        alone.save_pretrained(base / ENCODERS["clip"].standard)
     return base
 
 
@@ -84,7 +84,7 @@ def directly(name: str, folder: Path, images: torch.Tensor) -> torch.Tensor:
 
 @every_kind
 def test_features_are_the_librarys(name: str, folders: Path) -> None:
-    folder = folders / KINDS[name].standard
+    folder = folders / ENCODERS[name].standard
     extractor = choose(name, REFERENCE, weights=folder)
     rows = extract(extractor, IMAGES)
     assert rows.shape == (5, WIDTHS[name]) and rows.dtype == torch.float32 and extractor.width == WIDTHS[name]
@@ -127,7 +127,7 @@ def test_all_of_clip_gives_what_its_vision_tower_gives(folders: Path) -> None:
 def test_weights_are_found_where_they_may_lie(
     name: str, folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kind = KINDS[name]
+    kind = ENCODERS[name]
     identity = choose(name, REFERENCE, weights=folders).identity
     # the hub's own cache
     held = tmp_path / "hub" / f"models--{kind.repository.replace('/', '--')}"
@@ -144,7 +144,7 @@ def test_weights_are_found_where_they_may_lie(
 
 @every_kind
 def test_missing_damaged_and_foreign_weights_are_told(name: str, folders: Path, tmp_path: Path) -> None:
-    kind, other = KINDS[name], KINDS["clip" if name == "dinov2" else "dinov2"]
+    kind, other = ENCODERS[name], ENCODERS["clip" if name == "dinov2" else "dinov2"]
     with pytest.raises(ValueError, match=f"need the weights of {kind.repository} .* fetch them once"):
         choose(name, REFERENCE)
     pickled, cut, lacking, registers = (tmp_path / x for x in ("pickled", "cut", "lacking", "registers"))

@@ -229,8 +229,8 @@ def test_the_controller_reaches_its_target_rate_and_stays() -> None:
 def test_adaptive_augmentation_is_the_identity_at_zero_and_keeps_what_it_does_not_touch() -> None:
     torch.manual_seed(0)
     x, u = torch.rand(64, 4, 12, 16) * 2 - 1, torch.rand(64, ada.DRAWS)
-    assert ada.adaptive(x, u, 0.0) is x
-    y = ada.adaptive(x, u, 0.3)
+    assert ada.augment(x, u, 0.0) is x
+    y = ada.augment(x, u, 0.3)
     untouched = (u[:, : ada.GATES] >= 0.3).all(1)
     torch.testing.assert_close(y[untouched], x[untouched])
     assert y.shape == x.shape and y.isfinite().all() and not torch.allclose(y[~untouched], x[~untouched])
@@ -254,7 +254,7 @@ def test_single_changes_are_exact(gate: int, draw, want) -> None:
     u[:, gate] = 0.0
     if draw:
         u[:, ada.GATES + draw[0]] = draw[1]
-    y = ada.adaptive(x, u, 0.5)
+    y = ada.augment(x, u, 0.5)
     close = [torch.allclose(y, candidate, atol=1e-4) for candidate in (want(x), torch.rot90(want(x), 2, (2, 3)))]
     assert close[0] or (gate == 1 and close[1])  # the sense of a quarter turn is a convention
 
@@ -266,7 +266,7 @@ def test_what_has_two_states_happens_to_less_than_half_at_any_probability(gate: 
     x, u = torch.randn(1, 3, 8, 8).expand(2000, -1, -1, -1), torch.full((2000, ada.DRAWS), 0.9)
     u[:, gate] = torch.rand(2000)
     for p in (0.4, 0.8):
-        changed = (ada.adaptive(x, u, p) - x).abs().amax((1, 2, 3)) > 0.01
+        changed = (ada.augment(x, u, p) - x).abs().amax((1, 2, 3)) > 0.01
         assert changed.float().mean().item() == pytest.approx(p / 2, abs=0.04)
 
 
@@ -274,15 +274,15 @@ def test_saturation_keeps_grey_and_hue_keeps_luma() -> None:
     u = torch.full((2, ada.DRAWS), 0.9)
     u[:, 9:11] = 0.0
     gray = torch.randn(2, 1, 5, 5).expand(-1, 3, -1, -1)
-    torch.testing.assert_close(ada.adaptive(gray, u, 0.5), gray)
+    torch.testing.assert_close(ada.augment(gray, u, 0.5), gray)
     x = torch.randn(2, 3, 5, 5)
-    torch.testing.assert_close(ada.adaptive(x, u, 0.5).mean(1), x.mean(1), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(ada.augment(x, u, 0.5).mean(1), x.mean(1), rtol=1e-4, atol=1e-4)
 
 
 def test_gradient_flows_through_adaptive_augmentation_of_any_shape() -> None:
     for shape in ((4, 1, 17, 41), (4, 3, 16, 16), (4, 4, 20, 36)):
         x = torch.randn(shape, requires_grad=True)
-        ada.adaptive(x, torch.rand(4, ada.DRAWS), 0.7).square().sum().backward()
+        ada.augment(x, torch.rand(4, ada.DRAWS), 0.7).square().sum().backward()
         assert x.grad is not None and x.grad.isfinite().all() and x.grad.any()
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from limner.core.condition import Condition
 from limner.core.images import ImageSpec
@@ -62,6 +64,25 @@ def test_folded_upsampling_is_exact(size: tuple[int, int]) -> None:
         a = torch.autograd.grad(layer(x), of, upstream)[0]
         b = torch.autograd.grad(plain, of, upstream, retain_graph=True)[0]
         torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
+
+
+def test_the_matrix_of_folding_is_copied_to_a_device_once() -> None:
+    copies: list[str] = []
+
+    class Copies(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if "_to_copy" in str(func):
+                copies.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    layer = UpConv2d(3, 5).to("meta")
+    x = torch.randn(2, 3, 4, 4, device="meta")
+    with torch.inference_mode():
+        layer(x)
+    with Copies():
+        out = layer(x)
+    assert not copies and out.shape == (2, 5, 8, 8)
+    out.sum().backward()  # the copy of the first call is no inference tensor
 
 
 @pytest.mark.parametrize("layer", [SpectralConv2d(3, 8, 4, 2, 1), SpectralLinear(12, 7)], ids=["conv", "linear"])

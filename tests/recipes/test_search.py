@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -19,6 +21,9 @@ from safetensors.torch import load_file
 
 pytest.importorskip("optuna")
 
+from sqlalchemy.exc import OperationalError
+
+from limner.core.files import write_whole, writing
 from limner.data.request import DataRequest
 from limner.families.search import run as searching
 from limner.families.search.halving import SHARES, Job, Run, best, next_job, noise
@@ -187,6 +192,42 @@ def test_a_search_that_stops_anywhere_goes_on_there(squares: Path, tmp_path: Pat
     assert searching.search(str(squares), **command).folder == found.folder and calls[-1] == (found.folder.name, 9600)
     with pytest.raises(ValueError, match="was started with settings 6, now it is 5"):
         searching.search(str(squares), **(command | {"settings": 5}))
+
+
+def test_a_full_disk_stops_the_search_and_not_the_trial(squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[str, int]] = []
+    full = {"run", "study"}  # what cannot be written, once each
+
+    def trained(*, options: Options, pause: Any, **_: Any) -> SimpleNamespace:
+        seen = pause.at or int(options.images)
+        calls.append((options.out.name, seen))
+        if len(calls) == 2 and "run" in full:
+            with writing(options.out / "x"):
+                full.remove("run")
+                raise OSError(errno.ENOSPC, "No space left on device")
+        write_whole(options.out / "log.jsonl", json.dumps({"images": seen, "fd_pixels": 1.0 + len(calls)}) + "\n")
+        return SimpleNamespace(outcome=Outcome(seen, 1.0, not pause.at))
+
+    report = Study.report
+
+    def reported(self: Study, *given: Any) -> None:
+        if len(calls) == 4 and "study" in full:
+            full.remove("study")
+            raise OperationalError("UPDATE", {}, sqlite3.OperationalError("database or disk is full"))
+        report(self, *given)
+
+    monkeypatch.setattr(searching, "train", trained)
+    monkeypatch.setattr(Study, "report", reported)
+    command: dict[str, Any] = {
+        "recipe": "spectral", "settings": 3, "changes": {"generator.width": 4, "discriminator.width": 4}, "out": tmp_path / "search",
+        "options": Options(images=9600, metric="pixels", device="cpu", threads=1, doctor=False),
+    }  # fmt: skip
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"^The disk is full: .*the same command again"):
+            searching.search(str(squares), **command)
+    assert searching.search(str(squares), **command).finished
+    assert calls[1] == calls[2] and calls[3] == calls[4] and len({*calls}) == len(calls) - 2
+    assert not any(row["failed"] for row in json.loads((tmp_path / "search/search.json").read_text())["trials"])
 
 
 def test_minutes_that_end_during_the_last_run_leave_it_the_best(squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,9 +102,9 @@ def _held_out(model: Classifier, whole: Dataset) -> tuple[Dataset, list[str]]:
     drawn = whole.labels
     if recipe.get("labels_per_class"):
         drawn = draw_labels(drawn, int(recipe["labels_per_class"]), int(recipe.get("label_draw", 0)))
-    held = split_labeled(replace(whole, labels=drawn), recipe.get("validation"), int(training["seed"]), MIN_LABELED_HELD_OUT)[1]
-    if len(held) and len(held) == training.get("held_out_count"):
-        return whole.copied(held), []
+    held_out = split_labeled(replace(whole, labels=drawn), recipe.get("validation"), int(training["seed"]), MIN_LABELED_HELD_OUT)[1]
+    if len(held_out) and len(held_out) == training.get("held_out_count"):
+        return whole.copied(held_out), []
     unseen = np.flatnonzero((drawn == UNLABELED).numpy() & (whole.labels != UNLABELED).numpy())
     if len(unseen):
         return whole.copied(unseen), ["The pictures were trained on without their labels: new pictures may be classified less well."]

@@ -19,7 +19,6 @@ from limner.apps.model import GeneratorModel, check_numbers
 from limner.apps.output import Progress
 from limner.apps.sample import (
     ANIMATIONS,
-    MAX_WALKS,
     at_least_one,
     check_film,
     destination,
@@ -67,13 +66,12 @@ def film(
     model: GeneratorModel, out: Path | None = None, n: int = 16, seed: int = 0, truncation: float | None = None,
     seconds: float | None = None, fps: float | None = None, loop: bool = False, columns: int | None = None, progress: Progress | None = None,
 ) -> str:  # fmt: skip
-    """Write n sampled clips side by side as one film (at most 64). Returns a sentence that names it.
+    """Write n sampled clips side by side as one film. Returns a sentence that names it.
 
     out: a .gif, .webp or .mp4; None writes clips.gif in the run folder. seconds: None lasts one period, and closes.
     Raises ValueError for numbers out of range and other suffixes, before anything is generated.
     """
     at_least_one(n)
-    n = min(n, MAX_WALKS)
     out = clip_path(model, out, "clips.gif")
     at, seconds = _planned(model, out, n, seconds, fps, loop, columns)
     shown = (grid(frame, columns) for frame in clips(model, n, seed, at, truncation))

@@ -14,7 +14,7 @@ from limner.apps.model import GeneratorModel, check_numbers
 from limner.apps.output import SHEETS, Progress, check_columns, check_sheet, form, write_pictures
 from limner.core import artifact
 from limner.core.files import writing
-from limner.core.images import ImageSpec, grid, write_animation
+from limner.core.images import ImageSpec, grid, grid_size, write_animation
 from limner.core.text import counted
 
 ANIMATIONS = {".gif", ".webp", ".mp4"}
@@ -23,6 +23,7 @@ WALK_SECONDS = 8.0               # default duration of a walk
 MAX_SECONDS = 600.0              # duration of a film
 FRAMES_PER_SECOND = 20
 MIN_FPS, MAX_FPS = 1.0, 50.0     # frames a second; browsers slow a .gif with more
+MAX_FILM_SIDE = 16_383           # pixels: WebP's limit, and about that of H.264 encoders
 MAX_FRAME_BYTES = 1_000_000_000  # all frames of a .gif or .webp, which are held in memory
 
 
@@ -59,7 +60,7 @@ def sample(
     if is_film(out, seconds):
         seconds = WALK_SECONDS if seconds is None else seconds
         rate = FRAMES_PER_SECOND if fps is None else fps
-        frames = check_film(out, seconds, min(n, MAX_WALKS), model, fps=rate)
+        frames = check_film(out, seconds, n, model, fps=rate)
         write_film(out, walk(model, n, seed, label, truncation, seconds, calibration, rate), frames, seconds, progress)
         return f"A walk of {frames} frames past {KEYFRAMES} latents is in {out}."
     if seconds is not None or fps is not None:
@@ -127,8 +128,11 @@ def check_film(
         raise ValueError(f"A film has from {MIN_FPS:g} to {MAX_FPS:g} frames a second, not {fps:g}: give another --fps.")
     check_columns(columns)
     frames = max(KEYFRAMES, round(seconds * fps))
-    empty = np.zeros((1, 1, *model.spec.size), np.uint8)
-    height, width = grid(np.broadcast_to(empty, (n, *empty.shape[1:])), columns).shape[1:]
+    height, width = grid_size(n, *model.spec.size, columns)
+    if max(height, width) > MAX_FILM_SIDE:
+        raise ValueError(
+            f"A film of {n:,} pictures side by side would have {width:,}x{height:,} pixels, and a side takes at most {MAX_FILM_SIDE:,}: ask for fewer."
+        )
     size = frames * height * width * model.spec.channels
     if out.suffix.lower() != ".mp4" and size > MAX_FRAME_BYTES:
         raise ValueError(
@@ -136,9 +140,6 @@ def check_film(
             "for fewer pictures or seconds."
         )
     return frames
-
-
-MAX_WALKS = 64  # pictures that move at once
 
 
 def walk(
@@ -153,12 +154,11 @@ def walk(
 ) -> Iterator[np.ndarray]:
     """Yield the frames uint8 [C,H',W'] of a closed walk through the latent space, generated on demand.
 
-    n latents (at most 64, in a sheet) move at once, each through KEYFRAMES latents along great circles (Shoemake 1985), which
+    n latents, in a sheet, move at once, each through KEYFRAMES latents along great circles (Shoemake 1985), which
     keep the norm of a sample. They move as normal numbers, transformed to the model's latent distribution afterwards, so that
     each frame is as likely as a sample. truncation: for a style-based network it applies to every frame; otherwise each
     keyframe is a typical picture, chosen as in `GeneratorModel.stream`.
     """
-    n = min(n, MAX_WALKS)
     check_numbers(n, seed)
     psi = model.check_truncation(truncation)
     rng = np.random.default_rng(seed)

@@ -25,9 +25,10 @@ from limner.apps.sample import (
 )
 from limner.core import device, latents
 from limner.core.device import autocast
+from limner.core.hashing import LONGEST, words
 from limner.core.images import ImageSpec, grid
 from limner.core.text import counted, shortened
-from limner.core.tokenizer import LONGEST, Tokenizer, words
+from limner.core.tokenizer import Tokenizer
 from limner.data.image import reason
 from limner.networks.inference import inference_form
 from limner.sampling.generate import generate

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 
 from limner.cli.app import Device, Progress, app, print_line, tell
-from limner.cli.flags import parse_size
+from limner.cli.reading import TrainingFlags, TrainingReading, keywords
 
 
 @app.command
@@ -22,16 +22,7 @@ def search(
     recipe: str = "auto",
     over: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None,
     settings: int = 12,
-    size: str | None = None,
-    fit: Literal["crop", "pad", "stretch"] = "crop",
-    channels: Literal["auto", "1", "3", "4"] = "auto",
-    background: str = "white",
-    labels: Path | None = None,
-    captions: str | None = None,
-    drop_duplicates: bool = False,
-    unconditional: bool = False,
-    classes_from: Literal["auto", "parent", "top"] = "auto",
-    halves: bool = False,
+    reading: TrainingReading = None,
     metric: str = "auto",
     seed: int = 0,
     threads: int | None = None,
@@ -60,26 +51,6 @@ def search(
         widths, batch, objective and augmentation).
     settings
         How many settings are drawn at most; the first is that of the recipe as it is.
-    size
-        Height and width in pixels, as in `limner train`.
-    fit
-        As in `limner train`.
-    channels
-        As in `limner train`.
-    background
-        As in `limner train`.
-    labels
-        As in `limner train`.
-    captions
-        As in `limner train`, for text2image.
-    drop_duplicates
-        As in `limner train`.
-    unconditional
-        Ignore the classes.
-    classes_from
-        As in `limner train`.
-    halves
-        As in `limner train`, for recipes that translate.
     metric
         What decides, as in `limner train`.
     seed
@@ -98,10 +69,7 @@ def search(
     options = Options(
         minutes=minutes, images=images, seed=seed, device=device, threads=threads, metric=metric, checkpoint_minutes=checkpoint_minutes
     )
-    request = DataRequest(
-        second=second, size=parse_size(size), fit=fit, channels=channels, background=background, labels=labels, captions=captions,
-        drop_duplicates=drop_duplicates, unconditional=unconditional, classes_from=classes_from, halves=halves,
-    )  # fmt: skip
+    request = DataRequest(second=second, **keywords(reading or TrainingFlags()))
     tell("Starting (loading PyTorch) ...")
     with Progress("decoding") as progress:
         found = run_search(

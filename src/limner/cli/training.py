@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from limner.cli.app import STARTED, Progress, app, print_line, show_table, tell
 from limner.cli.flags import changes as changes_of
-from limner.cli.flags import parse_size
+from limner.cli.reading import Reading, ReadingFlags, TrainingFlags, TrainingReading, keywords
 
 
 @app.command
@@ -17,12 +17,7 @@ def data(
     source: Annotated[str, Parameter(name="data")],
     /,
     *,
-    size: str | None = None,
-    fit: Literal["crop", "pad", "stretch"] = "crop",
-    channels: Literal["auto", "1", "3", "4"] = "auto",
-    background: str = "white",
-    labels: Path | None = None,
-    classes_from: Literal["auto", "parent", "top"] = "auto",
+    reading: Reading = None,
     sheet: Path | None = None,
 ) -> None:
     """Inspect a set of pictures before training: what it holds, what is damaged, what would be trained on.
@@ -31,19 +26,6 @@ def data(
     ----------
     source
         A folder, zip, IDX file, .npy or .npz array, or a sample: fashion, emoji.
-    size
-        Height and width in pixels: 64 or 48x64 (default: the pictures' own, or 64).
-    fit
-        How pictures of another aspect ratio are brought to the size.
-    channels
-        1 gray, 3 RGB, 4 RGBA; auto takes the channels of the pictures.
-    background
-        Color behind transparent pictures, and of the bars of --fit pad.
-    labels
-        A CSV or JSON file that names each picture's class.
-    classes_from
-        Which folders are classes: those that directly hold pictures (parent), the outermost (top), or auto, which first
-        recognizes the splits train, val and test.
     sheet
         Where to write a sheet of thumbnails, a .png outside the data (default: none is written).
     """
@@ -57,11 +39,10 @@ def data(
         png(sheet)
         if lies_in(sheet, expand_path(source)):
             raise ValueError(f"The sheet {sheet} would lie among the pictures it shows: choose a place outside {source}.")
+    given = keywords(reading or ReadingFlags())
+    found = (given.pop("labels") or True, given.pop("classes_from"))
     with Progress("reading") as progress:
-        opened = open_source(source, labels or True, classes_from)
-        report = scan(
-            opened, size=parse_size(size), fit=fit, channels=channels, background=background, progress=progress
-        )
+        report = scan(open_source(source, *found), progress=progress, **given)
     show_table(report_table(report))
     if sheet:
         write_sheet(sheet, report)
@@ -77,16 +58,7 @@ def train(
     from_: Annotated[Path | None, Parameter(name="--from")] = None,
     more: str | None = None,
     recipe: str = "auto",
-    size: str | None = None,
-    fit: Literal["crop", "pad", "stretch"] = "crop",
-    channels: Literal["auto", "1", "3", "4"] = "auto",
-    background: str = "white",
-    labels: Path | None = None,
-    captions: str | None = None,
-    drop_duplicates: bool = False,
-    unconditional: bool = False,
-    classes_from: Literal["auto", "parent", "top"] = "auto",
-    halves: bool = False,
+    reading: TrainingReading = None,
     options: Any = None,
     choices: Any = None,
 ) -> int:
@@ -110,28 +82,6 @@ def train(
         schedule of the longer budget, and rise again if they had decayed. Pictures may have been added to the set.
     recipe
         How to train: auto, or one that `limner recipes` lists.
-    size
-        Height and width in pixels: 64 or 48x64 (default: the pictures' own, or 64).
-    fit
-        How pictures of another aspect ratio are brought to the size.
-    channels
-        1 gray, 3 RGB, 4 RGBA; auto takes the channels of the pictures.
-    background
-        Color behind transparent pictures, and of the bars of --fit pad.
-    labels
-        A CSV or JSON file that names each picture's class.
-    captions
-        For text2image: a CSV or JSON Lines file with the columns file and caption, or "names" for the names of the files
-        (default: a captions.csv or captions.jsonl among the pictures, else x.txt beside x.png, else the names).
-    drop_duplicates
-        Train on one picture of each group of identical ones.
-    unconditional
-        Ignore the classes.
-    classes_from
-        Which folders are classes: those that directly hold pictures (parent), the outermost (top), or auto, which first
-        recognizes the splits train, val and test, and holds one out.
-    halves
-        For translators: each picture of the one set holds two sides, left and right, even if it is not twice as wide as tall.
     """
     from limner.families import train as families
     from limner.runs.options import Options
@@ -151,16 +101,7 @@ def train(
             more=more,
             started=STARTED,
             recipe=recipe,
-            size=parse_size(size),
-            fit=fit,
-            channels=channels,
-            background=background,
-            labels=labels,
-            captions=captions,
-            drop_duplicates=drop_duplicates,
-            unconditional=unconditional,
-            classes_from=classes_from,
-            halves=halves,
+            **keywords(reading or TrainingFlags()),
             options=Options(**(vars(options) if options else {})),
             progress=progress,
             changes=changes,

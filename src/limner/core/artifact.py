@@ -22,7 +22,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from limner.core import schema
+from limner.core import checkpoint, schema
 from limner.core.documents import check_description, check_entry
 from limner.core.files import open_regular, read_bytes, write_tensors, write_whole
 
@@ -147,26 +147,25 @@ def load_from_checkpoint(folder: Path, name: str, net: nn.Module, device: torch.
     A checkpoint holds every network of a training, such as the discriminator, at its last state and not averaged; `best/` has
     none and uses that of its run. Raises ValueError when there is none, or when it does not hold this network.
     """
-    run = folder.parent if folder.name == "best" else folder
-    expected, prefix = net.state_dict(), f"net.{name}."
+    expected, prefix, run = net.state_dict(), f"net.{name}.", checkpoint.run_of(folder)
     if sum(t.numel() for t in expected.values()) > MAX_PARAMETERS:
         raise ValueError(f"{folder / CARD} describes a network too large to be true.")
-    paths = [path for file in ("latest", "previous") if (path := run / "checkpoint" / f"{file}.safetensors").exists()]
-    for path in paths:
-        try:
-            open_regular(path).close()
-            with safe_open(path, "pt", device=str(device)) as file:
-                if {key for key in file.keys() if key.startswith(prefix)} != {prefix + key for key in expected}:  # noqa: SIM118 - not a dict
-                    continue
-                if any(tuple(file.get_slice(prefix + key).get_shape()) != tuple(t.shape) for key, t in expected.items()):
-                    continue
-                tensors = {key: file.get_tensor(prefix + key) for key in expected}
-        except (SafetensorError, OSError):
-            continue
-        if all(tensors[key].dtype == t.dtype and tensors[key].isfinite().all() for key, t in expected.items()):
-            net.load_state_dict(tensors, assign=True)
-            return net.requires_grad_(False).eval()
-    if paths:
+
+    def read(file: Any) -> dict[str, Tensor]:
+        if {key for key in file.keys() if key.startswith(prefix)} != {prefix + key for key in expected}:  # noqa: SIM118 - not a dict
+            raise schema.Mismatch("the tensors are of another network")
+        if any(tuple(file.get_slice(prefix + key).get_shape()) != tuple(t.shape) for key, t in expected.items()):
+            raise schema.Mismatch("the tensors have other shapes")
+        found = {key: file.get_tensor(prefix + key) for key in expected}
+        if not all(found[key].dtype == t.dtype and found[key].isfinite().all() for key, t in expected.items()):
+            raise schema.Mismatch("the values are of another type, or not finite")
+        return found
+
+    tensors, problems = checkpoint.newest(run / "checkpoint", read, (checkpoint.LATEST, checkpoint.PREVIOUS), str(device))
+    if tensors is not None:
+        net.load_state_dict(tensors, assign=True)
+        return net.requires_grad_(False).eval()
+    if problems:
         raise ValueError(f"The checkpoints of {run} hold no readable {name} that fits {CARD}: copy the run again, or train anew.")
     raise ValueError(
         f"{run} holds no folder checkpoint, where a run keeps its {name}: give the folder as `limner train` left it, not only the "

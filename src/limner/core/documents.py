@@ -168,7 +168,7 @@ class Revision(TypedDict):
     at: Count
     images: Positive
     seconds: float
-    until: NotRequired[float | None]
+    until: float | None
 
 
 class Start(TypedDict):
@@ -184,9 +184,9 @@ class Decided(TypedDict):
 
     images: Positive
     images_per_second: Annotated[float, Range(1e-9)]
-    costs: NotRequired[list[Amount]]  # seconds per image, in equal parts of the run
-    besides: NotRequired[float]  # seconds of the run spent outside training
-    seconds: NotRequired[float | None]  # training time of a budget given in minutes
+    costs: Annotated[list[Amount], _not_empty]  # seconds per image, in equal parts of the run
+    besides: float  # seconds of the run spent outside training
+    seconds: float | None  # training time of a budget given in minutes
     threads: Annotated[int, Range(1, 4096)]
     ranks: Annotated[int, Range(1)]  # processes
     revisions: NotRequired[list[Revision]]

@@ -137,6 +137,15 @@ def write_error(error: OSError, path: Path) -> ValueError:
     return ValueError(f"{path} could not be written: {error.strerror or error}.")
 
 
+def is_disk_error(error: BaseException | None) -> bool:
+    """Return whether an error, or what it was raised from, is one of reading or writing files: the disk is full, for example."""
+    while error is not None:
+        if isinstance(error, OSError):
+            return True
+        error = error.__cause__
+    return False
+
+
 def lies_in(inner: Path, outer: Path) -> bool:
     """Return whether `inner` is `outer` or below it, with links resolved.
 

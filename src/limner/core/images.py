@@ -72,6 +72,21 @@ def to_pil(image: np.ndarray | Tensor) -> Image.Image:
     return Image.fromarray(array)
 
 
+def grid_size(n: int, height: int, width: int, columns: int | None = None, gap: int = 2, scale: int | None = None) -> tuple[int, int]:
+    """Return height and width of the picture that `grid` makes of n pictures of height x width."""
+    columns = _columns(n, height, width, columns)
+    scale = _scale(columns, width, gap) if scale is None else scale
+    return -(-n // columns) * (height * scale + gap) - gap, columns * (width * scale + gap) - gap
+
+
+def _columns(n: int, height: int, width: int, columns: int | None) -> int:
+    return min(n, columns or max(1, round((n * height / width) ** 0.5)))
+
+
+def _scale(columns: int, width: int, gap: int) -> int:
+    return max(1, min(4, 1000 // (columns * (width + gap))))
+
+
 def grid(
     images: np.ndarray | Tensor,
     columns: int | None = None,
@@ -88,12 +103,12 @@ def grid(
     array = images.cpu().numpy() if isinstance(images, Tensor) else np.asarray(images)
     n, c, h, w = array.shape
     if rows is None:
-        columns = min(n, columns or max(1, round((n * h / w) ** 0.5)))
+        columns = _columns(n, h, w, columns)
         rows = [min(columns, n - first) for first in range(0, n, columns)]
     assert sum(rows) == n, (sum(rows), n)
     columns = max(rows)
     if scale is None:
-        scale = max(1, min(4, 1000 // (columns * (w + gap))))
+        scale = _scale(columns, w, gap)
     array = array.repeat(scale, axis=2).repeat(scale, axis=3)
     h, w = h * scale, w * scale
     sheet = np.full((c, len(rows) * (h + gap) - gap, columns * (w + gap) - gap), 255, np.uint8)

@@ -154,6 +154,21 @@ def options(config: Any) -> Iterator[tuple[str, Option, Any]]:
         yield field.name, field.metadata.get(KEY, _PLAIN), hints[field.name]
 
 
+def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Option, Any, Any]]:
+    """(dotted name, option, type, value) of each single option of a config: those of groups, not the groups."""
+    for name, about, kind in options(config):
+        value, path = getattr(config, name), f"{prefix}{name}"
+        if dataclasses.is_dataclass(value):
+            yield from leaves(value, f"{path}.")
+        else:
+            yield path, about, kind, value
+
+
+def values_of(config: Any) -> dict[str, Any]:
+    """The value of each single option of a config by dotted name."""
+    return {path: value for path, _, _, value in leaves(config)}
+
+
 def either(words: Collection[str]) -> str:
     """`a, b or c`"""
     *first, last = words

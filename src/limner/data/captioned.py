@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from limner.core.tokenizer import Tokenizer, words
+from limner.core.hashing import words
+from limner.core.tokenizer import Tokenizer
 from limner.data.batches import generator_at
 from limner.data.captions import Captions, captions_note, read_captions
 from limner.data.dataset import Dataset, Subset, prepare_validation

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from limner.core.hashing import LONGEST, words
 from limner.core.text import counted, printable
-from limner.core.tokenizer import LONGEST, words
 from limner.data.image import reason
 from limner.data.labels import FILE_COLUMNS, MAX_LABEL_BYTES, match_labels
 from limner.data.source import Source

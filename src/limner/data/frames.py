@@ -137,15 +137,15 @@ def _of_video(path: Path) -> Iterator[Frame]:
             if not container.streams.video:
                 raise Damaged("a file without a picture track")
             stream = container.streams.video[0]
-            usual = 1 / float(stream.average_rate or FOLDER_FPS)
+            default_duration = 1 / float(stream.average_rate or FOLDER_FPS)
             before: Any = None
             for frame in container.decode(stream):  # a frame is shown until the next one
                 if before is not None:
-                    shown = usual if frame.time is None or before.time is None else frame.time - before.time
-                    yield before.to_image(), shown if 0 < shown < 10 else usual
+                    shown = default_duration if frame.time is None or before.time is None else frame.time - before.time
+                    yield before.to_image(), shown if 0 < shown < 10 else default_duration
                 before = frame
             if before is not None:
-                yield before.to_image(), usual
+                yield before.to_image(), default_duration
     except av.FFmpegError as error:
         raise Damaged("damaged: its contents cannot be decoded") from error
 

@@ -81,7 +81,7 @@ def accuracy_scores(
         test, real = _rows(real, order[: len(real) // 2]), _rows(real, order[len(real) // 2 :])
     assert generated.labels is not None and real.labels is not None and test.labels is not None
     channels, size = test.spec.channels, working_size(test.spec.height, test.spec.width)
-    fake, pool, held = (_at(one, channels, size) for one in (generated, real, test))
+    fake, pool, held_out = (_at(one, channels, size) for one in (generated, real, test))
     known = real.labels.unique()
     if len(known) < 2 or len(generated.labels.unique()) < 2:
         raise ValueError("A classifier needs labels of two classes or more: leave cas out.")
@@ -97,7 +97,7 @@ def accuracy_scores(
         report = None if progress is None else lambda shown, of: progress(start + SHOWN * shown // of, trainings * SHOWN)
         encoder = train_classifier(images, labels, classes, one, report, SHOWN)
         done += 1
-        return accuracy(OwnFeatures(encoder, channels, size, classes), held)
+        return accuracy(OwnFeatures(encoder, channels, size, classes), held_out)
 
     alone = [score(fake.images, generated.labels, seed + s) for s in range(SEEDS)]
     of_class = {label: float(np.mean([per[label] for _, per in alone])) for label in alone[0][1]}

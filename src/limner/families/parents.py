@@ -9,6 +9,7 @@ from typing import Any
 
 from limner.core import artifact
 from limner.core.images import ImageSpec
+from limner.core.options import values_of
 from limner.data.request import DataRequest
 from limner.families import presets
 from limner.recipes.changes import changed
@@ -29,7 +30,7 @@ def with_parent(folder: Path, recipe: Any, changes: Mapping[str, Any], request: 
     networks = ("generator.", "discriminator.")
     if "architecture" in changes:
         options = {key: value for key, value in options.items() if not key.startswith(networks) and key != "architecture"}
-    known = dict(_flat(changed(presets()[name].make(), options | dict(changes))))
+    known = values_of(changed(presets()[name].make(), options | dict(changes)))
     grown = {f"{net}growing": 0.0 for net in networks if f"{net}growing" in known}  # the parent's networks have grown already
     return name, options | grown | dict(changes), request
 
@@ -47,7 +48,7 @@ def recipe_of(folder: Path, description: Mapping[str, Any]) -> tuple[str, dict[s
         differing = {"architecture": architecture}
     else:
         differing = {}
-    own = dict(_flat(made))
+    own = values_of(made)
     unknown = next((key for key in stored if key not in own), None)
     if unknown:
         raise ValueError(f"{folder} was trained with the option {unknown}, which this Limner does not have: give --recipe.")
@@ -60,7 +61,3 @@ def _nested(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield from _nested(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
-
-
-def _flat(config: Any) -> Iterator[tuple[str, Any]]:
-    return _nested(dataclasses.asdict(config))

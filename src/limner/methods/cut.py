@@ -42,7 +42,7 @@ class CUT:
         discriminator: nn.Module,
         objective: Objective,
         *,
-        contrast: float = 1.0,
+        nce: float = 1.0,
         identity: float = 1.0,
         patches: int = 256,
         penalty: str = "none",
@@ -52,7 +52,7 @@ class CUT:
         self.translators: Any = translators
         self.heads: Any = heads
         self.discriminator: Any = discriminator
-        self.adversarial_loss, self.contrast, self.identity = PatchAdversarialLoss(objective, penalty, gamma), contrast, identity
+        self.adversarial_loss, self.nce, self.identity = PatchAdversarialLoss(objective, penalty, gamma), nce, identity
         self.patches, self.flip = patches, flip
         self.method = Method(
             nets={"translators": translators, "heads": heads, "discriminator": discriminator},
@@ -73,9 +73,9 @@ class CUT:
         made = out[:n]
         batch.keep("translations", b, made)
         generator_loss = self.adversarial_loss.generator_loss(self.discriminator, b, made)
-        nce = self._contrast(translator.features(out), keys, batch)
-        loss = generator_loss + self.contrast * nce[:n]
-        terms = {"g_loss": generator_loss.detach().mean(), "contrast": nce[:n].detach().mean()}
+        nce = self._nce(translator.features(out), keys, batch)
+        loss = generator_loss + self.nce * nce[:n]
+        terms = {"g_loss": generator_loss.detach().mean(), "nce": nce[:n].detach().mean()}
         if self.identity:
             loss, terms["identity"] = loss + self.identity * nce[n:], nce[n:].detach().mean()
         return loss, terms
@@ -83,7 +83,7 @@ class CUT:
     def discriminator_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
         return self.adversarial_loss.discriminator_loss(self.discriminator, *batch.kept("translations"))
 
-    def _contrast(self, queries: Sequence[Tensor], keys: Sequence[Tensor], batch: Batch) -> Tensor:
+    def _nce(self, queries: Sequence[Tensor], keys: Sequence[Tensor], batch: Batch) -> Tensor:
         """Return the mean over feature maps of `patch_nce` at random places, equal in both: [N], or [2N] with identity."""
         losses = []
         for i, (query, key) in enumerate(zip(queries, keys, strict=True)):

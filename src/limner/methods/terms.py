@@ -88,11 +88,11 @@ class Augmentation:
     def apply(self, x: Tensor, batch: Batch, name: str, extra: float = 0.0) -> Tensor:
         """Augment pictures [N,C,H,W]. extra: the probability of additional ADA transformations."""
         if self.controller:
-            return ada.adaptive(x, batch.uniform(name, ada.DRAWS), self.controller.p)
+            return ada.augment(x, batch.uniform(name, ada.DRAWS), self.controller.p)
         if self.policy != "none":  # otherwise no random numbers are drawn
             x = diffaugment.augment(x, batch.uniform(name, diffaugment.DRAWS), self.policy)
         if extra:
-            x = ada.adaptive(x, batch.uniform(f"{name} more", ada.DRAWS), extra)
+            x = ada.augment(x, batch.uniform(f"{name} more", ada.DRAWS), extra)
         return x
 
     def real(self, batch: Batch, generator: nn.Module, extra: float = 0.0) -> Tensor:

@@ -17,12 +17,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-DRAWS = 21  # uniform numbers a picture that `adaptive` uses
+DRAWS = 21  # uniform numbers a picture that `augment` uses
 GATES = 11  # the first of them decide which changes happen
 COINS = (0, 8)  # those of mirroring and luma inversion, applied half as often
 
 
-def adaptive(x: Tensor, u: Tensor, p: float) -> Tensor:
+def augment(x: Tensor, u: Tensor, p: float) -> Tensor:
     """Float [N,C,H,W] in [-1,1] and uniform numbers [N, DRAWS]; p = 0 is the identity. -> [N,C,H,W]"""
     if p <= 0:
         return x

@@ -55,7 +55,7 @@ class GeneratorConfig:
 class DiscriminatorConfig:
     width: int = option(32, "Channels at full resolution, or at that of the patches; doubled at each downsampling, at most 8x.", low=1, high=WIDEST)
     patch: int = option(1, "Side of the squares of pixels that become one position of the first map.", low=1, high=16)
-    gain: float = option(1.0, "Factor on the discriminator's input: with spectral normalization, its slope is at most this.", low=0)
+    gain: float = option(1.0, "Factor on the discriminator's input: with spectral normalization, its Lipschitz constant is at most this.", low=0)
 
 
 TINY_GENERATOR = GeneratorConfig(z_size=8, width=8)

@@ -55,7 +55,7 @@ class GeneratorConfig:
 class DiscriminatorConfig:
     width: int = option(64, "Channels of the discriminator at the latents' resolution; doubled at each lower one.", low=1, high=WIDEST)
     blocks: int = option(1, "Convolutions of the discriminator at the latents' resolution besides the first.", low=0, high=DEEPEST)
-    gain: float = option(15.0, "Factor on the discriminator's input: with spectral normalization, its slope is at most this.", low=0)
+    gain: float = option(15.0, "Factor on the discriminator's input: with spectral normalization, its Lipschitz constant is at most this.", low=0)
 
 
 TINY_GENERATOR = GeneratorConfig(z_size=8, width=8, decoder_width=8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from math import log2
 from typing import Any
 
@@ -58,6 +59,13 @@ _TAPS = torch.tensor([[0.0, 0.0, 1.0], [0.0, 1.0, 1.0], [1.0, 1.0, 0.0], [1.0, 0
 _FOLDING = torch.einsum("pa,qb->pqab", _TAPS, _TAPS).reshape(16, 9)
 
 
+@cache
+def _folding_on(device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The matrix [16,9] on an accelerator, copied there once: a copy at each call makes the device wait for the host."""
+    with torch.inference_mode(False):  # an inference tensor could not be used in training later
+        return _FOLDING.to(device, dtype)
+
+
 def fold_upsampling(weight: Tensor) -> Tensor:
     """The kernel [I,O,4,4] of the transposed convolution (stride 2, padding 1) that equals nearest-neighbor doubling
     followed by the 3x3 convolution (padding 1) of `weight` [O,I,3,3].
@@ -69,7 +77,8 @@ def fold_upsampling(weight: Tensor) -> Tensor:
     outputs, inputs = weight.shape[:2]
     with full_precision(weight.device):
         taps = weight.permute(2, 3, 1, 0).reshape(9, inputs * outputs)
-        return (_FOLDING.to(weight) @ taps).view(4, 4, inputs, outputs).permute(2, 3, 0, 1)
+        folding = _FOLDING.to(weight) if weight.device.type == "cpu" else _folding_on(weight.device, weight.dtype)
+        return (folding @ taps).view(4, 4, inputs, outputs).permute(2, 3, 0, 1)
 
 
 class UpConv2d(nn.Conv2d):

@@ -178,8 +178,8 @@ def held_out_of(dataset: Dataset, recipe: ClassifierRecipe, options: Options) ->
     """Return (training data, labeled pictures to validate with or None): the data's own validation split, or a part of the labels."""
     if recipe.validation != 0 and (own := dataset.own_validation()) is not None and own.labels is not None:
         return dataset, own
-    rows, held = split_labeled(dataset, recipe.validation, options.seed, MIN_LABELED_HELD_OUT)
-    return (dataset.subset(rows), dataset.subset(held)) if len(held) else (dataset, None)
+    rows, held_out = split_labeled(dataset, recipe.validation, options.seed, MIN_LABELED_HELD_OUT)
+    return (dataset.subset(rows), dataset.subset(held_out)) if len(held_out) else (dataset, None)
 
 
 @torch.no_grad()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sized
+from collections.abc import Callable, Mapping, Sized
 from typing import Any
 
 import torch
@@ -30,7 +30,7 @@ from limner.monitor import probes
 from limner.networks import architecture, describe
 from limner.networks.classifier import Classifier
 from limner.networks.contracts import StyleBased, UsesReferenceBatch
-from limner.recipes.config import Recipe
+from limner.recipes.config import MotionRecipe, Recipe, TextRecipe
 from limner.recipes.presets import GANS
 from limner.runs.copies import copy_check
 from limner.runs.experiment import Card, Experiment, Product, Validator
@@ -51,7 +51,7 @@ def build(name: str, recipe: Recipe, dataset: Dataset, options: Options, machine
         dataset = grouped(dataset, recipe.groups)
     spec = dataset.spec
     policy = augmentation_of(recipe.augmentation, dataset)
-    refuse_too_large(recipe, spec, machine)
+    refuse_too_large(recipe, spec, machine, lambda: players(recipe, spec))
     torch.manual_seed(options.seed)
     gan = gan_of(recipe, spec, machine.device, policy)
     training, held_out = split(dataset, options.seed) if options.doctor else (dataset, None)
@@ -133,15 +133,25 @@ CARD = Card(
 )
 
 
-def refuse_too_large(recipe: Recipe, spec: ImageSpec, machine: Machine) -> None:
-    """Raise ValueError when training needs more memory than is free."""
+def refuse_too_large(
+    recipe: Recipe | TextRecipe | MotionRecipe,
+    spec: ImageSpec,
+    machine: Machine,
+    nets_of: Callable[[], Mapping[str, nn.Module]],
+    others: Callable[[Mapping[str, nn.Module]], list[memory.Pass]] = lambda nets: [],
+) -> None:
+    """Raise ValueError when training needs more memory than is free.
+
+    nets_of: builds the networks, a generator and a discriminator among them, on the current device. others: the passes of an
+    iteration besides one of each of those two.
+    """
     with on_meta():
-        nets = players(recipe, spec)
-        z = torch.empty(memory.ROWS, int(nets["generator"].z_size))  # type: ignore[arg-type]
+        nets = nets_of()
+        generator, discriminator = nets["generator"], nets["discriminator"]
+        z = torch.empty(memory.ROWS, int(generator.z_size))  # type: ignore[arg-type]
         x = torch.empty(memory.ROWS, spec.channels, spec.height, spec.width)
-        y = torch.zeros(memory.ROWS, dtype=torch.long) if spec.classes else None
-    generator, discriminator = nets["generator"], nets["discriminator"]
-    passes = [memory.Pass(generator, (z, y)), memory.Pass(discriminator, (x, y if not recipe.classifier else None))]
+        c = spec.condition.examples(memory.ROWS)
+        passes = [memory.Pass(generator, (z, c)), memory.Pass(discriminator, (x, None if "classifier" in nets else c)), *others(nets)]
     memory.refuse_too_large(passes, [generator], spec, recipe.batch, recipe.micro_batch, machine)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from limner.core import latents
-from limner.core.device import on_meta
 from limner.core.images import ImageSpec
 from limner.core.machine import Machine
 from limner.core.text import counted
@@ -22,7 +23,7 @@ from limner.monitor.probes import GANProbe
 from limner.networks import describe, motion
 from limner.networks.contracts import Moving
 from limner.recipes.config import MotionRecipe
-from limner.recipes.gan import augmentation_of, validators_of
+from limner.recipes.gan import augmentation_of, refuse_too_large, validators_of
 from limner.recipes.presets import MOTION
 from limner.recipes.sources import refuse_second
 from limner.runs.experiment import Card, Experiment, Product
@@ -48,7 +49,10 @@ def build(name: str, recipe: MotionRecipe, dataset: ClipPictures, options: Optio
     """Return the experiment of a recipe. Raises ValueError for options that conflict or need more memory than is free."""
     spec, clips = dataset.spec, dataset.clips
     policy = augmentation_of(recipe.augmentation, clips.frames)
-    refuse_too_large(recipe, spec, machine)
+    refuse_too_large(
+        recipe, spec, machine,
+        lambda: method_of(recipe, spec, torch.device("meta")).method.nets, lambda nets: other_passes(spec, nets),
+    )  # fmt: skip
     torch.manual_seed(options.seed)
     algorithm = method_of(recipe, spec, machine.device, policy)
     training, held_out = split(clips, options.seed) if options.doctor else (clips, None)
@@ -99,20 +103,16 @@ def method_of(recipe: MotionRecipe, spec: ImageSpec, device: torch.device, augme
     )
 
 
-def refuse_too_large(recipe: MotionRecipe, spec: ImageSpec, machine: Machine) -> None:
-    """Raise ValueError when training needs more memory than is free."""
-    with on_meta():
-        nets = method_of(recipe, spec, torch.device("meta")).method.nets
-        n, (height, width) = memory.ROWS, spec.size
-        z = torch.empty(n, int(nets["generator"].z_size))  # type: ignore[arg-type]
-        frame, pair = (torch.empty(n, count * spec.channels, height, width) for count in (1, 2))
-        distance = motion.distance_features(torch.zeros(n))
-    passes = [
-        memory.Pass(nets["generator"], (z,)), memory.Pass(nets["generator"], (z,)),  # two frames
-        memory.Pass(nets["discriminator"], (frame,)), memory.Pass(nets["pair_discriminator"], (pair, distance)),
+def other_passes(spec: ImageSpec, nets: Mapping[str, nn.Module]) -> list[memory.Pass]:
+    """Return the passes of an iteration besides one of the generator and one of the discriminator, on the current device."""
+    n, (height, width) = memory.ROWS, spec.size
+    z = torch.empty(n, int(nets["generator"].z_size))  # type: ignore[arg-type]
+    pair, distance = torch.empty(n, 2 * spec.channels, height, width), motion.distance_features(torch.zeros(n))
+    return [
+        memory.Pass(nets["generator"], (z,)),  # of the second frame
+        memory.Pass(nets["pair_discriminator"], (pair, distance)),
         *([memory.Pass(nets["encoder"], (pair, distance, torch.zeros(n)))] if "encoder" in nets else []),
-    ]  # fmt: skip
-    memory.refuse_too_large(passes, [nets["generator"]], spec, recipe.batch, recipe.micro_batch, machine)
+    ]
 
 
 def preview_of(z_size: int, machine: Machine) -> Preview:

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from limner.core import latents
-from limner.core.device import on_meta
 from limner.core.images import ImageSpec
 from limner.core.machine import Machine
 from limner.core.tokenizer import Tokenizer
@@ -30,13 +30,12 @@ from limner.networks import describe, text2image
 from limner.networks.inference import inference_form
 from limner.recipes.automatic import GAIN, LR, patch_of
 from limner.recipes.config import TextRecipe
-from limner.recipes.gan import augmentation_of, distances_of, notes_of
+from limner.recipes.gan import augmentation_of, distances_of, notes_of, refuse_too_large
 from limner.recipes.presets import TEXT_TO_IMAGE
 from limner.recipes.sources import refuse_second
 from limner.runs.experiment import Card, Experiment, Product, Validator
 from limner.runs.options import Options
 from limner.sampling.generate import Preview, generate, sampler_of
-from limner.training import memory
 
 RECIPES = (TextRecipe,)
 PRESETS = TEXT_TO_IMAGE
@@ -89,7 +88,7 @@ def build(name: str, recipe: TextRecipe, dataset: Captioned, options: Options, m
     free."""
     spec, recipe = dataset.spec, for_size(recipe, dataset.spec)
     policy = augmentation_of(recipe.augmentation, dataset)
-    refuse_too_large(recipe, spec, machine)
+    refuse_too_large(recipe, spec, machine, lambda: players(recipe, spec))
     torch.manual_seed(options.seed)
     algorithm = method_of(recipe, spec, machine.device, policy)
     training, held_out = split(dataset, options.seed) if options.doctor else (dataset, None)
@@ -124,7 +123,7 @@ def shown_captions(pictures: Captioned) -> list[str]:
 
 
 def product_of(
-    generator: torch.nn.Module, recipe: TextRecipe, tokenizer: Tokenizer, shown: Sequence[str], machine: Machine
+    generator: nn.Module, recipe: TextRecipe, tokenizer: Tokenizer, shown: Sequence[str], machine: Machine
 ) -> Product:
     """Return the product of a run. shown: the captions of the preview, which a sample without a text uses too."""
     described: dict[str, Any] = describe("text2image", recipe.generator)
@@ -154,28 +153,17 @@ def validators_of(dataset: Captioned, noise: str, options: Options, machine: Mac
     return distances_of(sample, ImageSet(dataset.images, None, (), dataset.name), options)
 
 
-def players(recipe: TextRecipe, spec: ImageSpec) -> tuple[text2image.Generator, text2image.Discriminator]:
-    """Return the networks of a recipe for pictures of `spec`."""
+def players(recipe: TextRecipe, spec: ImageSpec) -> dict[str, nn.Module]:
+    """Return the generator and the discriminator of a recipe for pictures of `spec`."""
     discriminator = text2image.Discriminator(spec, recipe.discriminator, recipe.generator.word_tokens)
-    return text2image.Generator(spec, recipe.generator), discriminator
+    return {"generator": text2image.Generator(spec, recipe.generator), "discriminator": discriminator}
 
 
 def method_of(recipe: TextRecipe, spec: ImageSpec, device: torch.device, augmentation: str = "none") -> TextGAN:
     """Return the algorithm of a recipe for pictures of `spec`, with new networks on the device."""
-    generator, discriminator = (net.to(device, memory_format=torch.channels_last) for net in players(recipe, spec))  # type: ignore[call-overload]
+    generator, discriminator = (net.to(device, memory_format=torch.channels_last) for net in players(recipe, spec).values())  # type: ignore[call-overload]
     gan = GAN(
         generator, discriminator, objective(recipe.objective),
         augmentation=Augmentation(augmentation, flip=recipe.flip), latent=LatentSource(recipe.noise),
     )  # fmt: skip
     return TextGAN(gan, recipe.mismatch)
-
-
-def refuse_too_large(recipe: TextRecipe, spec: ImageSpec, machine: Machine) -> None:
-    """Raise ValueError when training needs more memory than is free."""
-    with on_meta():
-        generator, discriminator = players(recipe, spec)
-        z = torch.empty(memory.ROWS, recipe.generator.z_size)
-        x = torch.empty(memory.ROWS, spec.channels, spec.height, spec.width)
-        c = torch.zeros(memory.ROWS, spec.condition.length, dtype=torch.long)
-    passes = [memory.Pass(generator, (z, c)), memory.Pass(discriminator, (x, c))]
-    memory.refuse_too_large(passes, [generator], spec, recipe.batch, recipe.micro_batch, machine)

@@ -97,7 +97,7 @@ def method_of(
             nce_heads.Heads(nets["a2b"].feature_widths).to(device),
             to_device(patch.Discriminator(spec, recipe.discriminator)),
             goal,
-            contrast=recipe.nce,
+            nce=recipe.nce,
             identity=recipe.identity,
             patches=recipe.patches,
             penalty=recipe.penalty,

@@ -72,10 +72,8 @@ def read(folder: Path, options: Options) -> tuple[DataRequest, str, Options, dic
         raise ValueError(f"{path} cannot be read: give the command that the run was started with.") from error
     try:
         command = json.loads(text)
-        # options that an earlier Limner did not have are at their defaults
-        data = {f.name: command["data"].get(f.name, f.default) for f in dataclasses.fields(DataRequest)}
-        data["data"] = command["data"]["data"]
-        kept = {f.name: command["options"].get(f.name, f.default) for f in dataclasses.fields(options) if f.name not in NOT_KEPT}
+        data = {f.name: command["data"][f.name] for f in dataclasses.fields(DataRequest)}
+        kept = {f.name: command["options"][f.name] for f in dataclasses.fields(options) if f.name not in NOT_KEPT}
         recipe, changes = str(command["recipe"]), dict(command["changes"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: give the command that the run was started with.") from error

@@ -21,10 +21,10 @@ from limner.training.budget import Budget, Decision
 def budget_of(decided: Mapping[str, Any], batch: int, record: Callable[[list[dict[str, Any]]], None], folder: Path) -> Budget:
     """Return the budget by the decisions so far. Raises ValueError when they cannot be read."""
     try:
-        first = Decision.read({"at": 0, "images": decided["images"], "seconds": 0.0, "until": decided.get("seconds")})
+        first = Decision.read({"at": 0, "images": decided["images"], "seconds": 0.0, "until": decided["seconds"]})
         later = [Decision.read(entry) for entry in decided.get("revisions", [])]
-        costs = [float(cost) for cost in decided.get("costs", [1 / decided["images_per_second"]])]
-    except (ValueError, TypeError, KeyError, ZeroDivisionError) as error:
+        costs = [float(cost) for cost in decided["costs"]]
+    except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{folder / DECISIONS} is damaged: train into a new folder with --out.") from error
     return Budget([first, *later], batch, costs, record)
 

@@ -244,7 +244,7 @@ def _announcement(
     """Return a sentence on the start: networks, data, machine, the duration from the command on, and the folder."""
     data, images = experiment.data, budget.decisions[-1].images
     sizes = ", ".join(f"{name} {_short(parameter_count(net))}" for name, net in experiment.method.nets.items())
-    seconds = images / decided["images_per_second"] / TRAINING + decided.get("besides", 0.0)
+    seconds = images / decided["images_per_second"] / TRAINING + decided["besides"]
     seconds += time.monotonic() - invocation.started
     return (
         f"Training {experiment.name} ({sizes} parameters) on {counted(len(data), 'picture')} of "

@@ -12,11 +12,12 @@ from typing import Any, cast
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from limner.core import artifact, distributed
+from limner.core import artifact, checkpoint, distributed
 from limner.core.documents import PARENTS
 from limner.core.files import open_regular
 from limner.core.images import ImageSpec
 from limner.core.machine import Machine
+from limner.core.schema import Mismatch
 from limner.core.text import counted
 from limner.networks.adapt import frozen
 from limner.networks.transfer import Change, take_over
@@ -65,7 +66,6 @@ def read_parent(folder: Path) -> Parent:
     the others of its run. Raises ValueError for a folder that is no trained run, or a damaged one."""
     description = artifact.read_description(folder)
     network, path = description["network"]["name"], folder / artifact.WEIGHTS
-    run = folder.parent if folder.name == "best" else folder
     try:
         open_regular(path).close()
         with safe_open(path, "pt") as file:
@@ -78,7 +78,7 @@ def read_parent(folder: Path) -> Parent:
     if stored != artifact.content_hash(published) or not all(t.isfinite().all() for t in published.values()):
         raise ValueError(f"{path} is damaged (its content does not fit its SHA-256): copy it again, or start from another run.")
     own = {key.removeprefix(f"{network}."): tensor for key, tensor in published.items()}
-    found = _checkpoint(run)
+    found = _checkpoint(checkpoint.run_of(folder))
     nets, averages = _by_net(found, "net."), _by_net(found, "average.")
     if folder.name == "best" or network not in nets:
         nets[network] = averages[network] = own
@@ -87,18 +87,14 @@ def read_parent(folder: Path) -> Parent:
 
 def _checkpoint(run: Path) -> Tensors:
     """Return the tensors of the networks and averages of the newest readable checkpoint; empty if there is none."""
-    for name in ("latest", "previous"):
-        path = run / "checkpoint" / f"{name}.safetensors"
-        try:
-            open_regular(path).close()
-            with safe_open(path, "pt") as file:
-                names = [key for key in file.keys() if key.startswith(("net.", "average."))]  # noqa: SIM118 - not a dict
-                found = {key: file.get_tensor(key) for key in names}
-        except (SafetensorError, OSError):
-            continue
-        if all(tensor.isfinite().all() for tensor in found.values()):
-            return found
-    return {}
+
+    def read(file: Any) -> Tensors:
+        found = {key: file.get_tensor(key) for key in file.keys() if key.startswith(("net.", "average."))}  # noqa: SIM118 - not a dict
+        if not all(tensor.isfinite().all() for tensor in found.values()):
+            raise Mismatch("values are not finite")
+        return found
+
+    return checkpoint.newest(run / "checkpoint", read, (checkpoint.LATEST, checkpoint.PREVIOUS))[0] or {}
 
 
 def _by_net(tensors: Tensors, prefix: str) -> dict[str, Tensors]:

@@ -31,7 +31,7 @@ class Decision:
     def read(entry: Mapping[str, Any]) -> Decision:
         """Return the decision in a JSON object. Raises ValueError when it is invalid."""
         try:
-            until = entry.get("until")
+            until = entry["until"]
             found = Decision(int(entry["at"]), int(entry["images"]), float(entry["seconds"]), None if until is None else float(until))
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise ValueError("A decision about the budget cannot be read.") from error

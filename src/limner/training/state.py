@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from limner.core import checkpoint
 from limner.core.documents import Scalars
-from limner.core.files import open_regular, write_error, write_tensors
+from limner.core.files import write_error, write_tensors
 from limner.core.options import Needs, option
 from limner.core.schema import Mismatch, conform, parse
 from limner.methods.phase import Method, Stateful
@@ -249,10 +249,10 @@ def save(state: State, folder: Path, rollback: bool = False) -> None:
 
     rollback: it is the state to return to after a non-finite loss, and is kept as `rollback` until the next one.
     """
-    latest = folder / "latest.safetensors"
+    latest = checkpoint.file_of(folder, checkpoint.LATEST)
     if _is_readable(latest):  # a damaged checkpoint must not replace the one that the run was resumed from
-        _link(latest, folder / "previous.safetensors")
-    written = folder / "rollback.safetensors" if rollback else latest
+        _link(latest, checkpoint.file_of(folder, checkpoint.PREVIOUS))
+    written = checkpoint.file_of(folder, checkpoint.ROLLBACK) if rollback else latest
     write_tensors(written, state.tensors(), {"scalars": json.dumps(state.scalars())})
     if rollback:  # after a kill before this line, the run resumes at `latest` and writes both again
         _link(written, latest)
@@ -278,23 +278,24 @@ def _link(path: Path, name: Path) -> None:
 def _is_readable(path: Path) -> bool:
     """Return whether a checkpoint exists and has the length in its header; its tensors are not read."""
     try:
-        open_regular(path).close()
-        with safe_open(path, "pt") as file:
-            return bool(parse(file.metadata()["scalars"]))
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+        return checkpoint.newest(path.parent, _scalars, (path.stem,))[0] is not None
+    except ValueError:
         return False
+
+
+def _scalars(file: Any) -> dict[str, Any]:
+    scalars: dict[str, Any] = conform(parse(file.metadata()["scalars"]), Scalars)
+    return scalars
 
 
 def progress(folder: Path) -> tuple[int, float] | None:
     """Return (images seen, seconds of training) of the newest readable checkpoint of the folder; None if there is none."""
-    for name in ("latest", "previous", "rollback"):
-        try:
-            with safe_open(folder / f"{name}.safetensors", "pt") as file:
-                scalars = parse(file.metadata()["scalars"])
-            return int(scalars["seen"]), float(scalars["seconds"])
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError):
-            continue
-    return None
+
+    def read(file: Any) -> tuple[int, float]:
+        scalars = _scalars(file)
+        return int(scalars["seen"]), float(scalars["seconds"])
+
+    return checkpoint.newest(folder, read)[0]
 
 
 def load(
@@ -305,26 +306,20 @@ def load(
     most: maximum number of images seen of a valid checkpoint. Returns None if there is none, otherwise a sentence on its
     progress (and whether the newest was damaged). Raises ValueError when there are checkpoints but none can be read.
     """
-    names = ["rollback", "latest", "previous"] if rollback else ["latest", "previous", "rollback"]
-    paths = [p for name in names if (p := folder / f"{name}.safetensors").exists()]
-    reason = ""
-    for path in paths:
-        try:
-            open_regular(path).close()  # raises for a pipe, which would block
-            with safe_open(path, "pt", device=str(device)) as file:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-                scalars = conform(parse(file.metadata()["scalars"]), Scalars)
-            if most is not None and scalars["seen"] > most:
-                raise Mismatch(f"'seen' must be at most {most:,}, the budget, not {scalars['seen']:,}")
-            state.restore(tensors, scalars)
-        except Mismatch as error:
-            reason = reason or f"in {path.name}, {error}"
-            continue
-        except (SafetensorError, OSError, KeyError, TypeError):
-            reason = reason or f"{path.name} is truncated or changed"
-            continue
-        damaged = "" if path == paths[0] else " (the newest checkpoint is damaged; this is an earlier one)"
-        return f"Resuming at {state.seen:,} images{damaged}."
-    if paths:
-        raise ValueError(f"The checkpoints in {folder} are damaged ({reason}): train into a new folder.")
+
+    def read(file: Any) -> int:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        scalars = _scalars(file)
+        if most is not None and scalars["seen"] > most:
+            raise Mismatch(f"'seen' must be at most {most:,}, the budget, not {scalars['seen']:,}")
+        state.restore(tensors, scalars)
+        return state.seen
+
+    names = (checkpoint.ROLLBACK, checkpoint.LATEST, checkpoint.PREVIOUS) if rollback else checkpoint.NEWEST_FIRST
+    seen, problems = checkpoint.newest(folder, read, names, str(device))
+    if seen is not None:
+        damaged = " (the newest checkpoint is damaged; this is an earlier one)" if problems else ""
+        return f"Resuming at {seen:,} images{damaged}."
+    if problems:
+        raise ValueError(f"The checkpoints in {folder} are damaged ({problems[0]}): train into a new folder.")
     return None

@@ -90,7 +90,7 @@ def test_the_map_shows_at_each_cell_the_picture_of_its_place(drawing: Drawing) -
     cells = [tuple(np.flatnonzero((grid == mark.place).all(1))) for mark in made.landmarks]
     rows = [divmod(int(cell[0]), latent_map.CELLS) for cell in cells]
     apart = [max(abs(a[0] - b[0]), abs(a[1] - b[1])) for i, a in enumerate(rows) for b in rows[:i]]
-    assert made.landmarks and min(apart, default=latent_map.APART) >= latent_map.APART
+    assert made.landmarks and min(apart, default=latent_map.MIN_DISTANCE) >= latent_map.MIN_DISTANCE
     assert all(np.array_equal(picture, real[mark.index]) for picture, mark in zip(made.real, made.landmarks, strict=True))
 
 

@@ -79,10 +79,7 @@ def axes_of(model: Any, count: int = COUNT, progress: Callable[[int, int], None]
     """
     space, classes = space_of(model), model.spec.classes
     metric = pixel_metric(lambda q, c: _pictures(model, space, q, c), space.size, classes, progress)
-    values, vectors = np.linalg.eigh(metric)
-    rows = vectors[:, ::-1][:, :count].T  # [K,D]
-    rows = rows * np.sign(rows[np.arange(len(rows)), np.abs(rows).argmax(1)])[:, None]
-    shares = values[::-1][:count].clip(0) / max(values.clip(0).sum(), 1e-30)
+    rows, shares = principal(metric, count)
     if space.axes is not None and space.means is not None:
         factor = space.axes.double().cpu().numpy()  # [D,W]: w = mean + q factor
         return Axes(rows @ factor, np.linalg.pinv(factor) @ rows.T, space.means.double().mean(0).cpu().numpy(), shares, True)
@@ -91,6 +88,14 @@ def axes_of(model: Any, count: int = COUNT, progress: Callable[[int, int], None]
     scale, learned = (points @ rows.T).std(0)[:, None], isinstance(model, Autoencoder)  # whose prior is a mixture
     center = points.mean(0) if learned else np.zeros(points.shape[1])
     return Axes(rows * scale, (rows / scale).T, center, shares, learned)
+
+
+def principal(metric: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return at most `count` eigenvectors of a metric [D,D], of unit length [K,D], strongest first, and their shares of its trace [K]."""
+    values, vectors = np.linalg.eigh(metric)
+    rows = vectors[:, ::-1][:, :count].T
+    rows = rows * np.sign(rows[np.arange(len(rows)), np.abs(rows).argmax(1)])[:, None]
+    return rows, values[::-1][:count].clip(0) / max(values.clip(0).sum(), 1e-30)
 
 
 def axis_count(model: Any, count: int = COUNT) -> int:

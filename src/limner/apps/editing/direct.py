@@ -110,8 +110,8 @@ def with_amounts(model: Any, names: Sequence[str], amounts: Sequence[float]) -> 
     stored = Directions.load(model)
     if stored is None:
         raise ValueError(f"{model.folder} has no directions yet: find them with `limner directions {model.folder}`.")
-    usual = [1.0 if stored[name].label is not None else STEP for name in names]
-    return [(stored[name].name, by) for name, by in zip(names, amounts or usual, strict=True)]
+    defaults = [1.0 if stored[name].label is not None else STEP for name in names]
+    return [(stored[name].name, by) for name, by in zip(names, amounts or defaults, strict=True)]
 
 
 def mix_pictures(model: Any, a: Path, b: Path, layers: Sequence[int], out: Path | None = None) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-AXES = 20    # directions of the closed form within which the marked pictures are told apart
+AXES = 20    # directions of the closed form within which the marked pictures are separated
 FEWEST = 2
 
 

@@ -26,26 +26,29 @@ from limner.apps.editing.axes import axes_of
 from limner.apps.export.emulate import emulate
 from limner.apps.export.freeze import freeze_reference
 from limner.apps.export.lower import lower
+from limner.apps.export.page_text import Pictures, text_axes, text_facts
 from limner.apps.export.program import Program, packed
 from limner.apps.export.wrap import mixture_tables
 from limner.apps.model import GeneratorModel
 from limner.apps.restore import Restorer
+from limner.apps.text import TextGenerator
 from limner.apps.translate import Translator
-from limner.core import artifact
+from limner.core import artifact, latents
 from limner.core.files import write_whole
 from limner.data.image import parse_color
 from limner.networks.contracts import StyleBased
 
 TOLERANCE = 1e-4  # of the difference from PyTorch; the rounding of float32 gives some 1e-6
 CHECKED = 1024    # numbers of the example's output that the page compares
-GENERATOR = ("runtime.js", "numbers.js", "page.js", "generator.js", "walk.js")
-TRANSLATOR = ("runtime.js", "numbers.js", "page.js", "translator.js", "drawing.js")
+GENERATOR: tuple[str, ...] = ("runtime.js", "numbers.js", "page.js", "generator.js", "walk.js")
+TEXT: tuple[str, ...] = (*GENERATOR[:3], "text.js", *GENERATOR[3:])
+TRANSLATOR: tuple[str, ...] = ("runtime.js", "numbers.js", "page.js", "translator.js", "drawing.js")
 Progress = Callable[[int, int], None]  # (done, total)
 Made = tuple[Program, dict[str, np.ndarray], np.ndarray]  # a program, example inputs, and PyTorch's output [h,w,c]
 
 
 @dataclass(frozen=True)
-class Report:
+class PageReport:
     """What was written.
 
     size: bytes of the file. error: the largest difference from PyTorch of an output, in [-1,1], with the weights as they are stored.
@@ -66,14 +69,14 @@ class Report:
         )
 
 
-def write(model: Any, out: Path, *, bits: int = 24, progress: Progress | None = None) -> Report:
+def write(model: Any, out: Path, *, bits: int = 24, progress: Progress | None = None) -> PageReport:
     """Write a model as one HTML page that runs offline.
 
     Parameters
     ----------
     model
-        What `limner.load` returned: a GeneratorModel, an Autoencoder with a prior, a Translator, or a Restorer (but one that fills
-        holes).
+        What `limner.load` returned: a GeneratorModel, a TextGenerator, an Autoencoder with a prior, a Translator, or a Restorer (but
+        one that fills holes).
     out
         The .html file.
     bits
@@ -95,6 +98,9 @@ def write(model: Any, out: Path, *, bits: int = 24, progress: Progress | None = 
     if isinstance(model, GeneratorModel):
         facts, made, weights = _generator(model, progress)
         template, scripts = "generator.html", GENERATOR
+    elif isinstance(model, TextGenerator):
+        facts, made, weights = _text_generator(model, progress)
+        template, scripts = "generator.html", TEXT
     elif isinstance(model, Translator | Restorer):
         facts, made, weights = _translator(model)
         template, scripts = "translator.html", TRANSLATOR
@@ -116,7 +122,7 @@ def write(model: Any, out: Path, *, bits: int = 24, progress: Progress | None = 
         blocks += [(f"words-{i}", words), (f"blob-{i}", blob)]
     page = assembled(template, scripts, title(model.description), facts, [("wasm", resource("runtime/runtime.wasm")), *blocks])
     write_whole(out, page)
-    return Report(out, len(page.encode()), error, weights, sum(len(program.ops) for program, *_ in made))
+    return PageReport(out, len(page.encode()), error, weights, sum(len(program.ops) for program, *_ in made))
 
 
 # ---- models ----------------------------------------------------------------------------------------------------------
@@ -150,7 +156,7 @@ def _generator(model: GeneratorModel, progress: Progress | None) -> tuple[dict[s
     condition = model.spec.condition
     if condition.kind not in ("none", "classes"):
         raise ValueError(f"This model is conditioned on {condition}; a page offers classes only.")
-    size, network, k = model.z_size, _plain(model.network), model.spec.classes
+    network, k = _plain(model.network), model.spec.classes
     styled, prior = isinstance(network, StyleBased), model.autoencoder.prior if isinstance(model, Autoencoder) else None
     inputs: dict[str, Tensor] = {"z": torch.from_numpy(model.latents(1, np.random.default_rng(1), np.array([k - 1]) if k else None))}
     if k and prior is None:
@@ -171,14 +177,30 @@ def _generator(model: GeneratorModel, progress: Progress | None) -> tuple[dict[s
         example = whole(*inputs.values())
 
     axes = axes_of(model, progress=progress)
-    facts |= {
-        "classes": [model.classes[i] if i < len(model.classes) else str(i) for i in range(k)],
-        "z": size, "noise": model.noise, "styled": styled, "channels": model.spec.channels,
-        "height": model.spec.height, "width": model.spec.width, "axes": encoded(axes.steps), "shares": [round(float(s), 4) for s in axes.shares],
-        "check": {"z": encoded(inputs["z"].numpy()), **_sampled(example)},
-    }  # fmt: skip
+    facts |= _common(model, axes.steps, axes.shares, inputs["z"], example)
+    facts |= {"classes": [model.classes[i] if i < len(model.classes) else str(i) for i in range(k)], "styled": styled}
     given = {name: np.eye(k)[k - 1 :] if name == "classes" else tensor.numpy() for name, tensor in inputs.items()}
     return facts, [(program, given, _rows(example))], _weights(network) + (0 if prior is None else _weights(prior))
+
+
+def _text_generator(model: TextGenerator, progress: Progress | None) -> tuple[dict[str, Any], list[Made], int]:
+    network = _plain(model.network)
+    z = latents.transform(torch.from_numpy(latents.normal(np.random.default_rng(1), 1, model.z_size)), model.noise)
+    with torch.no_grad():
+        sentence = network.encoder(model.tokenizer.encode(model.captions[:1]))
+        example = network(z, sentence)
+    program = lower(Pictures(network), {"z": z, "sentence": sentence})
+    steps, shares = text_axes(model, network, progress)
+    facts = _common(model, steps, shares, z, example) | {"classes": [], "styled": False, "text": text_facts(model, encoded)}
+    return facts, [(program, {"z": z.numpy(), "sentence": sentence.numpy()}, _rows(example))], _weights(network)
+
+
+def _common(model: Any, steps: np.ndarray, shares: np.ndarray, z: Tensor, example: Tensor) -> dict[str, Any]:
+    """Return the facts of the pages of all generators. z, example: a latent as the network takes it, and its picture in PyTorch."""
+    return {
+        "z": model.z_size, "noise": model.noise, "channels": model.spec.channels, "height": model.spec.height, "width": model.spec.width,
+        "axes": encoded(steps), "shares": [round(float(s), 4) for s in shares], "check": {"z": encoded(z.numpy()), **_sampled(example)},
+    }  # fmt: skip
 
 
 def _translator(model: Translator | Restorer) -> tuple[dict[str, Any], list[Made], int]:

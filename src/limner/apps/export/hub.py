@@ -1,9 +1,10 @@
 """A folder for a model hub, and its upload.
 
-    onnx/model.onnx            the usual part; model_fp16.onnx and model_quantized.onnx on request (transformers.js's names)
+    onnx/model.onnx            the default part; model_fp16.onnx and model_quantized.onnx on request (transformers.js's names)
     config.json                what kind of model it is, and its classes
     preprocessor_config.json   how pictures become its input, for parts that take pictures
     README.md                  the run's model card, with code that needs numpy and onnxruntime only
+    tokenizer.py               for parts that take tokens: the words of a text as numbers, in Python and numpy
     weights.safetensors, limner.json, preview.png    the run itself, for `limner.load`
 
 transformers.js chooses a class by `model_type`. Its classes of a network that classifies pictures (`resnet`) and of one that turns
@@ -21,22 +22,23 @@ from pathlib import Path
 from typing import Any
 
 from limner.apps.export import onnx
-from limner.apps.export.metadata import license_of
+from limner.apps.export.metadata import license_of, tokenizer_of
 from limner.apps.export.part import Part
 from limner.apps.export.parts import part_of
 from limner.apps.export.report import Report
 from limner.apps.export.snippet import snippet
 from limner.apps.output import Progress
-from limner.core import artifact
+from limner.core import artifact, hashing
 from limner.core.files import read_bytes, write_error, write_whole
 from limner.core.schema import MAX_JSON_BYTES
 
 FILES = {"fp32": "model.onnx", "fp16": "model_fp16.onnx", "int8": "model_quantized.onnx"}
 TASKS = {
     "generator": "unconditional-image-generation", "autoencoder": "image-to-image", "translator": "image-to-image",
-    "restorer": "image-to-image", "classifier": "image-classification",
+    "restorer": "image-to-image", "classifier": "image-classification", "text-to-image generator": "text-to-image",
 }  # fmt: skip
-OWN = ("onnx", "config.json", "preprocessor_config.json", "README.md", artifact.WEIGHTS, artifact.CARD, "preview.png")
+TOKENIZER = "tokenizer.py"
+OWN = ("onnx", "config.json", "preprocessor_config.json", "README.md", TOKENIZER, artifact.WEIGHTS, artifact.CARD, "preview.png")
 MISSING = "Publishing needs the package huggingface_hub, which is not installed: `pip install 'limner[hub]'` adds it."
 NO_TOKEN = "Publishing needs an access token of the hub: set HF_TOKEN, or log in once with `hf auth login`."
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
@@ -56,6 +58,8 @@ def write(model: Any, out: Path, precision: str = "fp32", *, progress: Progress 
         notes += [note for note in more.notes if note not in notes]
     for name, content in configs(model, part).items():
         write_whole(out / name, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    if "tokens" in part.inputs:
+        write_whole(out / TOKENIZER, Path(hashing.__file__).read_bytes())
     for name in (artifact.WEIGHTS, artifact.CARD, "preview.png"):
         if (model.folder / name).exists():
             try:
@@ -94,6 +98,8 @@ def configs(model: Any, part: Part) -> dict[str, Any]:
             "pixels": [0, 1], "latents": "standard normal",
         },
     }  # fmt: skip
+    if "tokens" in part.inputs:
+        config["limner"]["tokenizer"] = tokenizer_of(model)
     classes = list(description["data"]["classes"])
     if classes:
         config |= {"num_labels": len(classes), "id2label": {str(i): name for i, name in enumerate(classes)}}
@@ -126,11 +132,17 @@ def model_card(model: Any, part: Part) -> str:
     task = TASKS.get(str(model.description["kind"]))
     if task and text.startswith("---\n") and "\npipeline_tag:" not in text:
         text = f"---\npipeline_tag: {task}\n" + text.removeprefix("---\n")
-    code = snippet(part, "onnx/model.onnx", model.description["data"]["classes"])
+    meaning, tokens = "Pixels are in [0,1], latents are standard normal.", ""
+    if "tokens" in part.inputs:
+        sizes = ", ".join(str(size) for size in (model.tokenizer.vocabulary, model.tokenizer.words, model.tokenizer.word_tokens))
+        caption = model.captions[0].replace("`", "'")
+        tokens = f"encode([{caption!r}] * 16, {sizes})"
+        meaning += f" Tokens are those of `{TOKENIZER}`, as below."
+    code = snippet(part, "onnx/model.onnx", model.description["data"]["classes"], tokens)
     use = USE.format(
         inputs=", ".join(f"`{name}` {_shape(axes)}" for name, axes in part.inputs.items()),
         outputs=", ".join(f"`{name}` {_shape(axes)}" for name, axes in part.outputs.items()),
-        meaning="Pixels are in [0,1], latents are standard normal.",
+        meaning=meaning,
         code=f"```python\n{code}```\n" if code else "",
     )
     return text.rstrip("\n") + "\n" + use

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from limner.apps.export.part import Part
-from limner.core import artifact
+from limner.core import artifact, hashing
 from limner.core.files import read_bytes
 from limner.core.schema import MAX_JSON_BYTES
 
@@ -35,6 +35,9 @@ def metadata_of(model: Any, part: Part) -> dict[str, str]:
     }
     if data["classes"]:
         found["limner.classes"] = json.dumps(data["classes"], ensure_ascii=False)
+    if "tokens" in part.inputs:
+        found["limner.tokenizer"] = json.dumps(tokenizer_of(model))
+        found["limner.captions"] = json.dumps(model.captions, ensure_ascii=False)
     if "z" in part.inputs:
         found["limner.latent_size"] = str(part.inputs["z"][1])
         found["limner.latent_distribution"] = "standard normal"
@@ -44,6 +47,11 @@ def metadata_of(model: Any, part: Part) -> dict[str, str]:
     if data.get("attribution"):
         found["attribution"] = data["attribution"]
     return found
+
+
+def tokenizer_of(model: Any) -> dict[str, Any]:
+    """Return what `core.hashing` needs to make a model's tokens, and other programs that do as it does."""
+    return {**model.tokenizer.to_json(), "hash": "crc32", "letters": hashing.LETTERS, "longest": hashing.LONGEST}
 
 
 def run_hash(model: Any) -> str:

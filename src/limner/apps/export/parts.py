@@ -1,4 +1,4 @@
-"""The parts of each kind of model that can be exported, the usual one first."""
+"""The parts of each kind of model that can be exported, the default first."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from limner.apps.export import latent_parts, picture_parts
+from limner.apps.export import latent_parts, picture_parts, text_parts
 from limner.apps.export.part import Part
 from limner.networks.fold import fold
 
@@ -33,12 +33,12 @@ def parts_of(model: Any) -> Mapping[str, Make]:
     if kind == "codec":
         return {"decoder": latent_parts.synthesis, "encoder": picture_parts.analysis}
     if kind == "text-to-image generator":
-        raise ValueError(f"{model.folder} holds a {kind}, which is not exported, since a text becomes tokens in Python: `limner serve` takes prompts.")
+        return {"generator": text_parts.generator, "text_encoder": text_parts.text_encoder, "decoder": text_parts.decoder}
     raise ValueError(f"{model.folder} holds a {kind}, which Limner cannot export: use its own package.")
 
 
 def part_of(model: Any, name: str | None = None) -> Part:
-    """Return a part of a model by name, by default the usual one. It holds a copy of the networks. Raises ValueError for others."""
+    """Return a part of a model by name, by default the first. It holds a copy of the networks. Raises ValueError for others."""
     parts = parts_of(model)
     name = next(iter(parts)) if name is None else name
     if name not in parts:

@@ -14,7 +14,7 @@ class Report:
 
     path: the file or folder. size: its bytes. error: largest difference of an output from PyTorch's, of pixels in [0,1] and of other
     numbers relative to the largest of them; NaN if the exporter states it elsewhere. notes: further sentences for people. sentence: in
-    place of the usual one.
+    place of the default one.
     """
 
     path: Path

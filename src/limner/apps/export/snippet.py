@@ -10,7 +10,7 @@ from limner.apps.export.part import Part
 PICTURES = """\
 import numpy as np, onnxruntime
 from PIL import Image
-
+{imports}
 model = onnxruntime.InferenceSession("{file}")
 rng = np.random.default_rng(0)
 feed = {{{feed}}}
@@ -30,8 +30,11 @@ made = model.run(None, {{"pixel_values": np.atleast_3d(picture).transpose(2, 0, 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
-def snippet(part: Part, file: str, classes: Mapping[int, str] | Any = ()) -> str:
-    """Return about ten lines of Python that use a part; "" for one whose inputs are not for people."""
+def snippet(part: Part, file: str, classes: Mapping[int, str] | Any = (), tokens: str = "") -> str:
+    """Return about ten lines of Python that use a part; "" for one whose inputs are not for people.
+
+    tokens: an expression for the tokens of 16 texts, which may call `encode` of a module `tokenizer`.
+    """
     names = list(part.inputs)
     if names[0] == "z":
         feed = [f'"z": rng.standard_normal((16, {part.inputs["z"][1]}), np.float32)']
@@ -41,7 +44,12 @@ def snippet(part: Part, file: str, classes: Mapping[int, str] | Any = ()) -> str
             feed.append(f'"label": np.arange(16) % {max(1, len(classes))}')
         if "vector" in names:
             feed.append(f'"vector": rng.standard_normal((16, {part.inputs["vector"][1]}), np.float32)')
-        return "" if "tokens" in names else PICTURES.format(file=file, feed=", ".join(feed))
+        if "tokens" in names:
+            feed.append(f'"tokens": {tokens}')
+        if set(names) - {"z", "chance", "label", "vector", "tokens", "truncation"} or ("tokens" in names and not tokens):
+            return ""
+        imports = "from tokenizer import encode\n" if tokens else ""
+        return PICTURES.format(file=file, feed=", ".join(feed), imports=imports)
     if names != ["pixel_values"]:
         return ""
     axes = part.inputs["pixel_values"]

@@ -39,8 +39,8 @@ FORM = {"requestBody": {"required": True, "content": {"multipart/form-data": {"s
 
 
 class Generation(BaseModel):
-    """A request for pictures. prompt: a class by name, `any` or `all`, with `seed=7` and `truncation=0.7` if wished; of a
-    text-to-image generator a text, with `seed=7` if wished."""
+    """A request for pictures. prompt: a class by name, `any` or `all`, optionally with `seed=7` and `truncation=0.7`; of a
+    text-to-image generator a text, optionally with `seed=7`."""
 
     prompt: str = Field("", max_length=MAX_PROMPT)
     model: str | None = Field(None, max_length=200)

@@ -326,7 +326,7 @@ class Served:
                 raise Refusal(f"{self.id} is a {self.kind}, which takes no {name}: leave it out.")
 
     def warm_up(self, seconds: float = 2.0) -> None:
-        """Compute batches of the usual sizes, the small ones first, until a time is over: the first of each size is slow."""
+        """Compute batches of common sizes, the small ones first, until a time is over: the first of each size is slow."""
         started, n = time.monotonic(), 1
         while self.generates and n <= self.settings.max_batch and time.monotonic() - started < seconds:
             labels = self.model.labels(n, None, np.random.default_rng(0))

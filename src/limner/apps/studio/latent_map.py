@@ -15,7 +15,7 @@ from limner.apps.model import GeneratorModel
 from limner.apps.studio.generator import Drawing
 from limner.apps.studio.state import State
 from limner.apps.typical import reduced
-from limner.core import artifact
+from limner.core import artifact, checkpoint
 from limner.core.schema import MAX_JSON_BYTES, Mismatch, parse
 from limner.data import open_source, prepare
 from limner.data.request import DataRequest
@@ -25,7 +25,7 @@ CELLS = 13  # along a side
 REACH = 2.5  # standard deviations from the center to an edge
 REAL = 1200  # real pictures that landmarks are chosen from
 LANDMARKS = 12
-APART = 3  # cells between two landmarks, at least
+MIN_DISTANCE = 3  # cells between two landmarks, at least
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def make(drawing: Drawing, state: State, real: Callable[[], tuple[np.ndarray, st
 
 
 def landmarks(drawn: np.ndarray, real: np.ndarray, grid: np.ndarray) -> list[Landmark]:
-    """Return up to LANDMARKS real pictures, best matches first, on cells at least APART from each other.
+    """Return up to LANDMARKS real pictures, best matches first, on cells at least MIN_DISTANCE from each other.
 
     drawn: features [CELLS * CELLS, F]. real: features [N,F]. grid: places of the cells.
     """
@@ -94,7 +94,7 @@ def landmarks(drawn: np.ndarray, real: np.ndarray, grid: np.ndarray) -> list[Lan
     taken: list[tuple[int, int]] = []
     for i in np.argsort(nearest, kind="stable").tolist():
         row, column = divmod(int(cells[i]), CELLS)
-        if any(max(abs(row - r), abs(column - c)) < APART for r, c in taken):
+        if any(max(abs(row - r), abs(column - c)) < MIN_DISTANCE for r, c in taken):
             continue
         taken.append((row, column))
         x, y = grid[cells[i]]
@@ -135,7 +135,7 @@ def real_pictures(model: GeneratorModel, label: int | None) -> tuple[np.ndarray,
 
 def request_of(folder: Path) -> DataRequest:
     """Return the data that a run was trained on. Raises ValueError when its checkpoint does not say."""
-    run = folder.parent if folder.name == "best" else folder
+    run = checkpoint.run_of(folder)
     path = run / "checkpoint" / "command.json"
     try:
         content = path.read_bytes()

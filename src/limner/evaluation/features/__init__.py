@@ -9,11 +9,11 @@ from limner.evaluation.features.encoder import Progress
 from limner.evaluation.features.extractor import Extractor, extract, extract_cached, resized, with_channels
 from limner.evaluation.features.inception import Inception
 from limner.evaluation.features.own import OwnFeatures, own_features
-from limner.evaluation.features.pretrained import KINDS, Pretrained
+from limner.evaluation.features.pretrained import ENCODERS, Pretrained
 from limner.evaluation.features.simple import Convolutions, LowPass, Pixels
 from limner.evaluation.inputs import ImageSet
 
-NAMES = ("own", "efficientnet", "inception", *KINDS, "pixels", "lowpass", "convolutions")
+NAMES = ("own", "efficientnet", "inception", *ENCODERS, "pixels", "lowpass", "convolutions")
 
 __all__ = [
     "NAMES", "Convolutions", "EfficientNet", "Extractor", "Inception", "LowPass", "OwnFeatures", "Pixels", "Pretrained", "choose",
@@ -38,7 +38,7 @@ def choose(
         return EfficientNet(device)
     if name == "inception":
         return Inception.load(weights, device)
-    if name in KINDS:
+    if name in ENCODERS:
         return Pretrained.load(name, weights, device)
     if name == "pixels":
         return Pixels(reference)

@@ -48,7 +48,7 @@ class Kind:
         return self.repository.split("/")[1]
 
 
-KINDS = {
+ENCODERS = {
     # DINOv2's config has 518, the size of its last training steps; the papers measure at 224.
     "dinov2": Kind(
         "facebook/dinov2-large", "Dinov2Model", ("dinov2",), "pooler_output", "hidden_size", 224, False,
@@ -66,7 +66,7 @@ class Pretrained:
     """The extractor of a pretrained network: uint8 [N,C,H,W] of any size -> float32 [N,F], computed in fp32."""
 
     def __init__(self, name: str, net: Any, device: str = "cpu") -> None:
-        self.name, self.kind, self.device = name, KINDS[name], torch.device(device)
+        self.name, self.kind, self.device = name, ENCODERS[name], torch.device(device)
         config = net.config
         height, width = (config.image_size,) * 2 if isinstance(config.image_size, int) else config.image_size
         most = self.kind.side or max(height, width)
@@ -87,7 +87,7 @@ class Pretrained:
 
         Raises ValueError when the library or the weights are missing or damaged, or belong to another network.
         """
-        kind = KINDS[name]
+        kind = ENCODERS[name]
         try:
             library: Any = import_module("transformers")
             network = getattr(library, kind.network)
@@ -133,16 +133,16 @@ def find(name: str, weights: Path | str | None = None) -> Path | None:
         place = _place(name)
         return place if _complete(place) else None
     given = Path(weights).expanduser()
-    for folder in (given / KINDS[name].standard, given):
+    for folder in (given / ENCODERS[name].standard, given):
         if _complete(folder):
             return folder
-    raise ValueError(_missing(name, given.parent / KINDS[name].standard if given.is_file() else given))
+    raise ValueError(_missing(name, given.parent / ENCODERS[name].standard if given.is_file() else given))
 
 
 def _place(name: str) -> Path:
     given = os.environ.get("LIMNER_WEIGHTS")
     base = Path(given).expanduser() if given else cache_folder() / "weights"
-    return (base.parent if base.is_file() else base) / KINDS[name].standard  # LIMNER_WEIGHTS may be Inception's file
+    return (base.parent if base.is_file() else base) / ENCODERS[name].standard  # LIMNER_WEIGHTS may be Inception's file
 
 
 def _complete(folder: Path) -> bool:
@@ -150,7 +150,7 @@ def _complete(folder: Path) -> bool:
 
 
 def _missing(name: str, place: Path) -> str:
-    kind = KINDS[name]
+    kind = ENCODERS[name]
     return (
         f"{name} features need the weights of {kind.repository} (config.json and model.safetensors) in the folder {place}: "
         f'fetch them once with python -c "import transformers as t; '

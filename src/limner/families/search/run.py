@@ -18,15 +18,16 @@ from typing import Any
 from limner.core import artifact
 from limner.core.device import out_of_memory
 from limner.core.distributed import ALONE
-from limner.core.files import write_whole
+from limner.core.files import is_disk_error, write_whole
 from limner.core.machine import Machine
+from limner.core.options import values_of
 from limner.core.text import sentence
 from limner.data.request import DataRequest
 from limner.families import presets
 from limner.families.search import halving, picture
 from limner.families.search.halving import SHARES, Job, next_job
-from limner.families.search.space import Range, leaves, space
-from limner.families.search.study import FILE, Study, check_installed
+from limner.families.search.space import Range, space
+from limner.families.search.study import FILE, Study, check_installed, stored
 from limner.families.train import AUTO, Choice, check_apart, choose, read_amounts, train
 from limner.recipes.changes import changed
 from limner.runs.decide import decide
@@ -119,7 +120,7 @@ def search(
     validators = choice.build(last, machine).validators
     if not validators:
         raise ValueError("Nothing is measured, so nothing can be searched: leave --metric none out, or give more pictures.")
-    with locked(folder):
+    with locked(folder), stored(folder):
         study = Study(folder, validators[0].better, options.seed)
         study.check_request({
             "data": choice.data.fingerprint, "recipe": dataclasses.asdict(choice.recipe), "space": {name: str(r) for name, r in found.items()},
@@ -154,7 +155,7 @@ class _Search:
         signal = None
         while job := next_job(self.study.runs(), self.settings, self.study.better, self._spent(seconds())):
             if job.action == "draw":
-                self.study.draw(self.space, {path: value for path, _, _, value in leaves(self.choice.recipe)})
+                self.study.draw(self.space, values_of(self.choice.recipe))
             else:
                 if self.minutes is not None and self._spent(seconds()) > 1 - LEAST_ROOM and job.rung == len(SHARES) - 1:
                     place = self.folder / RUNS / run_name(job.setting, job.repeat)
@@ -192,8 +193,8 @@ class _Search:
                 **{f.name: getattr(self.request, f.name) for f in dataclasses.fields(self.request)},
             ).outcome
         except (ValueError, MemoryError, RuntimeError) as error:
-            if not isinstance(error, ValueError) and not out_of_memory(error):
-                raise
+            if is_disk_error(error) or not (isinstance(error, ValueError) or out_of_memory(error)):
+                raise  # a full disk is no fault of the setting: its run goes on once there is space
             reason = str(error) if isinstance(error, ValueError) else "there is not enough memory."
             self.study.fail(job.setting, job.repeat, reason)
             _say(f"Trial {name} ({text_of(own)}) failed: {reason}")
@@ -223,8 +224,8 @@ class _Search:
 
     def _changes(self, recipe: Any) -> dict[str, Any]:
         """Return the options of a recipe that differ from its preset, by dotted name."""
-        preset = {path: value for path, _, _, value in leaves(presets()[self.choice.name].make())}
-        return {path: value for path, _, _, value in leaves(recipe) if path not in preset or preset[path] != value}
+        preset = values_of(presets()[self.choice.name].make())
+        return {path: value for path, value in values_of(recipe).items() if path not in preset or preset[path] != value}
 
     def _command(self, setting: int) -> str:
         """Return the command that trains a setting with the budget of the last run."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from limner.core.options import Option, bounds, check_needs, options
+from limner.core.options import Option, bounds, check_needs, leaves
 from limner.recipes.changes import changed
 
 LR_FACTOR = 3.0  # a learning rate is searched from a third to three times its default
@@ -40,16 +39,6 @@ class Range:
 
 
 Leaf = tuple[str, Option, Any, Any]  # dotted name, metadata, type, value
-
-
-def leaves(config: Any, prefix: str = "") -> Iterator[Leaf]:
-    """Return each single option of a recipe, those in groups by dotted names."""
-    for name, about, kind in options(config):
-        value, path = getattr(config, name), f"{prefix}{name}"
-        if dataclasses.is_dataclass(value):
-            yield from leaves(value, f"{path}.")
-        else:
-            yield path, about, kind, value
 
 
 def space(recipe: Any, given: Sequence[str] = ()) -> dict[str, Range]:

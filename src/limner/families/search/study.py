@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,23 @@ def check_installed() -> None:
         raise ValueError("The search needs optuna: `pip install 'limner[search]'` adds it.") from error
 
 
+@contextmanager
+def stored(folder: Path) -> Iterator[None]:
+    """Raise ValueError for a study in `folder` that cannot be read or written, where optuna and SQLAlchemy raise their own errors."""
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (StorageInternalError, SQLAlchemyError) as error:
+        full = "full" in str(error.__cause__ or error)  # SQLite: "database or disk is full"
+        raise ValueError(
+            f"The disk is full: {folder / FILE} could not be written. Free some space and give the same command again."
+            if full
+            else f"{folder / FILE} is damaged or cannot be written: search in another folder with --out."
+        ) from error
+
+
 class Study:
     """Settings and results. Every change is on the disk at once, so that a killed search goes on where it was.
 
@@ -31,17 +49,14 @@ class Study:
 
     def __init__(self, folder: Path, better: str, seed: int) -> None:
         import optuna
-        from sqlalchemy.exc import SQLAlchemyError
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._optuna: Any = optuna
         self.better, self.seed = better, seed
         storage = f"sqlite:///{(folder / FILE).absolute()}"
         direction = optuna.study.StudyDirection.MINIMIZE if better == "lower" else optuna.study.StudyDirection.MAXIMIZE
-        try:
+        with stored(folder):
             self._study: Any = optuna.create_study(storage=storage, study_name=NAME, direction=direction, load_if_exists=True)
-        except SQLAlchemyError as error:
-            raise ValueError(f"{folder / FILE} is damaged or cannot be written: search in another folder with --out.") from error
 
     # ---- what belongs to the whole search ----------------------------------------------------------------------------
 

@@ -50,6 +50,7 @@ function generate({ z, shift }, weights, psi = state.psi) {
   const bend = DISTRIBUTIONS[facts.noise];
   network.input("z").set(facts.noise === "normal" ? z : z.map(bend));
   if (count && !prior) network.input("classes").set(weights);
+  if (facts.text) network.input("sentence").set(text.sentence);
   if (facts.styled) {
     const mean = network.input("mean").fill(0);
     const shares = count ? weights : [1];
@@ -82,7 +83,7 @@ function refresh(map = true) {
 }
 
 function describe() {
-  const name = count ? `, ${facts.classes[state.label]}` : "";
+  const name = count ? `, ${facts.classes[state.label]}` : facts.text ? `, ${text.shown}` : "";
   const seed = state.seed === null ? "between two seeds" : `seed ${state.seed}`;
   shown().setAttribute("aria-label", `Generated picture, ${seed}${name}`);
   $("mark").style.left = `${((state.steps[0] + MAP_REACH) / (2 * MAP_REACH)) * 100}%`;
@@ -153,6 +154,7 @@ function makeControls() {
   });
   facts.classes.forEach((name, i) => $("class").append(new Option(name, i)));
   document.querySelectorAll(".classes").forEach((element) => (element.hidden = !count));
+  document.querySelectorAll(".texts").forEach((element) => (element.hidden = !facts.text));
   document.querySelectorAll(".styled").forEach((element) => (element.hidden = !facts.styled));
   document.querySelector(".map").hidden = facts.z < 2;
   $("class").addEventListener("change", () => {
@@ -178,6 +180,7 @@ function makeControls() {
     const act = { n: newPicture, s: save, p: togglePlay }[event.key.toLowerCase()];
     if (act) event.preventDefault(), act();
   });
+  if (facts.text) makeText();
   makeMap();
 }
 
@@ -188,6 +191,7 @@ function newPicture() {
 
 function save() {
   const settings = { seed: state.seed, class: count ? facts.classes[state.label] : null, psi: state.psi, axes: state.steps };
+  if (facts.text) settings.text = text.shown;
   if (state.seed === null) Object.assign(settings, { z: [...base.z] }, facts.styled && { shift: [...base.shift] });
   savePng(shown(), `${slug}-${state.seed ?? "walk"}.png`, settings);
 }

@@ -47,7 +47,7 @@ function saveSheet() {
   const context = canvas.getContext("2d");
   [...$("grid").children].forEach((button, i) =>
     context.drawImage(button.firstChild, (i % columns) * (facts.width + gap), Math.floor(i / columns) * (facts.height + gap)));
-  savePng(canvas, `${slug}-sheet-${sheetSeed}.png`, { first_seed: sheetSeed, class: count ? facts.classes[state.label] : null, psi: state.psi });
+  savePng(canvas, `${slug}-sheet-${sheetSeed}.png`, { first_seed: sheetSeed, class: count ? facts.classes[state.label] : null, psi: state.psi, ...(facts.text && { text: text.shown }) });
 }
 
 // ---- the walk --------------------------------------------------------------------------------------------------------

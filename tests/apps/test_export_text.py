@@ -1,0 +1,95 @@
+"""Exports of text-to-image generators: the graph against PyTorch, and the tokenizer without Limner."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+from test_export_hub import ran
+
+import export_models as models
+from limner.apps.export import check, onnx, quantize
+from limner.apps.export.dispatch import export
+from limner.core.tokenizer import Tokenizer
+from limner.data.samples import FOLDER, captions
+from texts import TEXTS, random_text
+
+
+@pytest.fixture(autouse=True)
+def fewer_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("limner.apps.export.part.LATENTS_CHECKED", 70)
+    monkeypatch.setattr(quantize, "SECONDS", 0.02)
+
+
+def test_the_graph_draws_texts_as_pytorch_does(tmp_path: Path) -> None:
+    model = models.text_generator(tmp_path / "run")
+    report = onnx.write(model, tmp_path / "whole.onnx")
+    assert 0 <= report.error <= 2e-5
+    whole = check.session(report.path.read_bytes())
+    z, tokens = np.random.default_rng(1).standard_normal((len(TEXTS), 8), np.float32), model.tokenizer.encode(TEXTS)
+    pixels = whole.run(None, {"z": z, "tokens": tokens.numpy()})[0]
+    with torch.no_grad():
+        truth = (model.network(torch.from_numpy(z), tokens).clamp(-1, 1) + 1) / 2
+    assert np.abs(pixels - truth.numpy()).max() < 2e-5
+    other = whole.run(None, {"z": z[:2], "tokens": tokens[[1, 0]].numpy()})[0]
+    assert np.abs(other - pixels[:2]).max() > 1e-3, "the text matters"
+    for part in ("text_encoder", "decoder"):
+        assert onnx.write(model, tmp_path / f"{part}.onnx", part).error <= 2e-5
+    encoder, decoder = (check.session((tmp_path / f"{part}.onnx").read_bytes()) for part in ("text_encoder", "decoder"))
+    sentence = encoder.run(None, {"tokens": tokens.numpy()})[0]
+    assert np.abs(decoder.run(None, {"z": z, "sentence": sentence})[0] - pixels).max() < 2e-5, "both halves are the whole"
+
+
+def test_metadata_holds_what_a_tokenizer_needs(tmp_path: Path) -> None:
+    model = models.text_generator(tmp_path / "run", captions=["ein rotes Herz \u2764"])
+    found = check.session(onnx.write(model, tmp_path / "a.onnx").path.read_bytes()).get_modelmeta().custom_metadata_map
+    assert json.loads(found["limner.tokenizer"]) == {
+        "kind": "hashed", "vocabulary": 200, "words": 5, "word_tokens": 12, "hash": "crc32", "letters": 3, "longest": 10_000,
+    }  # fmt: skip
+    assert json.loads(found["limner.captions"]) == model.captions and found["limner.kind"] == "text-to-image generator"
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_smaller_numbers(precision: str, tmp_path: Path) -> None:
+    report = onnx.write(models.text_generator(tmp_path / "run", width=16), tmp_path / "a.onnx", precision=precision)
+    assert report.error < 0.3 and report.notes[0].startswith(precision)
+
+
+def test_the_folder_draws_texts_without_limner(tmp_path: Path) -> None:
+    model = models.text_generator(tmp_path / "run", captions=["a ❤ of `gold`"])
+    export(model, tmp_path / "hub")
+    config = json.loads((tmp_path / "hub/config.json").read_text())["limner"]
+    assert config["tokenizer"]["vocabulary"] == 200 and config["inputs"] == {"z": ["batch", 8], "tokens": ["batch", 60]}
+    card = (tmp_path / "hub/README.md").read_text()
+    assert card.startswith("---\npipeline_tag: text-to-image\n")
+    ran(card.split("```python\n")[1].split("```")[0], tmp_path / "hub")
+    sheet = np.asarray(Image.open(tmp_path / "hub/pictures.png")).astype(int)
+    z = np.random.default_rng(0).standard_normal((16, 8), np.float32)
+    truth = model.render(z, model.sentences(["a ❤ of 'gold'"] * 16)).astype(int)
+    assert np.abs(sheet[16:32, 48:64].transpose(2, 0, 1) - truth[7]).max() <= 3  # Limner may compute in bfloat16
+    export(model, tmp_path / "hub")  # an earlier export is replaced
+
+
+def test_the_tokenizer_of_the_folder_gives_the_tokens_of_the_run(tmp_path: Path) -> None:
+    export(models.text_generator(tmp_path / "run"), tmp_path / "hub")
+    rng = random.Random(0)
+    emoji = captions("emoji", json.loads((FOLDER / "emoji.json").read_text("utf-8"))).values()
+    texts = [*TEXTS, *emoji, *(random_text(rng) for _ in range(2_000))]
+    (tmp_path / "hub/texts.json").write_text(json.dumps(texts))
+    code = """
+import json, numpy
+from tokenizer import encode
+numpy.save("tokens.npy", encode(json.load(open("texts.json")), 8192, 24, 12))
+"""
+    ran(code, tmp_path / "hub")
+    assert np.array_equal(np.load(tmp_path / "hub/tokens.npy"), Tokenizer().encode(texts).numpy())

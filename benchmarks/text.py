@@ -190,7 +190,7 @@ def main() -> None:
     parser.add_argument(
         "--work", type=Path, default=Path("build/text"), help="for pictures, the retrieval network and the run"
     )
-    parser.add_argument("--set", nargs="*", default=[], help="options of the recipe, NAME=VALUE, for trials")
+    parser.add_argument("--set", nargs="*", default=[], help="options of the recipe, NAME=VALUE (a number, true, false or a word), for trials")
     parser.add_argument("--run", default="run", help="name of the run in --work")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -226,13 +226,11 @@ def main() -> None:
     ceiling = retrieval(net, stacked(twemoji, candidates), candidates, candidates)
     print("real held-out pictures:", ceiling, flush=True)
 
-    def value(text: str) -> float | int | str:
-        for kind in (int, float):
-            try:
-                return kind(text)
-            except ValueError:
-                pass
-        return text
+    def value(text: str) -> bool | float | int | str:
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
 
     changes = {name: value(text) for name, _, text in (item.partition("=") for item in options.set)}
     budget = {"images": options.images} if options.images else {"minutes": options.minutes}

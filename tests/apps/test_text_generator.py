@@ -162,6 +162,7 @@ def test_attention_to_words_from_training_to_films(
     described = json.loads((tmp_path / "run/limner.json").read_text())
     assert described["network"]["tokenizer"] == model.tokenizer.to_json()
     assert described["network"]["tokenizer"]["kind"] == embeddings
+    assert ("pip install 'limner[text]'" in (tmp_path / "run/README.md").read_text()) == (embeddings == "wordllama")
     a, b = model.sample(3, text="a red square", seed=1), model.sample(3, text=["blue", "a red square"], seed=1)
     assert np.abs(a.astype(int) - b[3:].astype(int)).max() <= 1 and not np.array_equal(a, b[:3])
     steps = list(model.between("a red square", "a blue one", 5, n=2, seed=3))

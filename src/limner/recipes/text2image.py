@@ -138,13 +138,14 @@ def product_of(
     """Return the product of a run. shown: the captions of the preview, which a sample without a text uses too."""
     described: dict[str, Any] = describe("text2image", recipe.generator)
     described |= {"noise": recipe.noise, "tokenizer": tokenizer.to_json(), "captions": list(shown)}
+    needed = "    pip install 'limner[text]'\n" if recipe.embeddings == "wordllama" else ""
     example = shown[0].replace('"', "'").replace("{", "(").replace("}", ")")
     return Product(
         kind="text-to-image generator",
         network="generator",
         description=described,
         preview=preview_of(tokenizer.encode(shown), recipe, machine),
-        card=dataclasses.replace(CARD, usage=CARD.usage.format(caption=example)),
+        card=dataclasses.replace(CARD, usage=needed + CARD.usage.format(caption=example)),
     )
 
 

@@ -14,7 +14,7 @@ by a contrastive loss (InfoNCE), from Noto's people, all combinations, and from 
 trained on; its weights, its loss and Noto's pictures are no part of the generator's training, and it has not seen the
 held-out Twemoji either. Beside R@1 stand its ceiling (the real held-out pictures), its floor (captions shuffled among
 the generated pictures), and how often the first caption has the right role, gender and tone; and the same of pictures
-that are drawn for captions with synonyms in place of words, which the generator has never read, where there are some.
+that are drawn for captions with synonyms in place of their genders and of some roles, which no caption has.
 
 Writes results/text.json and results/text.png: a row for each of some prompts, the real picture first where there is
 one.
@@ -55,7 +55,7 @@ PROMPTS = (  # the first is of a combination that is trained on, the next five a
     "woman with a red hat: dark skin tone", "old man with a beard",
 )  # fmt: skip
 
-SYNONYMS = {  # of words in captions; no caption has them
+SYNONYMS = {  # of words in captions, a gender in each that is held out; no caption has them
     "woman": "lady", "man": "guy", "cook": "chef", "teacher": "instructor", "scientist": "researcher", "singer": "vocalist",
     "artist": "painter", "student": "pupil", "pilot": "aviator", "mechanic": "repairman", "technologist": "programmer",
     "firefighter": "fireman", "running": "jogging", "walking": "strolling",
@@ -268,7 +268,6 @@ def main() -> None:
     made, own = drawn(candidates)
     shuffled = own[EACH * 7 :] + own[: EACH * 7]
     assert not {word for p in everyone for word in words(p.caption)} & set(SYNONYMS.values())
-    others = [p for p in candidates if renamed(p.caption) != p.caption]
     trained_on = [seen[i] for i in sorted(rng.permutation(len(seen))[:CANDIDATES])]
     result = {
         "protocol": f"{len(seen)} Twemoji people; {CANDIDATES} of {len(unseen)} held-out combinations, {EACH} pictures each",
@@ -277,8 +276,7 @@ def main() -> None:
         "ceiling": ceiling,
         "generated": retrieval(net, made, own, candidates),
         "floor": retrieval(net, made, shuffled, candidates),
-        "synonyms": {"captions": len(others), **retrieval(net, *drawn(others, renamed), candidates)},
-        "the_same_with_their_own_words": retrieval(net, *drawn(others), candidates),
+        "synonyms": retrieval(net, *drawn(candidates, renamed), candidates),
         "trained_captions": retrieval(net, *drawn(trained_on), trained_on),
         "trained_captions_ceiling": retrieval(net, stacked(twemoji, trained_on), trained_on, trained_on),
     }  # fmt: skip

@@ -1,11 +1,12 @@
-"""Frozen vectors of words from the package `wordllama`: a table of 32,000 pieces of words, and how words are cut into pieces.
+"""Frozen vectors of words from the package `wordllama`: a table of 32,000 pieces of words, and how words are cut.
 
-    "a Red heart!"  ->  words a, red, heart  ->  a vector of each: the sum of its pieces' vectors over the root of their number
+    "a Red heart!"  ->  words a, red, heart  ->  a vector of each: the sum of its pieces' vectors, over the root of
+                                                 their number
 
-The table is that of WordLlama (Miller 2024, "WordLlama: Recycled token embeddings from large language models"): embeddings of
-large language models' tokens, trained further and reduced to 256 numbers, such that the mean over a text tells what it is
-about. The two files lie in the package's wheel (33 MB) and are read from there, without a download and without running its
-code; they are those of one release, known by their SHA-256.
+The table is that of WordLlama (Miller 2024, "WordLlama: Recycled token embeddings from large language models"):
+embeddings of large language models' tokens, trained further and reduced to 256 numbers, such that their mean over a
+text shows what it is about. The two files lie in the package's wheel (33 MB) and are read from there, without a
+download and without running its code; they are those of one release, known by their SHA-256.
 """
 
 from __future__ import annotations
@@ -34,14 +35,15 @@ FILES = {  # in the package's folder -> SHA-256 of wordllama 0.4.0.post1
 }
 MAX_BYTES = 64 << 20  # of a file
 MISSING = "The word vectors of WordLlama are not installed: `pip install 'limner[text]'` adds them."
-CHANGED = "The installed wordllama is not the release whose vectors Limner takes: `pip install 'limner[text]'` replaces it."
+CHANGED = "The installed wordllama is not the release that Limner takes: `pip install 'limner[text]'` replaces it."
 
 
 @dataclass(frozen=True)
 class WordLlama:
     """Texts to frozen vectors of their words; a word is looked up once in a process. words: read of a text.
 
-    Creating one does not read the files; `encode` raises ValueError when the package is not installed, or is another release.
+    Creating one does not read the files; `encode` raises ValueError when the package is not installed, or is another
+    release.
     """
 
     words: int = 24
@@ -66,12 +68,13 @@ class WordLlama:
 
     @staticmethod
     def from_json(document: dict[str, Any]) -> WordLlama:
-        """The encoder of a description. Raises ValueError for other files than Limner's, and for a number of words that is none."""
+        """The tokenizer of a description. Raises ValueError for other files than Limner's, and for a number of words
+        that is none."""
         count = document.get("words")
         if not isinstance(count, int) or count < 1:
             raise ValueError("The description of the word vectors is damaged: words must be a whole number above 0.")
         if (document.get("vectors"), document.get("pieces")) != (FILES[VECTORS], FILES[PIECES]):
-            raise ValueError("The run was trained with word vectors of another release: use the Limner that trained it.")
+            raise ValueError("The run was trained with word vectors of another release: use its version of Limner.")
         return WordLlama(count)
 
 
@@ -79,7 +82,8 @@ AnyTokenizer = Tokenizer | WordLlama
 
 
 def tokenizer_of(document: dict[str, Any]) -> AnyTokenizer:
-    """The tokenizer of a description in `limner.json`. Raises ValueError for an unknown kind, and for a damaged description."""
+    """The tokenizer of a description in `limner.json`. Raises ValueError for an unknown kind, and for a damaged
+    description."""
     return (WordLlama if document.get("kind") == "wordllama" else Tokenizer).from_json(document)
 
 

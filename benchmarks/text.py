@@ -13,7 +13,8 @@ for each picture, and R@1 is how often the picture's own is first. That network 
 by a contrastive loss (InfoNCE), from Noto's people, all combinations, and from the Twemoji that the generator is
 trained on; its weights, its loss and Noto's pictures are no part of the generator's training, and it has not seen the
 held-out Twemoji either. Beside R@1 stand its ceiling (the real held-out pictures), its floor (captions shuffled among
-the generated pictures), and how often the first caption has the right role, gender and tone.
+the generated pictures), and how often the first caption has the right role, gender and tone; and the same of pictures
+that are drawn for captions with synonyms in place of their genders and of some roles, which no caption has.
 
 Writes results/text.json and results/text.png: a row for each of some prompts, the real picture first where there is
 one.
@@ -23,8 +24,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import tarfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +39,7 @@ from torch import Tensor, nn
 
 import limner
 from limner.core.images import grid, to_float, write_png
-from limner.core.tokenizer import Tokenizer
+from limner.core.tokenizer import Tokenizer, words
 from limner.data.samples import SKIN_TONES
 from limner.families.train import train
 from limner.networks.text2image import SentenceEncoder
@@ -51,6 +54,12 @@ PROMPTS = (  # the first is of a combination that is trained on, the next five a
     "man cook: medium-dark skin tone", "woman police officer: medium skin tone", "man farmer: light skin tone",
     "woman with a red hat: dark skin tone", "old man with a beard",
 )  # fmt: skip
+
+SYNONYMS = {  # of words in captions, a gender in each that is held out; no caption has them
+    "woman": "lady", "man": "guy", "cook": "chef", "teacher": "instructor", "scientist": "researcher", "singer": "vocalist",
+    "artist": "painter", "student": "pupil", "pilot": "aviator", "mechanic": "repairman", "technologist": "programmer",
+    "firefighter": "fireman", "running": "jogging", "walking": "strolling",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -99,6 +108,11 @@ def held_out(everyone: list[Person]) -> set[str]:
             tone = tones[(i + 2 * j) % len(tones)]
             found |= {p.file for p in everyone if (p.role, p.gender, p.tone) == (role, gender, tone)}
     return found
+
+
+def renamed(caption: str) -> str:
+    """The caption with synonyms in place of its words."""
+    return re.sub(r"[a-z]+", lambda found: SYNONYMS.get(found[0], found[0]), caption)
 
 
 def on_white(pictures: np.ndarray | Tensor) -> Tensor:
@@ -190,7 +204,7 @@ def main() -> None:
     parser.add_argument(
         "--work", type=Path, default=Path("build/text"), help="for pictures, the retrieval network and the run"
     )
-    parser.add_argument("--set", nargs="*", default=[], help="options of the recipe, NAME=VALUE, for trials")
+    parser.add_argument("--set", nargs="*", default=[], help="options of the recipe, NAME=VALUE (a number, true, false or a word), for trials")
     parser.add_argument("--run", default="run", help="name of the run in --work")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -226,13 +240,11 @@ def main() -> None:
     ceiling = retrieval(net, stacked(twemoji, candidates), candidates, candidates)
     print("real held-out pictures:", ceiling, flush=True)
 
-    def value(text: str) -> float | int | str:
-        for kind in (int, float):
-            try:
-                return kind(text)
-            except ValueError:
-                pass
-        return text
+    def value(text: str) -> bool | float | int | str:
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
 
     changes = {name: value(text) for name, _, text in (item.partition("=") for item in options.set)}
     budget = {"images": options.images} if options.images else {"minutes": options.minutes}
@@ -249,12 +261,13 @@ def main() -> None:
     wall, cpu = time.monotonic() - started, time.process_time() - cpu
     model = limner.load(trained.folder, "cpu")
 
-    def drawn(of: list[Person]) -> tuple[Tensor, list[Person]]:
-        made = model.sample(EACH, text=[p.caption for p in of], seed=options.seed)
+    def drawn(of: list[Person], text: Callable[[str], str] = str) -> tuple[Tensor, list[Person]]:
+        made = model.sample(EACH, text=[text(p.caption) for p in of], seed=options.seed)
         return on_white(made), [p for p in of for _ in range(EACH)]
 
     made, own = drawn(candidates)
     shuffled = own[EACH * 7 :] + own[: EACH * 7]
+    assert not {word for p in everyone for word in words(p.caption)} & set(SYNONYMS.values())
     trained_on = [seen[i] for i in sorted(rng.permutation(len(seen))[:CANDIDATES])]
     result = {
         "protocol": f"{len(seen)} Twemoji people; {CANDIDATES} of {len(unseen)} held-out combinations, {EACH} pictures each",
@@ -263,6 +276,7 @@ def main() -> None:
         "ceiling": ceiling,
         "generated": retrieval(net, made, own, candidates),
         "floor": retrieval(net, made, shuffled, candidates),
+        "synonyms": retrieval(net, *drawn(candidates, renamed), candidates),
         "trained_captions": retrieval(net, *drawn(trained_on), trained_on),
         "trained_captions_ceiling": retrieval(net, stacked(twemoji, trained_on), trained_on, trained_on),
     }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 from base64 import b64decode
@@ -15,7 +16,7 @@ import limner
 from limner import cli
 from limner.apps.evaluate import evaluate
 from limner.apps.text import TextGenerator, interpolate, read_texts, sample
-from limner.core import artifact
+from limner.core import artifact, wordllama
 from serving import server
 
 
@@ -26,6 +27,7 @@ def main(arguments: list[str]) -> int:
     return int(ended.value.code or 0)
 
 
+needs_vectors = pytest.mark.skipif(not importlib.util.find_spec("wordllama"), reason="pip install 'limner[text]'")
 NARROW = {"generator.width": 8, "discriminator.width": 8, "words": 6}
 
 
@@ -149,6 +151,52 @@ def test_mistakes_are_sentences(arguments: list[str], said: str, run: Path, caps
     assert said in error and "Traceback" not in error
 
 
+@pytest.mark.parametrize("embeddings", ["hashed", pytest.param("wordllama", marks=needs_vectors)])
+def test_attention_to_words_from_training_to_films(
+    embeddings: str, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = {**NARROW, "generator.attention": True, "embeddings": embeddings}
+    quick = {"batch": 16, "doctor": False, "metric": "none", "quiet": True}
+    limner.train(pictures, recipe="text2image", images=32, changes=changes, out=tmp_path / "run", **quick)
+    model = limner.load(tmp_path / "run", "cpu")
+    assert isinstance(model, TextGenerator)
+    described = json.loads((tmp_path / "run/limner.json").read_text())
+    assert described["network"]["tokenizer"] == model.tokenizer.to_json()
+    assert described["network"]["tokenizer"]["kind"] == embeddings
+    assert ("pip install 'limner[text]'" in (tmp_path / "run/README.md").read_text()) == (embeddings == "wordllama")
+    a, b = model.sample(3, text="a red square", seed=1), model.sample(3, text=["blue", "a red square"], seed=1)
+    assert np.abs(a.astype(int) - b[3:].astype(int)).max() <= 1 and not np.array_equal(a, b[:3])
+    steps = list(model.between("a red square", "a blue one", 5, n=2, seed=3))
+    ends = model.sample(2, text=["a red square", "a blue one"], seed=3)
+    assert max(np.abs(s.astype(int) - e).max() for s, e in ((steps[0], ends[:2]), (steps[-1], ends[2:]))) <= 2
+    assert main(["sample", str(tmp_path / "run"), "--text", "a red square", "-n", "4"]) == 0
+    if embeddings == "wordllama":
+        capsys.readouterr()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("limner.core.wordllama.installed", missing)
+            wordllama._vector.cache_clear()
+            for command in (["sample", str(tmp_path / "run"), "--text", "a red square"], ["evaluate", str(tmp_path / "run"), "--data", str(pictures)]):
+                assert main(command) == 2
+                assert wordllama.MISSING in " ".join(capsys.readouterr().err.split())
+            assert main(["show", str(tmp_path / "run")]) == 0
+
+
+def missing() -> None:
+    raise ValueError(wordllama.MISSING)
+
+
+def test_missing_vectors_are_said_before_training(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("limner.recipes.text2image.installed", missing)
+    arguments = ["train", str(pictures), "--recipe", "text2image", "--embeddings", "wordllama", "--out", str(tmp_path / "run")]
+    assert main(arguments) == 2
+    assert "pip install 'limner[text]'" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "run").exists()
+    assert main([*arguments, "--vocabulary", "100"]) == 2
+    assert "does nothing while embeddings is wordllama" in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_generator_without_texts_takes_none(
     squares: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -203,6 +251,33 @@ def test_evaluation_draws_for_the_captions_of_the_data(
     assert report is not None and report.exists() and "fd" in result.to_json()
     with pytest.raises(ValueError, match="no captions"):
         evaluate(model, str(squares), ["fd"], ["pixels"], n=60, out=tmp_path / "e.html")
+
+
+def test_evaluation_takes_the_table_of_the_training(
+    model: TextGenerator, run: Path, pictures: Path, squares: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    table = tmp_path / "mine.csv"
+    table.write_text("file,caption\n" + "".join(f"{i:02d}.png,a red square\n" for i in range(40)))
+    drawn: list[str] = []
+    monkeypatch.setattr(model, "sample_each", lambda texts, seed: (drawn.extend(texts), type(model).sample_each(model, texts, seed))[1])
+    result, _ = evaluate(model, str(pictures), ["fd"], ["lowpass"], n=30, out=tmp_path / "e.html", captions=str(table))
+    assert drawn == ["a red square"] * 30
+    report = (tmp_path / "e.html").read_text()
+    assert "20 of 60 pictures have no caption in mine.csv and are left out." in report
+    assert "fd" in result.to_json()
+    arguments = ["evaluate", str(run), "--data", str(pictures), "--metrics", "fd", "--features", "pixels", "-n", "60"]
+    (tmp_path / "none.csv").write_text("file,caption\nnobody.png,a dog\n")
+    for bad, said in (
+        ("nowhere.csv", "does not exist"),
+        (str(tmp_path / "none.csv"), "a caption for none of the pictures"),
+        ("names", "have no captions: put x.txt"),
+    ):
+        assert main([*arguments, "--captions", bad]) == 2
+        error = capsys.readouterr().err
+        assert said in error and "Traceback" not in error
+    assert main(["evaluate", str(squares), "--data", str(pictures), "--captions", str(table)]) == 2
+    assert "no text-to-image generator, which --captions is for" in capsys.readouterr().err
 
 
 def test_a_prompt_is_a_text_where_it_is_served(model: TextGenerator) -> None:

@@ -4,6 +4,7 @@ something."""
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ from torch import Tensor
 from limner.core.condition import Condition
 from limner.core.images import ImageSpec
 from limner.core.tokenizer import Tokenizer
+from limner.core.wordllama import WordLlama
 from limner.data import open_source, prepare
 from limner.data.captioned import Captioned, with_captions
 from limner.methods.phase import Batch, Clock
 from limner.methods.text_gan import TextGAN
 from limner.networks import rebuild_text_generator, text2image
+from limner.networks.attention import WordAttention
 from limner.recipes.automatic import GAIN, LR
 from limner.recipes.config import TextRecipe
 from limner.recipes.text2image import for_size, method_of
@@ -31,7 +34,16 @@ TOKENIZER = Tokenizer(300, 4, 6)
 GENERATOR = dataclasses.replace(text2image.TINY_GENERATOR, word_tokens=6)
 RECIPE = TextRecipe(generator=GENERATOR, discriminator=text2image.TINY_DISCRIMINATOR, batch=16)
 SPEC = ImageSpec(3, 16, 16, TOKENIZER.condition)
+ATTENDING = dataclasses.replace(RECIPE, generator=dataclasses.replace(GENERATOR, attention=True))
 COLORS = {"red": (220, 20, 20), "green": (20, 220, 20), "blue": (20, 20, 220)}
+
+
+needs_vectors = pytest.mark.skipif(not importlib.util.find_spec("wordllama"), reason="pip install 'limner[text]'")
+KINDS = [  # recipe, and whether words have frozen vectors
+    pytest.param(RECIPE, False, id="hashed"),
+    pytest.param(ATTENDING, False, id="attention"),
+    pytest.param(ATTENDING, True, id="attention to frozen vectors", marks=needs_vectors),
+]
 
 
 def algorithm(seed: int = 0, recipe: TextRecipe = RECIPE, spec: ImageSpec = SPEC) -> TextGAN:
@@ -51,13 +63,23 @@ def squares() -> Captioned:
     return with_captions(prepare(open_source(pictures), cache=False), captions, "here", TOKENIZER)
 
 
+def embedded(squares: Captioned, frozen: bool) -> Captioned:
+    """The squares, maybe with frozen vectors of their words."""
+    return Captioned(squares.pictures, squares.captions, WordLlama(4), squares.whole) if frozen else squares
+
+
 def batch(data: Captioned, first: int = 0, count: int = 16) -> Batch:
     tensors = data.batch(first, count, 0)
     return Batch({**tensors, "image": tensors["image"].float() / 127.5 - 1}, 0, count, (0, 0))
 
 
-def test_each_phase_moves_only_its_player(squares: Captioned) -> None:
-    one = algorithm()
+@pytest.mark.parametrize(("recipe", "frozen"), KINDS)
+def test_each_phase_moves_only_its_player(squares: Captioned, recipe: TextRecipe, frozen: bool) -> None:
+    squares = embedded(squares, frozen)
+    one = algorithm(0, recipe, squares.spec)
+    for module in one.generator.modules():
+        if isinstance(module, WordAttention):
+            module.gain.data.fill_(0.1)
     for phase in one.method.phases:
         for net in one.method.nets.values():
             net.zero_grad()
@@ -104,8 +126,10 @@ class Stop:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def trained(data: Captioned, folder: Path, images: int, budget: int, seed: int = 0) -> TextGAN:
-    one = algorithm(seed)
+def trained(
+    data: Captioned, folder: Path, images: int, budget: int, seed: int = 0, recipe: TextRecipe = RECIPE
+) -> TextGAN:
+    one = algorithm(seed, recipe, data.spec)
     adam = OptimizerConfig(lr=4e-3, beta1=0.5, beta2=0.99)
     plan = Plan(images=budget, batch=16, optimizers={"discriminator": adam, "generator": adam}, ema_half_life=500)
     fit(
@@ -120,10 +144,14 @@ def trained(data: Captioned, folder: Path, images: int, budget: int, seed: int =
     return one
 
 
-def test_resumed_equals_unbroken(squares: Captioned, tmp_path: Path) -> None:
-    whole = trained(squares, tmp_path / "whole", 96, 96)
-    trained(squares, tmp_path / "broken", 32, 96)
-    again = trained(squares, tmp_path / "broken", 96, 96, seed=1)
+@pytest.mark.parametrize(("recipe", "frozen"), KINDS)
+def test_resumed_equals_unbroken(squares: Captioned, tmp_path: Path, recipe: TextRecipe, frozen: bool) -> None:
+    data = embedded(squares, frozen)
+    whole = trained(data, tmp_path / "whole", 96, 96, recipe=recipe)
+    trained(data, tmp_path / "broken", 32, 96, recipe=recipe)
+    again = trained(data, tmp_path / "broken", 96, 96, seed=1, recipe=recipe)
+    gains = [m.gain for m in whole.generator.modules() if isinstance(m, WordAttention)]
+    assert all(gain != 0 for gain in gains) and bool(gains) == recipe.generator.attention
     for name, net in whole.method.nets.items():
         other = again.method.nets[name].state_dict()
         assert all(torch.equal(value, other[key]) for key, value in net.state_dict().items())
@@ -149,13 +177,13 @@ def test_words_come_to_mean_a_color_and_a_place(squares: Captioned, tmp_path: Pa
     assert right >= 5
 
 
-def test_a_sentence_may_take_the_place_of_its_text() -> None:
+def test_pictures_are_drawn_from_the_sentence() -> None:
     generator = algorithm().generator.eval()
     c = TOKENIZER.encode(["red top", "blue bottom"])
     z = torch.randn(2, generator.z_size)
     with torch.no_grad():
-        sentences = generator.sentence(c)
-        torch.testing.assert_close(generator(z, c), generator(z, sentences))
+        sentences = generator.features(c)
+        torch.testing.assert_close(generator(z, c), generator.pictures(z, sentences))
     torch.testing.assert_close(sentences.square().mean(1), torch.ones(2), rtol=1e-3, atol=1e-3)
     assert not torch.allclose(sentences[0], sentences[1])
 
@@ -170,7 +198,7 @@ def test_order_matters_and_padding_does_not() -> None:
         wide.load_state_dict(encoder.state_dict())
         torch.testing.assert_close(wide(longer.encode(["red dog blue"]))[0], a)
         assert encoder(torch.zeros(1, 24, dtype=torch.long)).isfinite().all()
-    with pytest.raises(ValueError, match="tokens a word"):
+    with pytest.raises(ValueError, match="6 tokens or 256 numbers a word"):
         text2image.SentenceEncoder(Condition.tokens(300, 25), 8, 8, 6)
 
 

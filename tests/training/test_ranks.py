@@ -52,7 +52,7 @@ def test_two_ranks_see_the_same_captions(squares: Path, tmp_path: Path) -> None:
     captions = tmp_path / "captions.json"
     captions.write_text(json.dumps({str(i): f"a square at the {('left', 'right')[i % 2]}, number {i // 8}" for i in range(96)}))
     more = ["--recipe", "text2image", "--captions", str(captions), "--generator.width", "8", "--discriminator.width", "8"]
-    more += ["--batch", "8", "--sync-batch-norm"]
+    more += ["--batch", "8", "--sync-batch-norm", "--generator.attention"]
     for player in ("discriminator", "generator"):
         more += [f"--{player}-optimizer.name", "sgd", f"--{player}-optimizer.lr", "0.02", f"--{player}-optimizer.beta1", "0"]
     one, two = (train(tmp_path / f"{ranks}", squares, ranks, *more) for ranks in (1, 2))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,13 +93,15 @@ def evaluate(
     halves: bool = False,
     labels: Path | None = None,
     real_per_class: Sequence[int] | None = None,
+    captions: str | None = None,
 ) -> tuple[Result | RateDistortion, Path | None]:
     """Compare the outputs of a run, or any pictures, with real ones; write the report and its JSON beside it.
 
     evaluated: a generator, of which n samples are drawn (10,000 by default); a translator; a kind with metrics of its own
     (`BY_KIND`); or a path to pictures. For a translator, data is its training data or similar: two sets or one set of pairs, of
     which the first side is translated, or with direction "b2a" the second. labels: the classes of the data, for a classifier.
-    real_per_class: numbers of real pictures of each class, for cas. Returns the result and the path of the report: by default
+    real_per_class: numbers of real pictures of each class, for cas. captions: of the data, for a text-to-image generator, as of
+    `data.captions.read_captions`. Returns the result and the path of the report: by default
     evaluation.html in the run folder, for a codec rate-distortion.json, None for pictures without a run. Raises ValueError for
     what cannot be compared.
     """
@@ -112,6 +114,7 @@ def evaluate(
         given: dict[str, Any] = {
             "--metrics": metrics, "--features": list(features) != ["own"], "--held-out": held_out, "--weights": weights, "--size": size,
             "--direction": direction, "--halves": halves, "--labels": labels, "--real-per-class": real_per_class,
+            "--captions": captions,
         }  # fmt: skip
         for option, value in given.items():
             if value and option not in own.takes:
@@ -130,6 +133,8 @@ def evaluate(
     pictures: ImageSet | str = str(subject)
     if labels:
         raise ValueError(f"{subject} is no classifier, which --labels is for: leave it out.")
+    if captions and not isinstance(model, TextGenerator):
+        raise ValueError(f"{subject} is no text-to-image generator, which --captions is for: leave it out.")
     reference: Dataset | ImageSet | str = places[0]
     validation: Dataset | str | None = held_out
     folder: Path | None = None
@@ -156,7 +161,11 @@ def evaluate(
         curve = metric_curve(subject)
         sides, folder = model.spec.size, subject
         reference = prepare_like_training(model, places[0], sides)
-        pictures = draw_samples(model, n, seed) if isinstance(model, GeneratorModel) else draw_illustrations(model, places[0], reference, n, seed)
+        if isinstance(model, GeneratorModel):
+            pictures = draw_samples(model, n, seed)
+        else:
+            reference, texts = with_caption(reference, places[0], captions)
+            pictures = draw_illustrations(model, texts, n, seed)
         validation = validation or prepare_validation(reference)
     if model is not None and held_out:  # at the size and channels of the model's own pictures
         validation = prepare_like_training(model, held_out, sides)
@@ -248,12 +257,21 @@ def draw_samples(model: GeneratorModel, n: int, seed: int) -> ImageSet:
     )
 
 
-def draw_illustrations(model: TextGenerator, place: str, pictures: Dataset, n: int, seed: int) -> ImageSet:
-    """Return n samples of a text-to-image generator for captions of the real pictures. Raises ValueError when those have none."""
-    captions, _ = read_captions(open_source(place, labels=False), pictures.names)
-    known = [texts[0] for texts in captions if texts]
-    rows = np.random.default_rng([seed, 1]).integers(0, len(known), n)
-    images = model.sample_each([known[row] for row in rows], seed)
+def with_caption(pictures: Dataset, place: str, given: str | None) -> tuple[Dataset, list[str]]:
+    """Return the real pictures that have a caption, as in training, and the first one of each. Raises ValueError when none has."""
+    captions, origin = read_captions(open_source(place, labels=False), pictures.names, given)
+    kept = np.array([i for i, texts in enumerate(captions) if texts])
+    known = [captions[i][0] for i in kept]
+    if len(kept) == len(captions):
+        return pictures, known
+    note = f"{len(captions) - len(kept):,} of {len(captions):,} pictures have no caption in {origin} and are left out."
+    return replace(pictures.copied(kept), notes=[*pictures.notes, note]), known
+
+
+def draw_illustrations(model: TextGenerator, captions: Sequence[str], n: int, seed: int) -> ImageSet:
+    """Return n samples of a text-to-image generator for captions drawn from those of the real pictures."""
+    rows = np.random.default_rng([seed, 1]).integers(0, len(captions), n)
+    images = model.sample_each([captions[row] for row in rows], seed)
     return ImageSet(torch.from_numpy(np.asarray(images)), None, (), model.folder.name)
 
 

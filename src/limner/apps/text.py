@@ -28,7 +28,7 @@ from limner.core.device import autocast
 from limner.core.hashing import LONGEST, words
 from limner.core.images import ImageSpec, grid
 from limner.core.text import counted, shortened
-from limner.core.tokenizer import Tokenizer
+from limner.core.wordllama import tokenizer_of
 from limner.data.image import reason
 from limner.networks.inference import inference_form
 from limner.sampling.generate import generate
@@ -53,7 +53,7 @@ class TextGenerator:
         tokenizer, captions = described.get("tokenizer"), described.get("captions")
         if not isinstance(tokenizer, dict) or not isinstance(captions, list) or not captions:
             raise ValueError(f"{folder} is damaged: its limner.json has no tokenizer or no captions.")
-        self.tokenizer = Tokenizer.from_json(tokenizer)
+        self.tokenizer = tokenizer_of(tokenizer)
         if self.tokenizer.condition != spec.condition:
             raise ValueError(f"{folder} is damaged: in its limner.json, tokenizer and condition contradict each other.")
         self.captions = [str(caption) for caption in captions]
@@ -66,8 +66,8 @@ class TextGenerator:
 
     @cached_property
     def inference(self) -> nn.Module:
-        """The network as it samples fastest (`networks.inference`)."""
-        return inference_form(self.network, self._precision)
+        """The network behind its sentence encoder, as it samples fastest (`networks.inference`)."""
+        return inference_form(self.network.pictures, self._precision)  # type: ignore[arg-type]
 
     def sample(self, n: int = 16, *, text: str | Sequence[str] | None = None, seed: int = 0) -> ImageArray:
         """Generate pictures of a text, or of each of several. A seed always gives the same pictures.
@@ -118,12 +118,11 @@ class TextGenerator:
     def stream(self, n: int, *, text: str | Sequence[str] | None = None, seed: int = 0) -> Iterator[ImageArray]:
         """Yield the pictures of `sample`, in batches of at most CHUNK."""
         check_numbers(n, seed)
-        sentences = self.sentences(self.texts(text))
-        for sentence in sentences:
+        for features in self.features(self.texts(text)):
             rng = np.random.default_rng(seed)
             for start in range(0, n, CHUNK):
                 z = latents.normal(rng, min(CHUNK, n - start), self.z_size)
-                yield self.render(z, np.broadcast_to(sentence, (len(z), len(sentence))))
+                yield self.render(z, np.broadcast_to(features, (len(z), len(features))))
 
     def texts(self, text: str | Sequence[str] | None) -> list[str]:
         """Return texts as a list; None gives the captions of the preview. Raises ValueError for a text without
@@ -146,45 +145,57 @@ class TextGenerator:
         rng, made = np.random.default_rng(seed), []
         for start in range(0, len(texts), CHUNK):
             part = self.texts(texts[start : start + CHUNK])
-            made.append(self.render(latents.normal(rng, len(part), self.z_size), self.sentences(part)))
+            made.append(self.render(latents.normal(rng, len(part), self.z_size), self.features(part)))
         return np.concatenate(made).view(ImageArray)
 
     @torch.no_grad()
-    def sentences(self, texts: Sequence[str]) -> np.ndarray:
-        """Return the embeddings of texts, float32 [N,S]."""
+    def features(self, texts: Sequence[str]) -> np.ndarray:
+        """Return what the network draws of texts, float32 [N,F]: their sentences and, with attention, their words. Raises
+        ValueError where the word vectors that it was trained with are not installed."""
         found = []
         for start in range(0, len(texts), CHUNK):
-            tokens = self.tokenizer.encode(texts[start : start + CHUNK]).to(self._device)
+            c = self.tokenizer.encode(texts[start : start + CHUNK]).to(self._device)
             with autocast(self._device, self._precision):
-                found.append(self.network.sentence(tokens).float().cpu())  # type: ignore[operator]
+                found.append(self.network.features(c).float().cpu())  # type: ignore[operator]
         return torch.cat(found).numpy()
 
-    def render(self, z: np.ndarray, sentences: np.ndarray) -> ImageArray:
-        """Generate pictures uint8 [n,C,H,W] from standard normal latents float32 [n, z_size] and sentences float32
-        [n,S]."""
+    def render(self, z: np.ndarray, features: np.ndarray) -> ImageArray:
+        """Generate pictures uint8 [n,C,H,W] from standard normal latents float32 [n, z_size] and features of texts
+        float32 [n,F]."""
 
         def network(latent: Tensor, c: Tensor | None) -> Tensor:
             return finite(self.inference(latent, c))
 
         latent = latents.transform(torch.from_numpy(z), self.noise)
-        c = torch.from_numpy(np.array(sentences, np.float32))  # a copy: a sentence for all pictures is a view
+        c = torch.from_numpy(np.array(features, np.float32))  # a copy: the features of one text for all pictures are a view
         return generate(network, latent, c, self._device, self._precision, CHUNK).numpy().view(ImageArray)
 
     def between(self, a: str, b: str, steps: int = 10, *, n: int = 1, seed: int = 0) -> Iterator[ImageArray]:
         """Yield pictures uint8 [n,C,H,W] for each of `steps` points on the way from one text to another, with the same
         latents.
 
-        Sentences move along a great circle, which keeps their length. Raises ValueError as `sample` does, and for fewer
-        than two steps.
+        Sentences move along a great circle, which keeps their length; attention sees the words of both texts, weighted by
+        their nearness. Raises ValueError as `sample` does, and for fewer than two steps.
         """
         check_numbers(n, seed)
         if steps < 2:
             raise ValueError("An interpolation has at least 2 pictures, its ends: give --steps 2 or more.")
-        first, second = self.sentences(self.texts([a, b]))
+        first, second = self.features(self.texts([a, b]))
+        size = int(self.network.sentence_size)  # type: ignore[arg-type]
         z = latents.normal(np.random.default_rng(seed), n, self.z_size)
         for t in np.linspace(0, 1, steps):
-            sentence = slerp(first[None], second[None], float(t))
-            yield self.render(z, np.broadcast_to(sentence, (n, sentence.shape[1])))
+            sentence = slerp(first[None, :size], second[None, :size], float(t))[0]
+            words = [_weighted(features[size:], size, share) for features, share in ((first, 1 - t), (second, t))]
+            features = np.concatenate([sentence, *words])
+            yield self.render(z, np.broadcast_to(features, (n, len(features))))
+
+
+def _weighted(words: np.ndarray, size: int, share: float) -> np.ndarray:
+    """Return the words of a text, float32 [W (size+1)] as of `networks.text2image.Generator.features`, with `share` of their
+    weights."""
+    rows = words.reshape(-1, size + 1).copy()
+    rows[:, -1] *= share
+    return rows.ravel()
 
 
 def read_texts(path: Path) -> list[str]:

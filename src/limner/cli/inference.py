@@ -114,6 +114,7 @@ def evaluate(
     seed: int = 0,
     labels: Path | None = None,
     real_per_class: Annotated[list[int] | None, Parameter(consume_multiple=True, negative=())] = None,
+    captions: str | None = None,
     out: Path | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
     device: Device = "auto",
@@ -153,6 +154,8 @@ def evaluate(
         For a classifier: a CSV or JSON of the classes, where they are not the folders of the pictures.
     real_per_class
         For --metrics cas: with how many real pictures of each class to try whether generated ones help (default: 10).
+    captions
+        For text2image: the captions of the real pictures, as `limner train` takes them: a CSV or JSON Lines file, or "names".
     out
         Where to write the report, an .html, with a .json beside it (default: evaluation.html in the run folder; for pictures without a run, none). For a codec: a .png, with a .json beside it.
     json
@@ -181,6 +184,7 @@ def evaluate(
             halves,
             labels,
             real_per_class,
+            captions,
         )
     if json:
         print(result.to_json())

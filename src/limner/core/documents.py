@@ -59,12 +59,14 @@ class Recipe(TypedDict):
 
 
 class TokenizerSpec(TypedDict):
-    """`core.tokenizer.Tokenizer`."""
+    """`core.tokenizer.Tokenizer`, or `core.wordllama.WordLlama`."""
 
     kind: Name
-    vocabulary: Annotated[int, Range(2, 1_000_000)]
     words: Annotated[int, Range(1, 256)]
-    word_tokens: Annotated[int, Range(1, 64)]
+    vocabulary: NotRequired[Annotated[int, Range(2, 1_000_000)]]  # of hashed words and letters
+    word_tokens: NotRequired[Annotated[int, Range(1, 64)]]
+    vectors: NotRequired[Name]  # SHA-256 of the files of frozen vectors
+    pieces: NotRequired[Name]
 
 
 class Network(TypedDict):

@@ -9,6 +9,8 @@ A batch is a mapping of named tensors:
     label           the class index                               int64 [count]
     tokens          of the picture's caption                      int64 [count,L]
     other_tokens    of another picture's caption                  int64 [count,L]
+    vector          frozen vectors of the caption's words         float32 [count,D]
+    other_vector    of another picture's caption                  float32 [count,D]
     other           another frame of the clip of `image`          uint8 [count,C,H,W]
     time            that of `image` in its clip, in periods       float32 [count]
     distance        the time from `image` to `other`, in periods  float32 [count]

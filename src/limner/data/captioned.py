@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from limner.core.condition import TENSORS
 from limner.core.hashing import words
-from limner.core.tokenizer import Tokenizer
+from limner.core.wordllama import AnyTokenizer
 from limner.data.batches import generator_at
 from limner.data.captions import Captions, captions_note, read_captions
 from limner.data.dataset import Dataset, Subset, prepare_validation
@@ -27,14 +28,15 @@ class Captioned:
 
     A batch holds image, uint8 [count,C,H,W]; tokens, int64 [count,L], of one of the picture's captions; and
     other_tokens, of a caption of another picture that differs from all of this one's: in a fraction SIMILAR of the rows
-    one that shares a word with it. All are a pure function of (seed, position).
+    one that shares a word with it. With frozen vectors of words these are vector and other_vector, float32 [count,D]. All
+    are a pure function of (seed, position).
     """
 
     def __init__(
         self,
         pictures: Dataset | Subset,
         captions: Captions,
-        tokenizer: Tokenizer,
+        tokenizer: AnyTokenizer,
         whole: Dataset,
         notes: Sequence[str] = (),
         given: str | Path | None = None,
@@ -83,7 +85,7 @@ class Captioned:
         return len(self.pictures)
 
     def batch(self, first: int, count: int, seed: int) -> dict[str, Tensor]:
-        """Return pictures first ... first + count - 1 of the endless order of `seed`, with their captions; without other_tokens
+        """Return pictures first ... first + count - 1 of the endless order of `seed`, with their captions; without the other
         where a picture has all captions of the set (`has_other`)."""
         rows = self._order.positions(first, count, seed)
         own, other = [], []
@@ -94,8 +96,9 @@ class Captioned:
             own.append(self.texts[number])
             if self.has_other:
                 other.append(self.texts[self._other(number, mine, rng)])
-        batch = {"image": self.pictures.rows(rows)["image"], "tokens": self.tokenizer.encode(own)}
-        return batch | ({"other_tokens": self.tokenizer.encode(other)} if self.has_other else {})
+        name = TENSORS[self.spec.condition.kind]
+        batch = {"image": self.pictures.rows(rows)["image"], name: self.tokenizer.encode(own)}
+        return batch | ({f"other_{name}": self.tokenizer.encode(other)} if self.has_other else {})
 
     def _other(self, number: int, mine: np.ndarray, rng: np.random.Generator) -> int:
         """Return a caption that is none of `mine`; maybe one with a word of the caption `number`."""
@@ -111,8 +114,8 @@ class Captioned:
             n % len(self.texts) for n in range(drawn, drawn + len(self.texts)) if n % len(self.texts) not in mine
         )
 
-    def some_tokens(self, most: int) -> Tensor:
-        """Return the tokens of the first captions of at most `most` pictures, spread evenly over the set: int64 [n,L]."""
+    def some_texts(self, most: int) -> Tensor:
+        """Return the first captions of at most `most` pictures, spread evenly over the set, as networks take them: [n,...]."""
         rows = np.linspace(0, len(self) - 1, min(most, len(self))).astype(int)
         return self.tokenizer.encode([self.captions[row][0] for row in rows])
 
@@ -143,7 +146,7 @@ class Captioned:
 
 
 def with_captions(
-    dataset: Dataset, captions: Captions, origin: str, tokenizer: Tokenizer, given: str | Path | None = None
+    dataset: Dataset, captions: Captions, origin: str, tokenizer: AnyTokenizer, given: str | Path | None = None
 ) -> Captioned:
     """Return the pictures of a data set that have a caption. origin: of the captions, as a phrase. given: as of `Captioned`.
 

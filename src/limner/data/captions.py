@@ -51,7 +51,7 @@ def read_captions(source: Source, names: Sequence[str], given: str | Path | None
     if sum(map(bool, found)) * 2 < len(found):
         raise ValueError(
             f"The pictures of {source.origin} have no captions: put x{SIDECAR} beside x.png, or a captions.csv with the columns file "
-            "and caption among them; `limner train` takes such a table by --captions, too."
+            "and caption among them; such a table is taken by --captions, too."
         )
     return found, "the names of the files"
 

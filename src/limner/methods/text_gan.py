@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from limner.core.condition import TENSORS
 from limner.methods.gan import GAN
 from limner.methods.phase import Batch, Clock, Phase, Terms
 
@@ -17,7 +18,7 @@ class TextGAN:
 
     A real picture with its text ranks above a generated picture with it, and above the real picture with the text of
     another; both losses count by half, as in their line 9, or by `mismatch` and the rest. The generator's turn is that
-    of `gan`. Batches hold tokens and other_tokens (`data.captioned.Captioned`).
+    of `gan`. Batches hold the texts of pictures and of others (`data.captioned.Captioned`).
     """
 
     def __init__(self, gan: GAN, mismatch: float = 0.5) -> None:
@@ -31,10 +32,11 @@ class TextGAN:
     def discriminator_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
         gan, discriminator = self.gan, cast(Any, self.gan.discriminator)
         gan.begin(clock)
-        own, other = batch["tokens"], batch["other_tokens"]
+        name = TENSORS[discriminator.encoder.condition.kind]
+        own, other = batch[name], batch[f"other_{name}"]
         of_real, of_fake = discriminator.features(torch.cat([gan.real(batch), gan.fake(batch)])).chunk(2)
-        features, tokens = torch.cat([of_real, of_fake, of_real]), torch.cat([own, own, other])
-        matched, generated, mismatched = discriminator.match(features, tokens).chunk(3)
+        features, texts = torch.cat([of_real, of_fake, of_real]), torch.cat([own, own, other])
+        matched, generated, mismatched = discriminator.match(features, texts).chunk(3)
         objective = gan.objective.discriminator
         loss = (1 - self.mismatch) * objective(matched, generated) + self.mismatch * objective(matched, mismatched)
         real = matched.detach().mean()

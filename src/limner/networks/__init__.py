@@ -86,7 +86,7 @@ def rebuild_text_generator(spec: ImageSpec, description: Mapping[str, Any]) -> n
     Raises ValueError for a description without texts as its condition, too.
     """
     home = _one_of(TEXT_TO_IMAGE, str(description.get("architecture")))
-    if spec.condition.kind != "tokens":
+    if spec.condition.kind not in ("tokens", "vector"):
         raise ValueError("The run's limner.json is damaged: it describes a text-to-image generator without texts.")
     return rebuild(description, home.GeneratorConfig, lambda config: home.Generator(spec, config))
 

@@ -108,12 +108,16 @@ class Generator(nn.Module):
         """As `networks.contracts.BatchNormalized` states it."""
         return [(layer, norm.norm) for layer, norm in zip([self.first, *self.ups], self.norms, strict=False)]  # type: ignore[misc]
 
+    def activate(self, level: int, x: Tensor, c: Tensor | None) -> Tensor:
+        """The map of a level as its convolution takes it: normalized, and activated. [N,W,h,w] -> the same"""
+        return F.relu_(self.norms[level](x, c))
+
     def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         x = to_map(self.first(z), self.ups[0].in_channels, self.base)  # type: ignore[arg-type]  # [N,W,h,w]
-        for norm, up in zip(self.norms, self.ups, strict=False):
-            x = up(F.relu_(norm(x, c)))  # [N,·,2h,2w]
+        for level, up in enumerate(self.ups):
+            x = up(self.activate(level, x, c))  # [N,·,2h,2w]
         if self.last is not None:
-            x = F.pixel_shuffle(self.last(F.relu_(self.norms[-1](x, c))), self.patch)  # [N,C,Ph,Pw]
+            x = F.pixel_shuffle(self.last(self.activate(len(self.ups), x, c)), self.patch)  # [N,C,Ph,Pw]
         return torch.tanh(center_crop(x, self.spec.size).float())
 
 

@@ -14,6 +14,7 @@ from limner.core import latents
 from limner.core.images import ImageSpec
 from limner.core.machine import Machine
 from limner.core.tokenizer import Tokenizer
+from limner.core.wordllama import AnyTokenizer, WordLlama, installed
 from limner.data import open_source, prepare
 from limner.data.captioned import Captioned, with_captions
 from limner.data.captions import read_captions
@@ -59,11 +60,19 @@ def load_data(recipe: TextRecipe, request: DataRequest, progress: Progress | Non
     meaningless options."""
     request.refuse(("labels", "classes_from", "unconditional", "halves"), "to a recipe that is trained on captions")
     refuse_second(request)
+    tokenizer = tokenizer_for(recipe)
     source = open_source(request.data, labels=False)
     dataset = prepare(source, drop_duplicates=request.drop_duplicates, progress=progress, **request.shape())
     captions, origin = read_captions(source, dataset.names, request.captions)
-    tokenizer = Tokenizer(recipe.vocabulary, recipe.words, recipe.generator.word_tokens)
     return with_captions(dataset, captions, origin, tokenizer, request.captions)
+
+
+def tokenizer_for(recipe: TextRecipe) -> AnyTokenizer:
+    """Return the tokenizer of a recipe. Raises ValueError for frozen vectors that are not installed."""
+    if recipe.embeddings == "hashed":
+        return Tokenizer(recipe.vocabulary, recipe.words, recipe.generator.word_tokens)
+    installed()
+    return WordLlama(recipe.words)
 
 
 def for_size(recipe: TextRecipe, spec: ImageSpec) -> TextRecipe:
@@ -123,25 +132,26 @@ def shown_captions(pictures: Captioned) -> list[str]:
 
 
 def product_of(
-    generator: nn.Module, recipe: TextRecipe, tokenizer: Tokenizer, shown: Sequence[str], machine: Machine
+    generator: nn.Module, recipe: TextRecipe, tokenizer: AnyTokenizer, shown: Sequence[str], machine: Machine
 ) -> Product:
     """Return the product of a run. shown: the captions of the preview, which a sample without a text uses too."""
     described: dict[str, Any] = describe("text2image", recipe.generator)
     described |= {"noise": recipe.noise, "tokenizer": tokenizer.to_json(), "captions": list(shown)}
+    needed = "    pip install 'limner[text]'\n" if recipe.embeddings == "wordllama" else ""
     example = shown[0].replace('"', "'").replace("{", "(").replace("}", ")")
     return Product(
         kind="text-to-image generator",
         network="generator",
         description=described,
         preview=preview_of(tokenizer.encode(shown), recipe, machine),
-        card=dataclasses.replace(CARD, usage=CARD.usage.format(caption=example)),
+        card=dataclasses.replace(CARD, usage=needed + CARD.usage.format(caption=example)),
     )
 
 
-def preview_of(tokens: torch.Tensor, recipe: TextRecipe, machine: Machine) -> Preview:
-    """Rows of samples from fixed latents, the same in each row: a row for each text of tokens [R,L]."""
-    z = latents.draw(np.random.default_rng(0), COLUMNS, recipe.generator.z_size, recipe.noise).repeat(len(tokens), 1)
-    c = tokens.repeat_interleave(COLUMNS, 0)
+def preview_of(texts: torch.Tensor, recipe: TextRecipe, machine: Machine) -> Preview:
+    """Rows of samples from fixed latents, the same in each row: a row for each of texts [R,...]."""
+    z = latents.draw(np.random.default_rng(0), COLUMNS, recipe.generator.z_size, recipe.noise).repeat(len(texts), 1)
+    c = texts.repeat_interleave(COLUMNS, 0)
     return lambda generator: generate(
         inference_form(generator, machine.precision), z, c, machine.device, machine.precision
     ).numpy()
@@ -149,7 +159,7 @@ def preview_of(tokens: torch.Tensor, recipe: TextRecipe, machine: Machine) -> Pr
 
 def validators_of(dataset: Captioned, noise: str, options: Options, machine: Machine) -> list[Validator]:
     """Return a Fréchet distance of samples for captions of the set, if it is wanted and there are pictures enough."""
-    sample = sampler_of(dataset.some_tokens(CAPTIONS), noise, machine)
+    sample = sampler_of(dataset.some_texts(CAPTIONS), noise, machine)
     return distances_of(sample, ImageSet(dataset.images, None, (), dataset.name), options)
 
 

@@ -73,8 +73,8 @@ def preview_of(z_size: int, classes: int, distribution: str, machine: Machine) -
 
 
 def sampler_of(labels: Tensor | None, distribution: str, machine: Machine) -> Callable[[nn.Module, int], Tensor]:
-    """(generator, n) -> n samples uint8 [n,C,H,W] from fixed latents, for conditions drawn from `labels`: classes [M], or tokens
-    [M,L]."""
+    """(generator, n) -> n samples uint8 [n,C,H,W] from fixed latents, for conditions drawn from `labels`: classes [M], or texts
+    [M,...]."""
 
     def sample(generator: nn.Module, n: int) -> Tensor:
         rng = np.random.default_rng(1)

@@ -176,7 +176,7 @@ class Served:
         texts = model.texts(text)
 
         def latents() -> tuple[np.ndarray, np.ndarray]:
-            return normals.normal(np.random.default_rng(seed), n, model.z_size), model.sentences(texts).repeat(n, 0)
+            return normals.normal(np.random.default_rng(seed), n, model.z_size), model.features(texts).repeat(n, 0)
 
         return self._submit(("illustrate",), latents, n, n)
 

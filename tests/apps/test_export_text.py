@@ -77,7 +77,10 @@ def test_the_folder_draws_texts_without_limner(tmp_path: Path) -> None:
     z = np.random.default_rng(0).standard_normal((16, 8), np.float32)
     truth = model.render(z, model.sentences(["a ❤ of 'gold'"] * 16)).astype(int)
     assert np.abs(sheet[16:32, 48:64].transpose(2, 0, 1) - truth[7]).max() <= 3  # Limner may compute in bfloat16
+    (tmp_path / "hub/pictures.png").unlink()
+    (tmp_path / "hub/__pycache__").mkdir(exist_ok=True)  # as an import of the tokenizer leaves it
     export(model, tmp_path / "hub")  # an earlier export is replaced
+    assert not (tmp_path / "hub/__pycache__").exists()
 
 
 def test_the_tokenizer_of_the_folder_gives_the_tokens_of_the_run(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,11 @@ pytest.importorskip("onnxscript")
 from test_export_hub import ran
 
 import export_models as models
-from limner.apps.export import check, onnx, quantize
+from limner.apps.export import check, hub, onnx, quantize
 from limner.apps.export.dispatch import export
+from limner.apps.export.metadata import metadata_of
+from limner.apps.export.parts import part_of
+from limner.core import hashing
 from limner.core.tokenizer import Tokenizer
 from limner.data.samples import FOLDER, captions
 from texts import TEXTS, random_text
@@ -43,22 +47,30 @@ def test_the_graph_draws_texts_as_pytorch_does(tmp_path: Path) -> None:
     assert np.abs(pixels - truth.numpy()).max() < 2e-5
     other = whole.run(None, {"z": z[:2], "tokens": tokens[[1, 0]].numpy()})[0]
     assert np.abs(other - pixels[:2]).max() > 1e-3, "the text matters"
+
+
+@pytest.mark.slow
+def test_both_halves_are_the_whole(tmp_path: Path) -> None:
+    model = models.text_generator(tmp_path / "run")
     for part in ("text_encoder", "decoder"):
         assert onnx.write(model, tmp_path / f"{part}.onnx", part).error <= 2e-5
     encoder, decoder = (check.session((tmp_path / f"{part}.onnx").read_bytes()) for part in ("text_encoder", "decoder"))
+    z, tokens = part_of(model).examples(9, 0)
     sentence = encoder.run(None, {"tokens": tokens.numpy()})[0]
-    assert np.abs(decoder.run(None, {"z": z, "sentence": sentence})[0] - pixels).max() < 2e-5, "both halves are the whole"
+    pixels = part_of(model)(z, tokens)[0].numpy()
+    assert np.abs(decoder.run(None, {"z": z.numpy(), "sentence": sentence})[0] - pixels).max() < 2e-5
 
 
 def test_metadata_holds_what_a_tokenizer_needs(tmp_path: Path) -> None:
     model = models.text_generator(tmp_path / "run", captions=["ein rotes Herz \u2764"])
-    found = check.session(onnx.write(model, tmp_path / "a.onnx").path.read_bytes()).get_modelmeta().custom_metadata_map
+    found = metadata_of(model, part_of(model))
     assert json.loads(found["limner.tokenizer"]) == {
         "kind": "hashed", "vocabulary": 200, "words": 5, "word_tokens": 12, "hash": "crc32", "letters": 3, "longest": 10_000,
     }  # fmt: skip
     assert json.loads(found["limner.captions"]) == model.captions and found["limner.kind"] == "text-to-image generator"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 def test_smaller_numbers(precision: str, tmp_path: Path) -> None:
     report = onnx.write(models.text_generator(tmp_path / "run", width=16), tmp_path / "a.onnx", precision=precision)
@@ -77,11 +89,15 @@ def test_the_folder_draws_texts_without_limner(tmp_path: Path) -> None:
     z = np.random.default_rng(0).standard_normal((16, 8), np.float32)
     truth = model.render(z, model.sentences(["a ❤ of 'gold'"] * 16)).astype(int)
     assert np.abs(sheet[16:32, 48:64].transpose(2, 0, 1) - truth[7]).max() <= 3  # Limner may compute in bfloat16
-    export(model, tmp_path / "hub")  # an earlier export is replaced
+    (tmp_path / "hub/pictures.png").unlink()
+    (tmp_path / "hub/__pycache__").mkdir(exist_ok=True)  # as an import of the tokenizer leaves it
+    hub.check_folder(tmp_path / "hub", tmp_path / "run")  # it may be written again
+    assert (tmp_path / "hub/tokenizer.py").read_bytes() == Path(hashing.__file__).read_bytes()
 
 
 def test_the_tokenizer_of_the_folder_gives_the_tokens_of_the_run(tmp_path: Path) -> None:
-    export(models.text_generator(tmp_path / "run"), tmp_path / "hub")
+    (tmp_path / "hub").mkdir()
+    shutil.copy(hashing.__file__, tmp_path / "hub/tokenizer.py")  # as an export does
     rng = random.Random(0)
     emoji = captions("emoji", json.loads((FOLDER / "emoji.json").read_text("utf-8"))).values()
     texts = [*TEXTS, *emoji, *(random_text(rng) for _ in range(2_000))]

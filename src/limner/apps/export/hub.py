@@ -37,8 +37,8 @@ TASKS = {
     "generator": "unconditional-image-generation", "autoencoder": "image-to-image", "translator": "image-to-image",
     "restorer": "image-to-image", "classifier": "image-classification", "text-to-image generator": "text-to-image",
 }  # fmt: skip
-TOKENIZER = "tokenizer.py"
-OWN = ("onnx", "config.json", "preprocessor_config.json", "README.md", TOKENIZER, artifact.WEIGHTS, artifact.CARD, "preview.png")
+TOKENIZER, COMPILED = "tokenizer.py", "__pycache__"  # Python leaves the second where it imported the first
+OWN = ("onnx", "config.json", "preprocessor_config.json", "README.md", TOKENIZER, COMPILED, artifact.WEIGHTS, artifact.CARD, "preview.png")
 MISSING = "Publishing needs the package huggingface_hub, which is not installed: `pip install 'limner[hub]'` adds it."
 NO_TOKEN = "Publishing needs an access token of the hub: set HF_TOKEN, or log in once with `hf auth login`."
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
@@ -59,6 +59,7 @@ def write(model: Any, out: Path, precision: str = "fp32", *, progress: Progress 
     for name, content in configs(model, part).items():
         write_whole(out / name, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     if "tokens" in part.inputs:
+        shutil.rmtree(out / COMPILED, ignore_errors=True)
         write_whole(out / TOKENIZER, Path(hashing.__file__).read_bytes())
     for name in (artifact.WEIGHTS, artifact.CARD, "preview.png"):
         if (model.folder / name).exists():

@@ -214,7 +214,7 @@ def test_a_text_generator_in_a_browser(browser: Any, tmp_path: Path) -> None:
     opened.settle()
     assert (opened.pixels() != first).any(), "the text changes the picture"
     z = np.asarray(page.evaluate("[...base.z]"), np.float32)[None]
-    want = np.asarray(model.render(z, model.sentences(["a blue 家 of Straße 12"])))[0].transpose(1, 2, 0).astype(int)
+    want = np.asarray(model.render(z, model.features(["a blue 家 of Straße 12"])))[0].transpose(1, 2, 0).astype(int)
     assert np.abs(opened.pixels()[..., :3].astype(int) - want).max() <= 1
     assert page.evaluate("state.steps.length") == 8
     with page.expect_download() as download:

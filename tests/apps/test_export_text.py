@@ -87,7 +87,7 @@ def test_the_folder_draws_texts_without_limner(tmp_path: Path) -> None:
     ran(card.split("```python\n")[1].split("```")[0], tmp_path / "hub")
     sheet = np.asarray(Image.open(tmp_path / "hub/pictures.png")).astype(int)
     z = np.random.default_rng(0).standard_normal((16, 8), np.float32)
-    truth = model.render(z, model.sentences(["a ❤ of 'gold'"] * 16)).astype(int)
+    truth = model.render(z, model.features(["a ❤ of 'gold'"] * 16)).astype(int)
     assert np.abs(sheet[16:32, 48:64].transpose(2, 0, 1) - truth[7]).max() <= 3  # Limner may compute in bfloat16
     (tmp_path / "hub/pictures.png").unlink()
     (tmp_path / "hub/__pycache__").mkdir(exist_ok=True)  # as an import of the tokenizer leaves it
@@ -109,3 +109,11 @@ numpy.save("tokens.npy", encode(json.load(open("texts.json")), 8192, 24, 12))
 """
     ran(code, tmp_path / "hub")
     assert np.array_equal(np.load(tmp_path / "hub/tokens.npy"), Tokenizer().encode(texts).numpy())
+
+
+def test_attention_goes_into_the_graph_and_not_into_the_page(tmp_path: Path) -> None:
+    model = models.text_generator(tmp_path / "run", attention=True)
+    assert onnx.write(model, tmp_path / "whole.onnx").error <= 2e-5
+    assert onnx.write(model, tmp_path / "decoder.onnx", "decoder").error <= 2e-5
+    with pytest.raises(ValueError, match="without attention to words"):
+        export(model, tmp_path / "page.html")

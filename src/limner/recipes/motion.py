@@ -16,6 +16,7 @@ from limner.data.clips import ClipPictures, Clips, prepare_clips
 from limner.data.decode import Progress
 from limner.data.request import DataRequest
 from limner.data.split import split
+from limner.evaluation import load_image_set
 from limner.losses.adversarial import objective
 from limner.methods.motion import MotionGAN
 from limner.methods.terms import Augmentation
@@ -72,7 +73,7 @@ def build(name: str, recipe: MotionRecipe, dataset: ClipPictures, options: Optio
         product=Product(
             kind="generator", network="generator", description=network, preview=preview_of(algorithm.generator.z_size, machine), card=CARD
         ),
-        validators=validators_of(clips.frames, NOISE, options, machine),
+        validators=validators_of(clips.frames, load_image_set(clips.frames), NOISE, options, machine),
         probe=probe,
         held_out_count=len(held_out.pictures()) if held_out else 0,
         notes=notes_of(clips, held_out, policy),

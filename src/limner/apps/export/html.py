@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from limner.apps.editing.axes import axes_of
 from limner.apps.export.emulate import emulate
 from limner.apps.export.freeze import freeze_reference
 from limner.apps.export.lower import lower
-from limner.apps.export.page_text import Pictures, text_axes, text_facts
+from limner.apps.export.page_text import text_axes, text_facts
 from limner.apps.export.program import Program, packed
 from limner.apps.export.wrap import mixture_tables
 from limner.apps.model import GeneratorModel
@@ -184,12 +184,14 @@ def _generator(model: GeneratorModel, progress: Progress | None) -> tuple[dict[s
 
 
 def _text_generator(model: TextGenerator, progress: Progress | None) -> tuple[dict[str, Any], list[Made], int]:
+    if model.spec.condition.kind != "tokens" or cast(Any, model.network).pictures.attention:
+        raise ValueError("A page reads texts by hashed words and without attention to words: export this model as .onnx, or sample it with Limner.")
     network = _plain(model.network)
     z = latents.transform(torch.from_numpy(latents.normal(np.random.default_rng(1), 1, model.z_size)), model.noise)
     with torch.no_grad():
         sentence = network.encoder(model.tokenizer.encode(model.captions[:1]))
-        example = network(z, sentence)
-    program = lower(Pictures(network), {"z": z, "sentence": sentence})
+        example = network.pictures(z, sentence)
+    program = lower(network.pictures, {"z": z, "sentence": sentence})
     steps, shares = text_axes(model, network, progress)
     facts = _common(model, steps, shares, z, example) | {"classes": [], "styled": False, "text": text_facts(model, encoded)}
     return facts, [(program, {"z": z.numpy(), "sentence": sentence.numpy()}, _rows(example))], _weights(network)

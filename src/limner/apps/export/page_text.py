@@ -9,25 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from limner.apps.editing.axes import COUNT, pixel_metric, principal
 from limner.apps.export.metadata import tokenizer_of
 from limner.core import latents
 
 MAX_CAPTIONS = 8  # over whose texts the axes are measured
-
-
-class Pictures(nn.Module):
-    """(z [1,Z], sentence [1,S]) -> [1,C,H,W]: a generator behind its text encoder"""
-
-    def __init__(self, network: Any) -> None:
-        super().__init__()
-        self.pictures = network.pictures
-
-    def forward(self, z: Tensor, sentence: Tensor) -> Tensor:
-        made: Tensor = self.pictures(z, sentence)
-        return made
 
 
 @cache
@@ -51,16 +39,16 @@ def text_facts(model: Any, encoded: Callable[[np.ndarray], str]) -> dict[str, An
 
 
 @torch.no_grad()
-def text_axes(model: Any, network: nn.Module, progress: Callable[[int, int], None] | None) -> tuple[np.ndarray, np.ndarray]:
+def text_axes(model: Any, network: Any, progress: Callable[[int, int], None] | None) -> tuple[np.ndarray, np.ndarray]:
     """Return axes of a text-to-image generator's latents [K,Z], as `editing.axes`, and their shares of all change [K].
 
     network: it, on the CPU. The change is the mean over captions of the run's preview, of one at a time.
     """
-    sentences = torch.from_numpy(model.sentences(model.captions[:MAX_CAPTIONS]))
+    sentences = torch.from_numpy(model.features(model.captions[:MAX_CAPTIONS]))
 
     def picture(z: Tensor, caption: Tensor | None) -> Tensor:
         assert caption is not None
-        made: Tensor = network(latents.transform(z, model.noise), sentences[caption])
+        made: Tensor = network.pictures(latents.transform(z, model.noise), sentences[caption])
         return made
 
     return principal(pixel_metric(picture, model.z_size, len(sentences), progress), COUNT)

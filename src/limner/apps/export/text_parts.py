@@ -1,7 +1,7 @@
 """Parts of a text-to-image generator.
 
     generator       z, tokens -> pixels
-    text_encoder    tokens -> sentence
+    text_encoder    tokens -> sentence; with attention, the sentence and its words (`networks.text2image.Generator.features`)
     decoder         z, sentence -> pixels: the generator behind its text encoder, to go from one sentence to another
 """
 
@@ -23,14 +23,14 @@ TOKENS = TENSORS["tokens"]
 
 
 class TextEncoderGraph(nn.Module):
-    """tokens int64 [N,L] -> sentence [N,S]"""
+    """tokens int64 [N,L] -> features float32 [N,F]"""
 
     def __init__(self, network: Any) -> None:
         super().__init__()
-        self.encoder = network.encoder
+        self.network = network
 
     def forward(self, tokens: Tensor) -> Tensor:
-        made: Tensor = self.encoder(tokens)
+        made: Tensor = self.network.features(tokens)
         return made
 
 
@@ -51,7 +51,7 @@ def text_encoder(model: Any) -> Part:
     def draw(n: int, seed: int, size: tuple[int, int]) -> tuple[Tensor, ...]:
         return (_tokens(model, np.random.default_rng(seed), n),)
 
-    outputs: dict[str, Axes] = {"sentence": ("batch", model.network.sentence_size)}
+    outputs: dict[str, Axes] = {"sentence": ("batch", _features(model, 1).shape[1])}
     return Part("text_encoder", TextEncoderGraph(model.network), _token_axes(model), outputs, draw, model.spec.size)
 
 
@@ -60,14 +60,15 @@ def decoder(model: Any) -> Part:
 
     def draw(n: int, seed: int, size: tuple[int, int]) -> tuple[Tensor, ...]:
         rng = np.random.default_rng(seed)
-        with torch.no_grad():
-            return _latents(model, rng, n), model.network.encoder(_tokens(model, rng, n))
+        return _latents(model, rng, n), _features(model, n, rng)
 
-    inputs: dict[str, Axes] = {"z": ("batch", model.z_size), "sentence": ("batch", model.network.sentence_size)}
-    return Part("decoder", GeneratorGraph(model.network, model.noise), inputs, _pixels(model), draw, model.spec.size)
+    inputs: dict[str, Axes] = {"z": ("batch", model.z_size), "sentence": ("batch", _features(model, 1).shape[1])}
+    return Part("decoder", GeneratorGraph(model.network.pictures, model.noise), inputs, _pixels(model), draw, model.spec.size)
 
 
 def _token_axes(model: Any) -> dict[str, Axes]:
+    if model.spec.condition.kind != "tokens":
+        raise ValueError("This model takes frozen vectors of words, which the exported graph does not hold: sample it with Limner.")
     return {TOKENS: ("batch", model.spec.condition.length)}
 
 
@@ -77,6 +78,13 @@ def _pixels(model: Any) -> dict[str, Axes]:
 
 def _latents(model: Any, rng: np.random.Generator, n: int) -> Tensor:
     return torch.from_numpy(latents.normal(rng, n, model.z_size))
+
+
+def _features(model: Any, n: int, rng: np.random.Generator | None = None) -> Tensor:
+    """Return what the network draws of n random texts, [n,F]."""
+    with torch.no_grad():
+        made: Tensor = model.network.features(_tokens(model, rng or np.random.default_rng(0), n))
+    return made
 
 
 def _tokens(model: Any, rng: np.random.Generator, n: int) -> Tensor:

@@ -17,6 +17,7 @@ import pytest
 import limner
 from limner import cli
 from limner.cli.listening import Listening
+from limner.cli.reading import TrainingFlags
 from limner.families import presets
 from limner.families.train import AUTO, defaults, next_command
 from limner.networks import NAMES, architecture
@@ -36,7 +37,7 @@ def dotted(values: Any, prefix: str = "") -> Iterator[str]:
 
 def options() -> set[str]:
     """Every option of every command and recipe."""
-    names = {f.name for form in (Options, Listening) for f in dataclasses.fields(form)} | {"number", "help", "version"}
+    names = {f.name for form in (Options, Listening, TrainingFlags) for f in dataclasses.fields(form)} | {"number", "help", "version"}
     for recipe in presets():
         names |= set(dotted(defaults(recipe)))
     for name in NAMES:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from limner.data import open_source, prepare
-from limner.data.groups import grouped, groups_of, k_means
+from limner.data.groups import find_groups, grouped, k_means
 
 
 def bars(n: int, channels: int = 3, size: tuple[int, int] = (24, 40)) -> tuple[np.ndarray, np.ndarray]:
@@ -19,6 +19,10 @@ def bars(n: int, channels: int = 3, size: tuple[int, int] = (24, 40)) -> tuple[n
         place = (slice(at, at + 4), slice(None)) if kind else (slice(None), slice(at, at + 4))
         picture[place] = rng.integers(200, 256)
     return pictures, kinds
+
+
+def groups_of(images: torch.Tensor, count: int) -> torch.Tensor:
+    return find_groups(images, count).of(images)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
@@ -69,10 +73,10 @@ def test_centers_are_means_of_their_rows() -> None:
 def test_the_data_has_the_groups_as_classes() -> None:
     pictures, _ = bars(60)
     plain = prepare(open_source(pictures))
-    data = grouped(plain, 2)
+    data = grouped(plain, find_groups(plain.images, 2))
     assert data.classes == ("group 1", "group 2") and data.spec.classes == 2
     assert data.labels is not None and data.labels.bincount().tolist() == [30, 30]
     assert data.fingerprint != plain.fingerprint and plain.labels is None
     assert "2 groups of 30 to 30 similar pictures" in data.notes[-1]
     with pytest.raises(ValueError, match="choose --groups 30 or less"):
-        grouped(plain, 31)
+        find_groups(plain.images, 31)

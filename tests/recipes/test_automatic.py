@@ -20,6 +20,7 @@ from limner.core.images import ImageSpec
 from limner.core.machine import Machine
 from limner.networks import patch, unet
 from limner.recipes import automatic, gan
+from limner.recipes.groups import kept_groups
 from limner.runs.options import Options
 from limner.training.interrupt import Pause
 
@@ -161,3 +162,21 @@ def test_groups_stand_for_classes_where_pictures_have_none(squares: Path, tmp_pa
 )
 def test_small_pictures_without_classes_are_sorted_into_groups(spec: ImageSpec, count: int, groups: int) -> None:
     assert automatic.choose(spec, count, Options(), CPU)[1].groups == groups
+
+
+def test_groups_stay_when_pictures_are_added(squares: Path, tmp_path: Path) -> None:
+    images = np.load(squares)["images"]
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i, picture in enumerate(images[:60]):
+        Image.fromarray(picture).save(folder / f"{i:03d}.png")
+    small = {"generator.width": 4, "discriminator.width": 4, "groups": 3, "batch": 8}
+    limner.train(folder, out=tmp_path / "run", images=16, changes=small, quiet=True, metric="none", doctor=False)
+    before = kept_groups(tmp_path / "run")
+    for i, picture in enumerate(images[60:]):
+        Image.fromarray(picture).save(folder / f"{60 + i:03d}.png")
+    run = limner.train(resume=tmp_path / "run", more="16 images")
+    after = kept_groups(tmp_path / "run")
+    assert run.outcome.seen == 32 and before is not None and after is not None and before.centers.equal(after.centers)
+    data = json.loads((tmp_path / "run" / "limner.json").read_text())["data"]
+    assert data["classes"] == ["group 1", "group 2", "group 3"] and sum(data["class_counts"]) == 96

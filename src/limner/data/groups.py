@@ -9,7 +9,7 @@ oriented gradients (Dalal & Triggs 2005, "Histograms of oriented gradients for h
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import cos, pi, sin
 
 import torch
@@ -32,46 +32,59 @@ ROUNDS = 25  # of k-means (Lloyd 1982)
 BATCH = 1000
 
 
-def grouped(dataset: Dataset, count: int) -> Dataset:
-    """Return the data with the groups as classes, `group 1` the largest; at most `count`, fewer if pictures are equal.
+@dataclass(frozen=True)
+class Groups:
+    """Groups as centers of principal components: mean [D], axes [D,k], centers [K,k], float64; the first center is that of the most pictures."""
 
-    Components and k-means are computed in float64, so that a resumed run finds the same groups with any number of threads.
+    mean: Tensor
+    axes: Tensor
+    centers: Tensor
+
+    def of(self, images: Tensor) -> Tensor:
+        """Return the group of each picture uint8 [N,C,H,W], int64 [N]."""
+        parts = [_project(descriptors(part), self.mean, self.axes) for part in images.split(BATCH)]
+        return torch.cat([torch.cdist(part, self.centers).argmin(1) for part in parts])
+
+
+def find_groups(images: Tensor, count: int) -> Groups:
+    """Return at most `count` groups of pictures uint8 [N,C,H,W], fewer if pictures are equal.
+
     Raises ValueError for fewer than two pictures a group.
     """
-    if len(dataset) < 2 * count:
+    if len(images) < 2 * count:
         raise ValueError(
-            f"{len(dataset):,} pictures are too few for {count:,} groups: choose --groups {len(dataset) // 2} or less."
+            f"{len(images):,} pictures are too few for {count:,} groups: choose --groups {len(images) // 2} or less."
         )
-    labels = groups_of(dataset.images, count)
-    sizes = labels.bincount()
+    some = images[:: -(-len(images) // FITTED)]
+    raw = torch.cat([descriptors(part) for part in some.split(BATCH)]).double()
+    mean, axes = principal_axes(raw)
+    groups = Groups(mean, axes, k_means(_project(raw, mean, axes), count))
+    sizes = groups.of(images).bincount(minlength=len(groups.centers))
+    order = sizes.argsort(descending=True, stable=True)[: int((sizes > 0).sum())]
+    return replace(groups, centers=groups.centers[order])
+
+
+def grouped(dataset: Dataset, groups: Groups) -> Dataset:
+    """Return the data with the groups as classes, `group 1` and so on."""
+    labels, count = groups.of(dataset.images), len(groups.centers)
+    sizes = labels.bincount(minlength=count)
     mark = hashlib.sha256(labels.numpy().tobytes()).hexdigest()[:16]
-    least, most = int(sizes.min()), int(sizes.max())
     return replace(
         dataset,
         labels=labels,
-        classes=tuple(f"group {i + 1}" for i in range(len(sizes))),
-        spec=replace(dataset.spec, condition=Condition.classes(len(sizes))),
+        classes=tuple(f"group {i + 1}" for i in range(count)),
+        spec=replace(dataset.spec, condition=Condition.classes(count)),
         fingerprint=f"{dataset.fingerprint}-groups-{mark}",
         notes=[
             *dataset.notes,
-            f"{counted(len(sizes), 'group')} of {least:,} to {most:,} similar pictures stand for classes; --groups 0 learns without.",
+            f"{counted(count, 'group')} of {int(sizes.min()):,} to {int(sizes.max()):,} similar pictures stand for classes; --groups 0 learns without.",
         ],
     )
 
 
-def groups_of(images: Tensor, count: int) -> Tensor:
-    """Return the group of each picture uint8 [N,C,H,W], int64 [N], numbered by falling size without a gap."""
-    some = images[:: -(-len(images) // FITTED)]
-    raw = torch.cat([descriptors(part) for part in some.split(BATCH)]).double()
-    mean, axes = principal_axes(raw)
-    centers = k_means(F.normalize((raw - mean) @ axes, dim=1), count)
-    parts = [F.normalize((descriptors(part).double() - mean) @ axes, dim=1) for part in images.split(BATCH)]
-    nearest = torch.cat([torch.cdist(part, centers).argmin(1) for part in parts])
-    sizes = nearest.bincount(minlength=len(centers))
-    order = sizes.argsort(descending=True, stable=True)
-    rank = torch.empty_like(order)
-    rank[order] = torch.arange(len(order))
-    return rank[nearest]
+def _project(x: Tensor, mean: Tensor, axes: Tensor) -> Tensor:
+    """Descriptors [n,D] -> components of unit length, float64 [n,k]"""
+    return F.normalize((x.double() - mean) @ axes, dim=1)
 
 
 def descriptors(images: Tensor) -> Tensor:

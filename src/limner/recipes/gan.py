@@ -17,7 +17,6 @@ from limner.core.machine import Machine
 from limner.core.text import counted
 from limner.data import Dataset
 from limner.data.dataset import Subset
-from limner.data.groups import grouped
 from limner.data.scan import too_few
 from limner.data.split import split
 from limner.evaluation import ImageSet, load_image_set
@@ -31,13 +30,16 @@ from limner.networks import architecture, describe
 from limner.networks.classifier import Classifier
 from limner.networks.contracts import StyleBased, UsesReferenceBatch
 from limner.recipes.config import MotionRecipe, Recipe, TextRecipe
+from limner.recipes.groups import into_groups
 from limner.recipes.presets import GANS
 from limner.runs.copies import copy_check
 from limner.runs.experiment import Card, Experiment, Product, Validator
 from limner.runs.options import Options
+from limner.runs.run import run_folder
 from limner.runs.validate import FEATURES, Sample, choose_metric, frechet
 from limner.sampling.generate import preview_of, sampler_of
 from limner.training import memory
+from limner.training.loop import Callback
 
 SMALL_SET = 5_000  # pictures; augmentation `auto` augments smaller sets
 
@@ -47,8 +49,10 @@ PRESETS = GANS
 def build(name: str, recipe: Recipe, dataset: Dataset, options: Options, machine: Machine) -> Experiment:
     """Return the experiment of a recipe. Raises ValueError for options that conflict or need more memory than is free."""
     reference = load_image_set(dataset)  # no features are learned from groups
+    callbacks: list[Callback] = []
     if recipe.groups and not dataset.spec.classes:
-        dataset = grouped(dataset, recipe.groups)
+        dataset, keep = into_groups(dataset, recipe.groups, run_folder(options, dataset, name))
+        callbacks = [keep]
     spec = dataset.spec
     policy = augmentation_of(recipe.augmentation, dataset)
     refuse_too_large(recipe, spec, machine, lambda: players(recipe, spec))
@@ -67,6 +71,7 @@ def build(name: str, recipe: Recipe, dataset: Dataset, options: Options, machine
         validators=validators_of(dataset, reference, recipe.noise, options, machine),
         probe=probes.GANProbe(gan.method.nets, gan.latent.distribution, training, held_out, spec.classes > 0, options.seed, machine) if options.doctor else None,
         held_out_count=0 if held_out is None else len(held_out),
+        callbacks=callbacks,
         notes=[*notes, *notes_of(dataset, held_out, recipe.augmentation, policy)],
     )
 

@@ -141,7 +141,6 @@ def test_the_command_line(run: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
         (["interpolate", "RUN", "a", "b", "--steps", "-3", "--out", "x"], "at least 2"),
         (["invert", "RUN", "x.png"], "text-to-image generator"),
         (["export", "RUN", "x.onnx", "--part", "encoder"], "generator, text_encoder, decoder, not 'encoder'"),
-        (["export", "RUN", "x.html"], "text-to-image generator"),
         (["train", "fashion", "--recipe", "spectral", "--captions", "x.csv", "--out", "none"], "without texts"),
     ],
 )

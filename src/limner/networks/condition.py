@@ -12,6 +12,7 @@ The embedding of a text is thus the mean of its tokens' embeddings, whatever the
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limner.core.condition import Condition
@@ -21,8 +22,7 @@ def encode(condition: Condition, c: Tensor | None) -> Tensor:
     """A condition as a row of numbers that a linear map can read. c -> float [N, condition.size]"""
     c = checked(condition, c)
     if condition.kind == "classes":
-        # `F.one_hot` reads the classes several times to check them; `scatter_` fails on the same ones
-        return c.float() if blends(condition, c) else torch.zeros(len(c), condition.size, device=c.device).scatter_(1, c[:, None], 1.0)
+        return c.float() if blends(condition, c) else F.one_hot(c, condition.size).float()
     if condition.kind == "vector":
         return c.float()
     shares = _shares(c)

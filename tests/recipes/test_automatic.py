@@ -19,7 +19,7 @@ from limner.core.condition import Condition
 from limner.core.images import ImageSpec
 from limner.core.machine import Machine
 from limner.networks import patch, unet
-from limner.recipes import automatic, gan
+from limner.recipes import automatic, gan, groups
 from limner.recipes.groups import kept_groups
 from limner.runs.options import Options
 from limner.training.interrupt import Pause
@@ -147,12 +147,34 @@ def test_groups_stand_for_classes_where_pictures_have_none(squares: Path, tmp_pa
     assert model.sample(4, label="group 2", seed=1).shape == (4, 1, 16, 16)
     drawn = np.bincount(model.labels(3000, None, np.random.default_rng(0)), minlength=3) / 3000
     assert drawn == pytest.approx(np.array(data["class_counts"]) / 96, abs=0.04)
-    kept = limner.train(squares, out=tmp_path / "kept", **wanted)
-    assert json.loads((kept.folder / "limner.json").read_text())["data"]["classes"] == ["0", "1"]
+    with pytest.raises(ValueError, match="these pictures have some: add --unconditional"):
+        limner.train(squares, out=tmp_path / "kept", **wanted)
+    child = limner.train(squares, out=tmp_path / "child", from_=whole.folder, unconditional=True, images=16, quiet=True, metric="none", doctor=False)
+    assert json.loads((child.folder / "limner.json").read_text())["data"]["classes"] == [], "groups are those of other pictures"
+    (tmp_path / "parts" / groups.FILE).write_bytes(b"no groups")
+    with pytest.raises(ValueError, match="is damaged"):
+        limner.train(resume=tmp_path / "parts")
+
+
+def test_a_validation_split_gets_the_same_groups(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    for split, count in (("train", 40), ("val", 12)):
+        (tmp_path / "pictures" / split).mkdir(parents=True)
+        for i in range(count):
+            Image.fromarray(rng.integers(0, 256, (16, 16), np.uint8)).save(tmp_path / "pictures" / split / f"{i}.png")
+    small = {"generator.width": 4, "discriminator.width": 4, "groups": 4, "batch": 8}
+    run = limner.train(tmp_path / "pictures", out=tmp_path / "run", images=16, changes=small, quiet=True, metric="none")
+    assert run.outcome.finished and len(limner.load(run.folder).classes) == 4
+
+
+def test_a_run_that_is_extended_keeps_its_number_of_groups() -> None:
+    for number, count in ((0, 3_100), (30, 2_900)):
+        recorded = {"recipe": automatic.NAME, "options": {"generator": {"width": 32}, "groups": number}}
+        assert automatic.choose(ImageSpec(3, 32, 32), count, Options(), CPU, (), recorded)[1].groups == number
 
 
 @pytest.mark.parametrize(
-    ("spec", "count", "groups"),
+    ("spec", "count", "wanted"),
     [
         (ImageSpec(3, 32, 32), 3_000, 30),
         (ImageSpec(3, 32, 32), 2_999, 0),
@@ -160,8 +182,8 @@ def test_groups_stand_for_classes_where_pictures_have_none(squares: Path, tmp_pa
         (ImageSpec(3, 64, 64), 60_000, 0),
     ],
 )
-def test_small_pictures_without_classes_are_sorted_into_groups(spec: ImageSpec, count: int, groups: int) -> None:
-    assert automatic.choose(spec, count, Options(), CPU)[1].groups == groups
+def test_small_pictures_without_classes_are_sorted_into_groups(spec: ImageSpec, count: int, wanted: int) -> None:
+    assert automatic.choose(spec, count, Options(), CPU)[1].groups == wanted
 
 
 def test_groups_stay_when_pictures_are_added(squares: Path, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Groups of similar pictures, which stand for classes where the pictures have none.
 
-A generator and a discriminator that are told the group of a picture learn more from as many pictures than without (Liu et al. 2020,
+A generator and a discriminator that are conditioned on groups learn more from as many pictures than without (Liu et al. 2020,
 "Diverse image generation via self-conditioned GANs"). They find the groups in the discriminator's features and renew them during
 training; here they are found once, before it, in features that need no training and are the same on every machine: histograms of
 oriented gradients (Dalal & Triggs 2005, "Histograms of oriented gradients for human detection") for what is where, and colors.
@@ -9,6 +9,7 @@ oriented gradients (Dalal & Triggs 2005, "Histograms of oriented gradients for h
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import cos, pi, sin
 
@@ -18,7 +19,6 @@ from torch import Tensor
 
 from limner.core.condition import Condition
 from limner.core.images import to_float
-from limner.core.text import counted
 from limner.data.dataset import Dataset
 
 SIDE = 32  # pixels; larger pictures are reduced to it
@@ -29,7 +29,7 @@ COMPONENTS = 40  # principal components that are compared
 FLOOR = 0.1  # of the mean variance of a component, added to each: faint ones are mostly noise
 FITTED = 20_000  # pictures, evenly spaced, that components and centers are computed from
 ROUNDS = 25  # of k-means (Lloyd 1982)
-BATCH = 1000
+BATCH_NUMBERS = 1 << 24  # of the pictures that are described at once
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Groups:
 
     def of(self, images: Tensor) -> Tensor:
         """Return the group of each picture uint8 [N,C,H,W], int64 [N]."""
-        parts = [_project(descriptors(part), self.mean, self.axes) for part in images.split(BATCH)]
+        parts = [_project(descriptors(part), self.mean, self.axes) for part in _batches(images)]
         return torch.cat([torch.cdist(part, self.centers).argmin(1) for part in parts])
 
 
@@ -56,7 +56,7 @@ def find_groups(images: Tensor, count: int) -> Groups:
             f"{len(images):,} pictures are too few for {count:,} groups: choose --groups {len(images) // 2} or less."
         )
     some = images[:: -(-len(images) // FITTED)]
-    raw = torch.cat([descriptors(part) for part in some.split(BATCH)]).double()
+    raw = torch.cat([descriptors(part) for part in _batches(some)]).double()
     mean, axes = principal_axes(raw)
     groups = Groups(mean, axes, k_means(_project(raw, mean, axes), count))
     sizes = groups.of(images).bincount(minlength=len(groups.centers))
@@ -67,19 +67,19 @@ def find_groups(images: Tensor, count: int) -> Groups:
 def grouped(dataset: Dataset, groups: Groups) -> Dataset:
     """Return the data with the groups as classes, `group 1` and so on."""
     labels, count = groups.of(dataset.images), len(groups.centers)
-    sizes = labels.bincount(minlength=count)
-    mark = hashlib.sha256(labels.numpy().tobytes()).hexdigest()[:16]
+    digest = hashlib.sha256(labels.numpy().tobytes()).hexdigest()[:16]
     return replace(
         dataset,
         labels=labels,
         classes=tuple(f"group {i + 1}" for i in range(count)),
         spec=replace(dataset.spec, condition=Condition.classes(count)),
-        fingerprint=f"{dataset.fingerprint}-groups-{mark}",
-        notes=[
-            *dataset.notes,
-            f"{counted(count, 'group')} of {int(sizes.min()):,} to {int(sizes.max()):,} similar pictures stand for classes; --groups 0 learns without.",
-        ],
+        fingerprint=f"{dataset.fingerprint}-groups-{digest}",
+        notes=[*dataset.notes, "The classes are groups of similar pictures (--groups)."],
     )
+
+
+def _batches(images: Tensor) -> Sequence[Tensor]:
+    return images.split(max(1, BATCH_NUMBERS // images[0].numel()))
 
 
 def _project(x: Tensor, mean: Tensor, axes: Tensor) -> Tensor:
@@ -116,7 +116,7 @@ def principal_axes(x: Tensor) -> tuple[Tensor, Tensor]:
 
     Each is divided by the square root of its standard deviation, so that the first does not decide alone, nor does noise: of 30 groups of
     Fashion-MNIST, 74 % of the pictures have the most frequent class of their group; 69 % undivided, 74 % if all variances are 1,
-    where a few pictures of two clear kinds are not told apart.
+    where a few pictures of two clear kinds are not separated.
     """
     mean = x.mean(0)
     values, vectors = torch.linalg.eigh((x - mean).T @ (x - mean) / len(x))

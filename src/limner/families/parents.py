@@ -27,6 +27,7 @@ def with_parent(folder: Path, recipe: Any, changes: Mapping[str, Any], request: 
     if recipe is not None:
         return recipe, dict(changes), request
     name, options = recipe_of(folder, description)
+    options.pop("groups", None)  # those of other pictures
     networks = ("generator.", "discriminator.")
     if "architecture" in changes:
         options = {key: value for key, value in options.items() if not key.startswith(networks) and key != "architecture"}

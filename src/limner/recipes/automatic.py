@@ -39,9 +39,10 @@ def choose(
     """Return the recipe's name, the recipe, and the reason in one sentence, for `count` pictures of `spec`.
 
     changes: names of the options that the user sets, which the sentence leaves out. recorded_request: that of a run to be
-    resumed, whose width is kept on any machine.
+    resumed, whose width is kept on any machine, and its groups with any number of pictures.
     """
-    kept = recorded_request.get("options", {}).get("generator", {}).get("width") if recorded_request.get("recipe") == NAME else None
+    recorded = recorded_request.get("options", {}) if recorded_request.get("recipe") == NAME else {}
+    kept = recorded.get("generator", {}).get("width")
     minutes = float(options.minutes or 10.0)
     patch = patch_of(spec)
     small = f"; a set of {count:,} is small, so the discriminator sees shifted pictures"
@@ -59,6 +60,8 @@ def choose(
         values |= {"generator.patch": patch, "discriminator.patch": patch, "generator.upsampling": "nearest", "discriminator.gain": GAIN, "generator_optimizer.lr": LR}
     elif not spec.classes and count >= GROUPS * PICTURES_PER_GROUP:
         values["groups"] = GROUPS
+    if "groups" in recorded:
+        values["groups"] = recorded["groups"]
     recipe = changed(PRESETS[NAME].make(), values)
     own = [] if "architecture" in changes else [net for net in NETWORKS if not {net, f"{net}.width"} & {*changes}]
     of = "" if len(own) == len(NETWORKS) else f" of the {' and '.join(own)}"

@@ -17,6 +17,7 @@ from limner.core.machine import Machine
 from limner.core.text import counted
 from limner.data import Dataset
 from limner.data.dataset import Subset
+from limner.data.groups import grouped
 from limner.data.scan import too_few
 from limner.data.split import split
 from limner.evaluation import ImageSet, load_image_set
@@ -30,7 +31,7 @@ from limner.networks import architecture, describe
 from limner.networks.classifier import Classifier
 from limner.networks.contracts import StyleBased, UsesReferenceBatch
 from limner.recipes.config import MotionRecipe, Recipe, TextRecipe
-from limner.recipes.groups import into_groups
+from limner.recipes.groups import KeepGroups, into_groups
 from limner.recipes.presets import GANS
 from limner.runs.copies import copy_check
 from limner.runs.experiment import Card, Experiment, Product, Validator
@@ -39,7 +40,6 @@ from limner.runs.run import run_folder
 from limner.runs.validate import FEATURES, Sample, choose_metric, frechet
 from limner.sampling.generate import preview_of, sampler_of
 from limner.training import memory
-from limner.training.loop import Callback
 
 SMALL_SET = 5_000  # pictures; augmentation `auto` augments smaller sets
 
@@ -49,16 +49,17 @@ PRESETS = GANS
 def build(name: str, recipe: Recipe, dataset: Dataset, options: Options, machine: Machine) -> Experiment:
     """Return the experiment of a recipe. Raises ValueError for options that conflict or need more memory than is free."""
     reference = load_image_set(dataset)  # no features are learned from groups
-    callbacks: list[Callback] = []
-    if recipe.groups and not dataset.spec.classes:
-        dataset, keep = into_groups(dataset, recipe.groups, run_folder(options, dataset, name))
-        callbacks = [keep]
+    kept: KeepGroups | None = None
+    if recipe.groups:
+        dataset, kept = into_groups(dataset, recipe.groups, run_folder(options, dataset, name))
     spec = dataset.spec
     policy = augmentation_of(recipe.augmentation, dataset)
     refuse_too_large(recipe, spec, machine, lambda: players(recipe, spec))
     torch.manual_seed(options.seed)
     gan = gan_of(recipe, spec, machine.device, policy)
     training, held_out = split(dataset, options.seed) if options.doctor else (dataset, None)
+    if kept and isinstance(held_out, Dataset):  # a validation split of the data's own
+        held_out = grouped(held_out, kept.groups)
     notes = [f"Penalty {recipe.penalty} with gamma {gan.penalty.weight:.3g}."] if gan.penalty else []
     return Experiment(
         name=name,
@@ -71,7 +72,7 @@ def build(name: str, recipe: Recipe, dataset: Dataset, options: Options, machine
         validators=validators_of(dataset, reference, recipe.noise, options, machine),
         probe=probes.GANProbe(gan.method.nets, gan.latent.distribution, training, held_out, spec.classes > 0, options.seed, machine) if options.doctor else None,
         held_out_count=0 if held_out is None else len(held_out),
-        callbacks=callbacks,
+        callbacks=[kept] if kept else [],
         notes=[*notes, *notes_of(dataset, held_out, recipe.augmentation, policy)],
     )
 

@@ -1,11 +1,10 @@
-"""The groups of a run: found once, kept in its folder, and found there when it goes on, be it with more pictures."""
+"""The groups of a run: found once, kept in its folder, and used again when it is resumed or extended."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
@@ -35,8 +34,10 @@ class KeepGroups:
 def into_groups(dataset: Dataset, count: int, folder: Path) -> tuple[Dataset, KeepGroups]:
     """Return the data with at most `count` groups as classes, those kept in the run folder if there are some, and what keeps them.
 
-    Raises ValueError as `find_groups` does.
+    Raises ValueError for pictures that have classes, for a damaged file, and as `find_groups` does.
     """
+    if dataset.spec.classes:
+        raise ValueError("--groups stand for classes where there are none, and these pictures have some: add --unconditional, or leave --groups out.")
     groups = kept_groups(folder)
     if (
         groups is None or len(groups.mean) != descriptors(dataset.images[:1]).shape[1]
@@ -46,10 +47,14 @@ def into_groups(dataset: Dataset, count: int, folder: Path) -> tuple[Dataset, Ke
 
 
 def kept_groups(folder: Path) -> Groups | None:
-    """Return the groups in a run folder; None if there are none, or if the file is damaged, so that they are found anew."""
-    try:
-        tensors = load_file(folder / FILE)
-    except (OSError, SafetensorError):
+    """Return the groups in a run folder, or None if there are none. Raises ValueError for a damaged file."""
+    if not (folder / FILE).exists():
         return None
-    known = tensors.keys() == {*FIELDS} and all(t.dtype == torch.float64 for t in tensors.values())
-    return Groups(**tensors) if known else None
+    try:
+        groups = Groups(**load_file(folder / FILE))
+        sound = groups.axes.shape == (len(groups.mean), groups.centers.shape[1]) and len(groups.centers) > 0
+    except (OSError, SafetensorError, TypeError, IndexError):
+        sound = False
+    if not sound:
+        raise ValueError(f"{folder / FILE} is damaged: bring it back from a copy, or train anew in another folder with --out.")
+    return groups

@@ -184,8 +184,10 @@ def _generator(model: GeneratorModel, progress: Progress | None) -> tuple[dict[s
 
 
 def _text_generator(model: TextGenerator, progress: Progress | None) -> tuple[dict[str, Any], list[Made], int]:
-    if model.spec.condition.kind != "tokens" or cast(Any, model.network).pictures.attention:
-        raise ValueError("A page reads texts by hashed words and without attention to words: export this model as .onnx, or sample it with Limner.")
+    if model.spec.condition.kind != "tokens":
+        raise ValueError("This model takes frozen vectors of words, which a page does not hold: sample it with Limner.")
+    if cast(Any, model.network).pictures.attention:
+        raise ValueError("A page reads texts without attention to words: export this model as .onnx.")
     network = _plain(model.network)
     z = latents.transform(torch.from_numpy(latents.normal(np.random.default_rng(1), 1, model.z_size)), model.noise)
     with torch.no_grad():

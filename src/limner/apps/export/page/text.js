@@ -37,7 +37,7 @@ function dense(weight, bias, row) {
   return Array.from(bias, (sum, o) => row.reduce((total, x, i) => total + weight[o * row.length + i] * x, sum));
 }
 
-/** The sentence of words: the mean of the tokens' rows of each, a convolution over neighbors, their sum, two layers, a norm. */
+/** The sentence of words: the sum of the tokens' rows of each over the root of their number, a convolution over neighbors, their sum, two layers, a norm. */
 function sentenceOf(words) {
   const { table, words_weight, words_bias, mix_weight, mix_bias, last_weight, last_bias } = text.tables;
   const size = table.length / text.tokenizer.vocabulary, width = words_bias.length;

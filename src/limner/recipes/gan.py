@@ -17,7 +17,6 @@ from limner.core.machine import Machine
 from limner.core.text import counted
 from limner.data import Dataset
 from limner.data.dataset import Subset
-from limner.data.groups import grouped
 from limner.data.scan import too_few
 from limner.data.split import split
 from limner.evaluation import ImageSet, load_image_set
@@ -31,7 +30,7 @@ from limner.networks import architecture, describe
 from limner.networks.classifier import Classifier
 from limner.networks.contracts import StyleBased, UsesReferenceBatch
 from limner.recipes.config import MotionRecipe, Recipe, TextRecipe
-from limner.recipes.groups import KeepGroups, into_groups
+from limner.recipes.groups import KeepGroups, grouped, into_groups
 from limner.recipes.presets import GANS
 from limner.runs.copies import copy_check
 from limner.runs.experiment import Card, Experiment, Product, Validator

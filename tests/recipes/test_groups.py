@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from limner.data import open_source, prepare
-from limner.data.groups import find_groups, grouped, k_means
+from limner.recipes.groups import find_groups, grouped
 
 
 def bars(n: int, channels: int = 3, size: tuple[int, int] = (24, 40)) -> tuple[np.ndarray, np.ndarray]:
@@ -63,11 +63,6 @@ def test_transparent_pixels_have_no_edges() -> None:
     pictures[..., 3] = np.where(clear, 0, 255)
     groups = groups_of(torch.from_numpy(pictures).permute(0, 3, 1, 2), 2)
     assert len(set(groups[kinds == 0].tolist())) == len(set(groups[kinds == 1].tolist())) == 1
-
-
-def test_centers_are_means_of_their_rows() -> None:
-    x = torch.tensor([[0.0], [0.2], [10.0], [10.4], [-5.0]]).double()
-    assert sorted(k_means(x, 3).flatten().tolist()) == pytest.approx([-5, 0.1, 10.2])
 
 
 def test_the_data_has_the_groups_as_classes() -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+import limner
 from limner.data import open_source, prepare
 from limner.recipes.groups import find_groups, grouped
 
@@ -75,3 +78,11 @@ def test_the_data_has_the_groups_as_classes() -> None:
     assert "groups of similar pictures" in data.notes[-1]
     with pytest.raises(ValueError, match="choose --groups 30 or less"):
         find_groups(plain.images, 31)
+
+
+def test_the_model_card_says_what_the_classes_are(tmp_path: Path) -> None:
+    pictures, _ = bars(60, 1)
+    small = {"generator.width": 4, "discriminator.width": 4, "groups": 2, "batch": 8}
+    run = limner.train(pictures, out=tmp_path / "run", images=16, changes=small, quiet=True, metric="none", doctor=False)
+    card = (run.folder / "README.md").read_text()
+    assert "2 groups of similar pictures" in card and "Classes:" not in card

@@ -114,6 +114,7 @@ def search(
     choice = choose(request, recipe, last, dict(changes or {}), progress, machine)
     folder = out or Path("runs") / f"{choice.data.name}-search"
     check_apart(folder / FILE if (folder / FILE).exists() else folder, [data, request.second])
+    last = dataclasses.replace(last, out=folder)  # builds read nothing of another run
     found = space(choice.recipe, over)
     if not found:
         raise ValueError(f"The recipe {choice.name} has no option that is searched by default: name some with --over.")

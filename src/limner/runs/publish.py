@@ -118,7 +118,7 @@ def model_card(description: Mapping[str, Any], experiment: Experiment) -> str:
     data, training, spec = description["data"], description["training"], description["data"]["spec"]
     done = training["images"] / training["budget"]
     classes = f"\nClasses: {', '.join(data['classes'])}.\n" if spec["condition"]["kind"] == "classes" else ""
-    if classes and getattr(experiment.recipe, "groups", 0):
+    if getattr(experiment.recipe, "groups", 0):
         classes = f"\n{len(data['classes'])} groups of similar pictures, found before the training, stand for classes.\n"
     attribution = f"\n{data['attribution']}\n" if data["attribution"] else ""
     metrics = "\n".join(f"- {name}: {value}" for name, value in description["metrics"].items())

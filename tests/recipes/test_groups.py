@@ -25,7 +25,9 @@ def bars(n: int, channels: int = 3, size: tuple[int, int] = (24, 40)) -> tuple[n
 
 
 def groups_of(images: torch.Tensor, count: int) -> torch.Tensor:
-    return find_groups(images, count).of(images)
+    groups, labels = find_groups(images, count)
+    assert labels.equal(groups.of(images))
+    return labels
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
@@ -71,7 +73,7 @@ def test_transparent_pixels_have_no_edges() -> None:
 def test_the_data_has_the_groups_as_classes() -> None:
     pictures, _ = bars(60)
     plain = prepare(open_source(pictures))
-    data = grouped(plain, find_groups(plain.images, 2))
+    data = grouped(plain, find_groups(plain.images, 2)[1], 2)
     assert data.classes == ("group 1", "group 2") and data.spec.classes == 2
     assert data.labels is not None and data.labels.bincount().tolist() == [30, 30]
     assert data.fingerprint != plain.fingerprint and plain.labels is None

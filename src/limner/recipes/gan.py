@@ -58,7 +58,7 @@ def build(name: str, recipe: Recipe, dataset: Dataset, options: Options, machine
     gan = gan_of(recipe, spec, machine.device, policy)
     training, held_out = split(dataset, options.seed) if options.doctor else (dataset, None)
     if kept and isinstance(held_out, Dataset):  # a validation split of the data's own
-        held_out = grouped(held_out, kept.groups)
+        held_out = grouped(held_out, kept.groups.of(held_out.images), len(kept.groups.centers))
     notes = [f"Penalty {recipe.penalty} with gamma {gan.penalty.weight:.3g}."] if gan.penalty else []
     return Experiment(
         name=name,

@@ -39,7 +39,6 @@ FITTED = 20_000  # pictures, evenly spaced, that components and centers are comp
 ROUNDS = 25  # of k-means (Lloyd 1982)
 BATCH_NUMBERS = 1 << 24  # of the pictures that are described at once
 FILE = Path("checkpoint") / "groups.safetensors"  # in the run folder
-FIELDS = ("mean", "axes", "centers")
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class KeepGroups:
         return clock.seen == 0
 
     def __call__(self, view: View) -> None:
-        write_tensors(view.folder / FILE, {name: getattr(self.groups, name) for name in FIELDS})
+        write_tensors(view.folder / FILE, vars(self.groups))
 
 
 def into_groups(dataset: Dataset, count: int, folder: Path) -> tuple[Dataset, KeepGroups]:
@@ -67,8 +66,10 @@ def into_groups(dataset: Dataset, count: int, folder: Path) -> tuple[Dataset, Ke
     groups = kept_groups(folder)
     width = descriptors(dataset.images[:1]).shape[1]  # depends on the channels
     if groups is None or len(groups.mean) != width:
-        groups = find_groups(dataset.images, count)
-    return grouped(dataset, groups), KeepGroups(groups)
+        groups, labels = find_groups(dataset.images, count)
+    else:
+        labels = groups.of(dataset.images)
+    return grouped(dataset, labels, len(groups.centers)), KeepGroups(groups)
 
 
 def kept_groups(folder: Path) -> Groups | None:
@@ -101,8 +102,8 @@ class Groups:
         return torch.cat([torch.cdist(part, self.centers).argmin(1) for part in parts])
 
 
-def find_groups(images: Tensor, count: int) -> Groups:
-    """Return at most `count` groups of pictures uint8 [N,C,H,W], fewer if pictures are equal.
+def find_groups(images: Tensor, count: int) -> tuple[Groups, Tensor]:
+    """Return at most `count` groups of pictures uint8 [N,C,H,W], fewer if pictures are equal, and the group of each picture, int64 [N].
 
     Raises ValueError for fewer than two pictures a group.
     """
@@ -114,14 +115,14 @@ def find_groups(images: Tensor, count: int) -> Groups:
     raw = torch.cat([descriptors(part) for part in _batches(some)]).double()
     mean, axes = principal_axes(raw)
     groups = Groups(mean, axes, kmeans(_project(raw, mean, axes), count, rounds=ROUNDS))
-    sizes = groups.of(images).bincount(minlength=len(groups.centers))
-    order = sizes.argsort(descending=True, stable=True)[: int((sizes > 0).sum())]
-    return replace(groups, centers=groups.centers[order])
+    nearest = groups.of(images)
+    sizes = nearest.bincount(minlength=len(groups.centers))
+    order = sizes.argsort(descending=True, stable=True)
+    return replace(groups, centers=groups.centers[order[: int((sizes > 0).sum())]]), order.argsort()[nearest]
 
 
-def grouped(dataset: Dataset, groups: Groups) -> Dataset:
-    """Return the data with the groups as classes, `group 1` and so on."""
-    labels, count = groups.of(dataset.images), len(groups.centers)
+def grouped(dataset: Dataset, labels: Tensor, count: int) -> Dataset:
+    """Return the data with `count` groups as classes, `group 1` and so on. labels: the group of each picture, int64 [N]."""
     digest = hashlib.sha256(labels.numpy().tobytes()).hexdigest()[:16]
     return replace(
         dataset,

@@ -35,3 +35,10 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("data") / "squares.npz"
     np.savez(path, images=images, labels=labels)
     return path
+
+
+@pytest.fixture
+def brief_export_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exports are compared with PyTorch on fewer rows, and timed for a shorter time."""
+    monkeypatch.setattr("limner.apps.export.part.LATENTS_CHECKED", 70)
+    monkeypatch.setattr("limner.apps.export.quantize.SECONDS", 0.02)

@@ -30,11 +30,7 @@ from limner.apps.export.snippet import snippet
 from test_cli import limner as command
 from test_cli import sentence
 
-
-@pytest.fixture(autouse=True)
-def fewer_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("limner.apps.export.part.LATENTS_CHECKED", 70)
-    monkeypatch.setattr(quantize, "SECONDS", 0.02)
+pytestmark = pytest.mark.usefixtures("brief_export_checks")
 
 
 # ---- smaller numbers -------------------------------------------------------------------------------------------------

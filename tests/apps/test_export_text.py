@@ -19,7 +19,7 @@ pytest.importorskip("onnxscript")
 from test_export_hub import ran
 
 import export_models as models
-from limner.apps.export import check, hub, onnx, quantize
+from limner.apps.export import check, hub, onnx
 from limner.apps.export.dispatch import export
 from limner.apps.export.metadata import metadata_of
 from limner.apps.export.parts import part_of
@@ -28,11 +28,7 @@ from limner.core.tokenizer import Tokenizer
 from limner.data.samples import FOLDER, captions
 from texts import TEXTS, random_text
 
-
-@pytest.fixture(autouse=True)
-def fewer_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("limner.apps.export.part.LATENTS_CHECKED", 70)
-    monkeypatch.setattr(quantize, "SECONDS", 0.02)
+pytestmark = pytest.mark.usefixtures("brief_export_checks")
 
 
 def test_the_graph_draws_texts_as_pytorch_does(tmp_path: Path) -> None:

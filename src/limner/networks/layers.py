@@ -149,7 +149,7 @@ def _iterate(layers: Sequence[_Spectral], matrices: Sequence[Tensor]) -> tuple[S
 
 
 class _Divide(torch.autograd.Function):
-    """(u, v, W v, weights) -> the weights, each divided by sigma = u W v. Its gradient, with u and v held, is
+    """(u, v, W v, weights) -> the weights, each divided by sigma = u W v. Its gradient, for constant u and v, is
     (g - <g, W / sigma> u v') / sigma (Miyato et al. 2018, eq. 12)."""
 
     @staticmethod
@@ -185,9 +185,10 @@ def _normalized(layers: Sequence[_Spectral]) -> Sequence[Tensor]:
             if training and weights[0].requires_grad:
                 u, v, products = _iterate(layers, matrices)
             else:
-                held = [layer.u for layer in layers], [layer.v for layer in layers]
+                u, v = [layer.u for layer in layers], [layer.v for layer in layers]
                 # averaged over training, as an EMA has them, unit vectors are no longer quite that long
-                u, v = held if training else (_unit(held[0]), _unit(held[1]))
+                if not training:
+                    u, v = _unit(u), _unit(v)
                 products = [matrix.mv(vector) for matrix, vector in zip(matrices, v, strict=True)]
         return _Divide.apply(u, v, products, *weights)  # type: ignore[no-untyped-call]
 

@@ -59,6 +59,10 @@ def build(name: str, recipe: Recipe, dataset: Dataset, options: Options, machine
     training, held_out = split(dataset, options.seed) if options.doctor else (dataset, None)
     if kept and isinstance(held_out, Dataset):  # a validation split of the data's own
         held_out = grouped(held_out, kept.groups.of(held_out.images), len(kept.groups.centers))
+    product = product_of(gan.generator, training, held_out, describe(recipe.architecture, recipe.generator), recipe.noise, machine)
+    if kept:
+        stand_in = f"{len(dataset.classes)} groups of similar pictures, found before the training, stand for classes."
+        product = dataclasses.replace(product, card=dataclasses.replace(product.card, classes=stand_in))
     notes = [f"Penalty {recipe.penalty} with gamma {gan.penalty.weight:.3g}."] if gan.penalty else []
     return Experiment(
         name=name,
@@ -67,7 +71,7 @@ def build(name: str, recipe: Recipe, dataset: Dataset, options: Options, machine
         batches=training,
         method=gan.method,
         optimizers={"discriminator": recipe.discriminator_optimizer, "generator": recipe.generator_optimizer},
-        product=product_of(gan.generator, training, held_out, describe(recipe.architecture, recipe.generator), recipe.noise, machine),
+        product=product,
         validators=validators_of(dataset, reference, recipe.noise, options, machine),
         probe=probes.GANProbe(gan.method.nets, gan.latent.distribution, training, held_out, spec.classes > 0, options.seed, machine) if options.doctor else None,
         held_out_count=0 if held_out is None else len(held_out),

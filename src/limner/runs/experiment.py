@@ -49,10 +49,12 @@ class Preset:
 
 @dataclass(frozen=True)
 class Card:
-    """The parts of a model card that depend on the kind of product. tags: of model hubs. usage: commands, indented."""
+    """The parts of a model card that depend on the kind of product. tags: of model hubs. usage: commands, indented. classes: a sentence
+    on what they are, in place of their names."""
 
     tags: str
     usage: str
+    classes: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -118,8 +118,8 @@ def model_card(description: Mapping[str, Any], experiment: Experiment) -> str:
     data, training, spec = description["data"], description["training"], description["data"]["spec"]
     done = training["images"] / training["budget"]
     classes = f"\nClasses: {', '.join(data['classes'])}.\n" if spec["condition"]["kind"] == "classes" else ""
-    if getattr(experiment.recipe, "groups", 0):
-        classes = f"\n{len(data['classes'])} groups of similar pictures, found before the training, stand for classes.\n"
+    if experiment.product.card.classes:
+        classes = f"\n{experiment.product.card.classes}\n"
     attribution = f"\n{data['attribution']}\n" if data["attribution"] else ""
     metrics = "\n".join(f"- {name}: {value}" for name, value in description["metrics"].items())
     metrics = metrics or "No figures were measured; `limner evaluate` measures them."

@@ -40,13 +40,12 @@ RECIPES = ("classifier", "classifier-2016", "classifier-bad-gan", "classifier-su
 ABLATION: dict[str, dict[str, Any]] = {  # changes of the preset `classifier`
     "whole": {},
     "with the adversarial loss": {"adversarial": 1.0},
-    "pseudo-labels not aligned": {"align": False},
     "weight normalization": {"network.norm": "weight"},
     "no elastic deformation": {"elastic": 0.0},
     "no thicker and thinner strokes": {"stroke": 0.0},
     "no augmentation but shifts": {"elastic": 0.0, "stroke": 0.0, "strength": 0.0},
-    "labels alone": {"labeled_every": 1, "pseudo_labels": 0.0},
-    "labels alone, no augmentation": {"labeled_every": 1, "pseudo_labels": 0.0, "elastic": 0.0, "stroke": 0.0, "strength": 0.0},
+    "labels alone": {"labeled_every": 1, "propagate": 0.0},
+    "labels alone, no augmentation": {"labeled_every": 1, "propagate": 0.0, "elastic": 0.0, "stroke": 0.0, "strength": 0.0},
 }
 
 

@@ -18,9 +18,9 @@ import limner
 from limner.core.condition import Condition
 from limner.core.images import ImageSpec
 from limner.losses import semi_supervised as losses
-from limner.methods.memory import ClassMarginal
 from limner.methods.phase import Batch, Clock
-from limner.methods.semi_supervised import SemiSupervised, frequency_bounds, masked_mean
+from limner.methods.propagation import PropagatedLabels
+from limner.methods.semi_supervised import SemiSupervised, masked_mean
 from limner.networks import conv, convnet, warp
 from limner.training.loop import View
 
@@ -60,16 +60,6 @@ def test_pull_away_in_closed_form() -> None:
     assert losses.pull_away(torch.eye(5)).item() == 0
     assert losses.pull_away(torch.ones(5, 3)).item() == pytest.approx(1.0)
     assert losses.pull_away(torch.ones(1, 3)).item() == 0
-
-
-def test_pseudo_labels_are_the_confident_predictions() -> None:
-    given = torch.tensor([[5.0, 0.0, 0.0], [0.1, 0.0, 0.0]], requires_grad=True)
-    logits = torch.tensor([[0.0, 1.0, 0.0], [0.0, 1.0, 0.0]], requires_grad=True)
-    loss = losses.pseudo_label_loss(logits, given, 0.9)
-    expected = -F.log_softmax(logits[0], 0)[0].item()
-    assert loss.tolist() == pytest.approx([expected, 0.0])
-    loss.sum().backward()
-    assert given.grad is None and logits.grad is not None and logits.grad[0].any() and not logits.grad[1].any()
 
 
 def test_masked_mean_is_that_of_the_chosen_rows() -> None:
@@ -116,6 +106,13 @@ def test_strokes_become_wider_and_narrower() -> None:
     assert warp.stroke(x, u, 0.0) is x
 
 
+def propagated(labels: list[int]) -> PropagatedLabels:
+    """Labels of pictures that are all given, so that nothing is computed."""
+    made = PropagatedLabels(torch.tensor(labels), 3, lambda: torch.empty(0), lambda: torch.empty(0))
+    made.propagations = 9
+    return made
+
+
 def method(**more: Any) -> SemiSupervised:
     torch.manual_seed(0)
     generator = conv.Generator(ImageSpec(1, 16, 16), conv.TINY_GENERATOR) if more.get("adversarial", 1.0) else None
@@ -125,13 +122,15 @@ def method(**more: Any) -> SemiSupervised:
 def batch_of(n: int = 16, every: int = 4) -> Batch:
     torch.manual_seed(1)
     labels = torch.where(torch.arange(n) % every == 0, torch.arange(n) % 3, -1)
-    return Batch({"image": torch.rand(n, 1, 16, 16) * 2 - 1, "label": labels}, 0, n, (0, 0, 0))
+    tensors = {"image": torch.rand(n, 1, 16, 16) * 2 - 1, "label": labels, "row": torch.arange(n) % 4}
+    return Batch(tensors, 0, n, (0, 0, 0))
 
 
-ALL: dict[str, float] = {"pull_away": 0.5, "entropy": 0.5, "pseudo_labels": 1.0, "threshold": 0.0}
+SPREAD: dict[str, Any] = {"propagated": propagated([2, -1, 0, 1])}
+ALL: dict[str, Any] = {"pull_away": 0.5, "entropy": 0.5} | SPREAD
 
 
-@pytest.mark.parametrize("more", [{}, ALL, {"adversarial": 0.0, "pseudo_labels": 1.0}, {"labeled_every": 1, "adversarial": 0.0}])
+@pytest.mark.parametrize("more", [{}, ALL, {"adversarial": 0.0} | SPREAD, {"labeled_every": 1, "adversarial": 0.0}])
 def test_each_turn_gives_gradients_to_its_player_only(more: dict[str, Any]) -> None:
     algorithm = method(**more)
     made = algorithm.method
@@ -167,8 +166,23 @@ def test_classifier_turn_is_the_sum_of_its_means() -> None:
     torch.testing.assert_close(terms["d_loss"], adversarial, rtol=1e-4, atol=1e-4)
 
 
+def test_propagated_labels_are_taught_by_the_row_and_missing_ones_not() -> None:
+    algorithm = method(adversarial=0.0, strength=0.0, propagate=0.7, **SPREAD)
+    batch = batch_of()
+    loss, terms = algorithm.classifier_turn(batch, Clock(0, 100, 16))
+    known = batch["label"] >= 0
+    with torch.no_grad():
+        logits = algorithm.classifier(batch["image"])
+    taught = torch.tensor([2, -1, 0, 1])[batch["row"]][~known]
+    per_row = F.cross_entropy(logits[~known], taught, ignore_index=-1, reduction="none")
+    assert (per_row == 0).sum() == (taught == -1).sum() > 0
+    torch.testing.assert_close(terms["propagated_loss"], per_row.mean())
+    expected = F.cross_entropy(logits[known], batch["label"][known]) + 0.7 * per_row.mean()
+    torch.testing.assert_close(loss.mean(), expected)
+
+
 def test_slices_add_up_to_the_whole_where_no_mean_crosses_rows() -> None:
-    algorithm = method(adversarial=0.0, pseudo_labels=1.0, entropy=0.5, threshold=0.0)
+    algorithm = method(adversarial=0.0, entropy=0.5, **SPREAD)
     batch = batch_of()
     whole, _ = algorithm.classifier_turn(batch, Clock(0, 100, 16))
     parts = [algorithm.classifier_turn(batch.rows(slice(i, i + 5)), Clock(0, 100, 16))[0] for i in (0, 5, 10)]
@@ -208,8 +222,8 @@ SMALL = {"network": convnet.TINY, "adversarial": 1.0, "generator.width": 8, "gen
 
 
 def test_resume_is_exact(squares: Path, tmp_path: Path) -> None:
-    common: dict[str, Any] = {"recipe": "classifier", "device": "cpu", "quiet": True, "images": 320, "checkpoint_minutes": 0, "threads": 1,
-                              "changes": SMALL | {"entropy": 0.1, "pull_away": 0.1, "threshold": 0.4, "validation": 0.25}}  # fmt: skip
+    common: dict[str, Any] = {"recipe": "classifier", "device": "cpu", "quiet": True, "images": 640, "checkpoint_minutes": 0, "threads": 1,
+                              "changes": SMALL | {"entropy": 0.1, "pull_away": 0.1, "validation": 0.25}}  # fmt: skip
     whole = limner.train(squares, out=tmp_path / "whole", **common).folder
     with pytest.raises(Stop):
         limner.train(squares, out=tmp_path / "cut", callbacks=[StopAt(160)], **common)
@@ -221,7 +235,6 @@ def test_resume_is_exact(squares: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("recipe", ["classifier", "classifier-supervised"])
 def test_recipes_learn_two_classes(recipe: str, squares: Path, tmp_path: Path) -> None:
     changes: dict[str, Any] = {"network": convnet.TINY, "batch": 16, "labels_per_class": 8}
-    changes |= {"threshold": 0.8} if recipe == "classifier" else {}
     run = limner.train(squares, recipe=recipe, images=3_000, out=tmp_path / "run", device="cpu", quiet=True,
                        changes=changes | {"strength": 0.2, "elastic": 0.0, "stroke": 0.0})  # fmt: skip
     model = limner.load(run.folder, "cpu")
@@ -236,7 +249,7 @@ def test_recipes_learn_two_classes(recipe: str, squares: Path, tmp_path: Path) -
 def test_two_ranks_give_what_one_gives(squares: Path, tmp_path: Path) -> None:
     # plain gradient steps, since Adam divides by |g|; batches of 10, of which the ranks have different numbers of labeled rows
     more = ["--recipe", "classifier", "--network.width", "8", "--generator.width", "8", "--batch", "10", "--labeled-every", "4", "--images", "40"]
-    more += ["--sync-batch-norm", "--adversarial", "1", "--labels-per-class", "8", "--entropy", "0.1", "--threshold", "0", "--precision", "fp32", "--device", "cpu", "--quiet"]
+    more += ["--sync-batch-norm", "--adversarial", "1", "--labels-per-class", "8", "--entropy", "0.1", "--precision", "fp32", "--device", "cpu", "--quiet"]
     for player in ("classifier", "generator"):
         more += [f"--{player}-optimizer.name", "sgd", f"--{player}-optimizer.lr", "0.02", f"--{player}-optimizer.beta1", "0"]
     found = []
@@ -249,60 +262,3 @@ def test_two_ranks_give_what_one_gives(squares: Path, tmp_path: Path) -> None:
     one, two = found
     for key, value in one.items():
         torch.testing.assert_close(two[key], value, rtol=2e-4, atol=2e-5, msg=lambda m, key=key: f"{key}: {m}")
-
-
-# ---- distribution alignment ------------------------------------------------------------------------------------------
-
-
-def aligned_method(counts: torch.Tensor) -> SemiSupervised:
-    classifier = convnet.Classifier(SPEC, convnet.TINY)
-    return SemiSupervised(classifier, None, labeled_every=2, adversarial=0.0, pseudo_labels=1.0, counts=counts)
-
-
-def test_predictions_get_the_frequencies_of_the_labeled_rows() -> None:
-    """Berthelot et al. 2020, section 3.1: q * p(y) / p_mean(y), normalized; the mean is that of earlier batches."""
-    frequencies = torch.tensor([0.5, 0.3, 0.2], dtype=torch.double)
-    method = aligned_method((frequencies * 1e12).long())  # so many that their frequencies are certain
-    logits = torch.randn(400, 3) + torch.tensor([3.0, 0.0, -1.0])  # class 0 is predicted too often
-    first = method._aligned(logits, Clock(0, 1000, 400))
-    torch.testing.assert_close(first, logits)  # nothing is known before the first batch
-    second = method._aligned(logits, Clock(400, 1000, 400))
-    q, mean = logits.double().softmax(1), logits.double().softmax(1).mean(0)
-    expected = q * frequencies / mean
-    torch.testing.assert_close(second.double().softmax(1), expected / expected.sum(1, keepdim=True), atol=1e-5, rtol=1e-4)
-    assert second.softmax(1).mean(0)[0] < logits.softmax(1).mean(0)[0]
-
-
-def test_predictions_within_what_few_labels_tell_are_left_alone() -> None:
-    counts = torch.tensor([10, 10, 10])
-    low, high = frequency_bounds(counts)
-    assert low.tolist() == pytest.approx([0.19131] * 3, abs=1e-5) and high.tolist() == pytest.approx([0.51319] * 3, abs=1e-5)
-    for shares, expected in (([0.45, 0.3, 0.25], [0.45, 0.3, 0.25]), ([0.7, 0.25, 0.05], [high[0].item(), 0.25, low[2].item()])):
-        method = aligned_method(counts)
-        logits = torch.tensor(shares, dtype=torch.double).log().repeat(8, 1)
-        method._aligned(logits, Clock(0, 100, 8))
-        moved = method._aligned(logits, Clock(8, 100, 8))
-        torch.testing.assert_close(moved.exp(), torch.tensor(expected, dtype=torch.double).repeat(8, 1))
-
-
-def test_bounds_hold_for_a_class_without_labels() -> None:
-    low, high = frequency_bounds(torch.tensor([0, 100]))
-    assert 0 < low[0] < high[0] < 0.05 and 0.95 < low[1] < high[1]
-
-
-def test_the_marginal_is_the_same_in_slices_and_survives_a_checkpoint() -> None:
-    p = torch.rand(12, 3).softmax(1)
-    whole, sliced = ClassMarginal(3), ClassMarginal(3)
-    for seen in (0, 12, 24):
-        whole.begin(seen)
-        whole.note(p)
-        for rows in p.split(4):
-            sliced.begin(seen)
-            sliced.note(rows)
-    torch.testing.assert_close(whole.mean, sliced.mean)
-    again = ClassMarginal(3)
-    again.load_state_dict(sliced.state_dict())
-    for one in (sliced, again):
-        one.begin(36)
-    assert torch.equal(again.mean, sliced.mean)
-    torch.testing.assert_close(again.mean / again.mean.sum(), p.double().mean(0))

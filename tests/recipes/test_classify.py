@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 import limner
+from limner.core.condition import UNLABELED
 from limner.data.request import DataRequest
 from limner.networks import convnet, rebuild_classifier
 from limner.recipes import classify
@@ -66,6 +67,29 @@ def test_refuses_a_batch_without_both_kinds_of_rows(squares: Path, tmp_path: Pat
         run_of(squares, tmp_path / "run", batch=4, labeled_every=5)
     with pytest.raises(ValueError, match="raise --labeled-every"):
         run_of(squares, tmp_path / "run", labeled_every=1)
+
+
+# ---- propagated labels ----------------------------------------------------------------------------------------------
+
+
+def test_labels_propagate_among_all_pictures_or_labeled_ones_and_some_others() -> None:
+    labels = torch.full((1000,), UNLABELED)
+    labels[7::50] = 1
+    assert classify.linked(labels).tolist() == list(range(1000))
+    some = classify.linked(labels, 100)
+    assert 80 < len(some) <= 100 and set(range(7, 1000, 50)) <= set(some.tolist()) and (np.diff(some) > 0).all()
+    labels[:900] = 1
+    many = classify.linked(labels, 100)
+    assert len(many) <= 100 and (labels[torch.from_numpy(many)] == UNLABELED).sum() == 49
+
+
+def test_pictures_that_all_have_a_class_are_learned_with_it(squares: Path, tmp_path: Path) -> None:
+    logs = []
+    for name, more in (("all", {}), ("few", {"labels_per_class": 4})):
+        changes = {"network": convnet.TINY, "batch": 16} | more
+        folder = limner.train(squares, recipe="classifier", images=64, out=tmp_path / name, device="cpu", quiet=True, changes=changes).folder
+        logs.append((folder / "log.jsonl").read_text())
+    assert "propagated_loss" not in logs[0] and "propagated_loss" in logs[1] and '"propagation_accuracy"' in logs[1]
 
 
 # ---- held-out pictures and calibration -------------------------------------------------------------------------------

@@ -19,33 +19,38 @@ class PartlyLabeled:
     """Labeled pictures at every `every`-th position of the order, and pictures without their label at the others.
 
     Positions 0, every, 2*every ... take the labeled pictures in the endless order of a `Sampler`: each comes equally often,
-    however few they are. The other positions take all pictures (the labeled ones too, as in the code of Salimans et al. 2016)
-    in another endless order, with the label UNLABELED. With every=1 only labeled pictures are used.
+    however few they are. The other positions take the pictures of `others`, int64 [M], by default all (the labeled ones too, as in
+    the code of Salimans et al. 2016), in another endless order, with the label UNLABELED. With every=1 only labeled pictures are used.
     """
 
-    def __init__(self, pictures: Dataset | Subset, every: int) -> None:
+    def __init__(self, pictures: Dataset | Subset, every: int, others: np.ndarray | None = None) -> None:
         assert every >= 1 and pictures.labels is not None, "pictures with labels"
         self.pictures, self.every, self.spec = pictures, every, pictures.spec
         self.labeled = np.flatnonzero(pictures.labels.numpy() != UNLABELED)
         assert len(self.labeled), "at least one labeled picture"
-        self._labeled_order, self._order = Sampler(len(self.labeled)), Sampler(len(pictures))
+        self.others = np.arange(len(pictures)) if others is None else others
+        self._labeled_order, self._order = Sampler(len(self.labeled)), Sampler(len(self.others))
 
     def __len__(self) -> int:
-        return len(self.labeled) if self.every == 1 else len(self.pictures)
+        return len(self.labeled) if self.every == 1 else len(self.others)
 
     def batch(self, first: int, count: int, seed: int) -> dict[str, Tensor]:
         """Return items first ... first + count - 1 of the order of `seed`.
 
-        Returns image: uint8 [count,C,H,W] channels_last, and label: int64 [count], UNLABELED where the class is not given.
+        Returns image: uint8 [count,C,H,W] channels_last; label: int64 [count], UNLABELED where the class is not given; row: int64
+        [count], where the class is not given the place of the picture in `others`, elsewhere -1.
         """
         positions = np.arange(first, first + count)
         given = positions % self.every == 0
         rows = np.empty(count, np.int64)
         start, taken = -(-first // self.every), int(given.sum())  # labeled positions before `first`, and here
         rows[given] = self.labeled[self._labeled_order.positions(start, taken, seed)]
-        rows[~given] = self._order.positions(first - start, count - taken, seed ^ UNLABELED_SEED)
+        places = np.full(count, -1, np.int64)
+        places[~given] = self._order.positions(first - start, count - taken, seed ^ UNLABELED_SEED)
+        rows[~given] = self.others[places[~given]]
         items = self.pictures.rows(rows)
-        return {"image": items["image"], "label": torch.where(torch.from_numpy(given), items["label"], UNLABELED)}
+        labels = torch.where(torch.from_numpy(given), items["label"], UNLABELED)
+        return {"image": items["image"], "label": labels, "row": torch.from_numpy(places)}
 
 
 def draw_labels(labels: Tensor, per_class: int, seed: int) -> Tensor:

@@ -44,13 +44,3 @@ def pull_away(features: Tensor) -> Tensor:
     unit = F.normalize(features, dim=1)
     squares = (unit @ unit.T).square()
     return (squares.sum() - squares.diagonal().sum()) / (n * (n - 1))
-
-
-def pseudo_label_loss(logits: Tensor, given: Tensor, threshold: float) -> Tensor:
-    """Return the cross-entropy of `logits` to the likeliest class of `given`, 0 where its probability is below the threshold.
-
-    Sohn et al. 2020, "FixMatch", eq. 4. given: logits of a weakly augmented view, without gradient; logits: of a strongly
-    augmented view of the same picture. Both [N,K] -> [N]
-    """
-    confidence, label = given.detach().softmax(1).max(1)
-    return F.cross_entropy(logits, label, reduction="none") * (confidence >= threshold)

@@ -70,37 +70,6 @@ class RunningMeans:
         self.tally.sums = {name: list(pair) for name, pair in state["sums"].items()}
 
 
-class ClassMarginal:
-    """Exponential moving average, by batch, of the classes that are predicted; zero before the end of the first batch."""
-
-    def __init__(self, classes: int, decay: float = 0.99) -> None:
-        self.mean = torch.zeros(classes, dtype=torch.float64)
-        self.total = torch.zeros(classes + 1, dtype=torch.float64)  # sums of this batch's probabilities, and their number
-        self.decay, self.seen = decay, -1
-
-    def begin(self, seen: int) -> None:
-        """Start the batch after `seen` images: the predictions of the previous batch enter the mean."""
-        if seen == self.seen:
-            return
-        self.seen = seen
-        if self.total[-1]:
-            self.mean = self.decay * self.mean + (1 - self.decay) * self.total[:-1] / self.total[-1]
-            self.total = torch.zeros_like(self.total)
-
-    def note(self, probabilities: Tensor) -> None:
-        """Add predictions [n,K] of this slice; every rank must make the same calls."""
-        sums = probabilities.detach().float().sum(0)
-        found = torch.cat([sums, sums.new_tensor([len(probabilities)])])
-        distributed.all_reduce_in_place([found])
-        self.total += found.cpu().double()
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"mean": self.mean, "total": self.total, "seen": self.seen}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.mean, self.total, self.seen = state["mean"].clone(), state["total"].clone(), state["seen"]
-
-
 class Adaptive:
     """The controller of ADA's augmentation probability.
 

@@ -1,4 +1,4 @@
-"""Classification of pictures of which only some have a class: semi-supervised GANs, pseudo-labels, or labels alone."""
+"""Classification of pictures of which only some have a class: propagated labels, semi-supervised GANs, or labels alone."""
 
 from __future__ import annotations
 
@@ -11,13 +11,10 @@ from torch import Tensor, nn
 
 from limner.core import distributed
 from limner.core.condition import UNLABELED
-from limner.losses.semi_supervised import entropy, generated_loss, pseudo_label_loss, pull_away, real_loss
-from limner.methods.memory import ClassMarginal
+from limner.losses.semi_supervised import entropy, generated_loss, pull_away, real_loss
 from limner.methods.phase import Batch, Clock, Method, Phase, Terms
+from limner.methods.propagation import PropagatedLabels
 from limner.networks import diffaugment, warp
-
-LEAST_FREQUENCY = 1e-4  # of a predicted class, in the alignment
-Z = 1.96  # quantile of the normal distribution, for intervals of 95 %
 
 
 def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
@@ -35,7 +32,7 @@ class SemiSupervised:
         rows with a label     cross-entropy                                                    weight 1
         rows without one      "real" in a (K+1)-class discriminator, generated pictures "not"  adversarial
                               entropy of the predicted class (Dai et al. 2017)                entropy
-                              pseudo-labels on a strongly augmented view (FixMatch)            pseudo_labels
+                              cross-entropy to a propagated label, on a warped view           propagate
         generator             distance of the mean features of unlabeled and generated pictures (Salimans et al. 2016,
                               section 3.1), and the pull-away term on those features (Dai et al. 2017)
 
@@ -44,15 +41,9 @@ class SemiSupervised:
     share of the batch. The classifier's turn keeps the unlabeled rows' mean features for the generator's turn, which so uses those
     of before the step and saves a pass. The random numbers of views are the batch's, so results do not depend on ranks.
 
-    Pseudo-labels confirm themselves: a class that is predicted too often is taught more often, until others are gone. Against
-    that, predictions are weighted such that their running mean has the frequencies of the labeled rows (distribution alignment,
-    Berthelot et al. 2020, "ReMixMatch", section 3.1), as far as these are known: few labels tell frequencies with a wide
-    interval, and within it nothing is changed. Alignment to the middle of it would, over a long training, move pictures to other
-    classes until a wrong frequency is met.
-
-    counts: labeled pictures of each class, [K]; None aligns nothing. labeled_every: rows of a batch per labeled
-    one. strength, elastic, stroke: of the warps of labeled rows and strong views (`networks.warp`); the weak view of unlabeled
-    rows is only shifted and, where `flip`, mirrored.
+    propagated: labels of the unlabeled rows. labeled_every: rows of a batch per labeled one. strength, elastic, stroke: of the warps
+    of rows with a label, given or propagated (`networks.warp`); for the other terms, unlabeled rows are only shifted and, where `flip`,
+    mirrored.
     """
 
     def __init__(
@@ -61,17 +52,16 @@ class SemiSupervised:
         generator: nn.Module | None,
         *,
         labeled_every: int,
-        counts: Tensor | None = None,
         adversarial: float = 1.0,
         pull_away: float = 0.0,
         entropy: float = 0.0,
-        pseudo_labels: float = 0.0,
-        threshold: float = 0.95,
         strength: float = 1.0,
         elastic: float = 0.0,
         stroke: float = 0.0,
         shift: bool = True,
         flip: bool = False,
+        propagated: PropagatedLabels | None = None,
+        propagate: float = 1.0,
         generator_every: int = 1,
         finalize: Callable[[nn.Module], None] | None = None,
     ) -> None:
@@ -79,29 +69,29 @@ class SemiSupervised:
         self.generator: Any = generator
         self.labeled_every = labeled_every
         self.adversarial, self.pull_away = adversarial, pull_away
-        self.entropy, self.pseudo_labels, self.threshold = entropy, pseudo_labels, threshold
+        self.entropy = entropy
         self.strength, self.elastic, self.stroke, self.shift, self.flip = strength, elastic, stroke, shift, flip
+        self.propagated, self.propagate = propagated, propagate
         self.separate = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in classifier.modules())
         nets, players = {"classifier": classifier}, {"classifier": list(classifier.parameters())}
         phases = [Phase("classifier", self.classifier_turn)]
         if generator is not None:
             nets["generator"], players["generator"] = generator, list(generator.parameters())
             phases.append(Phase("generator", self.generator_turn, every=generator_every))
-        self.bounds = frequency_bounds(counts) if counts is not None else None
-        self.marginal = ClassMarginal(len(counts)) if pseudo_labels and counts is not None else None
-        memory = {"marginal": self.marginal} if self.marginal else {}
         self.method = Method(
-            nets=nets, players=players, phases=phases, averaged=("classifier",), memory=memory, finalize=finalize
+            nets=nets, players=players, phases=phases, averaged=("classifier",), memory={"propagated": propagated} if propagated else {}, finalize=finalize
         )
 
     def classifier_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
+        if self.propagated:
+            self.propagated.begin(clock)
         labels = batch["label"]
         known = labels != UNLABELED
         free = ~known
-        weak, strong = self._views(batch)
-        trains_weak = self.generator is not None or self.entropy > 0  # else weak views need no gradient
-        parts = [torch.where(known[:, None, None, None], strong, weak) if trains_weak else strong]
-        if trains_weak and self.pseudo_labels and free.any():
+        strong = self._warped(batch)
+        trains_weak = self.generator is not None or self.entropy > 0  # else all rows are learned warped
+        parts = [torch.where(known[:, None, None, None], strong, self._shifted(batch)) if trains_weak else strong]
+        if trains_weak and self.propagated and free.any():
             parts.append(strong[free])
         fakes = self._generated(batch, free) if self.generator is not None and free.any() else None
         if fakes is not None and not self.separate:
@@ -130,26 +120,14 @@ class SemiSupervised:
             batch.keep("features", masked_mean(features[: len(labels)].detach(), free), free)
         if self.entropy:
             add("entropy", self.entropy, entropy(own))
-        if self.pseudo_labels:
-            with torch.no_grad():
-                given = self._aligned(self.classifier(weak[free]), clock)
-            taught = outputs[1] if trains_weak else own
-            add("pseudo_loss", self.pseudo_labels, pseudo_label_loss(taught, given, self.threshold))
-            terms["confident"] = (given.softmax(1).max(1).values >= self.threshold).float().mean()
+        if self.propagated:
+            spread = self.propagated.labels.to(labels.device)[batch["row"][free]]
+            warped = outputs[1] if trains_weak else own
+            add("propagated_loss", self.propagate, F.cross_entropy(warped, spread, ignore_index=UNLABELED, reduction="none"))
+            terms["propagated"] = loss.new_tensor(self.propagated.taught)
+            if self.propagated.tested:
+                terms["propagation_accuracy"] = loss.new_tensor(self.propagated.accuracy)
         return loss, terms
-
-    def _aligned(self, logits: Tensor, clock: Clock) -> Tensor:
-        """Return the logits [n,K] of unlabeled rows, aligned to the frequencies of the classes; they enter the running mean."""
-        if self.marginal is None:
-            return logits
-        assert self.bounds is not None
-        self.marginal.begin(clock.seen)
-        self.marginal.note(logits.softmax(1))
-        if not self.marginal.mean.sum():
-            return logits
-        predicted = (self.marginal.mean / self.marginal.mean.sum()).clamp_min(LEAST_FREQUENCY)
-        ratio = (predicted.clamp(*self.bounds) / predicted).log()
-        return logits + ratio.to(logits)
 
     def generator_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
         free = batch["label"] == UNLABELED
@@ -172,26 +150,19 @@ class SemiSupervised:
     def _latents(self, batch: Batch) -> Tensor:
         return batch.normal("z", self.generator.z_size)
 
-    def _views(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the pictures weakly augmented (flip, shift) and strongly (flip, stroke, warp)."""
-        x = batch["image"]
-        if self.flip:
-            x = diffaugment.flip(x, batch.uniform("flip"))
-        weak = diffaugment.translation(x, batch.uniform("shift", 2)) if self.shift else x
-        strong = warp.stroke(x, batch.uniform("stroke", 1), self.stroke) if self.stroke else x
-        strong = warp.warp(strong, batch.uniform("warp", warp.DRAWS), self.strength, self.elastic)
-        return weak, strong
+    def _shifted(self, batch: Batch) -> Tensor:
+        """Return the pictures flipped and shifted."""
+        x = self._flipped(batch)
+        return diffaugment.translation(x, batch.uniform("shift", 2)) if self.shift else x
 
+    def _warped(self, batch: Batch) -> Tensor:
+        """Return the pictures flipped, with other strokes, and warped."""
+        x = self._flipped(batch)
+        x = warp.stroke(x, batch.uniform("stroke", 1), self.stroke) if self.stroke else x
+        return warp.warp(x, batch.uniform("warp", warp.DRAWS), self.strength, self.elastic)
 
-def frequency_bounds(counts: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the lower and upper limits of the 95 % intervals of the frequencies of classes with these counts, float64 [K] each.
-
-    Normal approximation, by Agresti & Coull 1998, "Approximate is better than exact for interval estimation of binomial proportions".
-    """
-    n = counts.sum().double() + Z**2
-    p = (counts.double() + Z**2 / 2) / n
-    half = Z * (p * (1 - p) / n).sqrt()
-    return (p - half).clamp_min(LEAST_FREQUENCY), p + half
+    def _flipped(self, batch: Batch) -> Tensor:
+        return diffaugment.flip(batch["image"], batch.uniform("flip")) if self.flip else batch["image"]
 
 
 def _mean(x: Tensor, mask: Tensor) -> Tensor:

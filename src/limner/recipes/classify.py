@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -29,10 +30,12 @@ from limner.data.partial import MIN_LABELED_HELD_OUT, PartlyLabeled, draw_labels
 from limner.data.request import DataRequest
 from limner.losses.calibration import calibrated_temperature
 from limner.methods.phase import Method
+from limner.methods.propagation import PropagatedLabels
 from limner.methods.semi_supervised import SemiSupervised
 from limner.monitor.family_probes import spaced
 from limner.networks import conv, convnet, describe
 from limner.recipes.config import ClassifierRecipe
+from limner.recipes.descriptors import Detail, components
 from limner.recipes.presets import CLASSIFIERS
 from limner.recipes.sources import load_single_set
 from limner.runs.experiment import Card, Experiment, Product, Validator
@@ -44,6 +47,8 @@ from limner.training.state import OptimizerConfig
 
 RECIPES = (ClassifierRecipe,)
 PRESETS = CLASSIFIERS
+MOST_LINKED = 60_000  # pictures among which labels propagate: the time to find neighbors grows with its square
+DETAIL = Detail(cells=10, orientations=8, components=80)  # of the descriptors that propagation compares
 PREVIEWED = 200  # pictures that the preview chooses from
 
 
@@ -71,11 +76,11 @@ def method_of(
     spec: ImageSpec,
     device: torch.device,
     finalize: Callable[[nn.Module], None] | None = None,
-    counts: Tensor | None = None,
+    propagated: Callable[[convnet.Classifier], PropagatedLabels] | None = None,
 ) -> tuple[Method, dict[str, OptimizerConfig]]:
     """Return the method of a recipe with new networks on the device, and the optimizer of each player.
 
-    counts: labeled pictures of each class, int64 [K].
+    propagated: returns the labels of the other pictures for a classifier.
     """
     classifier = convnet.Classifier(spec, recipe.network)
     optimizers = {"classifier": recipe.classifier_optimizer}
@@ -90,17 +95,16 @@ def method_of(
         classifier,
         generator,
         labeled_every=recipe.labeled_every,
-        counts=counts if recipe.align else None,
         adversarial=recipe.adversarial,
         pull_away=recipe.pull_away,
         entropy=recipe.entropy,
-        pseudo_labels=recipe.pseudo_labels,
-        threshold=recipe.threshold,
         strength=recipe.strength,
         elastic=recipe.elastic,
         stroke=recipe.stroke,
         shift=recipe.shift,
         flip=recipe.flip,
+        propagated=propagated(classifier) if propagated and recipe.propagate else None,
+        propagate=recipe.propagate,
         generator_every=recipe.generator_every,
         finalize=finalize,
     )
@@ -119,19 +123,39 @@ def refuse_too_large(recipe: ClassifierRecipe, spec: ImageSpec, machine: Machine
     memory.refuse_too_large(passes, [method.nets["classifier"]], spec, recipe.batch, recipe.micro_batch, machine)
 
 
-def class_counts(data: Dataset | Subset) -> Tensor:
-    """Return the number of labeled pictures of each class, int64 [K]."""
-    assert data.labels is not None
-    return torch.bincount(data.labels[data.labels != UNLABELED], minlength=data.spec.classes)
+def linked(labels: Tensor, most: int = MOST_LINKED) -> np.ndarray:
+    """Return the rows of the pictures that labels propagate among, int64 [M] in order. labels: int64 [N], of which some are not known.
+
+    Of more than `most` pictures these are the labeled ones, at most half of `most`, and others in equal steps.
+    """
+    if len(labels) <= most:
+        return np.arange(len(labels))
+    known, free = (np.flatnonzero(mask) for mask in (labels.numpy() != UNLABELED, labels.numpy() == UNLABELED))
+    known = known[:: -(-len(known) // (most // 2))]
+    return np.sort(np.concatenate([known, free[:: -(-len(free) // (most - len(known)))]]))
+
+
+def propagation(pictures: Dataset | Subset, machine: Machine, classifier: convnet.Classifier) -> PropagatedLabels:
+    """Return the labels that propagate among pictures, by their descriptors and by the features of the classifier."""
+    assert pictures.labels is not None
+
+    def descriptors() -> Tensor:
+        return components(lambda rows: pictures.rows(rows)["image"], len(pictures), DETAIL)
+
+    @torch.no_grad()
+    def features() -> Tensor:
+        classifier.eval()
+        try:
+            rows = np.array_split(np.arange(len(pictures)), -(-len(pictures) // BATCH))
+            return torch.cat([outputs_of(classifier.features, pictures.rows(part)["image"], machine) for part in rows])
+        finally:
+            classifier.train()
+
+    return PropagatedLabels(pictures.labels, pictures.spec.classes, descriptors, features)
 
 
 def build(name: str, recipe: ClassifierRecipe, dataset: Dataset, options: Options, machine: Machine) -> Experiment:
     """Return the experiment of a recipe. Raises ValueError for options that conflict."""
-    if recipe.batch // machine.ranks.world < recipe.labeled_every:
-        raise ValueError(
-            f"A batch of {recipe.batch} is too small for one labeled image in {recipe.labeled_every} on each rank: raise --batch, or "
-            "lower --labeled-every."
-        )
     if recipe.adversarial and recipe.labeled_every == 1:
         raise ValueError("--adversarial needs rows without a label: raise --labeled-every, or leave --adversarial out.")
     refuse_too_large(recipe, dataset.spec, machine)
@@ -139,10 +163,23 @@ def build(name: str, recipe: ClassifierRecipe, dataset: Dataset, options: Option
     training, held_out = held_out_of(dataset, recipe, options) if metric else (dataset, None)
     torch.manual_seed(options.seed)
     finalize = calibration(held_out, machine) if held_out is not None else None
-    method, optimizers = method_of(recipe, dataset.spec, machine.device, finalize, class_counts(training))
+    assert training.labels is not None
+    complete = bool((training.labels != UNLABELED).all())
+    alone = complete and not recipe.adversarial and not recipe.entropy
+    used = replace(recipe, labeled_every=1) if alone else recipe  # else most rows of a batch would go without their label
+    if used.batch // machine.ranks.world < used.labeled_every:
+        raise ValueError(
+            f"A batch of {used.batch} is too small for one labeled image in {used.labeled_every} on each rank: raise --batch, or "
+            "lower --labeled-every."
+        )
+    others = linked(training.labels) if used.propagate and used.labeled_every > 1 and not complete else None
+    labels_of = None if others is None else partial(propagation, training.subset(others), machine)
+    method, optimizers = method_of(used, dataset.spec, machine.device, finalize, labels_of)
     notes = []
     if held_out is not None:
-        notes.append(f"{counted(len(held_out), 'labeled picture is', 'labeled pictures are')} held out for validation; --validation 0 trains on them too.")
+        notes.append(
+            f"{counted(len(held_out), 'labeled picture is', 'labeled pictures are')} held out for validation; --validation 0 trains on them too."
+        )
     elif metric:
         notes.append(
             "All labeled pictures are trained on, so no accuracy is measured and probabilities are not calibrated; --validation 0.2 "
@@ -152,7 +189,7 @@ def build(name: str, recipe: ClassifierRecipe, dataset: Dataset, options: Option
         name=name,
         recipe=recipe,
         data=dataset,
-        batches=PartlyLabeled(training, recipe.labeled_every),
+        batches=PartlyLabeled(training, used.labeled_every, others),
         method=method,
         optimizers=optimizers,
         product=Product(
@@ -174,7 +211,9 @@ USAGE = """\
 """
 
 
-def held_out_of(dataset: Dataset, recipe: ClassifierRecipe, options: Options) -> tuple[Dataset | Subset, Dataset | Subset | None]:
+def held_out_of(
+    dataset: Dataset, recipe: ClassifierRecipe, options: Options
+) -> tuple[Dataset | Subset, Dataset | Subset | None]:
     """Return (training data, labeled pictures to validate with or None): the data's own validation split, or a part of the labels."""
     if recipe.validation != 0 and (own := dataset.own_validation()) is not None and own.labels is not None:
         return dataset, own
@@ -183,8 +222,8 @@ def held_out_of(dataset: Dataset, recipe: ClassifierRecipe, options: Options) ->
 
 
 @torch.no_grad()
-def logits_of(network: nn.Module, pictures: Tensor, machine: Machine) -> Tensor:
-    """Return the logits float32 [N,K] on the CPU of a network in evaluation mode. pictures: uint8 [N,C,H,W]."""
+def outputs_of(network: Callable[[Tensor], Tensor], pictures: Tensor, machine: Machine) -> Tensor:
+    """Return the outputs float32 [N,K] on the CPU of a network in evaluation mode. pictures: uint8 [N,C,H,W]."""
     parts = []
     for part in pictures.split(BATCH):
         with autocast(machine.device, machine.precision):
@@ -198,8 +237,11 @@ def accuracy(held_out: Dataset | Subset, metric: str, machine: Machine) -> Valid
     assert labels is not None
 
     def measure(network: nn.Module) -> Mapping[str, float]:
-        logits = logits_of(network, images, machine)
-        figures = {"accuracy": (logits.argmax(1) == labels).float().mean().item(), "nll": F.cross_entropy(logits, labels).item()}
+        logits = outputs_of(network, images, machine)
+        figures = {
+            "accuracy": (logits.argmax(1) == labels).float().mean().item(),
+            "nll": F.cross_entropy(logits, labels).item(),
+        }
         return {name: float(f"{value:.5g}") for name, value in figures.items()}
 
     def cost(network: nn.Module) -> float:
@@ -224,7 +266,7 @@ def calibration(held_out: Dataset | Subset, machine: Machine) -> Callable[[nn.Mo
     assert labels is not None
 
     def finalize(network: nn.Module) -> None:
-        network.temperature.fill_(calibrated_temperature(logits_of(network, images, machine), labels))  # type: ignore[operator]
+        network.temperature.fill_(calibrated_temperature(outputs_of(network, images, machine), labels))  # type: ignore[operator]
 
     return finalize
 
@@ -235,7 +277,7 @@ def preview_of(pictures: Dataset | Subset, machine: Machine) -> Preview:
     x = x[torch.arange(max(8, len(x))) % len(x)]
 
     def preview(classifier: nn.Module) -> np.ndarray:
-        scores = logits_of(classifier, x, machine).log_softmax(1)
+        scores = outputs_of(classifier, x, machine).log_softmax(1)
         shown = torch.arange(min(10, scores.shape[1])) * scores.shape[1] // min(10, scores.shape[1])
         rows = torch.stack([scores[:, k].topk(8).indices for k in shown.tolist()])
         return x[rows.flatten()].numpy()

@@ -243,23 +243,21 @@ class CodecRecipe(Training):
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierRecipe(Training):
-    """A classifier of pictures of which only some need a class: a semi-supervised GAN, pseudo-labels, or labels alone."""
+    """A classifier of pictures of which only some need a class: propagated labels, a semi-supervised GAN, or labels alone."""
 
     network: convnet.Config = group(partial(convnet.Config, norm="batch"), "The classifier, which is also the discriminator.")
-    batch: int = option(50, "Images per iteration, over all ranks.", low=1)
-    labeled_every: int = option(3, "Rows of a batch per labeled one; the others are used without a class. 1 uses labeled images only.", low=1)
+    batch: int = option(100, "Images per iteration, over all ranks.", low=1)
+    labeled_every: int = option(6, "Rows of a batch per labeled one; the others are used without a class. 1 uses labeled images only.", low=1)
     adversarial: float = option(0.0, "Weight of the adversarial loss (Salimans et al. 2016): unlabeled images are real, generated ones are not. 0 has no generator.", low=0)
     generator: conv.GeneratorConfig = group(partial(conv.GeneratorConfig, width=16), "The generator.", needs=Needs("adversarial"))
     generator_every: int = option(1, "Classifier steps per generator step.", low=1, needs=Needs("adversarial"))
     pull_away: float = option(0.0, "Weight of the pull-away term, which makes generated images differ (Dai et al. 2017).", low=0, needs=Needs("adversarial"))
     entropy: float = option(0.0, "Weight of the entropy of the predictions for unlabeled images (Dai et al. 2017).", low=0)
-    pseudo_labels: float = option(1.0, "Weight of pseudo-labels: confident predictions for unlabeled images are taught to strongly augmented views (FixMatch).", low=0)
-    threshold: float = option(0.95, "Probability from which a prediction is used as a pseudo-label.", low=0, high=1, needs=Needs("pseudo_labels"))
-    align: bool = option(True, "Weight predictions such that pseudo-labels have the class frequencies of the labeled images, within the 95 % interval that their number gives; turn it off where those of the others differ.", needs=Needs("pseudo_labels"))
-    strength: float = option(0.6, "Strength of the affine augmentation (at 1, rotation by up to 30 degrees, scale, shear, shift) of labeled images and strong views; 0 is none.", low=0, high=2)
+    propagate: float = option(1.0, "Weight of propagated labels: those of labeled images spread to images that resemble them, and from these to others.", low=0)
+    strength: float = option(0.6, "Strength of the affine augmentation (at 1, rotation by up to 30 degrees, scale, shear, shift) of images with a label, given or propagated; 0 is none.", low=0, high=2)
     elastic: float = option(1.0, "Strength of the elastic deformation of the same images; 0 is none.", low=0, high=2)
     stroke: float = option(1.0, "Strength of the thickening and thinning of strokes in the same images, for handwriting and drawings; 0 is none.", low=0, high=1)
-    shift: bool = option(True, "Translate the weak views of unlabeled images by up to an eighth of the size.")
+    shift: bool = option(True, "Translate unlabeled images by up to an eighth of the size for the adversarial loss and the entropy.")
     validation: float | None = option(None, "Fraction of the labeled images to hold out for accuracy and calibration; by default a tenth where that is at least 50 images, otherwise none.", low=0, high=0.9)
     labels_per_class: int = option(0, "Use the labels of this many images of each class, drawn at random, and the others without; for experiments. 0 uses all.", low=0)
     label_draw: int = option(0, "Seed of that draw.", low=0, needs=Needs("labels_per_class"))

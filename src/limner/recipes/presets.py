@@ -222,16 +222,16 @@ CODECS = {
 # Columns: recipe, options, summary, source. One network for all; it is narrower than the papers', for a CPU. Those with a
 # generator have the papers' weight normalization and a lower rate: batch normalization would mix real and generated pictures.
 GAN_ONLY = {
-    "adversarial": 1.0, "pseudo_labels": 0.0, "strength": 0.0, "elastic": 0.0, "stroke": 0.0, "shift": False,
+    "batch": 50, "labeled_every": 3, "adversarial": 1.0, "propagate": 0.0, "strength": 0.0, "elastic": 0.0, "stroke": 0.0, "shift": False,
     "network.norm": "weight", "network.noise": 0.3, "classifier_optimizer.lr": 5e-4,
 }
 CLASSIFIERS = {
     # Without a generator; whether the adversarial loss pays has not been measured.
-    "classifier":            _preset(ClassifierRecipe, {},                                                              "classes learned from few labeled pictures and many unlabeled ones: pseudo-labels on warped pictures", "Sohn et al. 2020, FixMatch: simplifying semi-supervised learning with consistency and confidence"),
+    "classifier":            _preset(ClassifierRecipe, {},                                                              "classes learned from few labeled pictures and many unlabeled ones: labels propagate to similar pictures", "Iscen et al. 2019, Label propagation for deep semi-supervised learning"),
     # Section 5: feature matching, no augmentation; noise on the pictures only, where the paper has it on every layer.
     "classifier-2016":       _preset(ClassifierRecipe, GAN_ONLY,                                                        "the discriminator also classifies; feature matching", convnet.SOURCE),
     # Without the low-density term, which needs a density model.
     "classifier-bad-gan":    _preset(ClassifierRecipe, GAN_ONLY | {"pull_away": 0.1, "entropy": 0.1},                   "a generator that complements the data: pull-away and conditional entropy terms", "Dai et al. 2017, Good semi-supervised learning that requires a bad GAN"),
-    "classifier-supervised": _preset(ClassifierRecipe, {"pseudo_labels": 0.0, "labeled_every": 1},                     "the same network on labeled pictures alone, augmented", convnet.SOURCE),
+    "classifier-supervised": _preset(ClassifierRecipe, {"batch": 50, "propagate": 0.0, "labeled_every": 1},           "the same network on labeled pictures alone, augmented", convnet.SOURCE),
 }
 # fmt: on

@@ -88,11 +88,11 @@ class SemiSupervised:
         labels = batch["label"]
         known = labels != UNLABELED
         free = ~known
-        strong = self._warped(batch)
-        trains_weak = self.generator is not None or self.entropy > 0  # else all rows are learned warped
-        parts = [torch.where(known[:, None, None, None], strong, self._shifted(batch)) if trains_weak else strong]
-        if trains_weak and self.propagated and free.any():
-            parts.append(strong[free])
+        warped = self._warped(batch)
+        shifts = self.generator is not None or self.entropy > 0  # else all rows are learned warped
+        parts = [torch.where(known[:, None, None, None], warped, self._shifted(batch)) if shifts else warped]
+        if shifts and self.propagated and free.any():
+            parts.append(warped[free])
         fakes = self._generated(batch, free) if self.generator is not None and free.any() else None
         if fakes is not None and not self.separate:
             parts.append(fakes)
@@ -122,8 +122,8 @@ class SemiSupervised:
             add("entropy", self.entropy, entropy(own))
         if self.propagated:
             spread = self.propagated.labels.to(labels.device)[batch["row"][free]]
-            warped = outputs[1] if trains_weak else own
-            add("propagated_loss", self.propagate, F.cross_entropy(warped, spread, ignore_index=UNLABELED, reduction="none"))
+            taught = outputs[1] if shifts else own
+            add("propagated_loss", self.propagate, F.cross_entropy(taught, spread, ignore_index=UNLABELED, reduction="none"))
             terms["propagated"] = loss.new_tensor(self.propagated.taught)
             if self.propagated.tested:
                 terms["propagation_accuracy"] = loss.new_tensor(self.propagated.accuracy)

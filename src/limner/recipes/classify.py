@@ -177,9 +177,7 @@ def build(name: str, recipe: ClassifierRecipe, dataset: Dataset, options: Option
     method, optimizers = method_of(used, dataset.spec, machine.device, finalize, labels_of)
     notes = []
     if held_out is not None:
-        notes.append(
-            f"{counted(len(held_out), 'labeled picture is', 'labeled pictures are')} held out for validation; --validation 0 trains on them too."
-        )
+        notes.append(f"{counted(len(held_out), 'labeled picture is', 'labeled pictures are')} held out for validation; --validation 0 trains on them too.")
     elif metric:
         notes.append(
             "All labeled pictures are trained on, so no accuracy is measured and probabilities are not calibrated; --validation 0.2 "
@@ -211,9 +209,7 @@ USAGE = """\
 """
 
 
-def held_out_of(
-    dataset: Dataset, recipe: ClassifierRecipe, options: Options
-) -> tuple[Dataset | Subset, Dataset | Subset | None]:
+def held_out_of(dataset: Dataset, recipe: ClassifierRecipe, options: Options) -> tuple[Dataset | Subset, Dataset | Subset | None]:
     """Return (training data, labeled pictures to validate with or None): the data's own validation split, or a part of the labels."""
     if recipe.validation != 0 and (own := dataset.own_validation()) is not None and own.labels is not None:
         return dataset, own
@@ -238,10 +234,7 @@ def accuracy(held_out: Dataset | Subset, metric: str, machine: Machine) -> Valid
 
     def measure(network: nn.Module) -> Mapping[str, float]:
         logits = outputs_of(network, images, machine)
-        figures = {
-            "accuracy": (logits.argmax(1) == labels).float().mean().item(),
-            "nll": F.cross_entropy(logits, labels).item(),
-        }
+        figures = {"accuracy": (logits.argmax(1) == labels).float().mean().item(), "nll": F.cross_entropy(logits, labels).item()}
         return {name: float(f"{value:.5g}") for name, value in figures.items()}
 
     def cost(network: nn.Module) -> float:

@@ -24,8 +24,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from limner.core import device, distributed
 from limner.data import Dataset, open_source, prepare
 from limner.recipes.gan import PRESETS, gan_of
+from limner.training.iteration import Plan, iterate, training_mode
 from limner.training.log import Means
-from limner.training.loop import Plan, iterate, training_mode
 from limner.training.state import State
 
 RESULTS = Path(__file__).parent / "results"

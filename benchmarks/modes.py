@@ -53,7 +53,8 @@ from limner.networks import dcgan
 from limner.networks.layers import SpectralLinear
 from limner.recipes import gan
 from limner.recipes.config import Recipe
-from limner.training.loop import Plan, fit
+from limner.training.iteration import Plan
+from limner.training.loop import fit
 from limner.training.state import OptimizerConfig
 from limner.training.trial import measure
 

@@ -38,8 +38,8 @@ from limner.families.train import train
 from limner.losses.penalties import estimated_gradient_norm, squared_gradient_norm
 from limner.recipes import gan
 from limner.recipes.config import Recipe
+from limner.training.iteration import Plan, iterate, training_mode
 from limner.training.log import Means
-from limner.training.loop import Plan, iterate, training_mode
 from limner.training.state import State
 from yardstick import RESULTS, TRAIN, figures, yardstick
 

@@ -29,8 +29,8 @@ from limner.losses.adversarial import objective
 from limner.methods.gan import GAN
 from limner.networks import dcgan
 from limner.recipes.gan import PRESETS
+from limner.training.iteration import Plan, iterate, training_mode
 from limner.training.log import Means
-from limner.training.loop import Plan, iterate, training_mode
 from limner.training.state import State
 
 RESULTS = Path(__file__).parent / "results"

@@ -29,8 +29,8 @@ from limner.data.pairs import Pairs, prepare_pairs
 from limner.networks import patch, resnet
 from limner.recipes import translate
 from limner.recipes.config import CutRecipe, CycleRecipe
+from limner.training.iteration import Plan, iterate, training_mode
 from limner.training.log import Means
-from limner.training.loop import Plan, iterate, training_mode
 from limner.training.state import State
 
 RESULTS = Path(__file__).parent / "results"

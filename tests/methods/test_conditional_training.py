@@ -15,7 +15,8 @@ from limner.losses.adversarial import objective
 from limner.methods.gan import GAN
 from limner.methods.phase import Batch
 from limner.networks import conv
-from limner.training.loop import Plan, fit
+from limner.training.iteration import Plan
+from limner.training.loop import fit
 from limner.training.state import OptimizerConfig
 
 CPU = torch.device("cpu")

@@ -17,7 +17,8 @@ from limner.losses.regularizers import REGULARIZERS
 from limner.methods.gan import GAN
 from limner.methods.phase import Batch, Clock
 from limner.networks import conv, dcgan
-from limner.training.loop import Plan, fit
+from limner.training.iteration import Plan
+from limner.training.loop import fit
 from limner.training.state import OptimizerConfig
 
 SPEC = ImageSpec(1, 16, 16, Condition.classes(2))

@@ -21,7 +21,8 @@ from limner.methods.phase import Batch, Clock
 from limner.networks import ada, conv, mlp, progan, r3gan, stylegan2
 from limner.networks.classifier import Classifier
 from limner.training import state as checkpoints
-from limner.training.loop import Plan, fit
+from limner.training.iteration import Plan
+from limner.training.loop import fit
 from limner.training.state import OptimizerConfig, State
 from limner.training.trial import measure
 

@@ -14,7 +14,8 @@ from limner.methods.phase import Batch, Clock
 from limner.networks import latent, rebuild_generator
 from limner.recipes.config import LatentRecipe
 from limner.recipes.latent import method_of
-from limner.training.loop import Plan, fit
+from limner.training.iteration import Plan
+from limner.training.loop import fit
 
 RECIPE = LatentRecipe(generator=latent.TINY_GENERATOR, discriminator=latent.TINY_DISCRIMINATOR, batch=8)
 SPEC = ImageSpec(3, 32, 32, Condition.classes(3))

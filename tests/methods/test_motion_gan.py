@@ -22,7 +22,8 @@ from limner.networks import motion, rebuild_generator
 from limner.networks.contracts import Generator, Moving
 from limner.recipes.config import MotionRecipe
 from limner.recipes.motion import method_of
-from limner.training.loop import Plan, fit
+from limner.training.iteration import Plan
+from limner.training.loop import fit
 
 RECIPE = MotionRecipe(
     generator=motion.TINY_GENERATOR, discriminator=motion.TINY_DISCRIMINATOR, pair_discriminator=motion.TINY_DISCRIMINATOR,

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from limner.core.condition import UNLABELED
+from limner.methods import propagation
 from limner.methods.phase import Clock
 from limner.methods.propagation import (
     ALPHA,
@@ -133,7 +134,7 @@ def test_each_class_is_hidden_in_parts_whatever_the_order() -> None:
 def test_one_label_a_class_cannot_be_tested_and_is_used() -> None:
     kinds = torch.arange(90) % 3
     propagated = made(F.normalize(F.one_hot(kinds, 3) + 0.01 * unit(90, 3), dim=1), given(kinds, 0, 1, 2), 3)
-    propagated.begin(Clock(0, 90, 10))
+    pass_time(propagated, Clock(0, 90, 10))
     assert propagated.tested == 0 and propagated.taught == 1 and torch.equal(propagated.labels, kinds)
 
 
@@ -155,11 +156,16 @@ def made(x: Tensor, labels: Tensor, classes: int = 2, features: Tensor | None = 
     return PropagatedLabels(labels, classes, lambda: x, lambda: x if features is None else features)
 
 
+def pass_time(propagated: PropagatedLabels, clock: Clock) -> None:
+    if propagated.due(clock):
+        propagated.run(clock)
+
+
 def test_given_labels_stay_and_unreliable_ones_are_not_used() -> None:
     _, kinds = arcs(150)
     wrong = given(kinds, *range(0, 300, 10))
     noise = made(unit(300, 20), wrong)
-    noise.begin(Clock(0, 1000, 10))
+    pass_time(noise, Clock(0, 1000, 10))
     kept = wrong != UNLABELED
     assert torch.equal(noise.labels[kept], wrong[kept])
     assert noise.surest < 0.5 and abs(noise.taught - noise.surest) < 0.11 and noise.tested == 30
@@ -173,7 +179,7 @@ def test_labels_are_renewed_with_the_features_of_the_network() -> None:
     propagated = made(half, labels, features=apart)
     wrong = []
     for seen in (0, 299, 300, 600, 900):
-        propagated.begin(Clock(seen, 1200, 10))  # the budget allows for 1200 // (2 * 300) = 2 renewals, after 400 and 800 images
+        pass_time(propagated, Clock(seen, 1200, 10))  # the budget allows for 1200 // (2 * 300) = 2 renewals, after 400 and 800 images
         wrong.append((propagated.propagations, int((propagated.labels != kinds).sum())))
     assert [n for n, _ in wrong] == [1, 1, 1, 2, 3]
     assert wrong[0][1] > wrong[3][1]
@@ -182,20 +188,39 @@ def test_labels_are_renewed_with_the_features_of_the_network() -> None:
 def test_short_runs_renew_nothing() -> None:
     x, kinds = arcs(50)
     propagated = made(x, given(kinds, 0, 99))
-    propagated.begin(Clock(90, 190, 10))  # a trial of the speed
-    assert propagated.propagations == 0
     for seen in range(0, 190, 10):
-        propagated.begin(Clock(seen, 190, 10))
+        pass_time(propagated, Clock(seen, 190, 10))
     assert propagated.propagations == 1
+
+
+def test_what_remains_is_what_the_last_propagation_took_for_each_that_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that stands still but for the propagation (4 s, and 2 more with features), the descriptors (10 s) and the test (1 s)."""
+    x, kinds = arcs(150)
+    propagated, now = made(x, given(kinds, *range(0, 300, 10))), [0.0]
+
+    def later(name: str, seconds: float) -> None:
+        run = getattr(propagation, name)
+        monkeypatch.setattr(propagation, name, lambda *values: (now.__setitem__(0, now[0] + seconds), run(*values))[1])
+
+    monkeypatch.setattr(propagation.time, "monotonic", lambda: now[0])
+    later("affinity", 4.0), later("found_when_hidden", 1.0), later("principal_axes", 2.0)
+    propagated.descriptors = lambda: (now.__setitem__(0, now[0] + 10), x)[1]
+    pass_time(propagated, Clock(0, 1800, 10))
+    assert propagated.seconds == 15
+    cost = 0.03  # seconds of training per image: the features of 300 pictures are estimated at 3 s
+    assert propagated.remaining(Clock(0, 1800, 10), cost) == pytest.approx(3 * (4 + 3))
+    assert propagated.remaining(Clock(0, 599, 10), cost) == 0
+    pass_time(propagated, Clock(450, 1800, 10))
+    assert propagated.seconds == 21 and propagated.remaining(Clock(450, 1800, 10), cost) == 2 * 6
 
 
 def test_a_checkpoint_holds_labels_and_the_number_of_renewals() -> None:
     x, kinds = arcs(50)
     one, two = (made(x, given(kinds, *range(0, 100, 9))) for _ in range(2))
-    one.begin(Clock(0, 1000, 10))
+    pass_time(one, Clock(0, 1000, 10))
     two.load_state_dict(one.state_dict())
     for each in (one, two):
-        each.begin(Clock(500, 1000, 10))
+        pass_time(each, Clock(500, 1000, 10))
     assert one.propagations == two.propagations == 3 and torch.equal(one.labels, two.labels) and one.taught == two.taught
 
 

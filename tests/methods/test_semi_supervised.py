@@ -107,10 +107,8 @@ def test_strokes_become_wider_and_narrower() -> None:
 
 
 def propagated(labels: list[int]) -> PropagatedLabels:
-    """Labels of pictures that are all given, so that nothing is computed."""
-    made = PropagatedLabels(torch.tensor(labels), 3, lambda: torch.empty(0), lambda: torch.empty(0))
-    made.propagations = 9
-    return made
+    """Labels of pictures that are given, without a propagation."""
+    return PropagatedLabels(torch.tensor(labels), 3, lambda: torch.empty(0), lambda: torch.empty(0))
 
 
 def method(**more: Any) -> SemiSupervised:

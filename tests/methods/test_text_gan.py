@@ -26,7 +26,8 @@ from limner.networks.attention import WordAttention
 from limner.recipes.automatic import GAIN, LR
 from limner.recipes.config import TextRecipe
 from limner.recipes.text2image import for_size, method_of
-from limner.training.loop import Plan, fit
+from limner.training.iteration import Plan
+from limner.training.loop import fit
 from limner.training.state import OptimizerConfig
 
 CPU = torch.device("cpu")

@@ -17,7 +17,7 @@ from limner.methods.phase import Batch, Clock
 from limner.methods.pool import Pool
 from limner.networks import patch, resnet, unet
 from limner.recipes import translate
-from limner.training.loop import Plan
+from limner.training.iteration import Plan
 from limner.training.trial import measure
 
 CPU = torch.device("cpu")

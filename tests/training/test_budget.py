@@ -10,6 +10,7 @@ import torch
 from toy import CPU, PLAN, StopAt, Toy, stream, weights
 
 from limner.core.schedule import milestone_batches, preview_milestones
+from limner.methods.phase import Clock
 from limner.training import loop
 from limner.training.budget import MOMENTS, Budget, Decision
 from limner.training.loop import fit
@@ -60,6 +61,42 @@ def test_time_for_the_hooks_that_are_left_is_kept_free() -> None:
     assert budget.revised(10, 0.1, []) is None
     decision = budget.revised(1300, 13.0 + 4 * 5.0, [5.0] * 4)
     assert decision and decision.images < 60_000 - 16 * 5.0 / 0.01 * 0.9
+
+
+class Rests:
+    """Periodic work of 20 seconds, three times in a run, at quarters of the budget."""
+
+    title = "Resting"
+
+    def __init__(self) -> None:
+        self.count, self.at, self.seconds = 0, [], 0.0
+
+    def due(self, clock: Clock) -> bool:
+        return self.count < min(3, int(4 * clock.fraction))
+
+    def run(self, clock: Clock) -> None:
+        self.count += 1
+        self.at.append(clock.seen)
+        self.seconds += 20.0
+
+    def remaining(self, clock: Clock, cost: float) -> float:
+        return (3 - self.count) * 20.0
+
+
+@pytest.mark.parametrize("factor", [3.0, 1.0, 0.4])
+def test_time_for_periodic_work_that_is_left_is_kept_free(factor: float) -> None:
+    """Also for what is done inside the window by which a speed is measured: it is not taken for slowness."""
+    work, seen, seconds = Rests(), 0, 0.0
+    budget = Budget([Decision(0, 60_000, 0.0, 600.0)], 10, [0.01])
+    while seen < budget.at(seen):
+        if work.due(clock := Clock(seen, budget.at(seen), 10)):
+            work.run(clock)
+            seconds += 20.0
+        seen, seconds = seen + 10, seconds + 10 * 0.01 / factor
+        if budget.open and (decision := budget.revised(seen, seconds, [], work)):
+            budget.decide(decision)
+    assert work.count == 3 and seconds == pytest.approx(600, rel=0.01) and seen == pytest.approx(54_000 * factor, rel=0.01)
+    assert budget.affordable(0, 100.0, periodic=Rests()) == 4_000
 
 
 def test_a_run_of_few_batches_has_no_more_callbacks_than_batches() -> None:

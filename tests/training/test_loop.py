@@ -14,13 +14,14 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
-from toy import CPU, PLAN, StopAt, Toy, stream, weights
+from toy import CPU, PLAN, Counter, StopAt, Toy, stream, weights
 
 from limner.core.files import writing
 from limner.methods.phase import Batch, Clock, Phase
 from limner.training import state as checkpoints
 from limner.training.interrupt import Diverged
-from limner.training.loop import Outcome, Plan, View, fit
+from limner.training.iteration import Plan
+from limner.training.loop import Outcome, View, fit
 from limner.training.run import locked
 from limner.training.state import OptimizerConfig, State
 from limner.training.trial import measure
@@ -113,6 +114,40 @@ class Slow(Toy):
         self.played.append(name)
         time.sleep(ms / 1000)
         return super().b_turn(batch, clock)
+
+
+class Noted(Counter):
+    """Periodic work that is due at the start and in the middle of a run."""
+
+    title, seconds = "Counting", 0.0
+
+    def due(self, clock: Clock) -> bool:
+        return self.count < 1 + int(2 * clock.fraction)
+
+    def run(self, clock: Clock) -> None:
+        self.count += 1
+        self.trail[self.count] = clock.seen
+
+    def remaining(self, clock: Clock, cost: float) -> float:
+        return 0.0
+
+
+def test_periodic_work_is_done_before_its_iteration_once_also_after_a_resume(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trails = []
+    for name, stops in (("whole", []), ("stopped", [StopAt(80)])):
+        work, outcome = None, Outcome(0, 0.0, False)
+        while not outcome.finished:
+            method = Toy()
+            method.periodic = work = Noted()
+            method.memory["noted"] = work
+            assert measure(method, stream, PLAN, CPU, seconds=0.01) > 0 and work.count == 0  # a trial does none
+            outcome = fit(method, stream, tmp_path / name, PLAN, device=CPU, callbacks=stops)
+            stops = []
+        trails.append(work.trail.tolist())
+        assert capsys.readouterr().err.count("Counting ...") == 2
+    assert trails == [[0, 0, 80]] * 2
 
 
 def test_a_trial_counts_lazy_phases_by_their_share_and_never_waits_for_their_turn() -> None:

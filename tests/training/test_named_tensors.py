@@ -19,7 +19,8 @@ from limner.data.degrade import Degraded, GaussianNoise
 from limner.data.native import prepare_native
 from limner.data.split import split
 from limner.methods.phase import Batch, Clock, Phase
-from limner.training.loop import Plan, fit
+from limner.training.iteration import Plan
+from limner.training.loop import fit
 from limner.training.state import OptimizerConfig
 
 
@@ -34,6 +35,7 @@ class Denoiser:
         self.players = {"restorer": list(self.nets["restorer"].parameters())}
         self.phases = [Phase("restorer", self.loss)]
         self.memory: dict[str, Any] = {}
+        self.periodic = None
         self.levers: dict[str, float] = {}
         self.seen: list[Mapping[str, Tensor]] = []
 

@@ -131,7 +131,7 @@ with distributed.process_group("cpu") as ranks:
 IDLE = """
 import torch
 from limner.core import distributed
-from limner.training.loop import _summed
+from limner.training.iteration import _summed
 
 with distributed.process_group("cpu") as ranks:
     both, one, none = (torch.nn.Parameter(torch.zeros(2)) for _ in range(3))
@@ -148,7 +148,7 @@ import sys, torch
 import torch.distributed as group
 from limner.core import distributed
 from limner.networks.layers import BatchNorm2d
-from limner.training.loop import _summed
+from limner.training.iteration import _summed
 
 x = torch.randn(8, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 2 + 1
 with distributed.process_group("cpu") as ranks:

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from limner.methods.phase import Batch, Clock, Phase
-from limner.training.loop import Plan, View
+from limner.methods.phase import Batch, Clock, PeriodicWork, Phase
+from limner.training.iteration import Plan
+from limner.training.loop import View
 from limner.training.state import OptimizerConfig
 
 CPU = torch.device("cpu")
@@ -32,6 +33,7 @@ class Toy:
         self.players = {name: list(net.parameters()) for name, net in self.nets.items()}
         self.phases = [Phase("a", self.a_turn), Phase("b", self.b_turn, every=3)]
         self.memory = {"counter": Counter()}
+        self.periodic: PeriodicWork | None = None
         self.levers: dict[str, float] = {}
         self.poison: set[int] = set()
         self.moved: list[str] = []

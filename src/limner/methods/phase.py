@@ -131,6 +131,22 @@ class Stateful(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
+class PeriodicWork(Protocol):
+    """Work that a method does a few times in a run, before an iteration (propagating labels), and that takes time of the budget."""
+
+    title: str  # "Propagating labels"
+    seconds: float  # that it has taken so far in this process
+
+    def due(self, clock: Clock) -> bool:
+        """Return whether the work must be done before the iteration at the clock."""
+
+    def run(self, clock: Clock) -> None:
+        """Do the work, on every rank alike."""
+
+    def remaining(self, clock: Clock, cost: float) -> float:
+        """Return the estimated seconds of all such work from the clock to the end of its budget. cost: seconds of training per image."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Method:
     """A training algorithm: networks, players and phases.
@@ -143,6 +159,7 @@ class Method:
     phases: Sequence[Phase]  # in order, in every iteration
     averaged: Sequence[str]  # names of the networks with an EMA copy
     memory: Mapping[str, Stateful] = field(default_factory=dict)  # state of checkpoints besides the networks
+    periodic: PeriodicWork | None = None
     levers: MutableMapping[str, float] = field(default_factory=dict)  # factors that the doctor may change ("penalty")
     finalize: Callable[[nn.Module], None] | None = None  # completes the averaged network before it is published
 

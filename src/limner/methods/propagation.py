@@ -8,6 +8,7 @@ sevens with a bar, of which none may be labeled.
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Callable
 from typing import Any, cast
@@ -33,6 +34,7 @@ COMPONENTS = 40  # principal components of the network's features
 LEARNED = 0.4  # weight of the network's features in the second and later graphs, beside those that need no training
 CLOSEST = 0.25  # of the median scale, the least of a picture: equal pictures would have no link to others
 TINY = 1e-12
+FEATURES = 1 / 3  # of the time of training on as many pictures, that the network's features take
 NUMBERS = ("accuracy", "tested", "surest", "taught", "propagations")  # of the state
 
 
@@ -142,6 +144,8 @@ class PropagatedLabels:
     is labeled by this propagation and by later ones, which cannot be tested so: the network has learned the labels.
     """
 
+    title = "Propagating labels"
+
     def __init__(
         self, known: Tensor, classes: int, descriptors: Callable[[], Tensor], features: Callable[[], Tensor]
     ) -> None:
@@ -151,26 +155,40 @@ class PropagatedLabels:
         self.descriptors, self.features = descriptors, features
         self.labels = known.clone()
         self.accuracy, self.tested, self.surest, self.taught, self.propagations = 0.0, 0, 1.0, 0.0, 0
+        self.seconds = 0.0
         self._descriptors: Tensor | None = None
+        self._last = 0.0  # seconds of the last propagation, without those of the descriptors and of the test
 
-    def begin(self, clock: Clock) -> None:
-        """Propagate the labels if it is time to: at the start, and then after equal parts of the budget.
+    def _renewals(self, clock: Clock) -> int:
+        """Return how many propagations follow the first: a short run has fewer, since the features of all pictures cost time."""
+        return min(MOST_RENEWALS, clock.budget // (2 * len(self.known)))
 
-        To compute the features of all pictures costs a third of training on as many, so a short run has fewer renewals. A trial of
-        the speed, which starts in the middle of a run, propagates nothing.
-        """
-        renewals = min(MOST_RENEWALS, clock.budget // (2 * len(self.known)))
-        due = 1 + min(renewals, int(clock.fraction * (renewals + 1)))
-        if self.propagations >= due or (not self.propagations and clock.seen):
-            return
+    def _wanted(self, clock: Clock) -> int:
+        """Return how many propagations there are up to the clock: one at the start, the others after equal parts of the budget."""
+        renewals = self._renewals(clock)
+        return 1 + min(renewals, int(clock.fraction * (renewals + 1)))
+
+    def due(self, clock: Clock) -> bool:
+        return self.propagations < self._wanted(clock)
+
+    def run(self, clock: Clock) -> None:
+        start = time.monotonic()
         with full_precision(self.known.device), torch.no_grad():
             self._propagate()
-        self.propagations = due
+        self.propagations = self._wanted(clock)
         self.load_state_dict(cast(Any, distributed.broadcast_from_rank0(self.state_dict())))  # equal on all ranks
+        self.seconds += time.monotonic() - start
+
+    def remaining(self, clock: Clock, cost: float) -> float:
+        """See PeriodicWork. The first propagation, which depends on nothing that is known before it, is left out."""
+        count = 1 + self._renewals(clock) - max(1, self.propagations)
+        features = FEATURES * len(self.known) * cost if self.propagations <= 1 else 0.0  # later ones are in what is measured
+        return max(0, count) * (self._last + features)
 
     def _propagate(self) -> None:
         if self._descriptors is None:
             self._descriptors = self.descriptors()
+        start = time.monotonic()
         x = self._descriptors
         if self.propagations:
             features = self.features().double().nan_to_num()
@@ -178,6 +196,7 @@ class PropagatedLabels:
             x = torch.cat([LEARNED**0.5 * learned, (1 - LEARNED) ** 0.5 * x], 1)
         matrix = affinity(*neighbors(x, NEIGHBORS))
         labels, share = strongest(propagate(matrix, self.known, self.classes))
+        self._last = time.monotonic() - start
         if not self.propagations:
             shares, right = found_when_hidden(matrix, self.known, self.classes)
             self.tested, self.accuracy = len(right), right.float().mean().item() if len(right) else 0.0
@@ -198,5 +217,3 @@ class PropagatedLabels:
         self.labels = labels.clone()
         for name in NUMBERS:
             setattr(self, name, state[name])
-        if not self.propagations:
-            self._descriptors = None  # a trial with another number of threads may have computed them

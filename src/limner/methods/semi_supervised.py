@@ -79,12 +79,16 @@ class SemiSupervised:
             nets["generator"], players["generator"] = generator, list(generator.parameters())
             phases.append(Phase("generator", self.generator_turn, every=generator_every))
         self.method = Method(
-            nets=nets, players=players, phases=phases, averaged=("classifier",), memory={"propagated": propagated} if propagated else {}, finalize=finalize
+            nets=nets,
+            players=players,
+            phases=phases,
+            averaged=("classifier",),
+            memory={"propagated": propagated} if propagated else {},
+            periodic=propagated,
+            finalize=finalize,
         )
 
     def classifier_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
-        if self.propagated:
-            self.propagated.begin(clock)
         labels = batch["label"]
         known = labels != UNLABELED
         free = ~known

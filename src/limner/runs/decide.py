@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
 
 from limner.core import device, distributed, schedule
 from limner.core.machine import Machine
+from limner.methods.phase import Clock, PeriodicWork
 from limner.monitor.doctor import CHECKS
 from limner.networks.contracts import ProgressiveNet
 from limner.runs.costs import ending_seconds, validation_seconds
 from limner.runs.experiment import Experiment
 from limner.runs.options import Options
 from limner.training.budget import Budget, Decision
-from limner.training.loop import Plan, Stream
+from limner.training.iteration import Plan, Stream
 from limner.training.trial import QUARTERS, choose_threads, measure, thread_counts
 
 MINUTES = 10.0  # default budget
@@ -50,11 +51,13 @@ def plan_of(experiment: Experiment, options: Options, images: int) -> Plan:
     )
 
 
-def decide(experiment: Experiment, options: Options, machine: Machine, started: float) -> tuple[dict[str, Any], str]:
+def decide(
+    experiment: Experiment, options: Options, machine: Machine, started: float, say: Callable[[str], None] = lambda text: None
+) -> tuple[dict[str, Any], str]:
     """Return the decisions, as stored in `run.json`, and a sentence for people if the machine is busy (otherwise empty).
 
     started: the `time.monotonic()` from which a budget in minutes counts. The trial takes at most a twentieth of the budget,
-    and is repeated while the machine is busy.
+    and is repeated while the machine is busy. The method's periodic work that is due at the start follows it: its time is then known.
     """
     trial = _Trial(experiment, options, machine)
     on_cpu = machine.device.type == "cpu"
@@ -82,19 +85,23 @@ def decide(experiment: Experiment, options: Options, machine: Machine, started: 
         busy = f"The machine is busy: in the speed trial this run got {trial.share:.0%} of a core. " + (
             "If other programs end, it ends sooner than announced." if options.images else "The budget follows the clock at first."
         )
+    periodic, batch = experiment.method.periodic, trial.plan.batch
+    if periodic and periodic.due(Clock(0, batch, batch)):
+        say(f"{periodic.title} ...")
+        periodic.run(Clock(0, batch, batch))
     costs = [1 / found for found in speeds]
     mean = len(costs) / sum(costs)
-    batch = trial.plan.batch
     validation, ending = validation_seconds(experiment), ending_seconds(experiment)  # of one milestone
     allowed = None
     if options.images:
         images = max(1, round(int(options.images) / batch)) * batch
     else:  # without the seconds of start-up, previews, validation and the end
         left = max(total - (time.monotonic() - started), MIN_LEFT * total)
-        images = _affordable(costs, batch, left, validation + ending, experiment.probe is not None)
+        images = _affordable(costs, batch, left, validation + ending, experiment.probe is not None, periodic)
         allowed = max(0.0, left - ending * schedule.milestone_batches(images, batch))
     besides = (validation + ending) * schedule.milestone_batches(images, batch)
     besides += _doctor_seconds(images, batch, mean) if experiment.probe else 0.0
+    besides += periodic.remaining(Clock(0, images, batch), 1 / mean) if periodic else 0.0
     decided = {
         "images": images,
         "images_per_second": round(mean, 2),
@@ -109,7 +116,9 @@ def decide(experiment: Experiment, options: Options, machine: Machine, started: 
     return decided, busy
 
 
-def _affordable(costs: Sequence[float], batch: int, seconds: float, milestone: float, doctor: bool) -> int:
+def _affordable(
+    costs: Sequence[float], batch: int, seconds: float, milestone: float, doctor: bool, periodic: PeriodicWork | None
+) -> int:
     """Return the largest budget in images, in whole batches, that takes at most `seconds`; at least one batch.
 
     costs: seconds per image in equal parts of the run. milestone: seconds besides training at each milestone.
@@ -119,7 +128,7 @@ def _affordable(costs: Sequence[float], batch: int, seconds: float, milestone: f
     images = batch
     checks = 0.0
     for _ in range(2):  # the doctor checks a short run less often
-        images = budget.affordable(0, seconds - milestone - checks, callback=milestone)  # there is one milestone at the start
+        images = budget.affordable(0, seconds - milestone - checks, callback=milestone, periodic=periodic)  # there is one milestone at the start
         checks = _doctor_seconds(images, batch, 1 / mean) if doctor else 0.0
     return images
 

@@ -125,7 +125,7 @@ def _run_in(
         record = _tried(experiment, start, options, machine, say) if start else {}
         experiment = freeze(experiment, start.record["frozen"] if start else [])
         say("Measuring the speed ...")
-        found = decide(experiment, options, machine, invocation.started)
+        found = decide(experiment, options, machine, invocation.started, say)
         decided, busy = cast(Any, distributed.broadcast_from_rank0(found))  # clocks differ: that of rank 0 is used
         decided |= record
         if busy:

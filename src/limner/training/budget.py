@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from limner.core import schedule
+from limner.methods.phase import Clock, PeriodicWork
 
 MOMENTS = (0.02, 0.05, 0.1, 0.2)  # fractions of the time at which the budget is revised
 
@@ -87,14 +88,17 @@ class Budget:
         moments = (start + fraction * (end - start) for fraction in MOMENTS)
         return next((m for m in moments if m > self.decisions[-1].seconds), None)
 
-    def revised(self, seen: int, seconds: float, callbacks: Sequence[float]) -> Decision | None:
+    def revised(
+        self, seen: int, seconds: float, callbacks: Sequence[float], periodic: PeriodicWork | None = None
+    ) -> Decision | None:
         """Return the decision that is due at `seen` images, on the first rank; None if none is.
 
         seconds: of training so far. callbacks: seconds of each call of the callbacks in this process; they are due at
-        `schedule.preview_milestones`, which are denser early, and are therefore counted separately from the images.
+        `schedule.preview_milestones`, which are denser early, and are therefore counted separately from the images. periodic:
+        work of the method that is counted separately too.
         """
         moment, period = self._next_moment(), self._period
-        training = seconds - sum(callbacks)
+        training = seconds - sum(callbacks) - (periodic.seconds if periodic else 0.0)
         if self._window_start is None:
             self._window_start = (seen, training)
         if moment is None or period is None or seconds < moment or seen <= self._window_start[0] or seen < self.decisions[-1].at:
@@ -103,7 +107,7 @@ class Budget:
         expected = self._cost(self._window_start[0], seen, budget)
         slowness = (training - self._window_start[1]) / expected
         callback = sorted(callbacks)[len(callbacks) // 2] if callbacks else 0.0  # the median: the first call includes set-up
-        images = self.affordable(seen, period[1] - seconds, slowness, callback)
+        images = self.affordable(seen, period[1] - seconds, slowness, callback, periodic)
         self._window_start = (seen, training)
         return Decision(seen, images, round(seconds, 3))
 
@@ -118,15 +122,20 @@ class Budget:
         spans = zip(edges, edges[1:], strict=False)
         return sum(max(0.0, min(last, b) - max(first, a)) * c for (a, b), c in zip(spans, self.costs, strict=True))
 
-    def affordable(self, seen: int, seconds: float, slowness: float = 1.0, callback: float = 0.0) -> int:
+    def affordable(
+        self, seen: int, seconds: float, slowness: float = 1.0, callback: float = 0.0, periodic: PeriodicWork | None = None
+    ) -> int:
         """Return the largest budget, in whole batches, whose images from `seen` on take at most `seconds`; at least one batch.
 
-        slowness: seconds per image relative to the trial's. callback: seconds of each call of the callbacks.
+        slowness: seconds per image relative to the trial's. callback: seconds of each call of the callbacks. periodic:
+        work of the method besides its iterations.
         """
+        cost = slowness * sum(self.costs) / len(self.costs)
 
         def takes(images: int) -> float:
             calls = schedule.milestone_batches(images, self.batch, seen)
-            return slowness * self._cost(seen, images, images) + calls * callback
+            others = periodic.remaining(Clock(seen, images, self.batch), cost) if periodic else 0.0
+            return slowness * self._cost(seen, images, images) + calls * callback + others
 
         low, high = seen // self.batch + 1, seen // self.batch + 2
         while takes(high * self.batch) < seconds:

@@ -10,8 +10,8 @@ import torch
 
 from limner.core import distributed
 from limner.methods.phase import Method
+from limner.training.iteration import Plan, Stream, iterate, training_mode
 from limner.training.log import Means
-from limner.training.loop import Plan, Stream, iterate, training_mode
 from limner.training.state import State
 
 QUARTERS = (0.125, 0.375, 0.625, 0.875)  # midpoints of the quarters of a run

@@ -23,7 +23,7 @@ def noisy(x: torch.Tensor, level: float) -> torch.Tensor:
     return (x + level * noise).clamp(0, 255).to(torch.uint8)
 
 
-@pytest.mark.parametrize(("c", "h", "w"), [(1, 11, 30), (3, 40, 33), (3, 64, 64)])
+@pytest.mark.parametrize(("c", "h", "w"), [(1, 11, 30), (3, 40, 33), (3, 64, 64), (1, 266, 523)])
 def test_agree_with_scikit_image(c: int, h: int, w: int) -> None:
     a = images(3, c, h, w)
     b = noisy(a, 20)

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # exponents of the five scales, Wang, Simoncelli & Bovik 2003
-WINDOW = 11
+from limner.losses.structural import EXPONENTS, WINDOW, similarity
+
+PEAK = 255.0
 
 
 def psnr(a: Tensor, b: Tensor) -> Tensor:
@@ -35,7 +36,7 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     gaussian_weights=True and use_sample_covariance=False. Raises ValueError for pictures of less than 11 pixels.
     """
     _same(a, b)
-    return _in_parts(a, b, lambda x, y: _similarity(x, y)[0])
+    return _in_parts(a, b, lambda x, y: similarity(x, y, PEAK)[0])
 
 
 def ms_ssim(a: Tensor, b: Tensor, scales: int = 5) -> Tensor:
@@ -45,17 +46,17 @@ def ms_ssim(a: Tensor, b: Tensor, scales: int = 5) -> Tensor:
     exponents are scaled to sum 1, it is another metric: name their number with the value.
     """
     _same(a, b)
-    if not 1 <= scales <= len(SCALES):
-        raise ValueError(f"MS-SSIM has 1 to {len(SCALES)} scales, not {scales}.")
+    if not 1 <= scales <= len(EXPONENTS):
+        raise ValueError(f"MS-SSIM has 1 to {len(EXPONENTS)} scales, not {scales}.")
     needed = least_side(scales)
     if min(a.shape[2:]) < needed:
         raise ValueError(f"MS-SSIM of {scales} scales needs pictures of at least {needed} pixels: give fewer scales.")
-    exponents = [weight / sum(SCALES[:scales]) if scales < len(SCALES) else weight for weight in SCALES[:scales]]
+    exponents = [weight / sum(EXPONENTS[:scales]) if scales < len(EXPONENTS) else weight for weight in EXPONENTS[:scales]]
 
     def over_scales(x: Tensor, y: Tensor) -> Tensor:
         result = torch.ones(len(x), dtype=torch.float64)
         for i, exponent in enumerate(exponents):
-            whole, contrast = _similarity(x, y)
+            whole, contrast = similarity(x, y, PEAK)
             result = result * (whole if i == scales - 1 else contrast).clamp(min=0) ** exponent
             x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)
         return result
@@ -98,25 +99,3 @@ def _in_parts(a: Tensor, b: Tensor, measure: Callable[[Tensor, Tensor], Tensor])
     """Return the measure of each pair [N] in float64, in parts of about 100 MB of maps."""
     many = max(1, 2_000_000 // a[0].numel())
     return torch.cat([measure(x.double(), y.double()) for x, y in zip(a.split(many), b.split(many), strict=True)])
-
-
-def _similarity(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Return (SSIM, its contrast and structure terms alone), each [N], of float64 [N,C,H,W] in 0..255."""
-    if min(x.shape[2:]) < WINDOW:
-        raise ValueError(f"SSIM needs pictures of at least {WINDOW} pixels; got {x.shape[2]}x{x.shape[3]}.")
-    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    mean_x, mean_y, xx, yy, xy = _blur(torch.stack([x, y, x * x, y * y, x * y])).unbind()
-    spread_x, spread_y, joint = xx - mean_x**2, yy - mean_y**2, xy - mean_x * mean_y
-    contrast = (2 * joint + c2) / (spread_x + spread_y + c2)
-    whole = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1) * contrast
-    return whole.mean((1, 2, 3)), contrast.mean((1, 2, 3))
-
-
-def _blur(maps: Tensor) -> Tensor:
-    """Convolve with the Gaussian window, without padding, by rows and columns: [S,N,C,H,W] -> [S,N,C,H-10,W-10]."""
-    place = torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2
-    window = torch.exp(-place.square() / (2 * 1.5**2))
-    window = window / window.sum()
-    flat = maps.reshape(-1, 1, *maps.shape[3:])
-    flat = F.conv2d(F.conv2d(flat, window[None, None, :, None]), window[None, None, None, :])
-    return flat.reshape(*maps.shape[:3], *flat.shape[2:])

@@ -19,9 +19,10 @@ from limner.data.sampler import permutation
 from limner.data.sides import ASPECT_TOLERANCE, matching
 from limner.data.source import Rejected, Source
 from limner.evaluation.features import Extractor, resized, with_channels
-from limner.evaluation.image_quality import WINDOW, layer_distance, least_side, ms_ssim, psnr, ssim
+from limner.evaluation.image_quality import layer_distance, least_side, ms_ssim, psnr, ssim
 from limner.evaluation.inputs import Given, load_image_set
 from limner.evaluation.metrics import Metric, metric_label
+from limner.losses.structural import WINDOW
 
 PAIRED = ("psnr", "ssim", "ms_ssim", "perceptual")
 MIN_SIDE = {"ssim": WINDOW, "ms_ssim": least_side()}  # pixels of the shorter side

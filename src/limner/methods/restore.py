@@ -23,7 +23,8 @@ def charbonnier(difference: Tensor) -> Tensor:
     return (difference.square() + epsilon**2).sqrt() - epsilon
 
 
-PIXEL_LOSSES: dict[str, Callable[[Tensor], Tensor]] = {"charbonnier": charbonnier, "l1": torch.abs}
+TINY = 1e-6  # share of a picture that is hole
+PIXEL_LOSSES: dict[str, Callable[[Tensor], Tensor]] = {"charbonnier": charbonnier, "l1": torch.abs, "squared": torch.square}
 
 
 class Restoration:
@@ -33,8 +34,8 @@ class Restoration:
     eq. 3). The restorer updates first, and the discriminator then uses the pictures of that turn. Up to the fraction `start` of
     the run only pixels count, then the other losses rise over a tenth of it: they need a restorer that is nearly right.
 
-    features: distance of two pictures [N,C,H,W] -> [N]; None without a perceptual loss. hole: weight of the hole in the pixel
-    loss where batches have a mask, against 1 elsewhere (Liu et al. 2018, eq. 7: 6); the other losses see the composed picture.
+    features: distance of two pictures [N,C,H,W] -> [N]; None without a perceptual loss. Where batches have a mask, the losses see
+    the picture with the filled hole, and the pixel loss is the mean over the hole.
     """
 
     def __init__(
@@ -48,12 +49,11 @@ class Restoration:
         pixel: float = 1.0,
         perceptual: float = 0.0,
         adversarial: float = 0.0,
-        hole: float = 6.0,
         start: float = 0.0,
     ) -> None:
         self.restorer: Any = restorer
         self.distance, self.features = PIXEL_LOSSES[loss], features
-        self.pixel, self.perceptual, self.adversarial, self.hole = pixel, perceptual, adversarial, hole
+        self.pixel, self.perceptual, self.adversarial = pixel, perceptual, adversarial
         self.start = start
         nets, players = {"restorer": restorer}, {"restorer": list(restorer.parameters())}
         phases = [Phase("restorer", self.restorer_turn)]
@@ -67,11 +67,13 @@ class Restoration:
     def restorer_turn(self, batch: Batch, clock: Clock) -> tuple[Tensor, Terms]:
         target, mask = batch["target"], batch.get("mask")
         made = self.restorer(network_input(self.restorer, batch["image"], mask))
-        distance = self.distance(made - target)  # [N,C,H,W]
-        if mask is not None:
-            distance = distance * (1 + (self.hole - 1) * mask.to(distance.dtype))
+        pixel_loss = self.distance(made - target)  # [N,C,H,W]
+        if mask is None:
+            pixel_loss = pixel_loss.mean((1, 2, 3))
+        else:
+            hole = mask.to(pixel_loss.dtype)
+            pixel_loss = (pixel_loss * hole).mean((1, 2, 3)) / hole.mean((1, 2, 3)).clamp_min(TINY)
             made = composed(batch["image"], made, mask)
-        pixel_loss = distance.mean((1, 2, 3))
         loss, terms = self.pixel * pixel_loss, {"pixel_loss": pixel_loss.detach().mean()}
         share = ramp(clock.fraction, self.start)
         if self.features is not None and self.perceptual and share:

@@ -13,6 +13,9 @@ from limner.core.device import full_precision
 from limner.networks.padding import crop_to, pad_to
 
 ENSEMBLES = (1, 2, 4, 8)  # how many of the square's symmetries a self-ensemble uses
+HALVINGS = 4  # of the resolution, from which holes are filled
+COARSE_ROUNDS, ROUNDS = 32, 4  # of smoothing a filled hole, at the lowest resolution and at each other
+LEAST = 1e-6  # known share of a coarse pixel
 TAPS = 2  # radius of bicubic interpolation, in input pixels
 
 
@@ -77,3 +80,29 @@ def ensembled(restorer: Any, x: Tensor, count: int) -> Tensor:
 def composed(image: Tensor, made: Tensor, mask: Tensor) -> Tensor:
     """Return the output [N,C,H,W] inside the hole (mask 1) and the picture elsewhere."""
     return torch.where(mask.bool(), made, image.to(made.dtype))
+
+
+def filled(picture: Tensor, mask: Tensor, halvings: int = HALVINGS) -> Tensor:
+    """Fill a hole smoothly from its border: float32 [N,C,H,W], mask [N,1,H,W] (1 in the hole) -> [N,C,H,W], elsewhere unchanged.
+
+    Nearly the solution of Laplace's equation, found from coarse to fine: means of the known pixels at half the resolution, and so on
+    (Gortler et al. 1996, "The lumigraph", section 3.4), a few means of 3x3 pixels in what is still unknown, and then the same at each finer
+    resolution. A picture that is all hole becomes 0.
+    """
+    size = (picture.shape[-2], picture.shape[-1])
+    picture, mask = pad_to(picture, 2**halvings), pad_to(mask, 2**halvings)
+    sums, known = [picture * (1 - mask)], [1 - mask]
+    for _ in range(halvings):
+        sums.append(F.avg_pool2d(sums[-1], 2))
+        known.append(F.avg_pool2d(known[-1], 2))
+    made = sums[-1].sum((2, 3), keepdim=True) / known[-1].sum((2, 3), keepdim=True).clamp_min(LEAST)
+    made = made.expand_as(sums[-1])
+    for level in range(halvings, -1, -1):
+        unknown = known[level] < LEAST
+        means = sums[level] / known[level].clamp_min(LEAST)
+        made = torch.where(unknown, made, means)
+        for _ in range(COARSE_ROUNDS if level == halvings else ROUNDS):
+            made = torch.where(unknown, F.avg_pool2d(made, 3, 1, 1, count_include_pad=False), means)
+        if level:
+            made = F.interpolate(made, scale_factor=2, mode="bilinear", align_corners=False)
+    return crop_to(made, size)

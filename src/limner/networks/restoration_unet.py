@@ -5,6 +5,9 @@ strided ones instead of pooling, and at the lowest resolution dilated residual b
 no normalization: it would tie each pixel to statistics of the whole picture, and holes would change them (Liu et al. 2018,
 "Image inpainting for irregular holes using partial convolutions", section 3.3).
 
+A hole is filled smoothly first, and the network adds what the filling misses: with mid gray in the hole it had to learn from
+its pictures which color borders on which, and left seams.
+
     x [N,I,H,W] -> head -> (two 3x3 convs, stride 2) per level -> dilated blocks -> (up, concatenate, two 3x3 convs) -> last
 """
 
@@ -21,6 +24,7 @@ from limner.core.images import ImageSpec
 from limner.core.options import DEEPEST, WIDEST, check, option
 from limner.networks.layers import UpConv2d
 from limner.networks.padding import crop_to, pad_to
+from limner.networks.restoration import filled
 
 SOURCE = "Ronneberger et al. 2015, U-Net: convolutional networks for biomedical image segmentation"
 SLOPE = 0.1  # of the leaky ReLU
@@ -43,8 +47,8 @@ class Restorer(nn.Module):
     """x [N,I,H,W] -> [N,C,H,W] in or near [-1,1]; with the contract `networks.contracts.RestorerNetwork`.
 
     inputs: C, or C+1 with a mask as the last channel (1 in the hole, 0 elsewhere): the output is then of the whole picture, and
-    the caller composes it with the input; or 1, the luma of a color picture: the network predicts both color differences
-    (BT.601, full range) and the luma stays as it is. Before training, the last layer is zero and the output is the input.
+    the caller composes it with the input, of which nothing in the hole is used; or 1, the luma of a color picture: the network predicts both color differences
+    (BT.601, full range) and the luma stays as it is. Before training, the last layer is zero and the output is the input, in which the hole is `networks.restoration.filled`.
     """
 
     scale = 1
@@ -54,6 +58,7 @@ class Restorer(nn.Module):
         super().__init__()
         check(config)
         self.channels, self.inputs = spec.channels, inputs or spec.channels
+        self.fills_holes = self.inputs == self.channels + 1
         self.colorizes = self.inputs == 1 and self.channels == 3
         self.multiple = 2**config.downsamplings
         self.least = self.multiple
@@ -71,7 +76,11 @@ class Restorer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         size = (x.shape[-2], x.shape[-1])
-        y = F.leaky_relu(self.head(pad_to(x, self.multiple)), SLOPE)  # [N,W,H,W]
+        x = pad_to(x, self.multiple)
+        if self.fills_holes:
+            mask = x[:, self.channels :]
+            x = torch.cat([filled(x[:, : self.channels].float(), mask.float(), len(self.downs)), mask.float()], 1)
+        y = F.leaky_relu(self.head(x), SLOPE)  # [N,W,H,W]
         skips = []
         for down, conv in zip(self.downs, self.encoders, strict=True):
             skips.append(y)
@@ -81,8 +90,8 @@ class Restorer(nn.Module):
         for up, conv in zip(self.ups, self.decoders, strict=True):
             y = F.leaky_relu(up(y), SLOPE)  # [N,·,2h,2w]
             y = F.leaky_relu(conv(torch.cat([y, skips.pop().to(y.dtype)], 1)), SLOPE)
-        made = crop_to(self.last(y).float(), size)
-        return with_chroma(x.float(), made) if self.colorizes else x[:, : self.channels].float() + made
+        made = self.last(y).float()
+        return crop_to(with_chroma(x.float(), made) if self.colorizes else x[:, : self.channels].float() + made, size)
 
     def fused(self) -> Restorer:
         """Return a copy: there are no branches to merge."""

@@ -157,7 +157,6 @@ def method_of(
         perceptual=recipe.perceptual,
         adversarial=recipe.adversarial,
         start=recipe.sharpen_start,
-        **({"hole": recipe.hole} if isinstance(recipe, ContextRecipe) else {}),
     )
     return algorithm.method, optimizers
 

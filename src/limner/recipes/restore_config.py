@@ -31,7 +31,7 @@ class RestorationTraining(Training):
     flip: bool = option(True, "Mirror half of the crops.")
     rotate: bool = option(True, "Turn crops by 0, 90, 180 or 270 degrees.")
     clean: float = option(0.0, "Fraction of the training crops that are not degraded, so that clean pictures stay as they are.", low=0, high=1, needs=Needs("task", WITH_CLEAN))
-    loss: str = option("charbonnier", "Distance of pixels: charbonnier (L1, smooth at zero) or l1.", choices=lambda: PIXEL_LOSSES)
+    loss: str = option("charbonnier", "Distance of pixels: charbonnier (L1, smooth at zero), l1 or squared.", choices=lambda: PIXEL_LOSSES)
     pixel: float = option(1.0, "Weight of the pixel loss.", low=0)
     perceptual: float = option(0.0, "Weight of the distance between features of a pretrained EfficientNet-Lite0 (needs limner[perceptual]).", low=0)
     adversarial: float = option(0.0, "Weight of the adversarial loss; 0 has no discriminator.", low=0)
@@ -67,7 +67,6 @@ class ContextRecipe(RestorationTraining):
     rotate: bool = option(False, "Turn crops by 0, 90, 180 or 270 degrees.")
     holes_min: float = option(0.1, "Smallest part of a picture that is missing.", low=0, high=0.95, needs=Needs("task", ("inpaint",)))
     holes_max: float = option(0.4, "Largest part of a picture that is missing.", low=0, high=0.95, needs=Needs("task", ("inpaint",)))
-    hole: float = option(6.0, "Weight of the hole in the pixel loss, against 1 elsewhere.", low=0, needs=Needs("task", ("inpaint",)))
 
 
 AnyRestoration = RestorationRecipe | ContextRecipe

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from limner.core.images import to_float
 from limner.core.machine import Machine
 from limner.evaluation import FrechetProbe, ImageSet
-from limner.evaluation.image_quality import WINDOW, psnr, ssim
+from limner.evaluation.image_quality import psnr, ssim
+from limner.losses.structural import WINDOW
 from limner.networks.padding import pad_to
 from limner.runs.experiment import Validator
 from limner.sampling.generate import BATCH, transform
-from limner.sampling.restore import Pairs, restored, unrestored
+from limner.sampling.restore import Pairs, restored, simplest
 
 AUTO, NONE = "auto", "none"
 FEATURES = ("convolutions", "pixels", "lowpass", "efficientnet", "own")  # of Fréchet distances
@@ -118,8 +119,8 @@ def fidelity(
 
 
 def restoration(pairs: Pairs, scale: int, metric: str, title: str, machine: Machine) -> Validator:
-    """Return a validator of the mean PSNR and SSIM of restored pictures, and of the gain in PSNR over bicubic enlargement, or over
-    doing nothing; `metric` decides which state is the best.
+    """Return a validator of the mean PSNR and SSIM of restored pictures, and of the gain in PSNR over bicubic enlargement, smooth
+    filling of holes or doing nothing; `metric` decides which state is the best.
 
     The gain is that of the squared error of all pictures together: the mean of single gains would be decided by pictures that are
     hardly degraded, whose PSNR has no bound. pairs: degraded pictures and targets by row, always the same. SSIM is left out for
@@ -129,7 +130,7 @@ def restoration(pairs: Pairs, scale: int, metric: str, title: str, machine: Mach
     with_ssim = min(targets.shape[-2:]) >= WINDOW
     if metric == "ssim" and not with_ssim:
         raise ValueError(f"--metric ssim needs pictures of at least {WINDOW} pixels a side: choose psnr.")
-    before = _squared_error(unrestored(pairs, scale), targets)
+    before = _squared_error(simplest(pairs, scale), targets)
 
     def measure(network: nn.Module) -> Mapping[str, float]:
         outputs = restored(network, pairs, machine)
@@ -141,7 +142,7 @@ def restoration(pairs: Pairs, scale: int, metric: str, title: str, machine: Mach
         return {name: float(f"{value:.5g}") for name, value in figures.items()}
 
     columns = (metric, *(name for name in RESTORATION if name != metric and (name != "ssim" or with_ssim)))
-    over = "bicubic enlargement" if scale > 1 else "doing nothing"
+    over = "bicubic enlargement" if scale > 1 else "smooth filling" if "mask" in pairs else "doing nothing"
     name = {"psnr_gain": f"PSNR gain in dB over {over}", "psnr": "PSNR in dB", "ssim": "SSIM"}[metric]
     return Validator(columns=columns, title=f"{name} of {len(targets):,} {title}", better="higher", measure=measure, cost=timed(measure))
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from limner.core.device import autocast
 from limner.core.images import to_float, to_uint8
 from limner.core.machine import Machine
-from limner.networks.restoration import bicubic, composed, network_input
+from limner.networks.restoration import bicubic, composed, filled, network_input
 from limner.sampling.generate import BATCH
 
 Pairs = Mapping[str, Tensor]  # image uint8 [N,I,h,w], target uint8 [N,C,H,W], and mask [N,1,h,w] if there are holes
@@ -28,6 +28,12 @@ def restored(network: nn.Module, pairs: Pairs, machine: Machine, batch: int = BA
             made = network(network_input(network, image, mask))
         parts.append(to_uint8(made if mask is None else composed(image, made, mask)).cpu())
     return torch.cat(parts)
+
+
+def simplest(pairs: Pairs, scale: int) -> Tensor:
+    """Return what takes no learning, as `unrestored`, and with holes filled smoothly from their borders: uint8 [N,C,H,W]."""
+    image, mask = unrestored(pairs, scale), pairs.get("mask")
+    return image if mask is None else to_uint8(filled(to_float(image), mask.float()))
 
 
 def unrestored(pairs: Pairs, scale: int) -> Tensor:

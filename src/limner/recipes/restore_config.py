@@ -65,6 +65,8 @@ class ContextRecipe(RestorationTraining):
     task: str = option("inpaint", "What the restorer does.", choices=CONTEXT_TASKS)
     network: restoration_unet.Config = group(restoration_unet.Config, "The restorer.")
     rotate: bool = option(False, "Turn crops by 0, 90, 180 or 270 degrees.")
+    grad_clip: float = option(0.1, "Largest gradient norm; 0 does not clip.", low=0)
+    restorer_optimizer: OptimizerConfig = group(partial(_optimizer, lr=5e-4), "Optimizer of the restorer.")
     holes_min: float = option(0.1, "Smallest part of a picture that is missing.", low=0, high=0.95, needs=Needs("task", ("inpaint",)))
     holes_max: float = option(0.4, "Largest part of a picture that is missing.", low=0, high=0.95, needs=Needs("task", ("inpaint",)))
 

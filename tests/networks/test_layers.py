@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from limner.core.condition import Condition
 from limner.core.images import ImageSpec
-from limner.networks import diffaugment
+from limner.networks import conv, diffaugment
 from limner.networks.layers import (
     BatchNorm2d,
     ConditionalBatchNorm2d,
@@ -258,3 +258,17 @@ def test_flip_mirrors_half() -> None:
     x = torch.randn(2, 3, 4, 5)
     y = diffaugment.flip(x, torch.tensor([0.2, 0.8]))
     assert torch.equal(y[0], x[0].flip(2)) and torch.equal(y[1], x[1])
+
+
+@pytest.mark.parametrize(("channels", "patch"), [(1, 2), (3, 2), (4, 4), (3, 3)])
+def test_patches_are_those_of_pixel_shuffle_exactly(channels: int, patch: int) -> None:
+    x = torch.randn(2, channels, 4 * patch, 3 * patch, requires_grad=True)
+    made = conv.to_patches(x, patch)
+    assert torch.equal(made, F.pixel_unshuffle(x, patch)) and torch.equal(conv.to_patches(x, patch, 6.0), 6 * made)
+    for training in (False, True):
+        assert torch.equal(conv.from_patches(made, patch, training), x)
+    upstream = torch.randn_like(made)
+    (gradient,) = torch.autograd.grad(made, x, upstream, retain_graph=True)
+    assert torch.equal(gradient, F.pixel_shuffle(upstream, patch))
+    (back,) = torch.autograd.grad(conv.from_patches(made, patch, True), made, x.detach())
+    assert torch.equal(back, F.pixel_unshuffle(x, patch))

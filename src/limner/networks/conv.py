@@ -67,6 +67,26 @@ def _of_patches(spec: ImageSpec, patch: int) -> ImageSpec:
     return replace(spec, channels=spec.channels * patch**2, height=-(-spec.height // patch), width=-(-spec.width // patch))
 
 
+def _units(patch: int, channels: int, x: Tensor) -> Tensor:
+    """The kernel [P^2 C,C,P,P] that takes the pixels of a square apart, in the order of `pixel_unshuffle`."""
+    return torch.eye(channels * patch**2, device=x.device, dtype=x.dtype).view(-1, channels, patch, patch)
+
+
+def to_patches(x: Tensor, patch: int, gain: float = 1.0) -> Tensor:
+    """The pixels of each square as channels, times `gain`: [N,C,H,W] -> [N,C P^2,H/P,W/P].
+
+    This is `pixel_unshuffle` as a convolution with unit vectors, which takes half as long in bf16 on a CPU, forward and backward.
+    """
+    return F.conv2d(x, gain * _units(patch, x.shape[1], x), stride=patch)
+
+
+def from_patches(x: Tensor, patch: int, training: bool) -> Tensor:
+    """The inverse of `to_patches`: [N,C P^2,h,w] -> [N,C,Ph,Pw]. training: on a CPU, do it so that the backward pass is fast."""
+    if training and x.device.type == "cpu":
+        return F.conv_transpose2d(x, _units(patch, x.shape[1] // patch**2, x), stride=patch)
+    return F.pixel_shuffle(x, patch)
+
+
 def _widths(config: GeneratorConfig | DiscriminatorConfig, count: int) -> list[int]:
     """Channels from the highest resolution down."""
     return [config.width * min(8, 2**i) for i in range(count)]
@@ -117,7 +137,7 @@ class Generator(nn.Module):
         for level, up in enumerate(self.ups):
             x = up(self.activate(level, x, c))  # [N,·,2h,2w]
         if self.last is not None:
-            x = F.pixel_shuffle(self.last(self.activate(len(self.ups), x, c)), self.patch)  # [N,C,Ph,Pw]
+            x = from_patches(self.last(self.activate(len(self.ups), x, c)), self.patch, self.training)  # [N,C,Ph,Pw]
         return torch.tanh(center_crop(x, self.spec.size).float())
 
 
@@ -142,10 +162,10 @@ class Discriminator(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """x [N,C,H,W] -> the last feature maps [N,W,h,w]"""
-        if self.gain != 1:
-            x = self.gain * x
         if self.first is not None:
-            x = F.leaky_relu_(self.first(F.pixel_unshuffle(pad_to(x, self.patch), self.patch)), 0.2)  # [N,W,H/P,W/P]
+            x = F.leaky_relu_(self.first(to_patches(pad_to(x, self.patch), self.patch, self.gain)), 0.2)  # [N,W,H/P,W/P]
+        elif self.gain != 1:
+            x = self.gain * x
         for conv in self.convs:
             x = F.leaky_relu_(conv(x), 0.2)  # [N,W,h/2,w/2]
         return x

@@ -37,13 +37,15 @@ def contrast(x: Tensor, u: Tensor) -> Tensor:
 
 def translation(x: Tensor, u: Tensor, reach: float = 0.125) -> Tensor:
     """Shift by up to `reach` of each side, u [N,2]; the uncovered border repeats the image's edge."""
-    n, _, h, w = x.shape
+    n, c, h, w = x.shape
     dy = ((u[:, 0] * 2 - 1) * reach * h).round().long()[:, None]
     dx = ((u[:, 1] * 2 - 1) * reach * w).round().long()[:, None]
     rows = (torch.arange(h, device=x.device)[None] + dy).clamp(0, h - 1)  # [N,H]
     columns = (torch.arange(w, device=x.device)[None] + dx).clamp(0, w - 1)  # [N,W]
-    picture = torch.arange(n, device=x.device)[:, None, None]
-    return x.permute(0, 2, 3, 1)[picture, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    first = torch.arange(n, device=x.device)[:, None] * h
+    pixels = (first + rows)[:, :, None] * w + columns[:, None, :]  # [N,H,W]
+    # one index a pixel: three took three times as long on a CPU, forward and backward
+    return x.permute(0, 2, 3, 1).reshape(n * h * w, c).index_select(0, pixels.flatten()).view(n, h, w, c).permute(0, 3, 1, 2)
 
 
 def cutout(x: Tensor, u: Tensor, share: float = 0.5) -> Tensor:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import limner
+from limner.core.condition import Condition
+from limner.core.images import ImageSpec
 from limner.data import open_source, prepare
-from limner.recipes.groups import find_groups, grouped
+from limner.methods.phase import Clock
+from limner.networks import conv
+from limner.networks.transfer import Change, take_over
+from limner.recipes import groups as home
+from limner.recipes.groups import find_groups, give_vectors, grouped
+from limner.training.loop import View
 
 
 def bars(n: int, channels: int = 3, size: tuple[int, int] = (24, 40)) -> tuple[np.ndarray, np.ndarray]:
@@ -88,3 +98,85 @@ def test_the_model_card_says_what_the_classes_are(tmp_path: Path) -> None:
     run = limner.train(pictures, out=tmp_path / "run", images=16, changes=small, quiet=True, metric="none", doctor=False)
     card = (run.folder / "README.md").read_text()
     assert "2 groups of similar pictures" in card and "Classes:" not in card
+
+
+# ---- many groups, by their vectors -------------------------------------------------------------------------------------
+
+
+NINE = Condition.classes(9)
+
+
+def with_vectors(condition: Condition = NINE) -> tuple[conv.Generator, conv.Discriminator]:
+    torch.manual_seed(0)
+    spec = ImageSpec(3, 16, 16, condition)
+    nets = (
+        conv.Generator(spec, conv.GeneratorConfig(z_size=8, width=8, vectors=5)),
+        conv.Discriminator(spec, conv.DiscriminatorConfig(width=8, vectors=5)),
+    )
+    for net in nets:
+        assert net.vectors is not None and not net.vectors.any()
+        net.vectors.copy_(torch.randn(9, 5, generator=torch.Generator().manual_seed(1)))
+        for parameter in net.parameters():
+            torch.nn.init.normal_(parameter, 0, 0.2)
+    return nets
+
+
+def test_networks_see_the_vector_of_a_class_and_blends_are_its_mean() -> None:
+    generator, discriminator = (net.eval() for net in with_vectors())
+    plain = conv.Generator(ImageSpec(3, 16, 16, Condition.vector(5)), conv.GeneratorConfig(z_size=8, width=8)).eval()
+    plain.load_state_dict({key: value for key, value in generator.state_dict().items() if key != "vectors"})
+    z, c = torch.randn(4, 8), torch.tensor([8, 0, 3, 3])
+    assert torch.equal(generator(z, c), plain(z, generator.vectors[c]))
+    blend = torch.zeros(4, 9).scatter(1, c[:, None], 0.5).scatter_add(1, (c[:, None] + 1) % 9, torch.full((4, 1), 0.5))
+    mean = (generator.vectors[c] + generator.vectors[(c + 1) % 9]) / 2
+    torch.testing.assert_close(generator(z, blend), plain(z, mean))
+    x = torch.randn(4, 3, 16, 16)
+    with torch.no_grad():
+        discriminator.vectors[3] = discriminator.vectors[0]
+        logits = discriminator(x, c)
+        assert torch.equal(logits[2:], discriminator(x, torch.zeros_like(c))[2:]) and not torch.equal(logits, discriminator(x, c.flip(0)))
+
+
+def test_vectors_are_for_classes_and_stay_those_of_the_pictures_in_a_transfer() -> None:
+    with pytest.raises(ValueError, match="can stand for classes, not for no condition"):
+        with_vectors(Condition.none())
+    before, now = with_vectors()[0], with_vectors()[0]
+    with torch.no_grad():
+        now.vectors.mul_(-1)
+        before.first.weight.fill_(0.5)
+    mine = now.vectors.clone()
+    take_over(now, before.state_dict(), Change((3, 3)))
+    assert torch.equal(now.vectors, mine) and (now.first.weight == 0.5).all()
+
+
+def test_a_run_of_many_groups_resumes_and_gives_their_vectors_to_both_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(home, "MANY", 4)
+    pictures = torch.rand(80, 16, 16, 3).mul(255).to(torch.uint8).numpy()
+    small = {"generator.width": 4, "discriminator.width": 4, "groups": 6, "batch": 8}
+    whole = limner.train(pictures, out=tmp_path / "whole", images=64, changes=small, quiet=True, metric="none", doctor=False)
+    model = limner.load(whole.folder, "cpu")
+    kept = home.kept_groups(whole.folder)
+    assert kept is not None
+    wanted = conv.Generator(model.spec, conv.GeneratorConfig(width=4, vectors=kept.centers.shape[1]))
+    give_vectors(wanted, kept)
+    torch.testing.assert_close(model.network.vectors.float(), wanted.vectors)
+    assert wanted.vectors.square().mean().item() == pytest.approx(1, rel=1e-4) and model.sample(3, seed=0).shape == (3, 3, 16, 16)
+    limner.train(pictures, out=tmp_path / "cut", images=64, changes=small, quiet=True, metric="none", doctor=False, callbacks=[StopAt(32)])
+    limner.train(pictures, out=tmp_path / "cut", images=64, changes=small, quiet=True, metric="none", doctor=False)
+    resumed, unbroken = (load_file(folder / "weights.safetensors") for folder in (tmp_path / "cut", whole.folder))
+    assert all(torch.equal(resumed[name], tensor) for name, tensor in unbroken.items())
+    with pytest.raises(ValueError, match="leave vectors out"):
+        limner.train(pictures, out=tmp_path / "x", images=8, changes={"generator.vectors": 5}, quiet=True)
+
+
+class StopAt:
+    """A callback that sends this process SIGTERM, as a scheduler would."""
+
+    def __init__(self, seen: int) -> None:
+        self.seen = seen
+
+    def due(self, clock: Clock) -> bool:
+        return clock.seen == self.seen
+
+    def __call__(self, view: View) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -46,6 +46,23 @@ def blends(condition: Condition, c: Tensor) -> bool:
     return condition.kind == "classes" and c.is_floating_point() and c.shape[1:] == (condition.size,)
 
 
+def given_vectors(condition: Condition, size: int) -> tuple[Condition, nn.Buffer | None]:
+    """The condition of the inside of a network whose classes have given vectors of `size` numbers, and the buffer [K,size] for them, zeros;
+    with size 0 the condition itself and no buffer. Raises ValueError for a condition that is not classes."""
+    if not size:
+        return condition, None
+    if condition.kind != "classes":
+        raise ValueError(f"Vectors can stand for classes, not for {condition}: leave vectors at 0.")
+    return Condition.vector(size), nn.Buffer(torch.zeros(condition.size, size))
+
+
+def vector_of(vectors: Tensor | None, c: Tensor | None) -> Tensor | None:
+    """The given vector of each class, [N] -> [N,D], or the mean of those of a blend [N,K]; c itself where no vectors are given."""
+    if vectors is None or c is None:
+        return c
+    return c.to(vectors.dtype) @ vectors if c.is_floating_point() else F.embedding(c, vectors)
+
+
 def _shares(c: Tensor) -> Tensor:
     """The weight of each position in the mean over a text, and of the padding by the padded share. [N,L] -> [N,L]"""
     real = c != 0

@@ -9,6 +9,9 @@ discriminator", eq. 3). Weights are orthogonal at the start (Brock et al. 2019, 
 With `patch` P above 1 the networks compute on the picture's squares of PxP pixels: the generator ends in a pixel shuffle, the
 discriminator begins with its inverse (Shi et al. 2016, "Real-time single image and video super-resolution", section 3.2). A
 picture then costs little more than one of 1/P of its sides.
+
+With `vectors` D above 0 each class has a given vector of D numbers (the buffer `vectors` [K,D], which whoever builds the network
+fills), and the networks are conditioned on it in place of the class: many classes of few pictures then share what they learn.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from torch import Tensor, nn
 
 from limner.core.images import ImageSpec
 from limner.core.options import WIDEST, check, option
+from limner.networks.condition import given_vectors, vector_of
 from limner.networks.layers import (
     ConditionalBatchNorm2d,
     SpectralConv2d,
@@ -49,6 +53,7 @@ class GeneratorConfig:
     width: int = option(32, "Channels at full resolution, or at that of the patches; doubled at each downsampling, at most 8x.", low=1, high=WIDEST)
     patch: int = option(1, "Side of the squares of pixels that one position of the last map draws: higher is faster and coarser.", low=1, high=16)
     upsampling: str = option("transposed", "Doubling of the resolution: transposed convolutions, or nearest neighbors and a convolution, which leave no grid.", choices=UPSAMPLINGS)
+    vectors: int = option(0, "Numbers of the vector that stands for each class, where --groups gives them; 0 learns an embedding of each class.", low=0, high=WIDEST)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +61,7 @@ class DiscriminatorConfig:
     width: int = option(32, "Channels at full resolution, or at that of the patches; doubled at each downsampling, at most 8x.", low=1, high=WIDEST)
     patch: int = option(1, "Side of the squares of pixels that become one position of the first map.", low=1, high=16)
     gain: float = option(1.0, "Factor on the discriminator's input: with spectral normalization, its Lipschitz constant is at most this.", low=0)
+    vectors: int = option(0, "Numbers of the vector that stands for each class, where --groups gives them; 0 learns an embedding of each class.", low=0, high=WIDEST)
 
 
 TINY_GENERATOR = GeneratorConfig(z_size=8, width=8)
@@ -100,6 +106,7 @@ class Generator(nn.Module):
         check(config)
         self.spec, self.z_size, self.patch = spec, config.z_size, config.patch
         inner = _of_patches(spec, config.patch)
+        condition, self.vectors = given_vectors(spec.condition, config.vectors)
         depth = levels(inner)
         self.base = base_size(inner, depth)
         if config.patch == 1:  # the last doubling gives the picture
@@ -109,7 +116,7 @@ class Generator(nn.Module):
             widths = _widths(config, depth + 1)[::-1]
             outputs = widths[1:]
         self.first = nn.Linear(config.z_size, widths[0] * self.base[0] * self.base[1], bias=False)
-        self.norms = nn.ModuleList([ConditionalBatchNorm2d(w, spec.condition) for w in widths])
+        self.norms = nn.ModuleList([ConditionalBatchNorm2d(w, condition) for w in widths])
         biased = [config.patch == 1 and i == depth - 1 for i in range(depth)]  # no norm follows the last doubling to a picture
         self.ups = nn.ModuleList([
             UpConv2d(a, b, bias=bias) if config.upsampling == "nearest" else nn.ConvTranspose2d(a, b, 4, 2, 1, bias=bias)
@@ -133,6 +140,7 @@ class Generator(nn.Module):
         return F.relu_(self.norms[level](x, c))
 
     def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
+        c = vector_of(self.vectors, c)
         x = to_map(self.first(z), self.ups[0].in_channels, self.base)  # type: ignore[arg-type]  # [N,W,h,w]
         for level, up in enumerate(self.ups):
             x = up(self.activate(level, x, c))  # [N,·,2h,2w]
@@ -149,6 +157,7 @@ class Discriminator(nn.Module):
         check(config)
         self.patch, self.gain = config.patch, config.gain
         inner = _of_patches(spec, config.patch)
+        condition, self.vectors = given_vectors(spec.condition, config.vectors)
         depth = levels(inner)
         widths = _widths(config, depth + (config.patch > 1))
         self.features_width = widths[-1]
@@ -157,7 +166,7 @@ class Discriminator(nn.Module):
         outputs = widths if config.patch == 1 else widths[1:]
         self.convs = nn.ModuleList([SpectralConv2d(a, b, 4, 2, 1) for a, b in zip(inputs, outputs, strict=True)])
         self.last = SpectralLinear(widths[-1] * (inner.height >> depth) * (inner.width >> depth), 1)
-        self.projection = spectral_projection(spec.condition, widths[-1]) if spec.condition else None
+        self.projection = spectral_projection(condition, widths[-1]) if condition else None
         self.spectral = [layer for _, layer in spectral_layers(self)]
 
     def features(self, x: Tensor) -> Tensor:
@@ -180,5 +189,5 @@ class Discriminator(nn.Module):
             x = self.features(x)
             logits = self.logits(x)
             if self.projection is not None:
-                logits = logits + self.projection(x.sum((2, 3), dtype=torch.float32), c)
+                logits = logits + self.projection(x.sum((2, 3), dtype=torch.float32), vector_of(self.vectors, c))
         return logits

@@ -30,7 +30,7 @@ from limner.networks import architecture, describe
 from limner.networks.classifier import Classifier
 from limner.networks.contracts import StyleBased, UsesReferenceBatch
 from limner.recipes.config import MotionRecipe, Recipe, TextRecipe
-from limner.recipes.groups import KeepGroups, grouped, into_groups
+from limner.recipes.groups import KeepGroups, give_vectors, grouped, into_groups, with_vectors
 from limner.recipes.presets import GANS
 from limner.runs.copies import copy_check
 from limner.runs.experiment import Card, Experiment, Product, Validator
@@ -51,11 +51,17 @@ def build(name: str, recipe: Recipe, dataset: Dataset, options: Options, machine
     kept: KeepGroups | None = None
     if recipe.groups:
         dataset, kept = into_groups(dataset, recipe.groups, run_folder(options, dataset, name))
+        recipe = with_vectors(recipe, kept.groups)
+    elif getattr(recipe.generator, "vectors", 0) or getattr(recipe.discriminator, "vectors", 0):
+        raise ValueError("The vectors of classes come from --groups: leave vectors out, or give --groups 1000 too.")
     spec = dataset.spec
     policy = augmentation_of(recipe.augmentation, dataset)
     refuse_too_large(recipe, spec, machine, lambda: players(recipe, spec))
     torch.manual_seed(options.seed)
     gan = gan_of(recipe, spec, machine.device, policy)
+    if kept:
+        for net in (gan.generator, gan.discriminator):
+            give_vectors(net, kept.groups)
     training, held_out = split(dataset, options.seed) if options.doctor else (dataset, None)
     if kept and isinstance(held_out, Dataset):  # a validation split of the data's own
         held_out = grouped(held_out, kept.groups.of(held_out.images), len(kept.groups.centers))

@@ -2,7 +2,8 @@
 
 A generator and a discriminator that are conditioned on groups learn more from as many pictures than without (Liu et al. 2020,
 "Diverse image generation via self-conditioned GANs"). They find the groups in the discriminator's features and renew them during
-training; here they are found once, before it, in gradients and colors (`recipes.descriptors`). A run keeps its groups in its
+training; here they are found once, before it, in gradients and colors (`recipes.descriptors`). Many groups of a few pictures each are
+conditioned on by their vectors, as the instances of Casanova et al. 2021, "Instance-conditioned GAN". A run keeps its groups in its
 folder, and uses them again when it is resumed or extended.
 """
 
@@ -13,9 +14,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from limner.core.components import principal_axes, project
 from limner.core.condition import Condition
@@ -23,10 +25,12 @@ from limner.core.files import write_tensors
 from limner.data import Dataset
 from limner.evaluation.diversity import kmeans
 from limner.methods.phase import Clock
+from limner.recipes.config import Recipe
 from limner.recipes.descriptors import FITTED, Detail, batches, descriptors
 from limner.training.loop import View
 
 DETAIL = Detail(cells=8, orientations=6, components=40)
+MANY = 100  # groups, from which on networks are conditioned on their vectors: each has too few pictures to be learned by itself
 ROUNDS = 25  # of k-means (Lloyd 1982)
 FILE = Path("checkpoint") / "groups.safetensors"  # in the run folder
 
@@ -60,6 +64,21 @@ def into_groups(dataset: Dataset, count: int, folder: Path) -> tuple[Dataset, Ke
     else:
         labels = groups.of(dataset.images)
     return grouped(dataset, labels, len(groups.centers)), KeepGroups(groups)
+
+
+def with_vectors(recipe: Recipe, groups: Groups) -> Recipe:
+    """Return the recipe whose networks take the vectors of many groups, if their architecture can; few groups are learned each by itself."""
+    if len(groups.centers) < MANY or not hasattr(recipe.generator, "vectors"):
+        return recipe
+    size = groups.centers.shape[1]
+    nets = {name: replace(getattr(recipe, name), vectors=size) for name in ("generator", "discriminator")}
+    return replace(recipe, **nets)
+
+
+def give_vectors(net: nn.Module, groups: Groups) -> None:
+    """Fill the vectors of the classes of a network, if it takes them: the directions of the groups' centers, of mean square 1."""
+    if (vectors := getattr(net, "vectors", None)) is not None:
+        vectors.copy_(F.normalize(groups.centers, dim=1) * groups.centers.shape[1] ** 0.5)
 
 
 def kept_groups(folder: Path) -> Groups | None:

@@ -179,10 +179,13 @@ def test_a_run_that_is_extended_keeps_its_number_of_groups() -> None:
         (ImageSpec(3, 32, 32), 3_000, 30),
         (ImageSpec(3, 32, 32), 2_999, 0),
         (ImageSpec(3, 32, 32, Condition.classes(10)), 60_000, 0),
-        (ImageSpec(3, 64, 64), 60_000, 0),
+        (ImageSpec(3, 64, 64), 60_000, 2_000),
+        (ImageSpec(3, 64, 64), 1_000, 500),
+        (ImageSpec(3, 64, 64), 999, 0),
+        (ImageSpec(3, 64, 64, Condition.classes(10)), 60_000, 0),
     ],
 )
-def test_small_pictures_without_classes_are_sorted_into_groups(spec: ImageSpec, count: int, wanted: int) -> None:
+def test_pictures_without_classes_are_sorted_into_groups(spec: ImageSpec, count: int, wanted: int) -> None:
     assert automatic.choose(spec, count, Options(), CPU)[1].groups == wanted
 
 

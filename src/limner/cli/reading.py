@@ -47,7 +47,7 @@ class TrainingFlags(ReadingFlags):
         ),
     ] = None
     drop_duplicates: Annotated[bool, _help("Train on one picture of each group of identical ones.")] = False
-    unconditional: Annotated[bool, _help("Ignore the classes; auto may sort small pictures into groups then.")] = False
+    unconditional: Annotated[bool, _help("Ignore the classes; auto may sort the pictures into groups then.")] = False
     halves: Annotated[
         bool,
         _help(

@@ -6,7 +6,8 @@ equal time; a generator's lr of 2.4e-3 with a discriminator's of 8e-4 is better 
 the first minutes). Larger pictures are computed in patches of about 1/32 of the short side, with upsampling by nearest neighbors
 and a gain of 6 on the discriminator's input, the generator at half the rate: at 64x64, after equal CPU time, the distance on ImageNet features is less than half
 of that without the three (emoji, one seed). Small pictures without classes are sorted into 30 groups, which halves the distance of
-Fashion-MNIST at equal images; at 64x64 groups were no gain (emoji). At 128x128, patches of 4x4 and of 2x2 gave equal distances after 150 CPU seconds (openmoji, one seed).
+Fashion-MNIST at equal images; larger ones into groups of two, whose vectors the networks are conditioned on: at 64x64 that halves the
+distance of shapes (emoji, one seed). At 128x128, patches of 4x4 and of 2x2 gave equal distances after 150 CPU seconds (openmoji, one seed).
 On GPUs nothing was measured: the same recipe, wider, is a guess, and the message
 calls it one.
 """
@@ -28,6 +29,8 @@ from limner.runs.options import Options
 SIDE = 32  # pixels; the short side of a larger image is divided into about as many patches
 GAIN, LR = 6.0, 1.2e-3  # the discriminator's gain and the generator's learning rate for a larger image
 GROUPS, PICTURES_PER_GROUP = 30, 100  # of small pictures without classes; the least pictures of a group on average
+PICTURES_PER_VECTOR, MOST_VECTORS = 2, 2_000  # of larger ones: a group's pictures on average, and the most groups, whose vectors are conditioned on
+LEAST_PICTURES = 1_000  # of a set of larger ones: groups of a smaller set would nearly name single pictures
 NAME = "spectral"  # the recipe of every choice
 LONG_BUDGET = 30.0  # minutes; from it on, a large image gets the full width
 
@@ -58,8 +61,8 @@ def choose(
     values: dict[str, Any] = {"generator.width": width, "discriminator.width": width}
     if patch > 1:
         values |= {"generator.patch": patch, "discriminator.patch": patch, "generator.upsampling": "nearest", "discriminator.gain": GAIN, "generator_optimizer.lr": LR}
-    elif not spec.classes and count >= GROUPS * PICTURES_PER_GROUP:
-        values["groups"] = GROUPS
+    if groups := groups_for(spec, count, patch):
+        values["groups"] = groups
     if "groups" in recorded:
         values["groups"] = recorded["groups"]
     recipe = changed(PRESETS[NAME].make(), values)
@@ -68,6 +71,15 @@ def choose(
     reason = f", width {width}{of}: {why}" if own else ""
     patches = f", patches of {patch}x{patch} pixels" if patch > 1 and not {"architecture", "generator.patch", "discriminator.patch"} & {*changes} else ""
     return NAME, recipe, f"auto chose {NAME}{patches}{reason}{small}."
+
+
+def groups_for(spec: ImageSpec, count: int, patch: int) -> int:
+    """Return the number of groups that stand for classes; 0 for pictures that have some, and for few pictures."""
+    if spec.classes:
+        return 0
+    if patch == 1:
+        return GROUPS if count >= GROUPS * PICTURES_PER_GROUP else 0
+    return min(MOST_VECTORS, count // PICTURES_PER_VECTOR) if count >= LEAST_PICTURES else 0
 
 
 def patch_of(spec: ImageSpec) -> int:

@@ -59,7 +59,7 @@ class Recipe(Training):
     regularizer: str = option("none", "Regularizer of the generator.", choices=lambda: ("none", *REGULARIZERS))
     regularizer_weight: float | None = option(None, "Weight of the regularizer; by default the paper's.", low=0, needs=Needs("regularizer"))
     regularizer_every: int = option(1, "Generator steps between regularizations, each weighted as much more.", low=1, needs=Needs("regularizer"))
-    groups: int = option(0, "Groups of similar pictures, found before training, that stand for classes where the pictures have none (Liu et al. 2020); 0 learns without.", low=0, high=1000)
+    groups: int = option(0, "Groups of similar pictures, found before training, that stand for classes where the pictures have none (Liu et al. 2020); 0 learns without.", low=0, high=4_000)
     classifier: float = option(0.0, "Weight of the auxiliary classifier loss (AC-GAN); 0 conditions the discriminator instead.", low=0)
     noise: str = option("normal", "Latent distribution: standard normal, uniform in [-1,1], or normal truncated at 2.", choices=lambda: DISTRIBUTIONS)
     discriminator_optimizer: OptimizerConfig = group(OptimizerConfig, "Optimizer of the discriminator.")

@@ -189,6 +189,12 @@ def test_pictures_without_classes_are_sorted_into_groups(spec: ImageSpec, count:
     assert automatic.choose(spec, count, Options(), CPU)[1].groups == wanted
 
 
+def test_other_architectures_and_classifiers_get_no_groups_of_two() -> None:
+    for given in ({"architecture"}, {"classifier"}):
+        assert automatic.choose(ImageSpec(3, 64, 64), 5_000, Options(), CPU, given)[1].groups == 0
+        assert automatic.choose(ImageSpec(3, 32, 32), 5_000, Options(), CPU, given)[1].groups == 30
+
+
 def test_groups_stay_when_pictures_are_added(squares: Path, tmp_path: Path) -> None:
     images = np.load(squares)["images"]
     folder = tmp_path / "pictures"

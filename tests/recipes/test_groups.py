@@ -14,10 +14,12 @@ from safetensors.torch import load_file
 import limner
 from limner.core.condition import Condition
 from limner.core.images import ImageSpec
+from limner.core.options import replace
 from limner.data import open_source, prepare
 from limner.methods.phase import Clock
 from limner.networks import conv
 from limner.networks.transfer import Change, take_over
+from limner.recipes import gan
 from limner.recipes import groups as home
 from limner.recipes.groups import find_groups, give_vectors, grouped
 from limner.training.loop import View
@@ -149,6 +151,43 @@ def test_vectors_are_for_classes_and_stay_those_of_the_pictures_in_a_transfer() 
     assert torch.equal(now.vectors, mine) and (now.first.weight == 0.5).all()
 
 
+@pytest.mark.parametrize(("before", "now"), [(5, None), (None, 5), (5, 5), (0, 5), (5, 0)])
+def test_a_transfer_keeps_scales_and_shifts_whatever_the_conditions(before: int | None, now: int | None) -> None:
+    """before, now: numbers of the vectors of nine groups, 0 for classes without, None for no classes."""
+
+    def generator(vectors: int | None) -> conv.Generator:
+        spec = ImageSpec(3, 16, 16, Condition.none() if vectors is None else NINE)
+        return conv.Generator(spec, conv.GeneratorConfig(z_size=8, width=8, vectors=vectors or 0))
+
+    parent, child = generator(before), generator(now)
+    norm = parent.norms[0]
+    if before is None:
+        norm.norm.weight.data.fill_(3.0)
+    elif before:
+        norm.scale.bias.data.fill_(3.0)
+        norm.scale.table.weight.data.normal_()
+    else:
+        norm.scale.table.weight.data.fill_(3.0)
+    take_over(child, parent.state_dict(), Change((3, 3)))
+    norm = child.norms[0]
+    if now is None:
+        assert (norm.norm.weight == 3).all()
+    elif now:
+        assert (norm.scale.bias == 3).all() and not norm.scale.table.weight.any()  # the axes are those of other pictures
+    else:
+        assert norm.scale.table.weight.abs().min() > 0.5
+
+
+def test_the_groups_decide_on_vectors() -> None:
+    recipe, (few, many) = gan.PRESETS["spectral"].make(), (home.Groups(torch.zeros(1), torch.zeros(1, 7), torch.rand(n, 7)) for n in (home.MANY - 1, home.MANY))
+    assert [home.with_vectors(recipe, many).generator.vectors, home.with_vectors(recipe, many).discriminator.vectors] == [7, 7]
+    copied = replace(recipe, {"generator.vectors": 3, "classifier": 1.0})
+    assert home.with_vectors(copied, few).generator.vectors == 0
+    assert [home.with_vectors(copied, many).generator.vectors, home.with_vectors(copied, many).discriminator.vectors] == [7, 0]
+    other = gan.PRESETS["sngan"].make()
+    assert home.with_vectors(other, many) is other
+
+
 def test_a_run_of_many_groups_resumes_and_gives_their_vectors_to_both_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(home, "MANY", 4)
     pictures = torch.rand(80, 16, 16, 3).mul(255).to(torch.uint8).numpy()
@@ -165,7 +204,7 @@ def test_a_run_of_many_groups_resumes_and_gives_their_vectors_to_both_networks(t
     limner.train(pictures, out=tmp_path / "cut", images=64, changes=small, quiet=True, metric="none", doctor=False)
     resumed, unbroken = (load_file(folder / "weights.safetensors") for folder in (tmp_path / "cut", whole.folder))
     assert all(torch.equal(resumed[name], tensor) for name, tensor in unbroken.items())
-    with pytest.raises(ValueError, match="leave vectors out"):
+    with pytest.raises(ValueError, match="those of groups"):
         limner.train(pictures, out=tmp_path / "x", images=8, changes={"generator.vectors": 5}, quiet=True)
 
 

@@ -68,8 +68,7 @@ def take_over(net: nn.Module, before: Mapping[str, Tensor], change: Change) -> T
     for name, tensor in now.items():
         size = tensor.numel() if name in parameters else 0
         total += size
-        given = name == "vectors"  # of the classes of these pictures
-        value = _mapped(net, name, tensor, found[name], change) if name in found and not given else None
+        value = _mapped(net, name, tensor, found[name], change) if name in found else None
         if value is None:
             new.append(name)
         else:
@@ -123,18 +122,34 @@ def _shifted(name: str, shifts: Mapping[str, int]) -> str:
 
 def _with_norms(net: nn.Module, before: dict[str, Tensor], change: Change) -> dict[str, Tensor]:
     """Add the scale and shift of class-conditional norms where only plain ones are known, and the other way round."""
-    found = dict(before)
+    found = _without_vectors(net, before)
     classes = len(change.classes[1])
     for prefix, module in net.named_modules():
         if not isinstance(module, ConditionalBatchNorm2d):
             continue
-        for plain, table in (("norm.weight", "scale.table.weight"), ("norm.bias", "shift.table.weight")):
-            one, many = f"{prefix}.{plain}", f"{prefix}.{table}"
-            if module.scale is None and many in before:
-                found[one] = before[many].mean(0)
-            elif module.scale is not None and one in before and classes and not change.classes[0]:
-                found[many] = before[one].expand(classes, -1)
+        for plain, embedding in (("norm.weight", "scale"), ("norm.bias", "shift")):
+            one, many, middle = (f"{prefix}.{name}" for name in (plain, f"{embedding}.table.weight", f"{embedding}.bias"))
+            mean = before.get(middle, before[many].mean(0) if many in before else before.get(one))  # over conditions
+            if mean is None:
+                continue
+            if module.scale is None:
+                found[one] = mean
+            elif module.scale.bias is not None:
+                found[middle] = mean
+            elif one in before and classes and not change.classes[0]:
+                found[many] = mean.expand(classes, -1)
     return found
+
+
+def _without_vectors(net: nn.Module, before: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Leave out the given vectors of classes, and, where either network has some, what reads them: they are of other pictures."""
+    if "vectors" not in before and getattr(net, "vectors", None) is None:
+        return dict(before)
+    reading = tuple(
+        f"{name}.{part}." for name, module in net.named_modules()
+        for part in ("table", "linear") if isinstance(module, ConditionEmbedding | LinearEmbedding) and hasattr(module, part)
+    )  # fmt: skip
+    return {name: tensor for name, tensor in before.items() if name != "vectors" and not name.startswith(reading)}
 
 
 # ---- one tensor --------------------------------------------------------------------------------------------------------

@@ -61,7 +61,7 @@ def choose(
     values: dict[str, Any] = {"generator.width": width, "discriminator.width": width}
     if patch > 1:
         values |= {"generator.patch": patch, "discriminator.patch": patch, "generator.upsampling": "nearest", "discriminator.gain": GAIN, "generator_optimizer.lr": LR}
-    if groups := groups_for(spec, count, patch):
+    if groups := groups_for(spec, count, patch, changes):
         values["groups"] = groups
     if "groups" in recorded:
         values["groups"] = recorded["groups"]
@@ -73,9 +73,12 @@ def choose(
     return NAME, recipe, f"auto chose {NAME}{patches}{reason}{small}."
 
 
-def groups_for(spec: ImageSpec, count: int, patch: int) -> int:
-    """Return the number of groups that stand for classes; 0 for pictures that have some, and for few pictures."""
-    if spec.classes:
+def groups_for(spec: ImageSpec, count: int, patch: int, changes: Collection[str] = ()) -> int:
+    """Return the number of groups that stand for classes; 0 for pictures that have some, and for few pictures.
+
+    Only the architecture of this recipe takes the vectors of many groups, and a classifier cannot learn them.
+    """
+    if spec.classes or (patch > 1 and {"architecture", "classifier"} & {*changes}):
         return 0
     if patch == 1:
         return GROUPS if count >= GROUPS * PICTURES_PER_GROUP else 0

@@ -53,7 +53,7 @@ def build(name: str, recipe: Recipe, dataset: Dataset, options: Options, machine
         dataset, kept = into_groups(dataset, recipe.groups, run_folder(options, dataset, name))
         recipe = with_vectors(recipe, kept.groups)
     elif getattr(recipe.generator, "vectors", 0) or getattr(recipe.discriminator, "vectors", 0):
-        raise ValueError("The vectors of classes come from --groups: leave vectors out, or give --groups 1000 too.")
+        raise ValueError("The vectors of classes are those of groups: give --groups 1000, and leave vectors out.")
     spec = dataset.spec
     policy = augmentation_of(recipe.augmentation, dataset)
     refuse_too_large(recipe, spec, machine, lambda: players(recipe, spec))

@@ -67,12 +67,15 @@ def into_groups(dataset: Dataset, count: int, folder: Path) -> tuple[Dataset, Ke
 
 
 def with_vectors(recipe: Recipe, groups: Groups) -> Recipe:
-    """Return the recipe whose networks take the vectors of many groups, if their architecture can; few groups are learned each by itself."""
-    if len(groups.centers) < MANY or not hasattr(recipe.generator, "vectors"):
+    """Return the recipe whose networks take the vectors of many groups, if their architecture can; few groups are learned each by itself.
+
+    A discriminator with a classifier sees no condition, and so takes none.
+    """
+    if not hasattr(recipe.generator, "vectors"):
         return recipe
-    size = groups.centers.shape[1]
-    nets = {name: replace(getattr(recipe, name), vectors=size) for name in ("generator", "discriminator")}
-    return replace(recipe, **nets)
+    size = groups.centers.shape[1] if len(groups.centers) >= MANY else 0
+    nets = {"generator": size, "discriminator": 0 if recipe.classifier else size}
+    return replace(recipe, **{name: replace(getattr(recipe, name), vectors=number) for name, number in nets.items()})
 
 
 def give_vectors(net: nn.Module, groups: Groups) -> None:

@@ -49,6 +49,8 @@ def load_data(recipe: MotionRecipe, request: DataRequest, progress: Progress | N
 def build(name: str, recipe: MotionRecipe, dataset: ClipPictures, options: Options, machine: Machine) -> Experiment:
     """Return the experiment of a recipe. Raises ValueError for options that conflict or need more memory than is free."""
     spec, clips = dataset.spec, dataset.clips
+    if recipe.generator.vectors or recipe.discriminator.vectors:
+        raise ValueError("The vectors of classes are those of groups, which clips do not have: leave vectors out.")
     policy = augmentation_of(recipe.augmentation, clips.frames)
     refuse_too_large(
         recipe, spec, machine,

@@ -119,6 +119,8 @@ def transfer(experiment: Experiment, parent: Parent, adapt: str) -> Transfer:
     spec = ImageSpec.from_json(before["data"]["spec"])
     now = experiment.data
     names = tuple(before["data"]["classes"]) if spec.classes else (), now.classes if now.spec.classes else ()
+    if before["network"]["config"].get("vectors") or any(getattr(net, "vectors", None) is not None for net in method.nets.values()):
+        names = (), ()  # of groups, which have vectors of their own in place of a name
     change = Change((spec.channels, now.spec.channels), names)
     scratch = {name: _copies(net.state_dict()) for name, net in method.nets.items()}
     averages: dict[str, Tensors] = {}

@@ -29,6 +29,15 @@ def test_passes_new_pictures_and_flags_copies_with_noise(held_out: torch.Tensor 
     assert "It copies" in copies.verdict
 
 
+def test_pictures_that_are_only_near_on_average_may_be_blurred() -> None:
+    """A share of suspects below the fair one is no reason to say that it copies."""
+    fresh = rows(3000, 7)
+    typical = fresh[torch.cdist(fresh, TRAIN).min(1).values.argsort()[300:1500]]
+    found = memorization_test(typical, TRAIN, HELD, resamples=200)
+    assert found.copying and found.suspects < 0.05 < 0.6 < found.closer
+    assert found.verdict.startswith("It may copy: in ") and "It copies" not in found.verdict
+
+
 def test_a_fifth_of_exact_copies_is_found_and_leads_the_sheet() -> None:
     samples = torch.cat([rows(400, 5), TRAIN[100:200]])
     found = memorization_test(samples, TRAIN, HELD, resamples=200)

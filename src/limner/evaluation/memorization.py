@@ -28,7 +28,11 @@ class Memorization:
     @property
     def copying(self) -> bool:
         """Whether the samples are significantly nearer to the training set as a whole, or too many are very near."""
-        return (self.z < -3 and self.interval[0] > 0.5) or self.suspects_interval[0] > 0.10
+        return (self.z < -3 and self.interval[0] > 0.5) or self._many_suspects
+
+    @property
+    def _many_suspects(self) -> bool:
+        return self.suspects_interval[0] > 0.10
 
     @property
     def closest(self) -> Tensor:
@@ -38,6 +42,11 @@ class Memorization:
     @property
     def verdict(self) -> str:
         """A summary in one sentence."""
+        if self.copying and not self._many_suspects:
+            return (
+                f"It may copy: in {self.closer:.0%} of comparisons its picture lies closer to the training set than a real unseen one (50 % "
+                "would be fair). Blurred pictures do so too: look at the closest pairs."
+            )
         if self.copying:
             return (
                 f"It copies: {self.suspects:.0%} of its pictures lie closer to a training picture than 95 % of "

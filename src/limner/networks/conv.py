@@ -53,7 +53,7 @@ class GeneratorConfig:
     width: int = option(32, "Channels at full resolution, or at that of the patches; doubled at each downsampling, at most 8x.", low=1, high=WIDEST)
     patch: int = option(1, "Side of the squares of pixels that one position of the last map draws: higher is faster and coarser.", low=1, high=16)
     upsampling: str = option("transposed", "Doubling of the resolution: transposed convolutions, or nearest neighbors and a convolution, which leave no grid.", choices=UPSAMPLINGS)
-    vectors: int = option(0, "Numbers of the vector that stands for each class, where --groups gives them; 0 learns an embedding of each class.", low=0, high=WIDEST)
+    vectors: int = option(0, "Numbers of the vector that stands for each class, which --groups sets; 0 learns an embedding of each class.", low=0, high=WIDEST)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ class DiscriminatorConfig:
     width: int = option(32, "Channels at full resolution, or at that of the patches; doubled at each downsampling, at most 8x.", low=1, high=WIDEST)
     patch: int = option(1, "Side of the squares of pixels that become one position of the first map.", low=1, high=16)
     gain: float = option(1.0, "Factor on the discriminator's input: with spectral normalization, its Lipschitz constant is at most this.", low=0)
-    vectors: int = option(0, "Numbers of the vector that stands for each class, where --groups gives them; 0 learns an embedding of each class.", low=0, high=WIDEST)
+    vectors: int = option(0, "Numbers of the vector that stands for each class, which --groups sets; 0 learns an embedding of each class.", low=0, high=WIDEST)
 
 
 TINY_GENERATOR = GeneratorConfig(z_size=8, width=8)

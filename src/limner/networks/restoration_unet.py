@@ -46,9 +46,10 @@ TINY = Config(width=4, downsamplings=2, blocks=1)
 class Restorer(nn.Module):
     """x [N,I,H,W] -> [N,C,H,W] in or near [-1,1]; with the contract `networks.contracts.RestorerNetwork`.
 
-    inputs: C, or C+1 with a mask as the last channel (1 in the hole, 0 elsewhere): the output is then of the whole picture, and
-    the caller composes it with the input, of which nothing in the hole is used; or 1, the luma of a color picture: the network predicts both color differences
-    (BT.601, full range) and the luma stays as it is. Before training, the last layer is zero and the output is the input, in which the hole is `networks.restoration.filled`.
+    inputs: C, or C+1 with a mask as the last channel (1 in the hole, 0 elsewhere): nothing in the hole is used, the output is of the
+    whole picture, and the caller composes it with the input; or 1, the luma of a color picture: the network predicts both color
+    differences (BT.601, full range) and the luma stays as it is. Before training, the last layer is zero and the output is the
+    input, in which the hole is `networks.restoration.filled`.
     """
 
     scale = 1

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
-import signal
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -38,6 +36,7 @@ from limner.runs.costs import validation_seconds
 from limner.runs.experiment import Validator
 from limner.sampling.generate import preview_of, sampler_of
 from limner.training.loop import Outcome
+from stopping import StopAt
 
 
 def limner(*arguments: object) -> None:
@@ -55,16 +54,6 @@ def small(name: str) -> dict[str, object]:
     return {"batch": 8} | {f"{net}.{key}": value for net in fields for key, value in sizes.items() if key in fields[net]}
 
 
-class StopAfterOne:
-    """A hook that asks the run to end, as a scheduler would."""
-
-    def due(self, clock) -> bool:
-        return clock.seen == 8
-
-    def __call__(self, view) -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
-
-
 @pytest.mark.parametrize("name", [name for name in generators.PRESETS if name not in motion.PRESETS])
 def test_a_preset_trains_resumes_and_samples(
     name: str, squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -76,7 +65,7 @@ def test_a_preset_trains_resumes_and_samples(
     limner(*common, "--out", tmp_path / "whole")
     broken = train(
         squares, recipe=name, images=24, device="cpu", threads=1, quiet=True, out=tmp_path / "broken",
-        changes=changes, callbacks=[StopAfterOne()],
+        changes=changes, callbacks=[StopAt(8)],
     )  # fmt: skip
     assert not broken.outcome.finished
     limner(*common, "--out", tmp_path / "broken")
@@ -180,7 +169,7 @@ def test_a_run_keeps_the_precision_it_was_started_in(
                       changes=small("spectral"), precision=precision, **more)  # fmt: skip
 
     run_once("whole")
-    run_once("broken", callbacks=[StopAfterOne()])
+    run_once("broken", callbacks=[StopAt(8)])
     monkeypatch.setattr(device, "cpu_has_bf16", lambda: True)  # moved to another machine
     with pytest.raises(ValueError, match=r"was started with precision fp32, now it is bf16: .* leave --precision out"):
         run_once("broken", "bf16")

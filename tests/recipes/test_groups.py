@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +14,12 @@ from limner.core.condition import Condition
 from limner.core.images import ImageSpec
 from limner.core.options import replace
 from limner.data import open_source, prepare
-from limner.methods.phase import Clock
 from limner.networks import conv
 from limner.networks.transfer import Change, take_over
 from limner.recipes import gan
 from limner.recipes import groups as home
 from limner.recipes.groups import find_groups, give_vectors, grouped
-from limner.training.loop import View
+from stopping import StopAt
 
 
 def bars(n: int, channels: int = 3, size: tuple[int, int] = (24, 40)) -> tuple[np.ndarray, np.ndarray]:
@@ -206,16 +203,3 @@ def test_a_run_of_many_groups_resumes_and_gives_their_vectors_to_both_networks(t
     assert all(torch.equal(resumed[name], tensor) for name, tensor in unbroken.items())
     with pytest.raises(ValueError, match="those of groups"):
         limner.train(pictures, out=tmp_path / "x", images=8, changes={"generator.vectors": 5}, quiet=True)
-
-
-class StopAt:
-    """A callback that sends this process SIGTERM, as a scheduler would."""
-
-    def __init__(self, seen: int) -> None:
-        self.seen = seen
-
-    def due(self, clock: Clock) -> bool:
-        return clock.seen == self.seen
-
-    def __call__(self, view: View) -> None:
-        os.kill(os.getpid(), signal.SIGTERM)

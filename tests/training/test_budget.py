@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from toy import CPU, PLAN, StopAt, Toy, stream, weights
+from toy import CPU, PLAN, Toy, stream, weights
 
 from limner.core.schedule import milestone_batches, preview_milestones
 from limner.methods.phase import Clock
@@ -15,6 +15,7 @@ from limner.training import loop
 from limner.training.budget import MOMENTS, Budget, Decision
 from limner.training.loop import fit
 from limner.training.trial import choose_threads, thread_counts
+from stopping import StopAt
 
 
 def played(budget: Budget, cost, seconds: float = 0.0, seen: int = 0, batch: int = 10) -> tuple[int, float]:

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from toy import CPU, PLAN, StopAt, Toy, stream
+from toy import CPU, PLAN, Toy, stream
 
 from limner.core import artifact
 from limner.methods.phase import Batch, Clock
 from limner.training.loop import View, fit
 from limner.training.state import State
+from stopping import StopAt
 
 
 class Counting(nn.Module):

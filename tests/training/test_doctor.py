@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from toy import CPU, StopAt, Toy, stream, weights
+from toy import CPU, Toy, stream, weights
 from toy import PLAN as FAST
 
 from limner.monitor.doctor import (
@@ -27,6 +27,7 @@ from limner.monitor.doctor import (
 )
 from limner.training.loop import fit
 from limner.training.state import OptimizerConfig
+from stopping import StopAt
 
 PLAN = replace(  # forty visits, and no leaps of its own
     FAST, images=CHECKS * FAST.batch, optimizers={name: OptimizerConfig(lr=1e-4) for name in FAST.optimizers}

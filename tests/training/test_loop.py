@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
-from toy import CPU, PLAN, Counter, StopAt, Toy, stream, weights
+from toy import CPU, PLAN, Counter, Toy, stream, weights
 
 from limner.core.files import writing
 from limner.methods.phase import Batch, Clock, Phase
@@ -25,6 +25,7 @@ from limner.training.loop import Outcome, View, fit
 from limner.training.run import locked
 from limner.training.state import OptimizerConfig, State
 from limner.training.trial import measure
+from stopping import StopAt
 
 
 def run(folder: Path, method: Toy, plan: Plan = PLAN, **more) -> Outcome:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from toy import CPU, StopAt
+from toy import CPU
 
 from limner.core.images import IMAGES, to_float
 from limner.data import open_source
@@ -22,6 +22,7 @@ from limner.methods.phase import Batch, Clock, Phase
 from limner.training.iteration import Plan
 from limner.training.loop import fit
 from limner.training.state import OptimizerConfig
+from stopping import StopAt
 
 
 class Denoiser:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Mapping
 
 import torch
@@ -11,7 +9,6 @@ from torch import Tensor, nn
 
 from limner.methods.phase import Batch, Clock, PeriodicWork, Phase
 from limner.training.iteration import Plan
-from limner.training.loop import View
 from limner.training.state import OptimizerConfig
 
 CPU = torch.device("cpu")
@@ -70,16 +67,3 @@ def stream(first: int, count: int) -> dict[str, Tensor]:
 
 def weights(method: Toy) -> dict[str, Tensor]:
     return {f"{n}.{k}": v.clone() for n, net in method.nets.items() for k, v in net.state_dict().items()}
-
-
-class StopAt:
-    """A hook that sends this process SIGTERM, as a scheduler would."""
-
-    def __init__(self, seen: int) -> None:
-        self.seen = seen
-
-    def due(self, clock: Clock) -> bool:
-        return clock.seen == self.seen
-
-    def __call__(self, view: View) -> None:
-        os.kill(os.getpid(), signal.SIGTERM)

@@ -42,15 +42,15 @@ class Memorization:
     @property
     def verdict(self) -> str:
         """A summary in one sentence."""
-        if self.copying and not self._many_suspects:
-            return (
-                f"It may copy: in {self.closer:.0%} of comparisons its picture lies closer to the training set than a real unseen one (50 % "
-                "would be fair). Blurred pictures do so too: look at the closest pairs."
-            )
-        if self.copying:
+        if self._many_suspects:
             return (
                 f"It copies: {self.suspects:.0%} of its pictures lie closer to a training picture than 95 % of "
                 "real unseen ones do (5 % would be fair); look at the closest pairs."
+            )
+        if self.copying:
+            return (
+                f"It may copy: in {self.closer:.0%} of comparisons its picture lies closer to the training set than a real unseen one (50 % "
+                "would be fair). Blurred pictures do so too: look at the closest pairs."
             )
         if self.closer < 0.35:
             return "No sign of copying: its pictures lie farther from the training set than real unseen ones do."

@@ -69,9 +69,10 @@ def _parts(x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Cut the last dimension into overlapping parts, each with the banded matrix [width - 10, width] that blurs it: the time of one
     product for the whole would grow with the square of the width."""
     weights = [exp(-((i - WINDOW // 2) ** 2) / (2 * SIGMA**2)) for i in range(WINDOW)]
+    total = sum(weights)
     for start in range(0, x.shape[-1] - WINDOW + 1, MOST):
         part = x[..., start : start + MOST + WINDOW - 1]
         band = x.new_zeros(part.shape[-1] - WINDOW + 1, part.shape[-1])
         for i, weight in enumerate(weights):
-            band.diagonal(i).fill_(weight / sum(weights))
+            band.diagonal(i).fill_(weight / total)
         yield part, band

@@ -89,9 +89,9 @@ def test_a_mode_of_its_own_is_not_what_truncation_takes_for_an_outlier() -> None
     random = torch.Generator().manual_seed(0)
     left, right = torch.zeros(900, 1, 16, 16), torch.zeros(100, 1, 16, 16)
     left[..., :8], right[..., 8:] = 200, 200
-    pictures = (torch.cat([left, right]) + 20 * torch.rand(1000, 1, 16, 16, generator=random)).to(torch.uint8)
+    pictures, new = ((torch.cat([left, right]) + 20 * torch.rand(1000, 1, 16, 16, generator=random)).to(torch.uint8) for _ in range(2))
     typical = Typicality(reduced, pictures, 4)
-    for kind in (pictures[:900], pictures[900:]):
+    for kind in (new[:900], new[900:]):
         assert 0.4 < typical.rank(kind).mean() < 0.6
     noise = torch.randint(0, 256, (50, 1, 16, 16), generator=random, dtype=torch.uint8)
     assert typical.rank(noise).min() == 1

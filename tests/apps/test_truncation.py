@@ -9,10 +9,19 @@ import pytest
 import torch
 
 import limner
+from limner.apps import model as home
 from limner.apps.model import GeneratorModel
 from limner.apps.sample import sample, walk
 from limner.apps.truncation import LATENTS, truncated
-from limner.apps.typical import FEATURE_IMAGES, FEATURE_SAMPLES, PICTURES_PER_CLASS, Typicality, learn_features, reduced
+from limner.apps.typical import (
+    FEATURE_IMAGES,
+    FEATURE_SAMPLES,
+    PICTURES_OF_MANY,
+    PICTURES_PER_CLASS,
+    Typicality,
+    learn_features,
+    reduced,
+)
 from limner.networks.contracts import StyleBased
 
 TINY = {
@@ -132,13 +141,26 @@ def test_calibration_reports_its_progress_once_and_for_the_classes_that_occur(st
         assert not seen
 
 
+def test_many_classes_are_calibrated_with_few_pictures_and_without_a_classifier(
+    plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(home, "MANY_CLASSES", 2)
+    monkeypatch.setattr(home, "learn_features", lambda *_: pytest.fail("a classifier was trained"))
+    model, seen = limner.load(plain, "cpu"), []
+    sample(model, tmp_path / "a.png", 4, label="all", truncation=0.5, calibration=lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (2 * PICTURES_OF_MANY, 2 * PICTURES_OF_MANY)
+    chosen, drawn = (model.sample(40, label=0, truncation=psi) for psi in (0.3, None))
+    ranks = [model._typicality[0].rank(torch.from_numpy(np.asarray(pictures))).mean() for pictures in (chosen, drawn)]
+    assert ranks[0] < 0.3 < ranks[1]
+
+
 @pytest.mark.parametrize("learned", [True, False])
 def test_failures_are_the_least_typical(learned: bool) -> None:
     """Bars that stand or lie, varied in place and brightness, and 1 in 20 pictures of noise: pixels rank it last, and so
     do features that are learned from all of them, noise too."""
     random = np.random.default_rng(0)
     n = 640
-    pictures, kind = np.zeros((n, 1, 16, 16), np.uint8), np.arange(n) % 2
+    pictures, kind = np.zeros((n, 1, 16, 16), np.uint8), np.arange(n) // 2 % 2
     for picture, upright in zip(pictures, kind, strict=True):
         start, value = random.integers(2, 11), random.integers(120, 255)
         (picture[0, :, start : start + 4] if upright else picture[0, start : start + 4])[:] = value
@@ -148,10 +170,23 @@ def test_failures_are_the_least_typical(learned: bool) -> None:
     features = learn_features(x, y, 2) if learned else reduced
     assert not learned or torch.equal(features(x), learn_features(x, y, 2)(x))
     typical = Typicality(features, x, 1)
-    assert [len(x) for x in typical.sorted] == [n]
+    assert [len(x) for x in typical.sorted] == [n // 2]
     bad = np.isin(np.arange(n), failed)
     ranks = typical.rank(x).numpy()
     assert np.quantile(ranks[bad], 0.2) > np.quantile(ranks[~bad], 0.8)
+
+
+def test_ranks_of_new_pictures_are_uniform_and_a_mode_without_ranks_is_not_typical() -> None:
+    """64 pictures of noise: the covariance of those that it is computed from would rank nearly all new ones as most typical."""
+    random = torch.Generator().manual_seed(0)
+    noise = lambda n: torch.randint(0, 256, (n, 1, 16, 16), generator=random, dtype=torch.uint8)  # noqa: E731
+    ranks = torch.cat([Typicality(reduced, noise(64), 1).rank(noise(64)) for _ in range(20)])
+    assert all(abs((ranks <= share).float().mean() - share) < 0.05 for share in (0.25, 0.5, 0.75))
+    dark = noise(41) // 16
+    dark[40] += 200  # of the first half: the second has none like it
+    typical = Typicality(reduced, dark, 2)
+    assert min(map(len, typical.sorted)) == 0 and typical.rank(dark[40:]) == 1
+    assert typical.rank(noise(50) // 16).mean() < 0.8
 
 
 def test_every_mode_has_calibration_pictures() -> None:
@@ -159,4 +194,4 @@ def test_every_mode_has_calibration_pictures() -> None:
     x = torch.zeros(40, 1, 8, 8, dtype=torch.uint8)
     x[20:, :, :4] = 200
     typical = Typicality(reduced, x, 16)
-    assert sorted(map(len, typical.sorted)) == [20, 20] and len(typical.centers) == 2
+    assert sorted(map(len, typical.sorted)) == [10, 10] and len(typical.centers) == 2

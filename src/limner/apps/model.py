@@ -19,7 +19,9 @@ from limner.apps.truncation import LATENTS, mean_style, truncated
 from limner.apps.typical import (
     FEATURE_IMAGES,
     FEATURE_SAMPLES,
+    MANY_CLASSES,
     MODES,
+    PICTURES_OF_MANY,
     PICTURES_PER_CLASS,
     PICTURES_PER_MODE,
     Features,
@@ -54,7 +56,7 @@ class GeneratorModel:
         self.noise = latents.validate_name(description["network"].get("noise", "normal"))
         self._device = where
         self._precision = device.precision(where)
-        self._features: Features | None = None if spec.classes > 1 else reduced  # None: not trained yet
+        self._features: Features | None = None if 1 < spec.classes < MANY_CLASSES else reduced  # None: not trained yet
         self._typicality: dict[int, Typicality] = {}  # by class, -1 without classes
         self._inverter: Any = None  # what `invert` computes once
         self._mean_styles: dict[int, Tensor] = {}  # by class, -1 without classes: the mean style [W] of a style-based network
@@ -155,7 +157,8 @@ class GeneratorModel:
         """
         calibrated: dict[int, Any] = self._mean_styles if self.has_styles else self._typicality
         missing = [group for group in np.unique(_groups(1, labels)).tolist() if group not in calibrated]
-        modes, pictures = (MODES, MODES * PICTURES_PER_MODE) if labels is None else (1, PICTURES_PER_CLASS)
+        per_class = PICTURES_PER_CLASS if self.spec.classes < MANY_CLASSES else PICTURES_OF_MANY
+        modes, pictures = (MODES, MODES * PICTURES_PER_MODE) if labels is None else (1, per_class)
         count = LATENTS if self.has_styles else pictures
         learning = missing and not self.has_styles and self._features is None
         total, done = len(missing) * count + (FEATURE_SAMPLES + FEATURE_IMAGES if learning else 0), 0

@@ -6,7 +6,8 @@ favors none of them (multimodal truncation: Mokady et al. 2022, "Self-distilled 
 density of a Gaussian ranks the pictures (as DeVries et al. 2020, "Instance selection for GANs", section 3.1, rank real ones).
 With classes, the features are those of a small classifier of the generator's own samples; without classes they are downscaled
 pixels: contrastive features lowered precision where the generator is bad, and those of a classifier of clusters raised it
-less.
+less. Many classes are mostly groups of a few pictures (`recipes.groups`), which no classifier learns from a few samples each: they
+are ranked by downscaled pixels as well.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ MAX_COMPONENTS = 64        # principal components
 MODES = 16                 # clusters of pictures without classes
 PICTURES_PER_MODE = 64     # for calibration
 PICTURES_PER_CLASS = 256   # for calibration; a class is one mode
+MANY_CLASSES = 100         # from which on the features are downscaled pixels
+PICTURES_OF_MANY = 64      # for calibration, of each of many classes: sampling 16 pictures would otherwise draw 4,096 first
 FEATURE_SAMPLES = 2560     # samples of all classes on which the features are trained
 FEATURE_IMAGES = 4096      # images seen in that training: four times as many were no better
 Features = Callable[[Tensor], Tensor]  # uint8 [N,C,H,W] -> float [N,F]
@@ -50,33 +53,44 @@ def learn_features(pictures: Tensor, labels: Tensor, classes: int, progress: Pro
 
 
 class Typicality:
-    """Mode and rank of pictures among calibration pictures uint8 [M,C,H,W] of the same generator, in `modes` clusters."""
+    """Mode and rank of pictures among calibration pictures uint8 [M,C,H,W] of the same generator, in `modes` clusters.
+
+    One half of the pictures gives the modes and their covariance, the other the ranks: distances of the pictures that a
+    covariance is computed from are not distributed as those of new ones (split conformal prediction: Papadopoulos et al. 2002,
+    "Inductive confidence machines for regression"), and the share of pictures that is kept would not be the one asked for.
+    """
 
     def __init__(self, features: Features, pictures: Tensor, modes: int) -> None:
         self.features = features
         x = features(pictures).double()
+        x, others = x[::2], x[1::2]
         self.mean = x.mean(0)
-        x = x - self.mean
+        x, others = x - self.mean, others - self.mean
         _, vectors = torch.linalg.eigh(x.T @ x)
         self.basis = vectors[:, -max(1, min(MAX_COMPONENTS, len(x) // 4)) :]  # [F,D], the largest components
-        x = x @ self.basis
+        x, others = x @ self.basis, others @ self.basis
         centers = kmeans(x, min(modes, len(x)))
         used, mode = torch.cdist(x, centers).argmin(1).unique(return_inverse=True)
-        self.centers = centers[used]  # without those of empty clusters, which would have no calibration pictures
+        self.centers = centers[used]  # without those of empty clusters
         self.whiten = torch.linalg.cholesky(torch.linalg.inv(_shrunk_covariance(x - self.centers[mode])))
-        distance = self._distance(x, mode)
-        self.sorted = [distance[mode == i].sort().values for i in range(len(self.centers))]
+        nearest = torch.cdist(others, self.centers).argmin(1)
+        distance = self._distance(others, nearest)
+        self.sorted = [distance[nearest == i].sort().values for i in range(len(self.centers))]
 
     def _distance(self, x: Tensor, mode: Tensor) -> Tensor:
         """Return the squared Mahalanobis distances [N] of rows [N,D] to the centers of their modes [N]."""
         return ((x - self.centers[mode]) @ self.whiten).square().sum(1)
 
     def rank(self, pictures: Tensor) -> Tensor:
-        """Return for uint8 [N,C,H,W] the fraction [N], in [0,1], of the mode's calibration pictures that are more typical."""
+        """Return for uint8 [N,C,H,W] the fraction [N], in [0,1], of the mode's calibration pictures that are more typical.
+
+        It is 1 in a mode that no picture of the second half belongs to: it is too rare to be typical.
+        """
         x = (self.features(pictures).double() - self.mean) @ self.basis
         mode = torch.cdist(x, self.centers).argmin(1)
         distance = self._distance(x, mode)
-        ranks = [torch.searchsorted(self.sorted[k], d) / max(1, len(self.sorted[k])) for k, d in zip(mode.tolist(), distance, strict=True)]
+        known = [self.sorted[k] for k in mode.tolist()]
+        ranks = [torch.searchsorted(others, d) / len(others) if len(others) else torch.ones(()) for others, d in zip(known, distance, strict=True)]
         return torch.stack(ranks) if ranks else torch.zeros(0)
 
 

@@ -14,10 +14,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from limner.core.condition import Condition
 from limner.core.images import ImageSpec
 from limner.networks import conv, diffaugment
+from limner.networks.fold import fold
 from limner.networks.layers import (
     BatchNorm2d,
     ConditionalBatchNorm2d,
     InstanceNorm2d,
+    PatchUpConv2d,
     SpectralConv2d,
     SpectralLinear,
     UpConv2d,
@@ -258,6 +260,22 @@ def test_flip_mirrors_half() -> None:
     x = torch.randn(2, 3, 4, 5)
     y = diffaugment.flip(x, torch.tensor([0.2, 0.8]))
     assert torch.equal(y[0], x[0].flip(2)) and torch.equal(y[1], x[1])
+
+
+@pytest.mark.parametrize("patch", [2, 3, 4, 8])
+def test_squares_of_a_resize_convolution_are_those_of_the_two_steps_and_flat_where_the_map_is(patch: int) -> None:
+    layer, x = PatchUpConv2d(5, 3, patch), torch.randn(2, 5, 6, 7, requires_grad=True)
+    nn.init.normal_(layer.bias)  # type: ignore[arg-type]
+    steps = F.conv2d(F.interpolate(x, scale_factor=patch), layer.weight, layer.bias, padding=patch)
+    made = F.pixel_shuffle(layer(x), patch)
+    torch.testing.assert_close(made, steps, atol=1e-5, rtol=1e-5)
+    upstream = torch.randn_like(made)
+    of = [x, *layer.parameters()]
+    for found, right in zip(torch.autograd.grad(made, of, upstream), torch.autograd.grad(steps, of, upstream), strict=True):
+        torch.testing.assert_close(found, right, atol=1e-3, rtol=1e-4)
+    flat = F.pixel_shuffle(layer(torch.ones(1, 5, 5, 5)), patch)[..., patch:-patch, patch:-patch]
+    assert flat.std((2, 3)).max() < 1e-5
+    assert torch.equal(fold(nn.Sequential(layer).eval())(x), layer(x))
 
 
 @pytest.mark.parametrize(("channels", "patch"), [(1, 2), (3, 2), (4, 4), (3, 3)])

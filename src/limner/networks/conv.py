@@ -8,7 +8,8 @@ discriminator", eq. 3). Weights are orthogonal at the start (Brock et al. 2019, 
 
 With `patch` P above 1 the networks compute on the picture's squares of PxP pixels: the generator ends in a pixel shuffle, the
 discriminator begins with its inverse (Shi et al. 2016, "Real-time single image and video super-resolution", section 3.2). A
-picture then costs little more than one of 1/P of its sides.
+picture then costs little more than one of 1/P of its sides. With upsampling by nearest neighbors, the last convolution too draws no
+grid (`layers.PatchUpConv2d`).
 
 With `vectors` D above 0 each class has a given vector of D numbers (the buffer `vectors` [K,D], which whoever builds the network
 fills), and the networks are conditioned on it in place of the class: many classes of few pictures then share what they learn.
@@ -27,6 +28,7 @@ from limner.core.options import WIDEST, check, option
 from limner.networks.condition import given_vectors, vector_of
 from limner.networks.layers import (
     ConditionalBatchNorm2d,
+    PatchUpConv2d,
     SpectralConv2d,
     SpectralLinear,
     UpConv2d,
@@ -50,7 +52,7 @@ SPREAD = 0.3  # initial difference between the pixels of a patch, relative to th
 @dataclass(frozen=True, kw_only=True)
 class GeneratorConfig:
     z_size: int = option(64, "Dimensions of the latent vector.", low=1, high=WIDEST)
-    width: int = option(32, "Channels at full resolution, or at that of the patches; doubled at each downsampling, at most 8x.", low=1, high=WIDEST)
+    width: int = option(32, "Channels at full resolution, or at that of patches of 2x2 and times P/2 at larger ones; doubled at each downsampling, at most 8x.", low=1, high=WIDEST)
     patch: int = option(1, "Side of the squares of pixels that one position of the last map draws: higher is faster and coarser.", low=1, high=16)
     upsampling: str = option("transposed", "Doubling of the resolution: transposed convolutions, or nearest neighbors and a convolution, which leave no grid.", choices=UPSAMPLINGS)
     vectors: int = option(0, "Numbers of the vector that stands for each class, which --groups sets; 0 learns an embedding of each class.", low=0, high=WIDEST)
@@ -58,7 +60,7 @@ class GeneratorConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DiscriminatorConfig:
-    width: int = option(32, "Channels at full resolution, or at that of the patches; doubled at each downsampling, at most 8x.", low=1, high=WIDEST)
+    width: int = option(32, "Channels at full resolution, or at that of patches of 2x2 and times P/2 at larger ones; doubled at each downsampling, at most 8x.", low=1, high=WIDEST)
     patch: int = option(1, "Side of the squares of pixels that become one position of the first map.", low=1, high=16)
     gain: float = option(1.0, "Factor on the discriminator's input: with spectral normalization, its Lipschitz constant is at most this.", low=0)
     vectors: int = option(0, "Numbers of the vector that stands for each class, which --groups sets; 0 learns an embedding of each class.", low=0, high=WIDEST)
@@ -94,8 +96,8 @@ def from_patches(x: Tensor, patch: int, training: bool) -> Tensor:
 
 
 def _widths(config: GeneratorConfig | DiscriminatorConfig, count: int) -> list[int]:
-    """Channels from the highest resolution down."""
-    return [config.width * min(8, 2**i) for i in range(count)]
+    """Channels from the highest resolution down; a map of patches above 2x2 has more of them, for the many pixels of each."""
+    return [config.width * min(8, max(2**i, config.patch // 2)) for i in range(count)]
 
 
 class Generator(nn.Module):
@@ -124,8 +126,12 @@ class Generator(nn.Module):
         ])  # fmt: skip
         for up in self.ups:
             nn.init.orthogonal_(up.weight)  # type: ignore[arg-type]
-        self.last = nn.Conv2d(widths[-1], inner.channels, 3, padding=1) if config.patch > 1 else None
-        if self.last is not None:
+        self.last: nn.Module | None = None
+        if config.patch > 1 and config.upsampling == "nearest":
+            self.last = PatchUpConv2d(widths[-1], spec.channels, config.patch)
+            nn.init.orthogonal_(self.last.weight)
+        elif config.patch > 1:
+            self.last = nn.Conv2d(widths[-1], inner.channels, 3, padding=1)
             nn.init.orthogonal_(self.last.weight)
             with torch.no_grad():  # the pixels of a patch begin nearly equal (Aitken et al. 2017, "Checkerboard artifact free sub-pixel convolution")
                 pixels = self.last.weight.unflatten(0, (spec.channels, config.patch**2))

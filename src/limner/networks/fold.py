@@ -3,6 +3,7 @@
     Spectral...      the weight divided by its largest singular value
     Equal...         the weight times its scale
     UpConv2d         doubling and convolution as one transposed convolution
+    PatchUpConv2d    repetition and convolution as one convolution to squares
     WeightNorm...    the weight with its norm
     Modulated        the energies that demodulation needs, of all weights (Karras et al. 2020, eq. 3)
     VirtualBatch...  the statistics of the reference batch
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from limner.networks.convnet import WeightNormConv2d
 from limner.networks.equalized import GAIN, EqualConv2d, EqualLinear, RectifiedConv2d
 from limner.networks.layers import (
+    PatchUpConv2d,
     SpectralConv2d,
     SpectralLinear,
     SpectralUpConv2d,
@@ -54,6 +56,11 @@ def _up(layer: nn.Conv2d, weight: Tensor) -> nn.Module:
     bias = layer.bias is not None
     made = nn.ConvTranspose2d(layer.in_channels, layer.out_channels, 4, 2, 1, bias=bias, device="meta")
     return _filled(made, fold_upsampling(weight), layer.bias)
+
+
+def _patch_up(layer: PatchUpConv2d) -> nn.Module:
+    weight, bias = layer.folded()
+    return _filled(nn.Conv2d(weight.shape[1], len(weight), 3, padding=1, device="meta"), weight, bias)
 
 
 def _linear(weight: Tensor, bias: Tensor | None) -> nn.Module:
@@ -144,6 +151,7 @@ def _freeze_reference(generator: nn.Module) -> None:
 
 PLAIN: Mapping[type, Callable[..., nn.Module]] = {
     UpConv2d: lambda layer: _up(layer, layer.weight),
+    PatchUpConv2d: _patch_up,
     SpectralUpConv2d: lambda layer: _up(layer, layer.normalized()),
     SpectralConv2d: lambda layer: _conv(layer, layer.normalized()),
     SpectralLinear: lambda layer: _linear(layer.normalized(), layer.bias),

@@ -92,6 +92,43 @@ class UpConv2d(nn.Conv2d):
         return F.conv_transpose2d(x, fold_upsampling(self.weight), self.bias, stride=2, padding=1)
 
 
+class PatchUpConv2d(nn.Conv2d):
+    """Repeat each position P times along both axes (nearest neighbors), then a convolution of (2P+1)x(2P+1) pixels.
+    [N,I,H,W] -> [N,O P^2,H,W], the pixels of each square as channels, in the order of `pixel_shuffle`
+
+    It is computed as one 3x3 convolution on the small map. The pixels of a square differ only where the map does: there is no
+    grid on even areas, which the same convolution with free weights draws (Odena et al. 2016, "Deconvolution and checkerboard
+    artifacts").
+    """
+
+    def __init__(self, inputs: int, outputs: int, patch: int) -> None:
+        super().__init__(inputs, outputs, 2 * patch + 1, padding=patch)
+        self.patch = patch
+
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Return the weight [O P^2,I,3,3] and the bias [O P^2] of the 3x3 convolution."""
+        outputs, inputs, size, _ = self.weight.shape
+        with full_precision(self.weight.device):
+            taps = _patch_taps(self.patch, self.weight.device, self.weight.dtype)
+            across = (self.weight.reshape(-1, size) @ taps).view(outputs, inputs, size, -1).transpose(2, 3)  # [O,I,P*3,K]
+            both = (across.reshape(-1, size) @ taps).view(outputs, inputs, self.patch, 3, self.patch, 3)  # of x, then of y
+            weight = both.permute(0, 4, 2, 1, 5, 3).reshape(-1, inputs, 3, 3)
+            assert self.bias is not None
+            return weight, self.bias.repeat_interleave(self.patch**2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, *self.folded(), padding=1)
+
+
+@cache
+def _patch_taps(patch: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Which of the 2P+1 weights along one axis meet which position, [2P+1,P*3]: of pixel p of a square, weight d - P meets the
+    position (p + d) // P, one of -1, 0 and 1."""
+    met = (torch.arange(patch) + torch.arange(-patch, patch + 1)[:, None]).div(patch, rounding_mode="floor") + 1  # [2P+1,P]
+    with torch.inference_mode(False):  # an inference tensor could not be used in training later
+        return F.one_hot(met, 3).flatten(1).to(device, dtype)
+
+
 # ---- spectral normalization ------------------------------------------------------------------------------------------
 
 

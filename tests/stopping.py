@@ -10,13 +10,13 @@ from limner.training.loop import View
 
 
 class StopAt:
-    """A callback that sends this process SIGTERM, as a scheduler would."""
+    """A callback that sends this process SIGTERM before the end of a run, as a scheduler would."""
 
     def __init__(self, seen: int) -> None:
         self.seen = seen
 
     def due(self, clock: Clock) -> bool:
-        return clock.seen == self.seen
+        return clock.seen == self.seen < clock.budget
 
     def __call__(self, view: View) -> None:
         os.kill(os.getpid(), signal.SIGTERM)

@@ -25,6 +25,7 @@ from limner.training.iteration import Plan
 from limner.training.loop import fit
 from limner.training.state import OptimizerConfig, State
 from limner.training.trial import measure
+from stopping import StopAt
 
 SPEC = ImageSpec(3, 16, 16, Condition.classes(2))
 CPU = torch.device("cpu")
@@ -57,17 +58,7 @@ PLAN = Plan(images=48, batch=8, optimizers={"discriminator": OptimizerConfig(), 
 
 
 def played(gan: GAN, folder: Path, plan: Plan = PLAN, stop: int | None = None) -> GAN:
-    class Stop:
-        def due(self, clock: Clock) -> bool:
-            return clock.seen == stop
-
-        def __call__(self, view) -> None:
-            import os
-            import signal
-
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    fit(gan.method, stream, folder, plan, device=CPU, quiet=True, callbacks=[Stop()] if stop else [])
+    fit(gan.method, stream, folder, plan, device=CPU, quiet=True, callbacks=[StopAt(stop)] if stop else [])
     return gan
 
 

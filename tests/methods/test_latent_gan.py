@@ -16,6 +16,7 @@ from limner.recipes.config import LatentRecipe
 from limner.recipes.latent import method_of
 from limner.training.iteration import Plan
 from limner.training.loop import fit
+from stopping import StopAt
 
 RECIPE = LatentRecipe(generator=latent.TINY_GENERATOR, discriminator=latent.TINY_DISCRIMINATOR, batch=8)
 SPEC = ImageSpec(3, 32, 32, Condition.classes(3))
@@ -34,24 +35,8 @@ def trained(folder: Path, images: int, budget: int) -> Any:
     torch.manual_seed(0)
     algorithm = method_of(RECIPE, SPEC, torch.device("cpu"))
     plan = Plan(images=budget, batch=8, optimizers=OPTIMIZERS)
-    fit(algorithm.method, stream, folder, plan, device=torch.device("cpu"), quiet=True, callbacks=[Stop(images)])
+    fit(algorithm.method, stream, folder, plan, device=torch.device("cpu"), quiet=True, callbacks=[StopAt(images)])
     return algorithm
-
-
-class Stop:
-    """Ends a run after some images, as a scheduler would."""
-
-    def __init__(self, images: int) -> None:
-        self.images = images
-
-    def due(self, clock: Clock) -> bool:
-        return clock.seen == self.images < clock.budget
-
-    def __call__(self, view: object) -> None:
-        import os
-        import signal
-
-        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def test_the_autoencoder_moves_in_its_window_and_the_game_after_it(tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from limner.recipes.config import MotionRecipe
 from limner.recipes.motion import method_of
 from limner.training.iteration import Plan
 from limner.training.loop import fit
+from stopping import StopAt
 
 RECIPE = MotionRecipe(
     generator=motion.TINY_GENERATOR, discriminator=motion.TINY_DISCRIMINATOR, pair_discriminator=motion.TINY_DISCRIMINATOR,
@@ -164,17 +163,10 @@ def test_both_frames_of_a_pair_get_the_same_augmentation() -> None:
 
 
 def trained(place: Path, images: int, budget: int) -> dict[str, Tensor]:
-    class Stop:
-        def due(self, clock: Clock) -> bool:
-            return clock.seen == images < budget
-
-        def __call__(self, view: object) -> None:
-            os.kill(os.getpid(), signal.SIGTERM)
-
     torch.manual_seed(0)
     algorithm = method_of(RECIPE, SPEC, CPU, "light")
     plan = Plan(images=budget, batch=8, optimizers={player: getattr(RECIPE, f"{player}_optimizer") for player in PLAYERS})
-    fit(algorithm.method, stream, place, plan, device=CPU, quiet=True, callbacks=[Stop()])
+    fit(algorithm.method, stream, place, plan, device=CPU, quiet=True, callbacks=[StopAt(images)])
     return algorithm.generator.state_dict()
 
 

@@ -29,6 +29,7 @@ from limner.recipes.text2image import for_size, method_of
 from limner.training.iteration import Plan
 from limner.training.loop import fit
 from limner.training.state import OptimizerConfig
+from stopping import StopAt
 
 CPU = torch.device("cpu")
 TOKENIZER = Tokenizer(300, 4, 6)
@@ -111,22 +112,6 @@ def test_the_loss_is_the_mean_of_two_hinge_losses(squares: Captioned) -> None:
     torch.testing.assert_close(terms["match_gap"], (matched - mismatched).mean(), rtol=1e-4, atol=1e-4)
 
 
-class Stop:
-    """Ends a run after some images, as a scheduler would."""
-
-    def __init__(self, images: int) -> None:
-        self.images = images
-
-    def due(self, clock: Clock) -> bool:
-        return clock.seen == self.images < clock.budget
-
-    def __call__(self, view: object) -> None:
-        import os
-        import signal
-
-        os.kill(os.getpid(), signal.SIGTERM)
-
-
 def trained(
     data: Captioned, folder: Path, images: int, budget: int, seed: int = 0, recipe: TextRecipe = RECIPE
 ) -> TextGAN:
@@ -140,7 +125,7 @@ def trained(
         plan,
         device=CPU,
         quiet=True,
-        callbacks=[Stop(images)],
+        callbacks=[StopAt(images)],
     )
     return one
 

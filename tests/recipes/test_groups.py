@@ -203,3 +203,7 @@ def test_a_run_of_many_groups_resumes_and_gives_their_vectors_to_both_networks(t
     assert all(torch.equal(resumed[name], tensor) for name, tensor in unbroken.items())
     with pytest.raises(ValueError, match="those of groups"):
         limner.train(pictures, out=tmp_path / "x", images=8, changes={"generator.vectors": 5}, quiet=True)
+    for name, groups, size in (("without", 0, 0), ("with", 6, kept.centers.shape[1])):
+        limner.train(pictures, from_=whole.folder, out=tmp_path / name, images=16, groups=groups, quiet=True, metric="none", doctor=False)
+        started = limner.load(tmp_path / name, "cpu")
+        assert started.spec.classes == groups and started.description["network"]["config"]["vectors"] == size

@@ -27,8 +27,9 @@ def with_parent(folder: Path, recipe: Any, changes: Mapping[str, Any], request: 
     if recipe is not None:
         return recipe, dict(changes), request
     name, options = recipe_of(folder, description)
-    options.pop("groups", None)  # those of other pictures
     networks = ("generator.", "discriminator.")
+    for key in ("groups", *(f"{net}vectors" for net in networks)):
+        options.pop(key, None)  # groups of other pictures
     if "architecture" in changes:
         options = {key: value for key, value in options.items() if not key.startswith(networks) and key != "architecture"}
     known = values_of(changed(presets()[name].make(), options | dict(changes)))

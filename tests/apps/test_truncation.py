@@ -182,6 +182,8 @@ def test_ranks_of_new_pictures_are_uniform_and_a_mode_without_ranks_is_not_typic
     noise = lambda n: torch.randint(0, 256, (n, 1, 16, 16), generator=random, dtype=torch.uint8)  # noqa: E731
     ranks = torch.cat([Typicality(reduced, noise(64), 1).rank(noise(64)) for _ in range(20)])
     assert all(abs((ranks <= share).float().mean() - share) < 0.05 for share in (0.25, 0.5, 0.75))
+    few = torch.cat([Typicality(reduced, noise(20), 1).rank(noise(64)) for _ in range(20)])  # 10 of each half
+    assert (few <= 0.05).float().mean() < 0.07 and abs((few <= 0.5).float().mean() - 0.5) < 0.1
     dark = noise(41) // 16
     dark[40] += 200  # of the first half: the second has none like it
     typical = Typicality(reduced, dark, 2)

@@ -11,7 +11,7 @@ from torch import nn
 from limner import networks
 from limner.core.condition import Condition
 from limner.core.images import ImageSpec
-from limner.networks import text2image
+from limner.networks import conv, text2image
 from limner.networks.adapt import frozen, high_resolution, modulation
 from limner.networks.transfer import LUMA, Change, channel_matrix, take_over
 
@@ -155,6 +155,15 @@ def test_channels_of_patches_pairs_and_masks() -> None:
     behind = channel_matrix(9, 11, (1, 3), inputs=True)
     assert behind is not None and torch.equal(behind[:8, :8], torch.eye(8).double()) and behind[8:, 8].tolist() == [1 / 3] * 3
     assert channel_matrix(8, 16, (1, 3), inputs=True) is None and channel_matrix(8, 16, (3, 3), inputs=True) is None
+
+
+def test_the_sides_of_a_kernel_are_not_taken_for_channels() -> None:
+    """From patches of 2x2 to 8x8 a kernel grows from 5 to 17, as 1 channel grows to 4 of a picture among 4 others."""
+    small, large = ImageSpec(1, 64, 64), ImageSpec(4, 256, 256)
+    old = conv.Generator(small, conv.GeneratorConfig(width=8, patch=2, upsampling="nearest"))
+    new = conv.Generator(large, conv.GeneratorConfig(width=8, patch=8, upsampling="nearest"))
+    assert channel_matrix(5, 17, (1, 4), inputs=False) is not None
+    assert "last.weight" in take_over(new, old.state_dict(), Change((1, 4))).new
 
 
 # ---- what is trained ---------------------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ CPU = Machine(torch.device("cpu"), torch.float32, distributed.ALONE)
     [
         (ImageSpec(1, 32, 32, Condition.classes(10)), 60_000, Options(), "width 32: of the widths measured on a CPU it gave the best 32x32"),
         (ImageSpec(4, 64, 64), 3_786, Options(minutes=10), "patches of 2x2 pixels, width 16: narrow networks see more"),
-        (ImageSpec(3, 200, 128), 3_786, Options(minutes=10), "patches of 4x4 pixels"),
+        (ImageSpec(3, 200, 128), 3_786, Options(minutes=10), "patches of 4x4 pixels (the discriminator: 2x2), width 16"),
         (ImageSpec(4, 64, 64), 3_786, Options(minutes=60), "width 32"),
         (ImageSpec(3, 32, 32), 400, Options(), "a set of 400 is small"),
     ],
@@ -41,6 +41,13 @@ def test_the_choice_is_told(spec: ImageSpec, count: int, options: Options, said:
     name, recipe, why = automatic.choose(spec, count, options, CPU)
     assert said in why and why.endswith(".") and name in gan.PRESETS and isinstance(recipe, gan.Recipe)
     assert f"width {recipe.generator.width}" in why
+
+
+@pytest.mark.parametrize(("side", "patches"), [(32, (1, 1)), (45, (1, 1)), (64, (2, 2)), (128, (4, 2)), (256, (8, 4))])
+def test_the_discriminator_sees_finer_patches_of_large_pictures(side: int, patches: tuple[int, int]) -> None:
+    assert automatic.patches_of(ImageSpec(3, side, side)) == patches
+    _, recipe, _ = automatic.choose(ImageSpec(3, side, side), 400, Options(), CPU)
+    assert (recipe.generator.patch, recipe.discriminator.patch) == patches
 
 
 @pytest.mark.parametrize(

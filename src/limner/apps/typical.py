@@ -55,9 +55,9 @@ def learn_features(pictures: Tensor, labels: Tensor, classes: int, progress: Pro
 class Typicality:
     """Mode and rank of pictures among calibration pictures uint8 [M,C,H,W] of the same generator, in `modes` clusters.
 
-    One half of the pictures gives the modes and their covariance, the other the ranks: distances of the pictures that a
-    covariance is computed from are not distributed as those of new ones (split conformal prediction: Papadopoulos et al. 2002,
-    "Inductive confidence machines for regression"), and the share of pictures that is kept would not be the one asked for.
+    One half of the pictures gives the modes and their covariance, the other the ranks (split conformal prediction: Papadopoulos
+    et al. 2002, "Inductive confidence machines for regression"). Distances of the pictures that a covariance is computed from are
+    not distributed as those of new ones: ranks among them would not keep the share of pictures that is asked for.
     """
 
     def __init__(self, features: Features, pictures: Tensor, modes: int) -> None:
@@ -82,16 +82,27 @@ class Typicality:
         return ((x - self.centers[mode]) @ self.whiten).square().sum(1)
 
     def rank(self, pictures: Tensor) -> Tensor:
-        """Return for uint8 [N,C,H,W] the fraction [N], in [0,1], of the mode's calibration pictures that are more typical.
+        """Return for uint8 [N,C,H,W] the fraction [N], float64 in [0,1], of the mode's calibration pictures that are more typical.
 
-        It is 1 in a mode that no picture of the second half belongs to: it is too rare to be typical.
+        It is 1 beyond all of them, and in a mode that no picture of the second half belongs to: it is too rare to be typical.
         """
         x = (self.features(pictures).double() - self.mean) @ self.basis
         mode = torch.cdist(x, self.centers).argmin(1)
-        distance = self._distance(x, mode)
-        known = [self.sorted[k] for k in mode.tolist()]
-        ranks = [torch.searchsorted(others, d) / len(others) if len(others) else torch.ones(()) for others, d in zip(known, distance, strict=True)]
-        return torch.stack(ranks) if ranks else torch.zeros(0)
+        ranks = [_share_below(self.sorted[k], d) for k, d in zip(mode.tolist(), self._distance(x, mode).tolist(), strict=True)]
+        return torch.tensor(ranks, dtype=torch.float64)
+
+
+def _share_below(distances: Tensor, distance: float) -> float:
+    """Return the share of sorted distances [n] that are smaller, linear between two of them; 1 for the largest of all.
+
+    n distances and a new one have n + 1 orders, all as likely; counted out of n, a mode of few pictures would accept too many.
+    """
+    k = int(torch.searchsorted(distances, distance))
+    if k == len(distances):
+        return 1.0
+    low = float(distances[k - 1]) if k else 0.0
+    step = float(distances[k]) - low
+    return (k + ((distance - low) / step if step else 0.0)) / (len(distances) + 1)
 
 
 def _shrunk_covariance(x: Tensor) -> Tensor:

@@ -52,7 +52,7 @@ SPREAD = 0.3  # initial difference between the pixels of a patch, relative to th
 @dataclass(frozen=True, kw_only=True)
 class GeneratorConfig:
     z_size: int = option(64, "Dimensions of the latent vector.", low=1, high=WIDEST)
-    width: int = option(32, "Channels at full resolution, or at that of patches of 2x2 and times P/2 at larger ones; doubled at each downsampling, at most 8x.", low=1, high=WIDEST)
+    width: int = option(32, "Channels of the largest map; doubled at each downsampling, at most 8x. With patches, no map has less than half a patch's side times as many.", low=1, high=WIDEST)
     patch: int = option(1, "Side of the squares of pixels that one position of the last map draws: higher is faster and coarser.", low=1, high=16)
     upsampling: str = option("transposed", "Doubling of the resolution: transposed convolutions, or nearest neighbors and a convolution, which leave no grid.", choices=UPSAMPLINGS)
     vectors: int = option(0, "Numbers of the vector that stands for each class, which --groups sets; 0 learns an embedding of each class.", low=0, high=WIDEST)
@@ -60,7 +60,7 @@ class GeneratorConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DiscriminatorConfig:
-    width: int = option(32, "Channels at full resolution, or at that of patches of 2x2 and times P/2 at larger ones; doubled at each downsampling, at most 8x.", low=1, high=WIDEST)
+    width: int = option(32, "Channels of the largest map; doubled at each downsampling, at most 8x. With patches, no map has less than half a patch's side times as many.", low=1, high=WIDEST)
     patch: int = option(1, "Side of the squares of pixels that become one position of the first map.", low=1, high=16)
     gain: float = option(1.0, "Factor on the discriminator's input: with spectral normalization, its Lipschitz constant is at most this.", low=0)
     vectors: int = option(0, "Numbers of the vector that stands for each class, which --groups sets; 0 learns an embedding of each class.", low=0, high=WIDEST)

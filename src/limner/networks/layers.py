@@ -122,8 +122,8 @@ class PatchUpConv2d(nn.Conv2d):
 
 @cache
 def _patch_taps(patch: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Which of the 2P+1 weights along one axis meet which position, [2P+1,P*3]: of pixel p of a square, weight d - P meets the
-    position (p + d) // P, one of -1, 0 and 1."""
+    """Which of the 2P+1 weights along one axis meet which position, [2P+1,P*3]: for pixel p of a square, weight d + P, with d from -P
+    to P, meets the position (p + d) // P, one of -1, 0 and 1."""
     met = (torch.arange(patch) + torch.arange(-patch, patch + 1)[:, None]).div(patch, rounding_mode="floor") + 1  # [2P+1,P]
     with torch.inference_mode(False):  # an inference tensor could not be used in training later
         return F.one_hot(met, 3).flatten(1).to(device, dtype)

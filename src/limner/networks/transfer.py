@@ -175,7 +175,7 @@ def _mapped(net: nn.Module, name: str, now: Tensor, before: Tensor, change: Chan
         if a == b:
             continue
         inputs = last == "weight" and now.ndim >= 2 and axis == (0 if transposed else 1)
-        matrix = channel_matrix(a, b, change.channels, inputs)
+        matrix = channel_matrix(a, b, change.channels, inputs) if axis < 2 else None  # a kernel's sides are no channels
         if matrix is not None:
             value = torch.movedim(torch.tensordot(matrix, value, ([1], [axis])), 0, axis)
             rows = matrix.abs().sum(1) > 0  # an output without a source, such as transparency, keeps the new weights

@@ -29,7 +29,7 @@ from limner.methods.text_gan import TextGAN
 from limner.monitor.probes import GANProbe
 from limner.networks import describe, text2image
 from limner.networks.inference import inference_form
-from limner.recipes.automatic import GAIN, LR, patch_of
+from limner.recipes.automatic import GAIN, LR, patches_of
 from limner.recipes.config import TextRecipe
 from limner.recipes.gan import augmentation_of, distances_of, notes_of, refuse_too_large
 from limner.recipes.presets import TEXT_TO_IMAGE
@@ -80,14 +80,14 @@ def for_size(recipe: TextRecipe, spec: ImageSpec) -> TextRecipe:
 
     What differs from the defaults stays as it is: those are for pictures of up to about 45 pixels.
     """
-    patch, plain = patch_of(spec), TextRecipe()
+    (patch, seen), plain = patches_of(spec), TextRecipe()
     if patch == 1 or (recipe.generator.patch, recipe.discriminator.patch) != (1, 1):
         return recipe
     g, d, lr = recipe.generator, recipe.discriminator, recipe.generator_optimizer
     return dataclasses.replace(
         recipe,
         generator=dataclasses.replace(g, patch=patch, upsampling="nearest"),
-        discriminator=dataclasses.replace(d, patch=patch, gain=GAIN if d.gain == plain.discriminator.gain else d.gain),
+        discriminator=dataclasses.replace(d, patch=seen, gain=GAIN if d.gain == plain.discriminator.gain else d.gain),
         generator_optimizer=dataclasses.replace(lr, lr=LR if lr == plain.generator_optimizer else lr.lr),
     )
 

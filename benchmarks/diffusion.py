@@ -119,7 +119,7 @@ def main() -> None:
             limner.train(TRAIN, size=32, minutes=args.minutes, seed=args.seed, threads=args.threads, out=folder)
             trained = limner.load(folder)
             seen, used, start = trained.description["training"]["images"], time.process_time() - used, time.process_time()
-            samples = trained.sample(args.samples, seed=1, label="all")
+            samples = trained.sample(args.samples, seed=1, label=[i % len(trained.classes) for i in range(args.samples)])
         speed = args.samples / (time.process_time() - start)
         rows.append({"name": name, "images": seen, "cpu_minutes": round(used / 60, 2), "samples_per_cpu_second": round(speed, 1), **figures(references.measure(samples))})
         print(" ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in rows[-1].items()), flush=True)

@@ -128,12 +128,16 @@ def png(path: Path) -> Path:
     return path
 
 
+def encode_png(image: np.ndarray | Tensor) -> bytes:
+    """Return one uint8 picture [C,H,W] as PNG."""
+    buffer = io.BytesIO()
+    to_pil(image).save(buffer, "PNG", compress_level=4)  # two thirds of the time of the default, and sheets are as small
+    return buffer.getvalue()
+
+
 def write_png(path: Path, image: np.ndarray | Tensor) -> None:
     """Write one uint8 picture [C,H,W] as PNG, atomically. Raises ValueError for another file extension."""
-    png(path)
-    buffer = io.BytesIO()
-    to_pil(image).save(buffer, "PNG")
-    write_whole(path, buffer.getvalue())
+    write_whole(png(path), encode_png(image))
 
 
 def write_animation(path: Path, frames: Sequence[np.ndarray], milliseconds: int | Sequence[int] = 120, hold: int = 2000) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,8 @@ from PIL import Image
 from torch import nn
 
 from limner.core import artifact, schedule
-from limner.core.images import encode_animation, grid, to_pil, write_animation, write_png
+from limner.core.files import write_whole
+from limner.core.images import encode_animation, encode_png, grid, to_pil, write_animation
 from limner.methods.phase import Clock
 from limner.runs.experiment import Validator
 from limner.training.loop import View
@@ -33,8 +33,9 @@ class Previews(_AtMilestones):
 
     def __call__(self, view: View) -> None:
         sheet = sheet_of(self.preview(view.averages[self.network]))
-        write_png(view.folder / "samples" / f"{view.clock.seen:09d}.png", sheet)
-        write_png(view.folder / "preview.png", sheet)
+        content = encode_png(sheet)
+        write_whole(view.folder / "samples" / f"{view.clock.seen:09d}.png", content)
+        write_whole(view.folder / "preview.png", content)
         if view.tensorboard_writer:
             view.tensorboard_writer.picture(view.clock.seen, sheet)
 
@@ -78,13 +79,13 @@ def animate(folder: Path) -> None:
 
 
 def time_encoding(sheet: np.ndarray) -> tuple[float, float]:
-    """Return the seconds to encode a preview (pictures uint8 [N,C,H,W]) as the two files of `Previews`, and as an animation frame."""
+    """Return the seconds to encode a preview (pictures uint8 [N,C,H,W]) as `Previews` does, and as an animation frame."""
     start = time.monotonic()
-    whole = to_pil(grid(sheet, columns=8))
-    whole.save(io.BytesIO(), "PNG")
+    whole = sheet_of(sheet)
+    encode_png(whole)
     between = time.monotonic()
-    encode_animation([_frame(whole)], ".webp")
-    return 2 * (between - start), time.monotonic() - between
+    encode_animation([_frame(to_pil(whole))], ".webp")
+    return between - start, time.monotonic() - between
 
 
 def _frame(picture: Image.Image) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from limner.core.files import write_error, write_whole, writing
-from limner.core.images import ImageSpec, grid, to_pil
+from limner.core.images import ImageSpec, encode_png, grid, to_pil
 
 SHEETS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 MAX_SIDE = {"PNG": 2**31 - 1, "JPEG": 65_535, "WEBP": 16_383}  # pixels, of the file format
@@ -75,7 +75,7 @@ def write_pictures(path: Path, batches: Iterable[np.ndarray], n: int, spec: Imag
         with writing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
             for batch in _counted(batches, n, progress):
                 for picture in batch:
-                    archive.writestr(f"{i:0{digits}d}.png", _png(picture))
+                    archive.writestr(f"{i:0{digits}d}.png", encode_png(picture))
                     i += 1
         return
     try:
@@ -84,7 +84,7 @@ def write_pictures(path: Path, batches: Iterable[np.ndarray], n: int, spec: Imag
         raise write_error(error, path) from error
     for batch in _counted(batches, n, progress):
         for picture in batch:
-            write_whole(path / f"{i:0{digits}d}.png", _png(picture))
+            write_whole(path / f"{i:0{digits}d}.png", encode_png(picture))
             i += 1
 
 
@@ -140,9 +140,3 @@ def form(path: Path) -> str:
     if ending not in (*SHEETS, ".zip", ""):
         raise ValueError(f"Pictures are saved as a sheet (.png, .jpg, .webp), a .zip or a folder, not as {path.name!r}.")
     return ending
-
-
-def _png(picture: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    to_pil(picture).save(buffer, "PNG")
-    return buffer.getvalue()

@@ -65,30 +65,30 @@ class Typicality:
         x = features(pictures).double()
         x, others = x[::2], x[1::2]
         self.mean = x.mean(0)
-        x, others = x - self.mean, others - self.mean
+        x = x - self.mean
         _, vectors = torch.linalg.eigh(x.T @ x)
         self.basis = vectors[:, -max(1, min(MAX_COMPONENTS, len(x) // 4)) :]  # [F,D], the largest components
-        x, others = x @ self.basis, others @ self.basis
+        x = x @ self.basis
         centers = kmeans(x, min(modes, len(x)))
         used, mode = torch.cdist(x, centers).argmin(1).unique(return_inverse=True)
         self.centers = centers[used]  # without those of empty clusters
         self.whiten = torch.linalg.cholesky(torch.linalg.inv(_shrunk_covariance(x - self.centers[mode])))
-        nearest = torch.cdist(others, self.centers).argmin(1)
-        distance = self._distance(others, nearest)
-        self.sorted = [distance[nearest == i].sort().values for i in range(len(self.centers))]
+        mode, distance = self._placed(others)
+        self.sorted = [distance[mode == i].sort().values for i in range(len(self.centers))]
 
-    def _distance(self, x: Tensor, mode: Tensor) -> Tensor:
-        """Return the squared Mahalanobis distances [N] of rows [N,D] to the centers of their modes [N]."""
-        return ((x - self.centers[mode]) @ self.whiten).square().sum(1)
+    def _placed(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the modes [N] of features float64 [N,F], and the squared Mahalanobis distances [N] to the centers of these."""
+        x = (features - self.mean) @ self.basis
+        mode = torch.cdist(x, self.centers).argmin(1)
+        return mode, ((x - self.centers[mode]) @ self.whiten).square().sum(1)
 
     def rank(self, pictures: Tensor) -> Tensor:
         """Return for uint8 [N,C,H,W] the fraction [N], float64 in [0,1], of the mode's calibration pictures that are more typical.
 
         It is 1 beyond all of them, and in a mode that no picture of the second half belongs to: it is too rare to be typical.
         """
-        x = (self.features(pictures).double() - self.mean) @ self.basis
-        mode = torch.cdist(x, self.centers).argmin(1)
-        ranks = [_share_below(self.sorted[k], d) for k, d in zip(mode.tolist(), self._distance(x, mode).tolist(), strict=True)]
+        mode, distance = self._placed(self.features(pictures).double())
+        ranks = [_share_below(self.sorted[k], d) for k, d in zip(mode.tolist(), distance.tolist(), strict=True)]
         return torch.tensor(ranks, dtype=torch.float64)
 
 

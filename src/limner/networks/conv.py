@@ -126,16 +126,15 @@ class Generator(nn.Module):
         ])  # fmt: skip
         for up in self.ups:
             nn.init.orthogonal_(up.weight)  # type: ignore[arg-type]
-        self.last: nn.Module | None = None
-        if config.patch > 1 and config.upsampling == "nearest":
-            self.last = PatchUpConv2d(widths[-1], spec.channels, config.patch)
+        self.last: nn.Conv2d | None = None
+        if config.patch > 1:
+            even = config.upsampling == "nearest"
+            self.last = PatchUpConv2d(widths[-1], spec.channels, config.patch) if even else nn.Conv2d(widths[-1], inner.channels, 3, padding=1)
             nn.init.orthogonal_(self.last.weight)
-        elif config.patch > 1:
-            self.last = nn.Conv2d(widths[-1], inner.channels, 3, padding=1)
-            nn.init.orthogonal_(self.last.weight)
-            with torch.no_grad():  # the pixels of a patch begin nearly equal (Aitken et al. 2017, "Checkerboard artifact free sub-pixel convolution")
-                pixels = self.last.weight.unflatten(0, (spec.channels, config.patch**2))
-                pixels.copy_(torch.lerp(pixels[:, :1], pixels, SPREAD))
+            if not even:
+                with torch.no_grad():  # the pixels of a patch begin nearly equal (Aitken et al. 2017, "Checkerboard artifact free sub-pixel convolution")
+                    pixels = self.last.weight.unflatten(0, (spec.channels, config.patch**2))
+                    pixels.copy_(torch.lerp(pixels[:, :1], pixels, SPREAD))
 
     def normalized_layers(self) -> list[tuple[nn.Module, nn.Module]]:
         """As `networks.contracts.BatchNormalized` states it."""

@@ -3,7 +3,6 @@ folders that were dropped on the page."""
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import threading
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from limner.core.files import write_error, write_whole
-from limner.core.images import to_pil
+from limner.core.images import encode_png
 from limner.core.text import printable
 from limner.data import open_source, scan
 from limner.data.image import SUFFIXES
@@ -80,9 +79,7 @@ class Inspection:
         sheet = np.zeros((rows * COLUMNS, c, h, w), np.uint8)
         sheet[:n] = made
         whole = sheet.reshape(rows, COLUMNS, c, h, w).transpose(2, 0, 3, 1, 4).reshape(c, rows * h, COLUMNS * w)
-        buffer = io.BytesIO()
-        to_pil(whole).save(buffer, "PNG")
-        return buffer.getvalue()
+        return encode_png(whole)
 
 
 def inspect(source: str, labels: bool = True, size: int | None = None) -> Inspection:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import io
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from limner.apps.editing import direct, directions
 from limner.apps.editing.invert import Inverter, target_of
 from limner.apps.export import dispatch
 from limner.apps.output import Progress
-from limner.core.images import to_pil
+from limner.core.images import encode_png
 
 AXIS_REACH, CLASS_REACH = 3.0, 1.5  # ends of the sliders of named directions
 
@@ -53,7 +51,7 @@ def invert(model: Any, image: Image.Image, out: Path, progress: Progress) -> tup
     """Write the latent of a picture; return PNGs of the picture as the model takes it and as it draws it, and a sentence."""
     found = Inverter(model, progress=progress).invert(target_of(model, image))
     found.latent.save(out)
-    return _png(found.target), _png(found.made), f"The generator draws it at a PSNR of {found.psnr:.1f} dB."
+    return encode_png(found.target), encode_png(found.made), f"The generator draws it at a PSNR of {found.psnr:.1f} dB."
 
 
 # ---- export ----------------------------------------------------------------------------------------------------------
@@ -62,9 +60,3 @@ def invert(model: Any, image: Image.Image, out: Path, progress: Progress) -> tup
 def export(model: Any, out: Path, progress: Progress) -> str:
     """Export a model by the suffix of `out`; return a sentence."""
     return str(dispatch.export(model, out, progress=progress))
-
-
-def _png(picture: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    to_pil(picture).save(buffer, "PNG")
-    return buffer.getvalue()

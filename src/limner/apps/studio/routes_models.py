@@ -24,7 +24,7 @@ from limner.apps.studio.studio import Studio
 from limner.apps.web.registry import slug
 from limner.apps.web.uploads import picture as decode
 from limner.core.files import lies_in
-from limner.core.images import to_pil
+from limner.core.images import encode_png
 
 MAX_STRIP = 16  # pictures
 NOTHING = Response(status_code=204)  # a newer request has come
@@ -79,14 +79,14 @@ def router(studio: Studio) -> APIRouter:
     def map_pictures(name: str) -> Response:
         made = studio.maps.get(name).pictures
         rows = [np.concatenate(list(row), 2) for row in np.split(made, CELLS)]
-        return Response(_png(np.concatenate(rows, 1)), media_type="image/png", headers=FOREVER)
+        return Response(encode_png(np.concatenate(rows, 1)), media_type="image/png", headers=FOREVER)
 
     @routes.get("/map/{name}/landmarks.png")
     def map_landmarks(name: str) -> Response:
         made = studio.maps.get(name)
         if not len(made.real):
             raise ValueError(made.note or "This map has no landmarks.")
-        return Response(_png(np.concatenate(list(made.real), 2)), media_type="image/png", headers=FOREVER)
+        return Response(encode_png(np.concatenate(list(made.real), 2)), media_type="image/png", headers=FOREVER)
 
     @routes.post("/use")
     def use_picture(run: str, name: str, content: Content, direction: str = "", strength: float = 1.0, quality: int = 50) -> dict[str, Any]:
@@ -207,11 +207,3 @@ def _parameters(model: Any) -> int:
     network = getattr(model, "network", None)
     network = getattr(model, "networks", None) if network is None or not hasattr(network, "parameters") else network
     return sum(p.numel() for p in network.parameters()) if network is not None else 0
-
-
-def _png(picture: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    to_pil(picture).save(buffer, "PNG")
-    return buffer.getvalue()
-
-

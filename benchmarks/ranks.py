@@ -1,8 +1,8 @@
-"""What a second core gives in training: one thread, two threads, and two ranks of one thread each, alternating A B C D A B C D.
+"""What a second core gives in training: one thread, two threads, and two ranks of one thread each, alternating A B C D E A B C D E.
 
     python benchmarks/ranks.py [--rounds 5] [--seconds 3] [--sizes 32 64] [--batches 32 64]
 
-Steps of the default recipe (`spectral`, as wide as `auto` makes it in ten minutes) on the embedded samples, Fashion at 32x32 and emoji
+Steps of the default recipe (`spectral`, with the networks of `auto` for ten minutes) on the embedded samples, Fashion at 32x32 and emoji
 at 64x64, with labels. A batch is that of all ranks together. Each side lives in processes of its own; all sides of a size and batch are
 started, warmed up, and measured in turns. Per side: images a second by the wall clock, CPU milliseconds an image of all its threads, and
 the share of the time of its cores in which they did not work for it. The last two hold on a busy machine too, where the share counts what
@@ -36,7 +36,11 @@ from limner.training.log import Means
 from limner.training.state import State
 
 RESULTS = Path(__file__).parent / "results"
-SAMPLES = {32: ("fashion", 32), 64: ("emoji", 24)}  # size -> sample, width
+SAMPLES = {32: "fashion", 64: "emoji"}
+NETWORKS = {  # size -> options of generator and discriminator, as `auto` sets them for ten minutes
+    32: ({}, {}),
+    64: ({"width": 16, "patch": 2, "upsampling": "nearest"}, {"width": 16, "patch": 2, "gain": 6.0}),
+}
 WARM_UP = 12  # iterations
 
 
@@ -47,10 +51,14 @@ class Side:
     name: str
     threads: int = 1  # of each rank
     ranks: int = 1
+    average_every: int = 0  # iterations between averages; 0 sums gradients
     synchronized: bool = False  # batch statistics of all ranks
 
 
-SIDES = (Side("one thread"), Side("two threads", 2), Side("two ranks", 1, 2), Side("two ranks, --sync-batch-norm", 1, 2, True))
+SIDES = (
+    Side("one thread"), Side("two threads", 2), Side("two ranks, averaged every 8 iterations", 1, 2, 8), Side("two ranks, gradients summed", 1, 2),
+    Side("two ranks, --sync-batch-norm", 1, 2, 0, True),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -75,17 +83,17 @@ def worker(side: Side, rank: int, port: int, size: int, batch: int, pipe: Connec
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     with distributed.process_group("cpu", side.synchronized) as ranks:
         device.configure_runtime(side.threads)
-        sample, width = SAMPLES[size]
-        dataset = prepare(open_source(sample), size=size)
+        dataset = prepare(open_source(SAMPLES[size]), size=size)
         torch.manual_seed(0)
         recipe = PRESETS["spectral"].make()
+        of_generator, of_discriminator = NETWORKS[size]
         nets = [
-            conv.Generator(dataset.spec, conv.GeneratorConfig(width=width)),
-            conv.Discriminator(dataset.spec, conv.DiscriminatorConfig(width=width)),
+            conv.Generator(dataset.spec, conv.GeneratorConfig(**of_generator)),
+            conv.Discriminator(dataset.spec, conv.DiscriminatorConfig(**of_discriminator)),
         ]
         method = GAN(*[net.to(memory_format=torch.channels_last) for net in nets], objective(recipe.objective)).method
         plan = Plan(
-            images=10**9, batch=batch, precision=device.precision(torch.device("cpu")),
+            images=10**9, batch=batch, average_every=side.average_every, precision=device.precision(torch.device("cpu")),
             optimizers={"discriminator": recipe.discriminator_optimizer, "generator": recipe.generator_optimizer},
         )  # fmt: skip
         state = State(method, plan.optimizers)

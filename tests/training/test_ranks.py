@@ -223,11 +223,12 @@ def test_a_batch_that_cannot_be_shared_is_a_sentence(squares: Path, tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_two_ranks_train_longer_as_one_run_of_the_longer_budget(squares: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("every", [0, 3])
+def test_two_ranks_train_longer_as_one_run_of_the_longer_budget(every: int, squares: Path, tmp_path: Path) -> None:
     """Under a constant schedule; the two ranks see the same decision about the budget. Each normalizes its own rows: the resumed run
     starts both with the statistics that rank 0 saved, which are those of the unbroken run on either."""
     start = [*TOGETHER, "--nproc-per-node=2", "-m", "limner", "train"]
-    small = ["--recipe", "dcgan", "--schedule", "constant", "--batch", "16", "--generator.width", "8", "--discriminator.width", "8",
+    small = ["--recipe", "dcgan", "--schedule", "constant", "--average-every", str(every), "--batch", "16", "--generator.width", "8", "--discriminator.width", "8",
              "--precision", "fp32", "--device", "cpu", "--threads", "1", "--quiet"]  # fmt: skip
     finished([*start, str(squares), *small, "--images", "96", "--out", str(tmp_path / "long")])
     finished([*start, str(squares), *small, "--images", "48", "--out", str(tmp_path / "short")])

@@ -1,4 +1,4 @@
-"""Distributed training by several processes (ranks), started by torchrun. With one process every function is a no-op."""
+"""Distributed training by several processes (ranks), started by torchrun or by `train`. With one process every function is a no-op."""
 
 from __future__ import annotations
 
@@ -37,19 +37,33 @@ ALONE = Ranks()
 _sync_batch_norm = False  # of the process group
 
 
+@dataclass(frozen=True)
+class Member:
+    """A place in a process group that `train` started itself: the rank, and the store by which its processes meet."""
+
+    ranks: Ranks
+    store: Any  # of torch.distributed
+
+
+def by_torchrun() -> Ranks | None:
+    """Return the ranks that torchrun's environment describes; None without it."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    return None if world == 1 else Ranks(int(os.environ["RANK"]), world, int(os.environ.get("LOCAL_RANK", "0")))
+
+
 @contextmanager
-def process_group(device: str = "auto", sync_batch_norm: bool = False) -> Iterator[Ranks]:
-    """Initialize the process group that torchrun's environment describes (NCCL on CUDA, else Gloo); destroy it on exit.
+def process_group(device: str = "auto", sync_batch_norm: bool = False, member: Member | None = None) -> Iterator[Ranks]:
+    """Initialize the process group of `member`, by default the one that torchrun's environment describes (NCCL on CUDA, else Gloo);
+    destroy it on exit.
 
     sync_batch_norm: layers normalize over the rows of all ranks instead of each rank's own. Raises ValueError when there are more
     local ranks than GPUs.
     """
     global _sync_batch_norm
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world == 1:
+    ranks = member.ranks if member else by_torchrun()
+    if ranks is None:
         yield ALONE
         return
-    ranks = Ranks(int(os.environ["RANK"]), world, int(os.environ.get("LOCAL_RANK", "0")))
     cuda = device != "cpu" and torch.cuda.is_available()
     if cuda and ranks.local >= torch.cuda.device_count():
         raise ValueError(f"Rank {ranks.local} has no GPU of its own: there are {torch.cuda.device_count()}, so start as many ranks.")
@@ -59,7 +73,8 @@ def process_group(device: str = "auto", sync_batch_norm: bool = False) -> Iterat
     # the first optimizer, they would keep the group and its threads alive until the interpreter's teardown.
     from torch.distributed.nn import functional  # noqa: F401
 
-    torch_dist.init_process_group("nccl" if cuda else "gloo")
+    own = {"store": member.store, "rank": ranks.rank, "world_size": ranks.world} if member else {}
+    torch_dist.init_process_group("nccl" if cuda else "gloo", **own)
     _sync_batch_norm = sync_batch_norm
     try:
         yield ranks

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from limner.data.open import expand_path
 from limner.data.request import DataRequest
 from limner.families import Family, families, family_of, presets
 from limner.families.parents import recipe_of, with_parent
+from limner.families.ranks import started
 from limner.recipes import automatic
 from limner.recipes.changes import changed
 from limner.recipes.config import Recipe
@@ -238,13 +239,46 @@ def _train(
     progress: Any,
     invocation: Invocation,
 ) -> Trained:
-    """Load the data, build the experiment, run it."""
-    with distributed.process_group(options.device, options.sync_batch_norm) as ranks:
+    """Train in this process, or in it and others that it starts. Raises ValueError for ranks that cannot be started."""
+    if options.ranks == 1:
+        return _train_as(None, request, recipe, options, changes, callbacks, progress, invocation)
+    if distributed.by_torchrun():
+        raise ValueError("torchrun has started the ranks of this run: leave --ranks out.")
+    written = command.command_of(request, recipe, options, changes)
+    if written is None or invocation.pause != NO_PAUSE:
+        raise ValueError("Every rank opens the pictures itself, so arrays in memory, recipes made in Python and a search have one: leave --ranks out.")
+    order = {"command": written, "out": options.out and str(options.out.absolute()), "more": invocation.more, "resume": invocation.resume}
+    order["parent"] = invocation.parent and str(invocation.parent.absolute())
+    with started(options.ranks, order) as member:
+        return _train_as(member, request, recipe, options, changes, callbacks, progress, invocation)
+
+
+def join(order: Mapping[str, Any], member: distributed.Member) -> None:
+    """Train as one of the ranks that `_train` has started. order: what it has sent."""
+    out = Path(order["out"]) if order["out"] else None
+    request, recipe, options, changes = command.parse(order["command"], Options(out=out, quiet=True))
+    parent = Path(order["parent"]) if order["parent"] else None
+    invocation = Invocation(more=order["more"] and tuple(order["more"]), parent=parent, resume=order["resume"])
+    _train_as(member, request, recipe, options, changes, (), None, invocation)
+
+
+def _train_as(
+    member: distributed.Member | None,
+    request: DataRequest,
+    recipe: Any,
+    options: Options,
+    changes: dict[str, Any],
+    callbacks: Sequence[Callback],
+    progress: Any,
+    invocation: Invocation,
+) -> Trained:
+    """Load the data, build the experiment, run it, as one of the ranks. member: of a group that `_train` started."""
+    with distributed.process_group(options.device, options.sync_batch_norm, member) as ranks:
         machine = start(options, ranks)
         kept = command.command_of(request, recipe, options, changes)
         if ranks.first and not options.quiet:
             print("Reading the pictures ...", file=sys.stderr, flush=True)
-        choice = choose(request, recipe, options, changes, progress, machine)
+        choice = _first_rank_first(lambda: choose(request, recipe, options, changes, progress, machine), ranks)
         note, experiment = choice.note, choice.build(options, machine)
         experiment = dataclasses.replace(
             experiment,
@@ -252,6 +286,24 @@ def _train(
             notes=[*([note] if note else []), *experiment.notes],
         )
         return run(experiment, options, machine, dataclasses.replace(invocation, command=kept))
+
+
+def _first_rank_first(choose: Callable[[], Choice], ranks: distributed.Ranks) -> Choice:
+    """Return the choice of rank 0 before the others make theirs: they find the decoded pictures in the cache. Raises ValueError on all
+    ranks for what rank 0 cannot read."""
+    found: Choice | None = None
+    problem: Any = None
+    if ranks.first:
+        try:
+            found = choose()
+        except ValueError as error:
+            if ranks.world == 1:
+                raise
+            problem = str(error)
+    problem = distributed.broadcast_from_rank0(problem)
+    if problem is not None:
+        raise ValueError(problem)
+    return found or choose()
 
 
 def check_apart(out: Path | None, data: Sequence[Any]) -> None:

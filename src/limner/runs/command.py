@@ -71,15 +71,19 @@ def read(folder: Path, options: Options) -> tuple[DataRequest, str, Options, dic
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read: give the command that the run was started with.") from error
     try:
-        command = json.loads(text)
-        data = {f.name: command["data"][f.name] for f in dataclasses.fields(DataRequest)}
-        kept = {f.name: command["options"][f.name] for f in dataclasses.fields(options) if f.name not in NOT_KEPT}
-        recipe, changes = str(command["recipe"]), dict(command["changes"])
+        return parse(json.loads(text), dataclasses.replace(options, out=folder))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: give the command that the run was started with.") from error
+
+
+def parse(command: Mapping[str, Any], options: Options) -> tuple[DataRequest, str, Options, dict[str, Any]]:
+    """Return the data, recipe, options and changes of a command as `command_of` writes it. options: the folder, and those that may be
+    given with --resume. Raises an error of any kind for anything else."""
+    data = {f.name: command["data"][f.name] for f in dataclasses.fields(DataRequest)}
+    kept = {f.name: command["options"][f.name] for f in dataclasses.fields(options) if f.name not in NOT_KEPT}
     if isinstance(data["size"], list):
         data["size"] = tuple(data["size"])
     data["labels"] = None if data["labels"] is None else Path(data["labels"])
-    given = {} if options.device == default.device else {"device": options.device}
-    again = Options(**{**kept, "out": folder, "quiet": options.quiet, **given})
-    return DataRequest(**data), recipe, again, changes
+    given = {} if options.device == Options().device else {"device": options.device}
+    again = Options(**{**kept, "out": options.out, "quiet": options.quiet, **given})
+    return DataRequest(**data), str(command["recipe"]), again, dict(command["changes"])

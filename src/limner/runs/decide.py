@@ -26,12 +26,27 @@ TRIAL_SECONDS = 4.0  # maximum duration of the speed trial, approximately
 MAX_TRIALS = 3  # while the machine is busy
 TRAINING = 0.97  # fraction of the training time spent in iterations; the rest is for the log, checkpoints and the doctor
 MIN_LEFT = 0.2  # fraction of a budget in minutes that is left for the run when the start took longer
+AVERAGE_EVERY = 8  # iterations between averages of ranks on CPUs
 MIN_CPU_SHARE = 0.6  # CPU time / wall time of the trial's thread on a machine without much other load
 
 
 def stream_of(experiment: Experiment, options: Options) -> Stream:
     """Return the run's data in the order of its seed."""
     return lambda first, count: experiment.batches.batch(first, count, options.seed)
+
+
+def average_every(options: Options, machine: Machine) -> int:
+    """Return the iterations between averages of the ranks; 0 if there is one, or if gradients are summed.
+
+    Raises ValueError for an interval with batch statistics of all ranks, for which these must stay equal.
+    """
+    wanted = options.average_every
+    if options.sync_batch_norm and wanted:
+        raise ValueError("--sync-batch-norm needs ranks that are equal at every moment: leave out --average-every.")
+    if machine.ranks.world == 1:
+        return 0
+    default = AVERAGE_EVERY if machine.device.type == "cpu" and not options.sync_batch_norm else 0
+    return default if wanted is None else wanted
 
 
 def plan_of(experiment: Experiment, options: Options, images: int) -> Plan:
@@ -85,7 +100,7 @@ def decide(
         busy = f"The machine is busy: in the speed trial this run got {trial.share:.0%} of a core. " + (
             "If other programs end, it ends sooner than announced." if options.images else "The budget follows the clock at first."
         )
-    periodic, batch = experiment.method.periodic, trial.plan.batch
+    periodic, batch, span = experiment.method.periodic, trial.plan.batch, trial.plan.span
     if periodic and periodic.due(Clock(0, batch, batch)):
         say(f"{periodic.title} ...")
         periodic.run(Clock(0, batch, batch))
@@ -94,10 +109,10 @@ def decide(
     validation, ending = validation_seconds(experiment), ending_seconds(experiment)  # of one milestone
     allowed = None
     if options.images:
-        images = max(1, round(int(options.images) / batch)) * batch
+        images = max(1, round(int(options.images) / span)) * span
     else:  # without the seconds of start-up, previews, validation and the end
         left = max(total - (time.monotonic() - started), MIN_LEFT * total)
-        images = _affordable(costs, batch, left, validation + ending, experiment.probe is not None, periodic)
+        images = _affordable(costs, batch, span, left, validation + ending, experiment.probe is not None, periodic)
         allowed = max(0.0, left - ending * schedule.milestone_batches(images, batch))
     besides = (validation + ending) * schedule.milestone_batches(images, batch)
     besides += _doctor_seconds(images, batch, mean) if experiment.probe else 0.0
@@ -110,6 +125,7 @@ def decide(
         "seconds": allowed,  # of training and validation for these images; null for a budget in images
         "threads": chosen,
         "ranks": machine.ranks.world,
+        "average_every": trial.plan.average_every,
         "precision": device.name_of(machine.precision),
         "started": time.strftime("%Y-%m-%d"),
     }
@@ -117,15 +133,15 @@ def decide(
 
 
 def _affordable(
-    costs: Sequence[float], batch: int, seconds: float, milestone: float, doctor: bool, periodic: PeriodicWork | None
+    costs: Sequence[float], batch: int, span: int, seconds: float, milestone: float, doctor: bool, periodic: PeriodicWork | None
 ) -> int:
-    """Return the largest budget in images, in whole batches, that takes at most `seconds`; at least one batch.
+    """Return the largest budget in images, in whole spans, that takes at most `seconds`; at least one span.
 
-    costs: seconds per image in equal parts of the run. milestone: seconds besides training at each milestone.
+    costs: seconds per image in equal parts of the run. span: images between equal ranks. milestone: seconds besides training at each milestone.
     """
     mean = sum(costs) / len(costs)
-    budget = Budget([Decision(0, batch, 0.0)], batch, [cost / TRAINING for cost in costs])
-    images = batch
+    budget = Budget([Decision(0, span, 0.0)], span, [cost / TRAINING for cost in costs])
+    images = span
     checks = 0.0
     for _ in range(2):  # the doctor checks a short run less often
         images = budget.affordable(0, seconds - milestone - checks, callback=milestone, periodic=periodic)  # there is one milestone at the start
@@ -144,7 +160,7 @@ class _Trial:
     def __init__(self, experiment: Experiment, options: Options, machine: Machine) -> None:
         self.experiment, self.machine = experiment, machine
         self.plan = dataclasses.replace(
-            plan_of(experiment, options, int(options.images or 10**9)), precision=machine.precision
+            plan_of(experiment, options, int(options.images or 10**9)), precision=machine.precision, average_every=average_every(options, machine)
         )
         self.stream = stream_of(experiment, options)
         method = experiment.method

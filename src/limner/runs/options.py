@@ -21,6 +21,8 @@ class Options:
     device: str = option("auto", "Device: auto, cpu, cuda or mps.")
     precision: str = option("auto", "Precision of convolutions and matrix products; auto is bf16 where the hardware has it.", choices=("auto", "bf16", "fp32"))
     threads: int | None = option(None, "CPU threads (default: the fastest number, measured at the start).", low=1, high=4096)
+    ranks: int = option(1, "Processes on this machine that train one model together; --batch is that of all.", low=1, high=256)
+    average_every: int | None = option(None, "With several ranks, iterations between averages of their networks (local SGD); 0 sums the gradients of every turn, so that all ranks hold the same networks at every moment (default: 8 on CPUs, 0 on GPUs and with sync_batch_norm).", low=0, high=1000)
     sync_batch_norm: bool = option(False, "With several ranks, normalize over the global batch, which gives the weights of one process but waits for all ranks in every norm; by default each rank normalizes its own rows.")
     checkpoint_minutes: float | str = option(2.0, "Minutes between checkpoints; a kill loses at most these.")
     adapt: str = option("full", "What --from trains: full, all parameters; freeze-d, all but the discriminator's layers at high resolution; styles, of the generator only scales and shifts of normalizations and styles.", choices=ADAPTATIONS)

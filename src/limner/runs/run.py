@@ -101,6 +101,7 @@ def request_of(experiment: Experiment, options: Options, parent: str | None = No
         "doctor": experiment.probe is not None,
         "auto_tune": options.auto_tune,
         "sync_batch_norm": options.sync_batch_norm,
+        "average_every": options.average_every,
         "from": parent,
         "adapt": options.adapt,
     }
@@ -109,7 +110,7 @@ def request_of(experiment: Experiment, options: Options, parent: str | None = No
 def _run_in(
     folder: Path, experiment: Experiment, options: Options, machine: Machine, invocation: Invocation, say: Print
 ) -> Trained:
-    first, data, batch = machine.ranks.first, experiment.data, experiment.recipe.batch
+    first, data = machine.ranks.first, experiment.data
     parent = read_parent(invocation.parent) if invocation.parent else None
     start = transfer(experiment, parent, options.adapt) if parent else None
     sha256 = parent.sha256 if parent else recorded_request(folder).get("from") if invocation.resume else None
@@ -139,25 +140,27 @@ def _run_in(
         if "transfer" in decided and not start and progress(folder / "checkpoint") is None:
             raise ValueError(f"{folder} was stopped before its first checkpoint: give the command it was started with, --from among it.")
         experiment = freeze(experiment, decided.get("transfer", {}).get("frozen", []))
+    span = experiment.recipe.batch * max(1, decided["average_every"])
     if invocation.more:
         decided = distributed.broadcast_from_rank0(
-            extended(decided, batch, invocation.more, invocation.started, folder) if first else None
+            extended(decided, span, invocation.more, invocation.started, folder) if first else None
         )
         if first:
             write_decisions(folder, request, decided)
             record_pictures(folder, data)
     _keep_precision(decided, options, machine, folder, say)
     _keep_threads(decided, options, machine, say)
-    _compare_ranks(decided, options, machine, say)
+    _compare_ranks(decided, experiment.recipe.batch, options, machine, say)
 
     def keep_revisions(entries: list[dict[str, Any]]) -> None:
         decided["revisions"] = entries[1:]
         write_decisions(folder, request, decided)
 
-    budget = budget_of(decided, batch, keep_revisions, folder)
+    budget = budget_of(decided, span, keep_revisions, folder)
     plan = dataclasses.replace(
         plan_of(experiment, options, decided["images"]),
         precision=machine.precision,
+        average_every=decided["average_every"] if machine.ranks.world > 1 else 0,
         checkpoint_seconds=float(options.checkpoint_minutes) * 60,
         rollback_every=max(1, round(decided["images_per_second"] * ROLLBACK_SECONDS), decided["images"] // MAX_ROLLBACKS),
     )
@@ -280,12 +283,14 @@ def _keep_threads(decided: Mapping[str, Any], options: Options, machine: Machine
     torch.set_num_threads(wanted or kept)
 
 
-def _compare_ranks(decided: Mapping[str, Any], options: Options, machine: Machine, say: Print) -> None:
-    """Say how batches are normalized on several ranks, and that another number of them than at the start changes the result."""
-    kept, world = decided["ranks"], machine.ranks.world
+def _compare_ranks(decided: Mapping[str, Any], batch: int, options: Options, machine: Machine, say: Print) -> None:
+    """Say how several ranks train one model, and that another number of them than at the start changes the result."""
+    kept, world, every = decided["ranks"], machine.ranks.world, decided["average_every"]
     if kept != world:
-        effect = "differ in their last bits" if options.sync_batch_norm else "differ: each rank normalizes its own rows"
+        effect = "differ in their last bits" if options.sync_batch_norm else "differ"
         say(f"The run was started on {counted(kept, 'rank')} and continues on {world}: its weights will {effect}.")
+    if world > 1 and every:
+        say(f"{world} processes train together, each on {counted(batch // world, 'picture')} an iteration; their networks are averaged every {every}.")
     elif world > 1 and not options.sync_batch_norm:
         say("Each rank normalizes its own rows: the weights are not those of one process, which --sync-batch-norm gives.")
 

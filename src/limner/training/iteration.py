@@ -1,6 +1,11 @@
 """One iteration of training: every phase that is due, with backward, accumulation, the sum over ranks, clipping, the step and the EMA.
 
 `training.loop.fit` repeats it; the speed trial measures it.
+
+Several ranks train one model in one of two ways. Either the gradients of every turn are summed, so that all ranks hold the same
+networks at every moment. Or each rank takes steps of its own, and every `Plan.average_every` iterations networks and optimizers
+are averaged (local SGD; Stich 2019, "Local SGD converges fast and communicates little", algorithm 1): ranks then wait for each other
+much less often. They are equal after each average, when checkpoints are written.
 """
 
 from __future__ import annotations
@@ -38,6 +43,7 @@ class Plan:
     ema_ramp: float = 0.05  # early, the half-life is at most this fraction of the images seen
     precision: torch.dtype = torch.float32
     grad_clip: float = 0.0  # largest gradient norm of a turn; 0 does not clip
+    average_every: int = 0  # iterations between averages of the ranks; 0: gradients are summed instead, or there is one rank
     checkpoint_seconds: float = 120.0
     rollback_every: int = 100_000  # images between the states that a non-finite loss returns to
 
@@ -45,6 +51,15 @@ class Plan:
     def log_every(self) -> int:
         """Images between two lines of the log: about a thousand lines per run."""
         return max(self.batch, self.images // 1000)
+
+    @property
+    def span(self) -> int:
+        """Images after which all ranks are equal; the budget is a multiple of it."""
+        return self.batch * max(1, self.average_every)
+
+    def equal_at(self, seen: int) -> bool:
+        """Whether all ranks hold the same networks at `seen` images."""
+        return seen % self.span == 0
 
 
 def _mix(seed: int, rank: int, seen: int) -> int:
@@ -75,9 +90,10 @@ def _freeze_others(method: Method, player: str) -> None:
 def _turn(
     state: State, phase: Phase, batch: Batch, clock: Clock, plan: Plan, stop_requested: Tensor, means: Means, record_stats: bool
 ) -> tuple[bool, bool]:
-    """Run one phase: forward, backward, sum over ranks, step. Returns (finite, a stop was requested on any rank).
+    """Run one phase: forward, backward, sum over ranks, step. Returns (finite, a stop was requested on a rank that this one knows of).
 
-    A non-finite loss or gradient is detected before the step, on every rank alike. record_stats: record the gradient and step.
+    A non-finite loss or gradient is detected before the step; on every rank alike if gradients are summed. record_stats: record the
+    gradient and step.
     """
     method = state.method
     _freeze_others(method, phase.player)
@@ -87,19 +103,23 @@ def _turn(
         p.grad = None
     device = parameters[0].device
     share = len(batch)
+    rows = share if plan.average_every else clock.batch  # over which losses are averaged
     micro_batch = plan.micro_batch or share
     losses: list[Tensor] = []
     for start in range(0, share, micro_batch):
         part = batch.rows(slice(start, min(start + micro_batch, share)))
         with autocast(device, plan.precision):
             loss, terms = phase.loss(part, clock)
-        # each slice is weighted by its rows, so that the sum over slices and ranks is the mean over the global batch
-        loss = loss.float().sum() / clock.batch if loss.ndim else loss.float() * (len(part) / clock.batch)
+        # each slice is weighted by its rows, so that the sum over slices, and over ranks whose gradients are summed, is the mean over all rows
+        loss = loss.float().sum() / rows if loss.ndim else loss.float() * (len(part) / rows)
         loss.backward()
         losses.append(loss.detach())
         means.add(terms)
     total = torch.stack((sum(losses[1:], losses[0]), stop_requested))  # the loss; the number of ranks with a stop request
-    gradients = _summed(parameters, total, distributed.unsynchronized(method.nets.values()))
+    if plan.average_every:
+        gradients = [p.grad for p in parameters if p.grad is not None]
+    else:
+        gradients = _summed(parameters, total, distributed.unsynchronized(method.nets.values()))
     norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
     loss_value, stop_votes, norm_value = torch.cat([total, norm[None]]).tolist()
     if not math.isfinite(loss_value + norm_value):
@@ -161,11 +181,31 @@ def iterate(
         if not phase.runs_at(clock) or ((clock.seen // clock.batch) % phase.every if due is None else not due(phase)):
             continue
         finite, stop = _turn(state, phase, batch.turn(turn), clock, plan, stop_flag, means, phase in recorded)
-        if not finite:
+        if not finite and not plan.average_every:
             return phase.player, stop
+        if not finite:  # the others learn of it at the next average
+            state.failed.add(phase.player)
     state.seen += plan.batch
-    state.average(schedule.ema_decay(state.seen, plan.batch, plan.ema_half_life, plan.ema_ramp))
-    return None, stop
+    if not plan.equal_at(state.seen):
+        return None, False
+    player = None
+    if plan.average_every:
+        player, stop = _average_ranks(state, stop_requested)
+    state.average(schedule.ema_decay(state.seen, plan.span, plan.ema_half_life, plan.ema_ramp))
+    return player, stop
+
+
+def _average_ranks(state: State, stop_requested: bool) -> tuple[str | None, bool]:
+    """Average networks, optimizers and the method's memory over ranks, in one all-reduce. Returns what `iterate` does, by what
+    happened on any rank since the last average."""
+    players = list(state.method.players)
+    tensors = state.trained()
+    votes = tensors[0].new_tensor([float(stop_requested), *(float(player in state.failed) for player in players)])
+    distributed.all_reduce_in_place([*tensors, votes])
+    torch._foreach_div_(tensors, float(distributed.world_size()))
+    state.failed.clear()
+    stops, *failures = votes.tolist()
+    return next((player for player, count in zip(players, failures, strict=True) if count), None), stops > 0
 
 
 def main_phases(method: Method) -> list[Phase]:

@@ -80,10 +80,10 @@ def fit(
     Raises ValueError when the disk is full, the checkpoint belongs to another recipe, or training diverges twice; the last
     good state is then on disk. SIGINT and SIGTERM end the run after a checkpoint; the outcome holds the signal.
     """
-    budget = budget or Budget.fixed(plan.images, plan.batch)
+    budget = budget or Budget.fixed(plan.images, plan.span)
     state = State(method, plan.optimizers, {"doctor": doctor} if doctor else None)
     saves = folder / "checkpoint"
-    resumed = checkpoints.load(state, saves, device, most=max(d.images for d in budget.decisions) + plan.batch)
+    resumed = checkpoints.load(state, saves, device, most=max(d.images for d in budget.decisions) + plan.span)
     first = plan
     plan = _with_budget(first, budget.at(state.seen))
     console = Console(plan.images, state.seen, quiet or not ranks.first)
@@ -187,9 +187,10 @@ def fit(
                     continue
                 after_iteration()
                 revise()
-                rollback = schedule.crosses_multiple(state.seen, plan.batch, plan.rollback_every)
-                if rollback or time.monotonic() - saved >= plan.checkpoint_seconds:
-                    save(rollback)
+                if plan.equal_at(state.seen):
+                    rollback = schedule.crosses_multiple(state.seen, plan.span, plan.rollback_every)
+                    if rollback or time.monotonic() - saved >= plan.checkpoint_seconds:
+                        save(rollback)
                 if stop:
                     break
             save()

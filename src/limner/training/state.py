@@ -70,6 +70,7 @@ class State:
         self.lr_scale = dict.fromkeys(method.players, 1.0)  # factor on each learning rate
         self.grad_stats: dict[str, float] = {}  # of each player's main phase: gradient norm, step relative to the weights' norm
         self.nonfinite_count = 0  # number of non-finite losses
+        self.failed: set[str] = set()  # players whose loss was not finite on this rank since the ranks were averaged
 
     def average(self, decay: float) -> None:
         """Update the averages: parameters and floating-point buffers (running statistics) are averaged; integer and boolean
@@ -105,6 +106,11 @@ class State:
         for name, thing in self.memory.items():
             found |= {f"memory.{name}.{k}": v for k, v in thing.state_dict().items() if isinstance(v, Tensor)}
         return found
+
+    def trained(self) -> list[Tensor]:
+        """Return the floating-point tensors that a turn may change: those of networks, optimizers and the method's memory."""
+        changing = ("net.", "optimizer.", *(f"memory.{name}." for name in self.method.memory))
+        return [tensor for name, tensor in self.tensors().items() if tensor.is_floating_point() and name.startswith(changing)]
 
     def scalars(self) -> dict[str, Any]:
         memory = {

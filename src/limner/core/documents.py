@@ -191,6 +191,7 @@ class Decided(TypedDict):
     seconds: float | None  # training time of a budget given in minutes
     threads: Annotated[int, Range(1, 4096)]
     ranks: Annotated[int, Range(1)]  # processes
+    average_every: Annotated[int, Range(0, 1000)]  # iterations between averages of the ranks; 0: none
     revisions: NotRequired[list[Revision]]
     transfer: NotRequired[Start]
     precision: Literal["bf16", "fp32"]

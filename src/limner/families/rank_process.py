@@ -9,6 +9,7 @@ import threading
 import time
 from datetime import timedelta
 
+import torch
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from limner.core.distributed import Member, Ranks
@@ -20,6 +21,7 @@ def main() -> None:
     """Run the command on the first line of standard input as one of its ranks; end when standard input does."""
     order = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_rank_0, daemon=True).start()
+    torch.set_num_threads(order["threads"])
     store = TCPStore(HOST, order["port"], order["world"], is_master=False, timeout=timedelta(seconds=PATIENCE))
     store.set(f"rank {order['rank']}", "there")
     join(order, Member(Ranks(order["rank"], order["world"], order["rank"]), store))

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 import torch
-from torch.distributed import TCPStore  # type: ignore[attr-defined]
+from torch.distributed import DistError, TCPStore  # type: ignore[attr-defined]
 
 from limner.core import device
 from limner.core.distributed import Member, Ranks
@@ -64,14 +64,14 @@ def started(count: int, order: Mapping[str, Any]) -> Iterator[Member]:
         try:
             store = TCPStore(HOST, 0, count, is_master=True, wait_for_workers=False)
             for rank in range(1, count):
-                others.append(_start({**order, "rank": rank, "world": count, "port": store.port}, each))
+                others.append(_start({**order, "rank": rank, "world": count, "port": store.port, "threads": each}))
             _wait(store, others)
         except (OSError, RuntimeError) as error:
             raise ValueError(f"Another process could not be started ({error}): --ranks 1 trains in one.") from error
         try:
             yield Member(Ranks(0, count), store)
-        except RuntimeError as error:  # of a collective, whose other side has ended
-            if problem := next((p for other in others if (p := other.problem(AT_THE_END))), None):
+        except RuntimeError as error:
+            if _of_connection(error) and (problem := next((p for other in others if (p := other.problem(AT_THE_END))), None)):
                 raise ValueError(
                     f"Another process of this run ended ({problem}): the same command continues from the last checkpoint, or with --ranks 1 in one process."
                 ) from error
@@ -91,10 +91,15 @@ def started(count: int, order: Mapping[str, Any]) -> Iterator[Member]:
             os.environ.pop("GLOO_SOCKET_IFNAME", None)
 
 
-def _start(order: Mapping[str, Any], threads: int) -> _Other:
+def _of_connection(error: RuntimeError) -> bool:
+    """Whether a collective failed, as it does when another rank has ended: Gloo says so in the message only."""
+    return isinstance(error, DistError) or "gloo" in str(error).lower()
+
+
+def _start(order: Mapping[str, Any]) -> _Other:
     said = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115  (open as long as the process)
     process = subprocess.Popen(
-        [sys.executable, "-m", PROCESS], env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+        [sys.executable, "-P", "-m", PROCESS], env=os.environ | {"OMP_NUM_THREADS": str(order["threads"])},
         stdin=subprocess.PIPE, stdout=said, stderr=said, text=True, start_new_session=True,  # Ctrl-C is for rank 0, which tells the others
     )  # fmt: skip
     assert process.stdin is not None

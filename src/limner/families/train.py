@@ -240,16 +240,19 @@ def _train(
     invocation: Invocation,
 ) -> Trained:
     """Train in this process, or in it and others that it starts. Raises ValueError for ranks that cannot be started."""
-    if options.ranks == 1:
+    count = options.ranks or 1
+    if count > 1 and distributed.by_torchrun():
+        if not invocation.resume:  # which may have been started by --ranks
+            raise ValueError("torchrun has started the ranks of this run: leave --ranks out.")
+        count = 1
+    if count == 1:
         return _train_as(None, request, recipe, options, changes, callbacks, progress, invocation)
-    if distributed.by_torchrun():
-        raise ValueError("torchrun has started the ranks of this run: leave --ranks out.")
     written = command.command_of(request, recipe, options, changes)
     if written is None or invocation.pause != NO_PAUSE:
         raise ValueError("Every rank opens the pictures itself, so arrays in memory, recipes made in Python and a search have one: leave --ranks out.")
     order = {"command": written, "out": options.out and str(options.out.absolute()), "more": invocation.more, "resume": invocation.resume}
     order["parent"] = invocation.parent and str(invocation.parent.absolute())
-    with started(options.ranks, order) as member:
+    with started(count, order) as member:
         return _train_as(member, request, recipe, options, changes, callbacks, progress, invocation)
 
 
@@ -292,17 +295,15 @@ def _first_rank_first(choose: Callable[[], Choice], ranks: distributed.Ranks) ->
     """Return the choice of rank 0 before the others make theirs: they find the decoded pictures in the cache. Raises ValueError on all
     ranks for what rank 0 cannot read."""
     found: Choice | None = None
-    problem: Any = None
+    problem: Exception | None = None
     if ranks.first:
         try:
             found = choose()
-        except ValueError as error:
-            if ranks.world == 1:
-                raise
-            problem = str(error)
-    problem = distributed.broadcast_from_rank0(problem)
-    if problem is not None:
-        raise ValueError(problem)
+        except (ValueError, OSError) as error:
+            problem = error
+    told = distributed.broadcast_from_rank0(None if problem is None else str(problem))
+    if told is not None:
+        raise problem or ValueError(told)
     return found or choose()
 
 

@@ -17,7 +17,7 @@ from limner.data.request import PLACES, DataRequest
 from limner.runs.options import Options
 
 FILE = "checkpoint/command.json"  # in the run folder
-BESIDE_RESUME = ("quiet", "device")  # options that may be given with --resume
+BESIDE_RESUME = ("quiet", "device", "ranks")  # options that may be given with --resume
 NOT_KEPT = ("out", "quiet")  # options of a place or a single start
 
 
@@ -84,6 +84,6 @@ def parse(command: Mapping[str, Any], options: Options) -> tuple[DataRequest, st
     if isinstance(data["size"], list):
         data["size"] = tuple(data["size"])
     data["labels"] = None if data["labels"] is None else Path(data["labels"])
-    given = {} if options.device == Options().device else {"device": options.device}
-    again = Options(**{**kept, "out": options.out, "quiet": options.quiet, **given})
+    given = {name: value for name in BESIDE_RESUME if (value := getattr(options, name)) != getattr(Options(), name)}
+    again = Options(**{**kept, "out": options.out, **given})
     return DataRequest(**data), str(command["recipe"]), again, dict(command["changes"])

@@ -38,12 +38,14 @@ def stream_of(experiment: Experiment, options: Options) -> Stream:
 def average_every(options: Options, machine: Machine) -> int:
     """Return the iterations between averages of the ranks; 0 if there is one, or if gradients are summed.
 
-    Raises ValueError for an interval with batch statistics of all ranks, for which these must stay equal.
+    Raises ValueError for an interval with one rank, and with batch statistics of all ranks, for which these must stay equal.
     """
     wanted = options.average_every
-    if options.sync_batch_norm and wanted:
+    if wanted and options.sync_batch_norm:
         raise ValueError("--sync-batch-norm needs ranks that are equal at every moment: leave out --average-every.")
     if machine.ranks.world == 1:
+        if wanted:
+            raise ValueError("--average-every averages the networks of several ranks: add --ranks 2, or leave it out.")
         return 0
     default = AVERAGE_EVERY if machine.device.type == "cpu" and not options.sync_batch_norm else 0
     return default if wanted is None else wanted
@@ -78,6 +80,7 @@ def decide(
     on_cpu = machine.device.type == "cpu"
     chosen = torch.get_num_threads()
     counts = thread_counts(device.most_threads()) if on_cpu and options.threads is None else [chosen]
+    counts = cast("list[int]", distributed.broadcast_from_rank0(counts))  # every trial is one of all ranks
     if on_cpu:
         torch.set_num_threads(counts[0])  # the speed of one thread depends least on other programs
     first = trial.speed(0.0)  # three iterations

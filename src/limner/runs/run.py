@@ -24,7 +24,7 @@ from limner.monitor.doctor import Doctor
 from limner.networks import parameter_count
 from limner.runs import command
 from limner.runs.callbacks import Previews, Validation, animate, sheet_of
-from limner.runs.decide import MINUTES, TRAINING, decide, plan_of, stream_of
+from limner.runs.decide import MINUTES, TRAINING, average_every, decide, plan_of, stream_of
 from limner.runs.experiment import Experiment, Invocation, Trained, TrainingSet
 from limner.runs.extending import budget_of, extended
 from limner.runs.facts import facts, write_skipped
@@ -70,6 +70,7 @@ def run(experiment: Experiment, options: Options, machine: Machine, invocation: 
     if options.auto_tune and not (experiment.probe and experiment.method.levers):
         reason = "adjusts GANs only" if options.doctor else "is turned off by --no-doctor"
         raise ValueError(f"--auto-tune needs the doctor, which {reason}: leave it out.")
+    average_every(options, machine)  # raises, too
     for optimizer in experiment.optimizers.values():
         optimizer.build([nn.Parameter(torch.zeros(1))])  # raises for invalid options before a folder is made
     folder = run_folder(options, experiment.data, experiment.name)
@@ -274,9 +275,10 @@ def _keep_precision(decided: Mapping[str, Any], options: Options, machine: Machi
 
 
 def _keep_threads(decided: Mapping[str, Any], options: Options, machine: Machine, say: Print) -> None:
-    """Use as many threads as the run was started with, since the last bits of sums depend on their number."""
+    """Use as many threads as the run was started with, since the last bits of sums depend on their number; on another number of ranks,
+    the threads that each has here."""
     kept, wanted = decided["threads"], options.threads
-    if machine.device.type != "cpu":
+    if machine.device.type != "cpu" or decided["ranks"] != machine.ranks.world:
         return
     if wanted not in (None, kept):
         say(f"The run was started with {kept} CPU threads and continues with {wanted}: the last bits of its weights may differ.")

@@ -188,24 +188,34 @@ def iterate(
     state.seen += plan.batch
     if not plan.equal_at(state.seen):
         return None, False
-    player = None
     if plan.average_every:
-        player, stop = _average_ranks(state, stop_requested)
+        player, stop = _agree(state, stop_requested)
+        if player:
+            return player, stop
+        average_ranks(state)
     state.average(schedule.ema_decay(state.seen, plan.span, plan.ema_half_life, plan.ema_ramp))
-    return player, stop
+    return None, stop
 
 
-def _average_ranks(state: State, stop_requested: bool) -> tuple[str | None, bool]:
-    """Average networks, optimizers and the method's memory over ranks, in one all-reduce. Returns what `iterate` does, by what
-    happened on any rank since the last average."""
+def _agree(state: State, stop_requested: bool) -> tuple[str | None, bool]:
+    """Return what `iterate` does, by what happened on any rank since the last average."""
     players = list(state.method.players)
-    tensors = state.trained()
-    votes = tensors[0].new_tensor([float(stop_requested), *(float(player in state.failed) for player in players)])
-    distributed.all_reduce_in_place([*tensors, votes])
-    torch._foreach_div_(tensors, float(distributed.world_size()))
+    votes = torch.tensor([float(stop_requested), *(float(player in state.failed) for player in players)], device=_device_of(state))
+    distributed.all_reduce_in_place([votes])
     state.failed.clear()
     stops, *failures = votes.tolist()
     return next((player for player, count in zip(players, failures, strict=True) if count), None), stops > 0
+
+
+def average_ranks(state: State) -> None:
+    """Average networks, optimizers and the method's memory over ranks, in one all-reduce. Every player has taken as many steps on each."""
+    tensors = state.trained()
+    distributed.all_reduce_in_place(tensors)
+    torch._foreach_div_(tensors, float(distributed.world_size()))
+
+
+def _device_of(state: State) -> torch.device:
+    return next(iter(state.method.players.values()))[0].device
 
 
 def main_phases(method: Method) -> list[Phase]:

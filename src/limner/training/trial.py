@@ -10,7 +10,7 @@ import torch
 
 from limner.core import distributed
 from limner.methods.phase import Method
-from limner.training.iteration import Plan, Stream, iterate, training_mode
+from limner.training.iteration import Plan, Stream, average_ranks, iterate, training_mode
 from limner.training.log import Means
 from limner.training.state import State
 
@@ -51,6 +51,10 @@ def measure(method: Method, stream: Stream, plan: Plan, device: torch.device, ra
                 for every, times in took.items():
                     times.append(timed(1, every))
             plain = statistics.median(took[1])
+            if plan.average_every:  # the median leaves out the iterations that end with an average
+                start = time.monotonic()
+                average_ranks(state)
+                plain += (time.monotonic() - start) / plan.average_every
             means.append(plain + sum(max(0.0, statistics.median(took[e]) - plain) / e for e in lazy))
     state.restore(kept, kept_scalars)
     return float(distributed.broadcast_from_rank0(plan.batch / statistics.mean(means)))  # type: ignore[arg-type]

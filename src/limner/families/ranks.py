@@ -50,8 +50,8 @@ class _Other:
 def started(count: int, order: Mapping[str, Any]) -> Iterator[Member]:
     """Start `count` - 1 processes that run the command `order` as ranks 1, 2 ...; yield the place of this one, rank 0, in their group.
 
-    order: what `families.train.join` needs, as JSON. The CPU threads are divided between the ranks. Raises ValueError when a process cannot be started or ends
-    before this one does.
+    order: what `families.train.join` needs, as JSON. The CPU threads are divided between the ranks. Raises ValueError when a process
+    cannot be started or ends before this one does.
     """
     threads = torch.get_num_threads()
     each = max(1, device.most_threads() // count)

@@ -19,6 +19,7 @@ from limner.data.image import Damaged, Header, decode_image, header, is_transien
 from limner.data.source import Rejected, Source
 
 Progress = Callable[[int, int], None]
+SMALL_BYTES = 1 << 14  # of a picture in memory, up to which one thread is the fastest
 MAX_OPEN_BYTES = 1 << 28  # of small files kept open between the two passes, so that each is opened once
 MIN_SIDE = 16             # pixels
 CHUNK = 16                # pictures per task of a thread
@@ -103,7 +104,9 @@ class Reading:
     """One pass over the files of a source, their headers and then their pixels: progress, failures, files left open."""
 
     def __init__(self, source: Source, workers: int | None, progress: Progress | None) -> None:
-        self.source, self.workers, self.progress = source, workers or cpu_count(), progress
+        # small arrays are resized in Python for the most part, where threads only wait for each other: two took twice as long as one
+        small = source.array is not None and source.array[:1].nbytes <= SMALL_BYTES
+        self.source, self.workers, self.progress = source, workers or (1 if small else cpu_count()), progress
         self.headers: list[Header | None] = [None] * len(source)  # None for unreadable files
         self.seen = 0  # headers and pixels read, of twice the number of files
         self.reasons: dict[int, str] = {}  # number of a file -> why it cannot be used

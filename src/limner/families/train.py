@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -238,45 +239,12 @@ def _train(
     callbacks: Sequence[Callback],
     progress: Any,
     invocation: Invocation,
+    member: distributed.Member | None = None,
 ) -> Trained:
-    """Train in this process, or in it and others that it starts. Raises ValueError for ranks that cannot be started."""
-    count = options.ranks or 1
-    if count > 1 and distributed.by_torchrun():
-        if not invocation.resume:  # which may have been started by --ranks
-            raise ValueError("torchrun has started the ranks of this run: leave --ranks out.")
-        count = 1
-    if count == 1:
-        return _train_as(None, request, recipe, options, changes, callbacks, progress, invocation)
-    written = command.command_of(request, recipe, options, changes)
-    if written is None or invocation.pause != NO_PAUSE:
-        raise ValueError("Every rank opens the pictures itself, so arrays in memory, recipes made in Python and a search have one: leave --ranks out.")
-    order = {"command": written, "out": options.out and str(options.out.absolute()), "more": invocation.more, "resume": invocation.resume}
-    order["parent"] = invocation.parent and str(invocation.parent.absolute())
-    with started(count, order) as member:
-        return _train_as(member, request, recipe, options, changes, callbacks, progress, invocation)
-
-
-def join(order: Mapping[str, Any], member: distributed.Member) -> None:
-    """Train as one of the ranks that `_train` has started. order: what it has sent."""
-    out = Path(order["out"]) if order["out"] else None
-    request, recipe, options, changes = command.parse(order["command"], Options(out=out, quiet=True))
-    parent = Path(order["parent"]) if order["parent"] else None
-    invocation = Invocation(more=order["more"] and tuple(order["more"]), parent=parent, resume=order["resume"])
-    _train_as(member, request, recipe, options, changes, (), None, invocation)
-
-
-def _train_as(
-    member: distributed.Member | None,
-    request: DataRequest,
-    recipe: Any,
-    options: Options,
-    changes: dict[str, Any],
-    callbacks: Sequence[Callback],
-    progress: Any,
-    invocation: Invocation,
-) -> Trained:
-    """Load the data, build the experiment, run it, as one of the ranks. member: of a group that `_train` started."""
-    with distributed.process_group(options.device, options.sync_batch_norm, member) as ranks:
+    """Load the data, build the experiment, run it. member: the place in a group that another process started; by default this one starts
+    the ranks that the options ask for."""
+    group = nullcontext(member) if member else _own_ranks(request, recipe, options, changes, invocation)
+    with group as place, distributed.process_group(options.device, options.sync_batch_norm, place) as ranks:
         machine = start(options, ranks)
         kept = command.command_of(request, recipe, options, changes)
         if ranks.first and not options.quiet:
@@ -289,6 +257,35 @@ def _train_as(
             notes=[*([note] if note else []), *experiment.notes],
         )
         return run(experiment, options, machine, dataclasses.replace(invocation, command=kept))
+
+
+def _own_ranks(
+    request: DataRequest, recipe: Any, options: Options, changes: Mapping[str, Any], invocation: Invocation
+) -> AbstractContextManager[distributed.Member | None]:
+    """Return the context in which other processes train along, with this one's place among them; None if there is one rank, or torchrun
+    has started them. Raises ValueError for ranks that cannot be started."""
+    count = options.ranks or 1
+    if count > 1 and distributed.by_torchrun():
+        if not invocation.resume:  # which may have been started by --ranks
+            raise ValueError("torchrun has started the ranks of this run: leave --ranks out.")
+        count = 1
+    if count == 1:
+        return nullcontext()
+    written = command.command_of(request, recipe, options, changes)
+    if written is None or invocation.pause != NO_PAUSE:
+        raise ValueError("Every rank opens the pictures itself, so arrays in memory, recipes made in Python and a search have one: leave --ranks out.")
+    order = {"command": written, "out": options.out and str(options.out.absolute()), "more": invocation.more, "resume": invocation.resume}
+    order["parent"] = invocation.parent and str(invocation.parent.absolute())
+    return started(count, order)
+
+
+def join(order: Mapping[str, Any], member: distributed.Member) -> None:
+    """Train as one of the ranks that `_own_ranks` has started. order: what it has sent."""
+    out = Path(order["out"]) if order["out"] else None
+    request, recipe, options, changes = command.parse(order["command"], Options(out=out, quiet=True))
+    parent = Path(order["parent"]) if order["parent"] else None
+    invocation = Invocation(more=order["more"] and tuple(order["more"]), parent=parent, resume=order["resume"])
+    _train(request, recipe, options, changes, (), None, invocation, member)
 
 
 def _first_rank_first(choose: Callable[[], Choice], ranks: distributed.Ranks) -> Choice:

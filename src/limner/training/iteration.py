@@ -189,7 +189,7 @@ def iterate(
     if not plan.equal_at(state.seen):
         return None, False
     if plan.average_every:
-        player, stop = _agree(state, stop_requested)
+        player, stop = _agree(state, stop_flag)
         if player:
             return player, stop
         average_ranks(state)
@@ -197,10 +197,10 @@ def iterate(
     return None, stop
 
 
-def _agree(state: State, stop_requested: bool) -> tuple[str | None, bool]:
+def _agree(state: State, stop_requested: Tensor) -> tuple[str | None, bool]:
     """Return what `iterate` does, by what happened on any rank since the last average."""
     players = list(state.method.players)
-    votes = torch.tensor([float(stop_requested), *(float(player in state.failed) for player in players)], device=_device_of(state))
+    votes = stop_requested.new_tensor([stop_requested.item(), *(float(player in state.failed) for player in players)])
     distributed.all_reduce_in_place([votes])
     state.failed.clear()
     stops, *failures = votes.tolist()
@@ -212,10 +212,6 @@ def average_ranks(state: State) -> None:
     tensors = state.trained()
     distributed.all_reduce_in_place(tensors)
     torch._foreach_div_(tensors, float(distributed.world_size()))
-
-
-def _device_of(state: State) -> torch.device:
-    return next(iter(state.method.players.values()))[0].device
 
 
 def main_phases(method: Method) -> list[Phase]:
